@@ -1,0 +1,1 @@
+//! What every store of superduper must do, as functions that a test calls.

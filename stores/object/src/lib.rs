@@ -1,0 +1,1 @@
+//! Artifacts of superduper in a folder, in memory or in an object store.

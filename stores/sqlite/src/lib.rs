@@ -1,0 +1,1 @@
+//! Metadata of superduper in one SQLite file.

@@ -1,0 +1,217 @@
+//! A blob on its way: from where it can be streamed, its digest once known, the store once saved.
+
+use crate::{
+    Bytes, Digest, Error, ErrorKind, Result,
+    digest::Hasher,
+    store::{ArtifactStore, Chunks, Put},
+};
+use serde_json::{Map, Value};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Bytes that can be streamed more than once: memory, a file, the tensors of a model.
+pub trait BlobSource: Send + Sync {
+    /// The chunks, from the start. Pulling them may block; the chunks are at most a few MiB.
+    ///
+    /// # Errors
+    /// Those of opening the source.
+    fn chunks(&self) -> Result<Chunks>;
+
+    /// Digest, size and what else the reference should hold. Reads the whole source.
+    ///
+    /// # Errors
+    /// Those of reading the source.
+    fn hash(&self) -> Result<Hashed> {
+        let mut hasher = Hasher::new();
+        let mut size = 0;
+        for chunk in self.chunks()? {
+            let chunk = chunk?;
+            hasher.update(&chunk);
+            size += chunk.len() as u64;
+        }
+        Ok(Hashed { digest: hasher.finish(), size, extra: Map::new() })
+    }
+}
+
+/// What hashing a source gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hashed {
+    /// The digest of all bytes.
+    pub digest: Digest,
+    /// The number of bytes.
+    pub size: u64,
+    /// Further members of the reference, such as the digests of tensors; a function of the bytes alone.
+    pub extra: Map<String, Value>,
+}
+
+/// A blob that an artifact refers to.
+pub struct BlobHandle {
+    serial: u64,
+    hashed: OnceLock<Hashed>,
+    source: Option<Arc<dyn BlobSource>>,
+    store: Mutex<Option<Arc<dyn ArtifactStore>>>,
+    /// Component and version that named the blob, for errors.
+    owner: String,
+}
+
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+impl BlobHandle {
+    /// A blob that is not saved yet.
+    pub fn new(source: Arc<dyn BlobSource>) -> Self {
+        BlobHandle {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            hashed: OnceLock::new(),
+            source: Some(source),
+            store: Mutex::new(None),
+            owner: String::new(),
+        }
+    }
+
+    /// A blob that a stored reference names.
+    pub(crate) fn stored(reference: Value, store: Option<Arc<dyn ArtifactStore>>, owner: String) -> Result<Self> {
+        let bad = || Error::new(ErrorKind::Decode, format!("{reference} is not a reference to a blob"));
+        let Value::Object(mut extra) = reference.clone() else { return Err(bad()) };
+        let digest = extra.remove("$blob").and_then(|digest| digest.as_str()?.parse().ok()).ok_or_else(bad)?;
+        let size = extra.remove("size").and_then(|size| size.as_u64()).ok_or_else(bad)?;
+        Ok(BlobHandle {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            hashed: OnceLock::from(Hashed { digest, size, extra }),
+            source: None,
+            store: Mutex::new(store),
+            owner,
+        })
+    }
+
+    /// How the blob is named in a document: its digest, or a provisional name until it is hashed.
+    pub(crate) fn name(&self) -> String {
+        match self.hashed.get() {
+            Some(hashed) => hashed.digest.to_string(),
+            None => format!("pending:{}", self.serial),
+        }
+    }
+
+    /// The digest, once known.
+    pub fn digest(&self) -> Option<Digest> {
+        self.hashed.get().map(|hashed| hashed.digest)
+    }
+
+    /// Digest, size and extra members, once known.
+    pub fn hashed(&self) -> Option<&Hashed> {
+        self.hashed.get()
+    }
+
+    /// Hash the source, if that was not done before. Blocks.
+    pub(crate) fn hash(&self) -> Result<()> {
+        if self.hashed.get().is_none() {
+            let source = self.source.as_ref().ok_or_else(|| Error::internal("a blob has neither digest nor source"))?;
+            let hashed = source.hash()?;
+            let _ = self.hashed.set(hashed);
+        }
+        Ok(())
+    }
+
+    /// The reference for the document, once hashed: `{"$blob": "blake3:…", "size": …}`.
+    pub(crate) fn reference(&self) -> Option<Value> {
+        let hashed = self.hashed.get()?;
+        let mut map = hashed.extra.clone();
+        map.insert("$blob".into(), hashed.digest.to_string().into());
+        map.insert("size".into(), hashed.size.into());
+        Some(Value::Object(map))
+    }
+
+    /// Component and version that named the blob; empty for a new one.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The source, for a blob made in this process.
+    pub fn source(&self) -> Option<&Arc<dyn BlobSource>> {
+        self.source.as_ref()
+    }
+
+    /// The store that has the blob.
+    pub fn store(&self) -> Option<Arc<dyn ArtifactStore>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Make sure that a store has the blob, writing it only if it is missing there.
+    pub(crate) async fn save(&self, store: &Arc<dyn ArtifactStore>) -> Result<Put> {
+        let hashed = self.hashed.get().ok_or_else(|| Error::internal("a blob is saved before it is hashed"))?;
+        let put = match &self.source {
+            Some(source) => {
+                if store.size(hashed.digest).await? == Some(hashed.size) {
+                    Put::Exists
+                } else {
+                    let source = source.clone();
+                    store.put(hashed.digest, hashed.size, source.chunks()?).await?
+                }
+            }
+            None => {
+                if store.size(hashed.digest).await? != Some(hashed.size) {
+                    let other = self.store();
+                    match other.filter(|other| other.location() != store.location()) {
+                        Some(other) => copy(&other, store, hashed).await?,
+                        None => return Err(self.missing(hashed.digest)),
+                    }
+                } else {
+                    Put::Exists
+                }
+            }
+        };
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        Ok(put)
+    }
+
+    /// The error for a blob that its store does not have.
+    pub fn missing(&self, digest: Digest) -> Error {
+        Error::integrity(format!("blob {digest} of {} is missing", self.owned_by()))
+            .with_hint("restore the file from a backup, or apply the component again with the same bytes")
+    }
+
+    /// The error for a blob whose bytes are not those of its name.
+    pub fn corrupted(&self, digest: Digest, what: impl fmt::Display) -> Error {
+        Error::integrity(format!("blob {digest} of {} is corrupted: {what}", self.owned_by()))
+            .with_hint("restore the file from a backup; remove it and apply the component again with the same bytes")
+    }
+
+    fn owned_by(&self) -> String {
+        if self.owner.is_empty() { "a new component".to_owned() } else { format!("`{}`", self.owner) }
+    }
+}
+
+/// The size of the pieces in which a blob is read.
+pub(crate) const CHUNK: u64 = 4 * 1024 * 1024;
+
+async fn copy(from: &Arc<dyn ArtifactStore>, to: &Arc<dyn ArtifactStore>, hashed: &Hashed) -> Result<Put> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<Result<Bytes>>(2);
+    let (from, digest, size) = (from.clone(), hashed.digest, hashed.size);
+    let read = tokio::spawn(async move {
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + CHUNK);
+            let chunk = from.get_range(digest, at..end).await;
+            let failed = chunk.is_err();
+            let sender = sender.clone();
+            let sent = tokio::task::spawn_blocking(move || sender.send(chunk)).await;
+            if failed || !matches!(sent, Ok(Ok(()))) {
+                return;
+            }
+            at = end;
+        }
+    });
+    let put = to.put(digest, size, Box::new(receiver.into_iter())).await;
+    read.abort();
+    put
+}
+
+impl fmt::Debug for BlobHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}

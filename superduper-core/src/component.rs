@@ -1,0 +1,286 @@
+//! What a component is: the object-safe [`Component`] and the [`ComponentType`] that the derive writes.
+//!
+//! Invariant: a component is plain data. Everything a store needs to know of it (document, children,
+//! blobs, outputs, triggers) is reached through [`Component`]; nothing here touches a store.
+
+use crate::{
+    Error, ErrorKind, Result,
+    job::JobContext,
+    lifecycle::{BoxFuture, Hooks},
+    output::OutputCell,
+    trigger::{Run, Trigger, TriggerSpec},
+};
+use serde::Serializer;
+use serde_json::Value;
+use std::{any::Any, collections::*, sync::Arc};
+
+/// One field of a component type, as the derive saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldSpec {
+    /// The name in the Rust source.
+    pub name: &'static str,
+    /// The name in the document (`#[serde(rename)]` counts).
+    pub key: &'static str,
+    /// Whether a change makes a new version.
+    pub breaking: bool,
+}
+
+/// What the derive knows of a component type.
+#[derive(Debug, Clone, Copy)]
+pub struct TypeSpec {
+    /// The Rust name, without path and parameters.
+    pub name: &'static str,
+    /// The version of the type's document, from 1.
+    pub version: u32,
+    /// Kinds under which rows of this type were written before.
+    pub aliases: &'static [&'static str],
+    /// The stored fields.
+    pub fields: &'static [FieldSpec],
+    /// `module_path!()` of the type.
+    pub module: &'static str,
+}
+
+/// A component type. `#[derive(Component)]` writes this implementation; nothing else should.
+///
+/// The methods begin with two underscores so that they never clash with the user's own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a component",
+    label = "this type does not derive `Component`",
+    note = "add `#[derive(Component)]` to the struct and give it a field `identifier: String`"
+)]
+pub trait ComponentType: Sized + Send + Sync + VisitChildren + 'static {
+    /// What the derive knows of the type.
+    const SPEC: TypeSpec;
+
+    /// The wire name: `crate.Type`, or what `#[component(kind = "…")]` or `register!` says.
+    fn __kind() -> &'static str;
+    /// The user's name for this component.
+    fn __identifier(&self) -> &str;
+    /// Write the fields; children and blobs take part in the current session.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    fn __serialize_body<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+    /// Read the fields.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    fn __deserialize_body<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+    /// Bring a body of an older type version to the current one.
+    ///
+    /// # Errors
+    /// Those of the user's `Migrate`.
+    fn __migrate(from: u32, body: Value) -> Result<Value>;
+    /// The user's `Lifecycle`, or defaults.
+    fn __hooks() -> Hooks<Self>;
+    /// The user's `#[triggers]` block, or nothing.
+    fn __triggers() -> &'static [Trigger<Self>];
+    /// Visit the `Output` fields, by name.
+    fn __outputs(&self, visit: &mut dyn FnMut(&'static str, &dyn OutputCell));
+    /// Visit the components held in fields.
+    fn __children(&self, visit: &mut dyn FnMut(&dyn Component));
+}
+
+/// How a type brings documents of older versions of itself up to date; asked for by `#[component(migrate)]`.
+pub trait Migrate {
+    /// Turn the body of type version `from` into one of the current version.
+    ///
+    /// # Errors
+    /// Any; the row is then listed but not loaded.
+    fn migrate(from: u32, body: Value) -> Result<Value>;
+}
+
+/// A component of any type.
+///
+/// Implemented for every type with `#[derive(Component)]`. `Box<dyn Component>` and
+/// `Arc<dyn Component>` can be fields of other components.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a component",
+    label = "this type does not derive `Component`",
+    note = "add `#[derive(Component)]` to the struct and give it a field `identifier: String`"
+)]
+pub trait Component: Any + Send + Sync + VisitChildren {
+    /// The wire name of the type.
+    fn kind(&self) -> &'static str;
+    /// The user's name for this component.
+    fn identifier(&self) -> &str;
+    #[doc(hidden)]
+    fn __spec(&self) -> &'static TypeSpec;
+    #[doc(hidden)]
+    fn __trigger_specs(&self) -> Vec<&'static TriggerSpec>;
+    #[doc(hidden)]
+    fn __unmet(&self, trigger: &str) -> Vec<&'static str>;
+    #[doc(hidden)]
+    fn __run<'a>(&'a self, trigger: &str, ctx: &'a JobContext) -> Option<TriggerCall<'a>>;
+    #[doc(hidden)]
+    fn __has_lifecycle(&self) -> bool;
+    #[doc(hidden)]
+    fn __postinit(&mut self) -> Result<()>;
+    #[doc(hidden)]
+    fn __setup<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>>;
+    #[doc(hidden)]
+    fn __on_create<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>>;
+    #[doc(hidden)]
+    fn __cleanup<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>>;
+    #[doc(hidden)]
+    fn __body<'a>(&'a self) -> Box<dyn erased_serde::Serialize + 'a>;
+    #[doc(hidden)]
+    fn __visit_outputs(&self, visit: &mut dyn FnMut(&'static str, &dyn OutputCell));
+    #[doc(hidden)]
+    fn __visit_children(&self, visit: &mut dyn FnMut(&dyn Component));
+}
+
+/// A trigger bound to its component and context, ready to run.
+#[doc(hidden)]
+pub enum TriggerCall<'a> {
+    /// To be awaited on the runtime.
+    Async(BoxFuture<'a, Result<crate::encode::Encoded>>),
+    /// To be called on a worker thread.
+    Sync(Box<dyn FnOnce() -> Result<crate::encode::Encoded> + 'a>),
+}
+
+impl<T: ComponentType> Component for T {
+    fn kind(&self) -> &'static str {
+        T::__kind()
+    }
+    fn identifier(&self) -> &str {
+        self.__identifier()
+    }
+    fn __spec(&self) -> &'static TypeSpec {
+        const { &T::SPEC }
+    }
+    fn __trigger_specs(&self) -> Vec<&'static TriggerSpec> {
+        T::__triggers().iter().map(|trigger| &trigger.spec).collect()
+    }
+    fn __unmet(&self, trigger: &str) -> Vec<&'static str> {
+        T::__triggers()
+            .iter()
+            .filter(|candidate| candidate.spec.name == trigger)
+            .flat_map(|trigger| trigger.requires.iter())
+            .filter(|(_, met)| !met(self))
+            .map(|(field, _)| *field)
+            .collect()
+    }
+    fn __run<'a>(&'a self, trigger: &str, ctx: &'a JobContext) -> Option<TriggerCall<'a>> {
+        let trigger = T::__triggers().iter().find(|candidate| candidate.spec.name == trigger)?;
+        Some(match trigger.run {
+            Run::Async(call) => TriggerCall::Async(call(self, ctx)),
+            Run::Sync(call) => TriggerCall::Sync(Box::new(move || call(self, ctx))),
+        })
+    }
+    fn __has_lifecycle(&self) -> bool {
+        T::__hooks().present
+    }
+    fn __postinit(&mut self) -> Result<()> {
+        (T::__hooks().postinit)(self)
+    }
+    fn __setup<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>> {
+        (T::__hooks().setup)(self, ctx)
+    }
+    fn __on_create<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>> {
+        (T::__hooks().on_create)(self, ctx)
+    }
+    fn __cleanup<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>> {
+        (T::__hooks().cleanup)(self, ctx)
+    }
+    fn __body<'a>(&'a self) -> Box<dyn erased_serde::Serialize + 'a> {
+        struct Body<'a, T>(&'a T);
+        impl<T: ComponentType> serde::Serialize for Body<'_, T> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.0.__serialize_body(serializer)
+            }
+        }
+        Box::new(Body(self))
+    }
+    fn __visit_outputs(&self, visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {
+        self.__outputs(visit);
+    }
+    fn __visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+        self.__children(visit);
+    }
+}
+
+impl std::fmt::Debug for dyn Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind(), self.identifier())
+    }
+}
+
+/// Turn a component of any type into one of type `T`.
+///
+/// # Errors
+/// `Decode` that names both kinds.
+pub fn downcast<T: ComponentType>(component: Box<dyn Component>) -> Result<T> {
+    let kind = component.kind();
+    let identifier = component.identifier().to_owned();
+    let any: Box<dyn Any> = component;
+    any.downcast::<T>().map(|boxed| *boxed).map_err(|_| {
+        Error::new(
+            ErrorKind::Decode,
+            format!("`{kind}/{identifier}` is not a `{}`, which is of kind `{}`", std::any::type_name::<T>(), T::__kind()),
+        )
+    })
+}
+
+/// Places where components can sit inside a field; `setup` of a parent reaches children through it.
+///
+/// The derive implements it for components (which visit themselves), this crate for the standard
+/// containers of them. Implement it for a plain struct that holds components whose `setup` should run before the parent's.
+pub trait VisitChildren {
+    /// Call `visit` for each component held, in a fixed order.
+    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component));
+}
+
+impl<T: VisitChildren + ?Sized> VisitChildren for Box<T> {
+    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+        (**self).visit_children(visit);
+    }
+}
+impl<T: VisitChildren + ?Sized> VisitChildren for Arc<T> {
+    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+        (**self).visit_children(visit);
+    }
+}
+
+macro_rules! visit_items {
+    ($($container:ty),+) => {$(
+        impl<T: VisitChildren> VisitChildren for $container {
+            fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+                for item in self {
+                    item.visit_children(visit);
+                }
+            }
+        }
+    )+};
+}
+visit_items!(Option<T>, Vec<T>, VecDeque<T>, [T]);
+
+impl<T: VisitChildren, const N: usize> VisitChildren for [T; N] {
+    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+        for item in self {
+            item.visit_children(visit);
+        }
+    }
+}
+impl<K: Ord, T: VisitChildren, S> VisitChildren for HashMap<K, T, S> {
+    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+        let mut entries: Vec<_> = self.iter().collect();
+        entries.sort_by(|a, b| a.0.cmp(b.0));
+        for (_, item) in entries {
+            item.visit_children(visit);
+        }
+    }
+}
+impl<K, T: VisitChildren> VisitChildren for BTreeMap<K, T> {
+    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+        for item in self.values() {
+            item.visit_children(visit);
+        }
+    }
+}
+impl<A: VisitChildren, B: VisitChildren> VisitChildren for (A, B) {
+    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+        self.0.visit_children(visit);
+        self.1.visit_children(visit);
+    }
+}

@@ -1,0 +1,289 @@
+//! From documents to components: the thread-local decode session.
+//!
+//! Invariant: a document is decoded only by the type of its kind, and only if it is not of a newer
+//! version of that type. `postinit` runs on every decoded component, children first.
+
+use super::serializer::unescape;
+use crate::{
+    Address, Error, ErrorKind, Result,
+    artifact::BlobHandle,
+    component::{Component, ComponentType},
+    registry::Registry,
+    store::ArtifactStore,
+};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Map, Value};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A stored component, as the decoder needs it.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The component's address; with its version where it is stored.
+    pub address: Address,
+    /// The version of the type that wrote it.
+    pub type_version: u32,
+    /// The declared fields.
+    pub body: Value,
+    /// The outputs that are set, by name.
+    pub outputs: Map<String, Value>,
+}
+
+/// What decoding may refer to: documents of children, blobs, the types of this program.
+pub struct DecodeEnv {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) artifacts: Option<Arc<dyn ArtifactStore>>,
+    /// Documents by the text of their `$ref`.
+    pub(crate) documents: HashMap<String, Document>,
+    /// Blobs by name that are at hand, saved or not.
+    blobs: Mutex<HashMap<String, Arc<BlobHandle>>>,
+}
+
+impl std::fmt::Debug for DecodeEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DecodeEnv({} documents)", self.documents.len())
+    }
+}
+
+impl DecodeEnv {
+    pub(crate) fn new(registry: Arc<Registry>, artifacts: Option<Arc<dyn ArtifactStore>>) -> Self {
+        DecodeEnv { registry, artifacts, documents: HashMap::new(), blobs: Mutex::default() }
+    }
+
+    pub(crate) fn for_blobs(blobs: Vec<Arc<BlobHandle>>) -> Self {
+        DecodeEnv::new(Registry::global(), None).with_blobs(&blobs)
+    }
+
+    pub(crate) fn with_blobs(self, blobs: &[Arc<BlobHandle>]) -> Self {
+        {
+            let mut known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+            known.extend(blobs.iter().map(|handle| (handle.name(), handle.clone())));
+        }
+        self
+    }
+
+    /// The handle of the blob that a `$blob` reference names.
+    pub(crate) fn blob(&self, reference: Value) -> Result<Arc<BlobHandle>> {
+        let name = reference.get("$blob").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        match known {
+            Some(handle) => Ok(handle),
+            None => BlobHandle::stored(reference, self.artifacts.clone(), owner()).map(Arc::new),
+        }
+    }
+}
+
+struct Session {
+    env: Arc<DecodeEnv>,
+    error: Option<Error>,
+    /// The components being decoded, outermost first.
+    owners: Vec<String>,
+}
+
+thread_local! {
+    static SESSION: RefCell<Option<Session>> = const { RefCell::new(None) };
+}
+
+struct Restore(Option<Session>);
+impl Drop for Restore {
+    fn drop(&mut self) {
+        let outer = self.0.take();
+        SESSION.with(|cell| cell.replace(outer));
+    }
+}
+
+/// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
+pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    let session = Session { env: env.clone(), error: None, owners: Vec::new() };
+    let restore = Restore(SESSION.with(|cell| cell.replace(Some(session))));
+    let result = decode();
+    let first = SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
+    drop(restore);
+    result.map_err(|error| first.unwrap_or(error))
+}
+
+/// The environment of the current session, or one that knows only the types of this program.
+pub(crate) fn current_env() -> Arc<DecodeEnv> {
+    let current = SESSION.with(|cell| cell.borrow().as_ref().map(|session| session.env.clone()));
+    current.unwrap_or_else(|| Arc::new(DecodeEnv::new(Registry::global(), None)))
+}
+
+fn owner() -> String {
+    SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| session.owners.last().cloned())).unwrap_or_default()
+}
+
+fn keep(error: Error) -> String {
+    let text = error.to_string();
+    SESSION.with(|cell| {
+        if let Some(session) = cell.borrow_mut().as_mut()
+            && session.error.is_none()
+        {
+            session.error = Some(error);
+        }
+    });
+    text
+}
+
+/// What a serialized component looks like: a reference, or all of it in place.
+enum Form {
+    Reference(Document),
+    Inline { kind: String, version: u32, body: Value },
+}
+
+fn form<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Form, D::Error> {
+    let mut value = Value::deserialize(deserializer)?;
+    if let Some(Value::String(text)) = value.get("$ref") {
+        let env = current_env();
+        return match env.documents.get(text) {
+            Some(document) => Ok(Form::Reference(document.clone())),
+            None => Err(D::Error::custom(keep(Error::new(ErrorKind::NotFound, format!("component `{text}` is not at hand"))))),
+        };
+    }
+    let kind = value.get("$kind").and_then(Value::as_str).map(str::to_owned);
+    let Some(kind) = kind else {
+        return Err(D::Error::custom("a component is `{\"$ref\": …}` or an object with `$kind`, `$version` and `$body`"));
+    };
+    let version = value.get("$version").and_then(Value::as_u64).unwrap_or(1);
+    let body = value.get_mut("$body").map(Value::take).unwrap_or_default();
+    Ok(Form::Inline { kind, version: u32::try_from(version).unwrap_or(u32::MAX), body })
+}
+
+/// Deserialize a component of a known type.
+///
+/// # Errors
+/// Those of the deserializer, with the session keeping the typed error.
+#[doc(hidden)]
+pub fn deserialize_typed<'de, T: ComponentType, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    match form(deserializer)? {
+        Form::Reference(document) => decode_document(&document),
+        Form::Inline { kind, version, body } => decode_inline(&kind, version, body),
+    }
+    .map_err(|error| D::Error::custom(keep(error)))
+}
+
+/// Deserialize a component of any registered type.
+///
+/// # Errors
+/// Those of the deserializer, with the session keeping the typed error.
+#[doc(hidden)]
+pub fn deserialize_boxed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<dyn Component>, D::Error> {
+    let registry = current_env().registry.clone();
+    match form(deserializer)? {
+        Form::Reference(document) => registry.entry(&document.address.kind).and_then(|entry| (entry.decode)(&document)),
+        Form::Inline { kind, version, body } => registry.entry(&kind).and_then(|entry| (entry.decode_inline)(&kind, version, body)),
+    }
+    .map_err(|error| D::Error::custom(keep(error)))
+}
+
+impl<'de> Deserialize<'de> for Box<dyn Component> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_boxed(deserializer)
+    }
+}
+
+impl serde::Serialize for dyn Component {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        super::serialize_component(self, serializer)
+    }
+}
+
+/// Decode a stored document as a component of type `T`.
+///
+/// # Errors
+/// `Decode` for another kind, a newer type version, or a field that does not fit; the error of `postinit`.
+pub fn decode_body<T: ComponentType>(document: &Document) -> Result<T> {
+    decode_document(document)
+}
+
+fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
+    let address = document.address.to_string();
+    check_kind::<T>(&document.address.kind, &address)?;
+    let env = current_env();
+    let component = decode_parts::<T>(document.type_version, unescape(document.body.clone()), &address, |component| {
+        component.__outputs(&mut |name, cell| cell.bind(name, &address, document.outputs.get(name), &env));
+    })?;
+    if component.__identifier() != document.address.identifier {
+        return Err(Error::new(
+            ErrorKind::Decode,
+            format!("`{address}`: `postinit` or decoding changed the identifier to `{}`", component.__identifier()),
+        ));
+    }
+    Ok(component)
+}
+
+fn decode_inline<T: ComponentType>(kind: &str, version: u32, body: Value) -> Result<T> {
+    check_kind::<T>(kind, kind)?;
+    decode_parts::<T>(version, body, kind, |_| ())
+}
+
+/// [`decode_document`] for the registry.
+pub(crate) fn decode_boxed<T: ComponentType>(document: &Document) -> Result<Box<dyn Component>> {
+    Ok(Box::new(decode_document::<T>(document)?))
+}
+
+/// [`decode_inline`] for the registry.
+pub(crate) fn decode_inline_boxed<T: ComponentType>(kind: &str, version: u32, body: Value) -> Result<Box<dyn Component>> {
+    Ok(Box::new(decode_inline::<T>(kind, version, body)?))
+}
+
+fn check_kind<T: ComponentType>(kind: &str, address: &str) -> Result<()> {
+    if kind == T::__kind() || T::SPEC.aliases.contains(&kind) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Decode, format!("`{address}` is not a `{}`, which is of kind `{}`", std::any::type_name::<T>(), T::__kind())))
+}
+
+fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: impl FnOnce(&T)) -> Result<T> {
+    let spec = T::SPEC;
+    if from > spec.version {
+        return Err(Error::new(
+            ErrorKind::Decode,
+            format!("`{address}` was written by version {from} of its type; this program has version {}", spec.version),
+        )
+        .with_hint("run a build that has the newer type"));
+    }
+    let depth = SESSION.with(|cell| {
+        cell.borrow_mut().as_mut().map_or(0, |session| {
+            session.owners.push(address.to_owned());
+            session.owners.len()
+        })
+    });
+    if depth > super::MAX_DEPTH + 1 {
+        return Err(Error::new(ErrorKind::Decode, format!("the tree of components is deeper than {} at `{address}`", super::MAX_DEPTH)));
+    }
+    let result = stacker::maybe_grow(128 * 1024, 2 * 1024 * 1024, || {
+        let body = if from < spec.version {
+            T::__migrate(from, body).map_err(|error| error.context(format_args!("`{address}`: migration from type version {from}")))?
+        } else {
+            body
+        };
+        let mut component = read_fields::<T>(body, address)?;
+        bind(&component);
+        component.__postinit().map_err(|error| error.context(format_args!("`{address}`: postinit")))?;
+        Ok(component)
+    });
+    SESSION.with(|cell| {
+        if let Some(session) = cell.borrow_mut().as_mut() {
+            session.owners.pop();
+        }
+    });
+    result
+}
+
+fn read_fields<T: ComponentType>(body: Value, address: &str) -> Result<T> {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
+    T::__deserialize_body(deserializer).map_err(|error| {
+        let path = track.path().to_string();
+        let field = if path == "." { String::new() } else { format!(": field `{path}`") };
+        let mut text = Error::new(ErrorKind::Decode, format!("`{address}`{field}: {error}"));
+        if error.to_string().starts_with("missing field") {
+            text = text
+                .with_hint("rows written before a field existed need `#[component(default)]` on it, or a higher `version` with `migrate`");
+        }
+        text
+    })
+}

@@ -1,0 +1,71 @@
+//! From components to documents and back.
+//!
+//! Encoding walks a component with serde inside a thread-local *session*: each component met on the
+//! way registers itself and leaves a reference, each artifact registers its blob. No session is ever
+//! held over an await, nested sessions are saved and restored, and a panic in user code ends one cleanly.
+
+mod decode;
+mod serializer;
+mod session;
+mod tree;
+
+pub use decode::{DecodeEnv, Document, decode_body, deserialize_boxed, deserialize_typed};
+pub(crate) use decode::{current_env, decode_boxed, decode_inline_boxed, in_decode_session};
+pub(crate) use serializer::to_value;
+pub use session::{RawKey, serialize_component};
+pub(crate) use session::{encode_tree, note_blob};
+pub(crate) use tree::patch_pending;
+pub use tree::{BlobUse, ChildUse, Record, Tree};
+
+use crate::{Error, ErrorKind, Result, artifact::BlobHandle};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Marks a value that is not written at all when it is a field.
+pub(crate) const RUNTIME_MARK: &str = "$superduper::Runtime";
+/// Marks an output: not written, allowed only as a direct field of a component.
+pub(crate) const OUTPUT_MARK: &str = "$superduper::Output";
+
+/// The deepest tree of components that can be encoded, loaded and applied.
+pub const MAX_DEPTH: usize = 4096;
+
+/// A result or output as JSON, with the blobs it refers to.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    pub(crate) value: Value,
+    pub(crate) blobs: Vec<Arc<BlobHandle>>,
+}
+
+impl Encoded {
+    /// The result of a method that returns nothing.
+    pub fn null() -> Self {
+        Encoded { value: Value::Null, blobs: Vec::new() }
+    }
+
+    /// Encode a value.
+    ///
+    /// # Errors
+    /// `Encode` for a non-finite float, with its path, and for what JSON cannot hold.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        session::encode_value(value)
+    }
+
+    /// Read the value back in the same process, with blobs that may not be saved yet.
+    pub(crate) fn into_typed<T: DeserializeOwned>(self) -> Result<T> {
+        let env = DecodeEnv::for_blobs(self.blobs);
+        decode_value(self.value, &Arc::new(env))
+    }
+}
+
+/// Decode a stored result or output.
+pub(crate) fn decode_value<T: DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>) -> Result<T> {
+    in_decode_session(env, || {
+        serde_path_to_error::deserialize(serializer::unescape(value)).map_err(|error| {
+            let path = error.path().to_string();
+            let error = error.into_inner();
+            let at = if path == "." { String::new() } else { format!(" at `{path}`") };
+            Error::new(ErrorKind::Decode, format!("stored value is not a `{}`{at}: {error}", std::any::type_name::<T>()))
+        })
+    })
+}

@@ -1,0 +1,434 @@
+//! A serde serializer to JSON values that refuses what JSON would silently change.
+//!
+//! Invariants: a non-finite float is an error with its path (serde_json writes null); keys of user
+//! data that begin with `$` are escaped as `$$`, so that they never look like a reference; marks of
+//! `Runtime` and `Output` leave no trace in the document.
+
+use super::{OUTPUT_MARK, RUNTIME_MARK, session};
+use serde::{Serialize, ser};
+use serde_json::{Map, Number, Value};
+use std::fmt::{self, Display};
+
+/// Serialize to JSON inside the current session.
+pub(crate) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, SerError> {
+    Ok(value.serialize(ValueSerializer)?.into_value())
+}
+
+/// Undo the escaping of keys.
+pub(crate) fn unescape(value: Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(unescape).collect()),
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .map(|(key, value)| {
+                    let key = if key.starts_with("$$") { key[1..].to_owned() } else { key };
+                    (key, unescape(value))
+                })
+                .collect(),
+        ),
+        other => other,
+    }
+}
+
+fn escape(key: String) -> String {
+    if key.starts_with('$') { format!("${key}") } else { key }
+}
+
+/// The serializer's error: its text; the path is kept by the session.
+#[derive(Debug)]
+pub(crate) struct SerError(String);
+
+impl Display for SerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for SerError {}
+impl ser::Error for SerError {
+    fn custom<T: Display>(message: T) -> Self {
+        let text = message.to_string();
+        session::note_error(&text);
+        SerError(text)
+    }
+}
+
+fn fail<T>(message: impl Display) -> Result<T, SerError> {
+    Err(ser::Error::custom(message))
+}
+
+/// A serialized value, or the sign that there is none.
+pub(crate) enum Slot {
+    Value(Value),
+    Absent,
+    Output,
+}
+
+impl Slot {
+    fn into_value(self) -> Value {
+        match self {
+            Slot::Value(value) => value,
+            Slot::Absent | Slot::Output => Value::Null,
+        }
+    }
+}
+
+struct ValueSerializer;
+
+fn within<T: Serialize + ?Sized>(segment: session::Segment, value: &T) -> Result<Slot, SerError> {
+    session::enter(segment);
+    let slot = value.serialize(ValueSerializer)?;
+    if matches!(slot, Slot::Output) {
+        session::note_output();
+    }
+    session::leave();
+    Ok(slot)
+}
+
+fn float(value: f64) -> Result<Slot, SerError> {
+    match Number::from_f64(value) {
+        Some(number) => Ok(Slot::Value(Value::Number(number))),
+        None => fail(format_args!("the number is {value}, which JSON cannot hold")),
+    }
+}
+
+impl ser::Serializer for ValueSerializer {
+    type Ok = Slot;
+    type Error = SerError;
+    type SerializeSeq = Items;
+    type SerializeTuple = Items;
+    type SerializeTupleStruct = Items;
+    type SerializeTupleVariant = Items;
+    type SerializeMap = Fields;
+    type SerializeStruct = Fields;
+    type SerializeStructVariant = Fields;
+
+    fn serialize_bool(self, value: bool) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::Bool(value)))
+    }
+    fn serialize_i8(self, value: i8) -> Result<Slot, SerError> {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i16(self, value: i16) -> Result<Slot, SerError> {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i32(self, value: i32) -> Result<Slot, SerError> {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i64(self, value: i64) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::Number(value.into())))
+    }
+    fn serialize_i128(self, value: i128) -> Result<Slot, SerError> {
+        match (i64::try_from(value), u64::try_from(value)) {
+            (Ok(value), _) => self.serialize_i64(value),
+            (_, Ok(value)) => self.serialize_u64(value),
+            _ => fail(format_args!("the number {value} does not fit 64 bits")),
+        }
+    }
+    fn serialize_u8(self, value: u8) -> Result<Slot, SerError> {
+        self.serialize_u64(value.into())
+    }
+    fn serialize_u16(self, value: u16) -> Result<Slot, SerError> {
+        self.serialize_u64(value.into())
+    }
+    fn serialize_u32(self, value: u32) -> Result<Slot, SerError> {
+        self.serialize_u64(value.into())
+    }
+    fn serialize_u64(self, value: u64) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::Number(value.into())))
+    }
+    fn serialize_u128(self, value: u128) -> Result<Slot, SerError> {
+        match u64::try_from(value) {
+            Ok(value) => self.serialize_u64(value),
+            Err(_) => fail(format_args!("the number {value} does not fit 64 bits")),
+        }
+    }
+    fn serialize_f32(self, value: f32) -> Result<Slot, SerError> {
+        float(value.into())
+    }
+    fn serialize_f64(self, value: f64) -> Result<Slot, SerError> {
+        float(value)
+    }
+    fn serialize_char(self, value: char) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::String(value.into())))
+    }
+    fn serialize_str(self, value: &str) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::String(value.to_owned())))
+    }
+    fn serialize_bytes(self, value: &[u8]) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::Array(value.iter().map(|byte| Value::from(*byte)).collect())))
+    }
+    fn serialize_none(self) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::Null))
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Slot, SerError> {
+        value.serialize(self)
+    }
+    fn serialize_unit(self) -> Result<Slot, SerError> {
+        Ok(Slot::Value(Value::Null))
+    }
+    fn serialize_unit_struct(self, name: &'static str) -> Result<Slot, SerError> {
+        Ok(match name {
+            RUNTIME_MARK => Slot::Absent,
+            OUTPUT_MARK => Slot::Output,
+            _ => Slot::Value(Value::Null),
+        })
+    }
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Slot, SerError> {
+        self.serialize_str(variant)
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Slot, SerError> {
+        value.serialize(self)
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<Slot, SerError> {
+        let value = within(session::Segment::Key(variant.into()), value)?.into_value();
+        Ok(Slot::Value(Value::Object(Map::from_iter([(escape(variant.to_owned()), value)]))))
+    }
+    fn serialize_seq(self, len: Option<usize>) -> Result<Items, SerError> {
+        Ok(Items { items: Vec::with_capacity(len.unwrap_or(0).min(4096)), variant: None })
+    }
+    fn serialize_tuple(self, len: usize) -> Result<Items, SerError> {
+        self.serialize_seq(Some(len))
+    }
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items, SerError> {
+        self.serialize_seq(Some(len))
+    }
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Items, SerError> {
+        let mut items = self.serialize_seq(Some(len))?;
+        items.variant = Some(variant);
+        Ok(items)
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Fields, SerError> {
+        Ok(Fields { map: Map::new(), key: None, variant: None })
+    }
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Fields, SerError> {
+        self.serialize_map(Some(len))
+    }
+    fn serialize_struct_variant(self, _: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Fields, SerError> {
+        let mut fields = self.serialize_map(Some(len))?;
+        fields.variant = Some(variant);
+        Ok(fields)
+    }
+}
+
+/// The items of an array under construction.
+struct Items {
+    items: Vec<Value>,
+    variant: Option<&'static str>,
+}
+
+impl Items {
+    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerError> {
+        let slot = within(session::Segment::Index(self.items.len()), value)?;
+        self.items.push(slot.into_value());
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Slot, SerError> {
+        Ok(Slot::Value(wrap(self.variant, Value::Array(self.items))))
+    }
+}
+
+fn wrap(variant: Option<&'static str>, value: Value) -> Value {
+    match variant {
+        Some(variant) => Value::Object(Map::from_iter([(escape(variant.to_owned()), value)])),
+        None => value,
+    }
+}
+
+impl ser::SerializeSeq for Items {
+    type Ok = Slot;
+    type Error = SerError;
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerError> {
+        self.push(value)
+    }
+    fn end(self) -> Result<Slot, SerError> {
+        self.finish()
+    }
+}
+impl ser::SerializeTuple for Items {
+    type Ok = Slot;
+    type Error = SerError;
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerError> {
+        self.push(value)
+    }
+    fn end(self) -> Result<Slot, SerError> {
+        self.finish()
+    }
+}
+impl ser::SerializeTupleStruct for Items {
+    type Ok = Slot;
+    type Error = SerError;
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerError> {
+        self.push(value)
+    }
+    fn end(self) -> Result<Slot, SerError> {
+        self.finish()
+    }
+}
+impl ser::SerializeTupleVariant for Items {
+    type Ok = Slot;
+    type Error = SerError;
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerError> {
+        self.push(value)
+    }
+    fn end(self) -> Result<Slot, SerError> {
+        self.finish()
+    }
+}
+
+/// The entries of an object under construction.
+struct Fields {
+    map: Map<String, Value>,
+    key: Option<String>,
+    variant: Option<&'static str>,
+}
+
+impl Fields {
+    fn put<T: Serialize + ?Sized>(&mut self, segment: session::Segment, key: String, value: &T) -> Result<(), SerError> {
+        match within(segment, value)? {
+            Slot::Value(value) => {
+                self.map.insert(key, value);
+            }
+            Slot::Absent | Slot::Output => {}
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Slot, SerError> {
+        Ok(Slot::Value(wrap(self.variant, Value::Object(self.map))))
+    }
+}
+
+impl ser::SerializeMap for Fields {
+    type Ok = Slot;
+    type Error = SerError;
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), SerError> {
+        self.key = Some(key.serialize(KeySerializer)?);
+        Ok(())
+    }
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerError> {
+        let Some(key) = self.key.take() else {
+            return fail("a map value was written before its key");
+        };
+        self.put(session::Segment::Key(key.clone().into()), key, value)
+    }
+    fn end(self) -> Result<Slot, SerError> {
+        self.finish()
+    }
+}
+impl ser::SerializeStruct for Fields {
+    type Ok = Slot;
+    type Error = SerError;
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SerError> {
+        self.put(session::Segment::Key(key.into()), escape(key.to_owned()), value)
+    }
+    fn end(self) -> Result<Slot, SerError> {
+        self.finish()
+    }
+}
+impl ser::SerializeStructVariant for Fields {
+    type Ok = Slot;
+    type Error = SerError;
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SerError> {
+        ser::SerializeStruct::serialize_field(self, key, value)
+    }
+    fn end(self) -> Result<Slot, SerError> {
+        self.finish()
+    }
+}
+
+/// Turns map keys into text, as serde_json does.
+struct KeySerializer;
+
+macro_rules! key_from_display {
+    ($($method:ident: $type:ty),+ $(,)?) => {$(
+        fn $method(self, value: $type) -> Result<String, SerError> {
+            Ok(value.to_string())
+        }
+    )+};
+}
+
+impl ser::Serializer for KeySerializer {
+    type Ok = String;
+    type Error = SerError;
+    type SerializeSeq = ser::Impossible<String, SerError>;
+    type SerializeTuple = ser::Impossible<String, SerError>;
+    type SerializeTupleStruct = ser::Impossible<String, SerError>;
+    type SerializeTupleVariant = ser::Impossible<String, SerError>;
+    type SerializeMap = ser::Impossible<String, SerError>;
+    type SerializeStruct = ser::Impossible<String, SerError>;
+    type SerializeStructVariant = ser::Impossible<String, SerError>;
+
+    key_from_display!(
+        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128, serialize_char: char,
+    );
+    fn serialize_f32(self, value: f32) -> Result<String, SerError> {
+        self.serialize_f64(value.into())
+    }
+    fn serialize_f64(self, value: f64) -> Result<String, SerError> {
+        if value.is_finite() { Ok(value.to_string()) } else { fail(format_args!("the key is {value}, which JSON cannot hold")) }
+    }
+    fn serialize_str(self, value: &str) -> Result<String, SerError> {
+        Ok(escape(value.to_owned()))
+    }
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<String, SerError> {
+        Ok(escape(variant.to_owned()))
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<String, SerError> {
+        let key = value.serialize(KeySerializer)?;
+        // A key of ours is written as it is: this is what tells a reference from user data.
+        Ok(if name == session::RAW_KEY { key[1..].to_owned() } else { key })
+    }
+    fn serialize_bytes(self, _: &[u8]) -> Result<String, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_none(self) -> Result<String, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<String, SerError> {
+        value.serialize(self)
+    }
+    fn serialize_unit(self) -> Result<String, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_unit_struct(self, _: &'static str) -> Result<String, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(self, _: &'static str, _: u32, _: &'static str, _: &T) -> Result<String, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self::SerializeTupleVariant, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, SerError> {
+        fail("a map key must be a text or a number")
+    }
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, SerError> {
+        fail("a map key must be a text or a number")
+    }
+}

@@ -1,0 +1,327 @@
+//! The thread-local session of an encoding: what components and artifacts register themselves with.
+
+use super::{
+    Encoded, MAX_DEPTH,
+    serializer::to_value,
+    tree::{BlobUse, ChildUse, Record, Tree, find_marks},
+};
+use crate::{Error, ErrorKind, Result, address::check_identifier, artifact::BlobHandle, component::Component};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeMap},
+};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    fmt::Write,
+    sync::Arc,
+};
+
+/// The newtype name by which the serializer knows a key of ours.
+pub(crate) const RAW_KEY: &str = "$superduper::Key";
+
+/// An object key of superduper's own, such as `$ref`; other keys that begin with `$` are escaped.
+#[doc(hidden)]
+pub struct RawKey(pub &'static str);
+
+impl Serialize for RawKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(RAW_KEY, self.0)
+    }
+}
+
+/// One step of a path inside a component.
+pub(crate) enum Segment {
+    Key(Cow<'static, str>),
+    Index(usize),
+}
+
+#[derive(Default)]
+struct Frame {
+    path: Vec<Segment>,
+    children: Vec<usize>,
+    blobs: Vec<Arc<BlobHandle>>,
+}
+
+struct Session {
+    /// Whether components become records of their own; else they are written inline.
+    tree: bool,
+    stack: Vec<Frame>,
+    records: Vec<Record>,
+    by_path: HashMap<String, usize>,
+    /// A shared component is encoded once: its place in memory, while the session borrows the tree.
+    by_place: HashMap<(usize, &'static str), usize>,
+    blobs: Vec<Arc<BlobHandle>>,
+    error: Option<Error>,
+}
+
+impl Session {
+    fn new(tree: bool) -> Self {
+        Session {
+            tree,
+            stack: vec![Frame::default()],
+            records: Vec::new(),
+            by_path: HashMap::new(),
+            by_place: HashMap::new(),
+            blobs: Vec::new(),
+            error: None,
+        }
+    }
+
+    fn path(&self) -> String {
+        self.stack.last().map(|frame| path_text(&frame.path)).unwrap_or_default()
+    }
+}
+
+fn path_text(path: &[Segment]) -> String {
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            Segment::Key(key) if text.is_empty() => text.push_str(key),
+            Segment::Key(key) => {
+                text.push('.');
+                text.push_str(key);
+            }
+            Segment::Index(index) => {
+                let _ = write!(text, "[{index}]");
+            }
+        }
+    }
+    text
+}
+
+thread_local! {
+    static SESSION: RefCell<Option<Session>> = const { RefCell::new(None) };
+}
+
+fn with<R>(use_session: impl FnOnce(&mut Session) -> R) -> Option<R> {
+    SESSION.with(|cell| cell.borrow_mut().as_mut().map(use_session))
+}
+
+/// Puts the outer session back, also when user code panics.
+struct Restore(Option<Option<Session>>);
+
+impl Restore {
+    fn enter(session: Session) -> Self {
+        Restore(Some(SESSION.with(|cell| cell.replace(Some(session)))))
+    }
+
+    fn finish(mut self) -> Option<Session> {
+        let outer = self.0.take().flatten();
+        SESSION.with(|cell| cell.replace(outer))
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        if let Some(outer) = self.0.take() {
+            SESSION.with(|cell| cell.replace(outer));
+        }
+    }
+}
+
+/// Encode a component and all below it: children before parents, shared ones once.
+pub(crate) fn encode_tree(component: &dyn Component) -> Result<Tree> {
+    let restore = Restore::enter(Session::new(true));
+    let written = serialize_component(component, serde_json::value::Serializer);
+    let Some(session) = restore.finish() else {
+        return Err(Error::internal("the encode session was lost"));
+    };
+    match (session.error, written) {
+        (Some(error), _) => Err(error),
+        (None, Err(error)) => Err(Error::new(ErrorKind::Encode, error.to_string())),
+        (None, Ok(_)) => Ok(Tree { records: session.records, blobs: session.blobs }),
+    }
+}
+
+/// Encode a result or output.
+pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<Encoded> {
+    let restore = Restore::enter(Session::new(false));
+    let written = to_value(value);
+    let Some(session) = restore.finish() else {
+        return Err(Error::internal("the encode session was lost"));
+    };
+    match (session.error, written) {
+        (Some(error), _) => Err(error),
+        (None, Err(error)) => Err(Error::new(ErrorKind::Encode, error.to_string())),
+        (None, Ok(value)) => Ok(Encoded { value, blobs: session.blobs }),
+    }
+}
+
+/// Write a component: a reference inside a tree session, the whole component elsewhere.
+#[doc(hidden)]
+pub fn serialize_component<S: Serializer>(component: &dyn Component, serializer: S) -> Result<S::Ok, S::Error> {
+    let in_tree = with(|session| session.tree).unwrap_or(false);
+    if !in_tree {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry(&RawKey("$kind"), component.kind())?;
+        map.serialize_entry(&RawKey("$version"), &component.__spec().version)?;
+        map.serialize_entry(&RawKey("$body"), &Body(component))?;
+        return map.end();
+    }
+    let index = stacker::maybe_grow(128 * 1024, 2 * 1024 * 1024, || record(component)).map_err(S::Error::custom)?;
+    let address = with(|session| {
+        if let Some(frame) = session.stack.last_mut() {
+            frame.children.push(index);
+        }
+        session.records[index].path()
+    });
+    let mut map = serializer.serialize_map(Some(1))?;
+    map.serialize_entry(&RawKey("$ref"), &address.unwrap_or_default())?;
+    map.end()
+}
+
+struct Body<'a>(&'a dyn Component);
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        erased_serde::serialize(&*self.0.__body(), serializer)
+    }
+}
+
+/// Make sure that the session has a record of the component; gives its index.
+fn record(component: &dyn Component) -> Result<usize, String> {
+    let (kind, identifier) = (component.kind(), component.identifier());
+    // Zero-sized components cannot exist: each has an identifier, so a place belongs to one of them.
+    let place = (std::ptr::from_ref(component).cast::<()>().addr(), kind);
+    let known = with(|session| {
+        let index = *session.by_place.get(&place)?;
+        (session.records[index].identifier == identifier).then_some(index)
+    });
+    if let Some(Some(index)) = known {
+        return Ok(index);
+    }
+    if let Err(error) = check_identifier(identifier) {
+        return Err(stop(error.context(format_args!("component of kind `{kind}`"))));
+    }
+    let depth = with(|session| {
+        session.stack.push(Frame::default());
+        session.stack.len()
+    });
+    if depth.unwrap_or(0) > MAX_DEPTH + 1 {
+        return Err(stop(Error::new(
+            ErrorKind::Encode,
+            format!("the tree of components is deeper than {MAX_DEPTH} at `{kind}/{identifier}`"),
+        )));
+    }
+    let body = to_value(&Body(component));
+    let frame = with(|session| session.stack.pop()).flatten().unwrap_or_default();
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => {
+            let at = path_text(&frame.path);
+            let at = if at.is_empty() { String::new() } else { format!(": field `{at}`") };
+            return Err(stop(Error::new(ErrorKind::Encode, format!("`{kind}/{identifier}`{at}: {error}"))));
+        }
+    };
+    let marks = find_marks(&body);
+    let result = with(|session| {
+        let children: Vec<ChildUse> = marks
+            .refs
+            .into_iter()
+            .filter_map(|(path, address)| {
+                let index = *session.by_path.get(&address)?;
+                Some(ChildUse { path, index, address })
+            })
+            .collect();
+        let found: HashSet<usize> = children.iter().map(|child| child.index).collect();
+        if let Some(lost) = frame.children.iter().find(|index| !found.contains(index)) {
+            return Err(Error::new(
+                ErrorKind::Encode,
+                format!("`{kind}/{identifier}` holds `{}` in a place that cannot be found in its document", session.records[*lost].path()),
+            )
+            .with_hint("let serde write the field itself, without going through a text or another serializer"));
+        }
+        let handles: HashMap<String, &Arc<BlobHandle>> = frame.blobs.iter().map(|handle| (handle.name(), handle)).collect();
+        let blobs =
+            marks.blobs.into_iter().filter_map(|(path, name)| Some(BlobUse { path, handle: (*handles.get(&name)?).clone() })).collect();
+        let record = Record::new(component, body, children, blobs);
+        let path = record.path();
+        if let Some(index) = session.by_path.get(&path).copied() {
+            if session.records[index].body != record.body {
+                let other = session.records[index].first_difference(&record.body);
+                return Err(Error::invalid(format!(
+                    "two different components are both named `{kind}/{identifier}`; they differ in `{other}`"
+                ))
+                .with_hint("give one of them another identifier, or share one value with `Arc`"));
+            }
+            session.by_place.insert(place, index);
+            return Ok(index);
+        }
+        let index = session.records.len();
+        session.records.push(record);
+        session.by_path.insert(path, index);
+        session.by_place.insert(place, index);
+        Ok(index)
+    });
+    match result {
+        Some(Ok(index)) => Ok(index),
+        Some(Err(error)) => Err(stop(error)),
+        None => Err("the encode session was lost".to_owned()),
+    }
+}
+
+/// Keep the first typed error of the session; serde only carries its text.
+fn stop(error: Error) -> String {
+    let text = error.to_string();
+    with(|session| {
+        if session.error.is_none() {
+            session.error = Some(error);
+        }
+    });
+    text
+}
+
+/// Register an artifact's blob; false outside of a session.
+pub(crate) fn note_blob(handle: &Arc<BlobHandle>) -> bool {
+    with(|session| {
+        if !session.blobs.iter().any(|known| Arc::ptr_eq(known, handle)) {
+            session.blobs.push(handle.clone());
+        }
+        if let Some(frame) = session.stack.last_mut() {
+            frame.blobs.push(handle.clone());
+        }
+    })
+    .is_some()
+}
+
+pub(super) fn enter(segment: Segment) {
+    with(|session| {
+        if let Some(frame) = session.stack.last_mut() {
+            frame.path.push(segment);
+        }
+    });
+}
+
+pub(super) fn leave() {
+    with(|session| {
+        if let Some(frame) = session.stack.last_mut() {
+            frame.path.pop();
+        }
+    });
+}
+
+/// An output was met at the current path; it must be a direct field of a component.
+pub(super) fn note_output() {
+    with(|session| {
+        let depth = session.stack.last().map_or(0, |frame| frame.path.len());
+        if session.tree && depth != 1 && session.error.is_none() {
+            let path = session.path();
+            session.error = Some(
+                Error::new(ErrorKind::Encode, format!("field `{path}` is an `Output` inside another value"))
+                    .with_hint("an `Output<T>` must be a direct field of the component, not of a struct or list inside it"),
+            );
+        }
+    });
+}
+
+/// An error at the current path of a value that is no component: keep it with the path.
+pub(super) fn note_error(text: &str) {
+    with(|session| {
+        if !session.tree && session.error.is_none() {
+            let path = session.path();
+            let at = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
+            session.error = Some(Error::new(ErrorKind::Encode, format!("{at}{text}")));
+        }
+    });
+}

@@ -1,0 +1,293 @@
+//! An encoded tree of components: records, their references to each other and to blobs, their hashes.
+
+use crate::{
+    Digest, Error, ErrorKind, Result,
+    address::Address,
+    artifact::BlobHandle,
+    component::{Component, FieldSpec},
+    digest::Hasher,
+    trigger::TriggerSpec,
+};
+use serde_json::Value;
+use std::{collections::HashMap, sync::Arc};
+
+/// A child component at a place in its parent's document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildUse {
+    /// The place, as `layers[2].norm`.
+    pub path: String,
+    /// The child's index in [`Tree::records`].
+    pub index: usize,
+    /// `Kind/identifier` of the child, as its parent's document names it.
+    pub address: String,
+}
+
+/// A blob at a place in a document.
+#[derive(Debug, Clone)]
+pub struct BlobUse {
+    /// The place.
+    pub path: String,
+    /// The blob.
+    pub handle: Arc<BlobHandle>,
+}
+
+/// One component of an encoded tree.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The wire name of its type.
+    pub kind: &'static str,
+    /// Its identifier.
+    pub identifier: String,
+    /// The version of the type's document.
+    pub type_version: u32,
+    /// The declared fields; children as `{"$ref": "Kind/identifier"}`, blobs as `{"$blob": …}`.
+    pub body: Value,
+    /// BLAKE3 of kind, identifier and breaking fields.
+    pub uuid: Digest,
+    /// BLAKE3 of all declared content, children by content.
+    pub content_hash: Digest,
+    /// The children, in document order.
+    pub children: Vec<ChildUse>,
+    /// The blobs, in document order.
+    pub blobs: Vec<BlobUse>,
+    /// The type's stored fields.
+    pub fields: &'static [FieldSpec],
+    /// Whether the type has hooks.
+    pub lifecycle: bool,
+    /// The type's triggers.
+    pub triggers: Vec<&'static TriggerSpec>,
+    /// For each trigger the required fields that are not set.
+    pub unmet: Vec<Vec<&'static str>>,
+}
+
+/// An encoded tree: children before parents, the root last.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// The components.
+    pub records: Vec<Record>,
+    /// All blobs met.
+    pub blobs: Vec<Arc<BlobHandle>>,
+}
+
+impl Record {
+    pub(super) fn new(component: &dyn Component, body: Value, children: Vec<ChildUse>, blobs: Vec<BlobUse>) -> Self {
+        let triggers = component.__trigger_specs();
+        let unmet = triggers.iter().map(|trigger| component.__unmet(trigger.name)).collect();
+        Record {
+            kind: component.kind(),
+            identifier: component.identifier().to_owned(),
+            type_version: component.__spec().version,
+            body,
+            uuid: Digest::from_bytes([0; 32]),
+            content_hash: Digest::from_bytes([0; 32]),
+            children,
+            blobs,
+            fields: component.__spec().fields,
+            lifecycle: component.__has_lifecycle(),
+            triggers,
+            unmet,
+        }
+    }
+
+    /// `Kind/identifier`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.kind, self.identifier)
+    }
+
+    /// The component's address, without a version.
+    pub fn address(&self) -> Address {
+        Address::new(self.kind, self.identifier.as_str())
+    }
+
+    /// `Kind:identifier:uuid`.
+    pub fn huuid(&self) -> String {
+        format!("{}:{}:{}", self.kind, self.identifier, self.uuid.short())
+    }
+
+    /// The path of the first place where another body differs.
+    pub(crate) fn first_difference(&self, other: &Value) -> String {
+        crate::plan::first_difference(&self.body, other)
+    }
+}
+
+impl Tree {
+    /// The component that was encoded.
+    pub fn root(&self) -> &Record {
+        self.records.last().unwrap_or_else(|| unreachable!("a tree has its root"))
+    }
+
+    /// Hash all blobs that are not hashed yet, put their digests into the bodies, and hash the records.
+    ///
+    /// Reads whole blobs: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// Those of reading a blob's source.
+    pub fn finish(&mut self) -> Result<()> {
+        let mut pending = Vec::new();
+        for handle in &self.blobs {
+            if handle.digest().is_none() {
+                let name = handle.name();
+                handle.hash()?;
+                pending.push((name, handle.clone()));
+            }
+        }
+        for index in 0..self.records.len() {
+            if !pending.is_empty() && !self.records[index].blobs.is_empty() {
+                patch_pending(&mut self.records[index].body, &pending);
+            }
+            let (before, rest) = self.records.split_at_mut(index);
+            let record = &mut rest[0];
+            record.content_hash = hash(record, |_| true, |child| before[child].content_hash, true);
+            let breaking: Vec<&str> = record.fields.iter().filter(|field| field.breaking).map(|field| field.key).collect();
+            record.uuid = hash(record, |key| breaking.contains(&key), |child| before[child].uuid, false);
+        }
+        Ok(())
+    }
+
+    /// Compare with a second encoding of the same component: same fields, same order, same content.
+    pub(crate) fn check_deterministic(&self, again: &Tree) -> Result<()> {
+        for record in &self.records {
+            let other = again.records.iter().find(|other| other.kind == record.kind && other.identifier == record.identifier);
+            let Some(other) = other else {
+                return Err(Error::new(ErrorKind::Encode, format!("`{}` is gone after its parent was decoded", record.path())));
+            };
+            if other.body != record.body {
+                let at = record.first_difference(&other.body);
+                return Err(Error::new(
+                    ErrorKind::Encode,
+                    format!("`{}`: field `{at}` does not encode to the same value twice", record.path()),
+                )
+                .with_hint("use a BTreeSet or `#[serde(with = \"superduper::sorted\")]` for sets, and keep `postinit` idempotent"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hash(record: &Record, wanted: impl Fn(&str) -> bool, child: impl Fn(usize) -> Digest, secrets: bool) -> Digest {
+    let children: HashMap<&str, usize> = record.children.iter().map(|child| (child.address.as_str(), child.index)).collect();
+    let mut out = Vec::with_capacity(512);
+    crate::digest::write_canonical(&Value::from(vec![record.kind, record.identifier.as_str()]), &mut out);
+    if let Value::Object(fields) = &record.body {
+        let mut keys: Vec<&String> = fields.keys().filter(|key| wanted(key)).collect();
+        keys.sort_unstable();
+        for key in keys {
+            crate::digest::write_canonical(&Value::String(key.clone()), &mut out);
+            let mut substitute = |mark: &str, text: &str, out: &mut Vec<u8>| match mark {
+                "$ref" => {
+                    if let Some(index) = children.get(text) {
+                        out.extend_from_slice(child(*index).as_bytes());
+                    }
+                    true
+                }
+                "$secret" => !secrets,
+                _ => false,
+            };
+            write_substituted(&fields[key], &mut substitute, &mut out);
+        }
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(&out);
+    hasher.finish()
+}
+
+type Substitute<'a> = dyn FnMut(&str, &str, &mut Vec<u8>) -> bool + 'a;
+
+fn write_substituted(value: &Value, substitute: &mut Substitute<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Array(items) => {
+            out.push(b'[');
+            for item in items {
+                write_substituted(item, substitute, out);
+                out.push(b',');
+            }
+            out.push(b']');
+        }
+        Value::Object(map) => {
+            if let Some((mark, text)) = mark_of(map)
+                && substitute(mark, text, out)
+            {
+                return;
+            }
+            out.push(b'{');
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort_unstable();
+            for key in keys {
+                crate::digest::write_canonical(&Value::String(key.clone()), out);
+                out.push(b':');
+                write_substituted(&map[key], substitute, out);
+                out.push(b',');
+            }
+            out.push(b'}');
+        }
+        scalar => crate::digest::write_canonical(scalar, out),
+    }
+}
+
+/// The mark of an object that superduper wrote: `$ref`, `$blob`, `$secret`, `$callable`. User keys are escaped.
+pub(crate) fn mark_of(map: &serde_json::Map<String, Value>) -> Option<(&'static str, &str)> {
+    for mark in ["$ref", "$blob", "$secret", "$callable"] {
+        if let Some(Value::String(text)) = map.get(mark) {
+            return Some((mark, text));
+        }
+    }
+    None
+}
+
+#[derive(Default)]
+pub(super) struct Marks {
+    pub(super) refs: Vec<(String, String)>,
+    pub(super) blobs: Vec<(String, String)>,
+}
+
+/// All references and blobs of a body, with their paths.
+pub(super) fn find_marks(body: &Value) -> Marks {
+    let mut marks = Marks::default();
+    walk(body, &mut String::new(), &mut marks);
+    marks
+}
+
+fn walk(value: &Value, path: &mut String, marks: &mut Marks) {
+    let length = path.len();
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                walk(item, path, marks);
+                path.truncate(length);
+            }
+        }
+        Value::Object(map) => match mark_of(map) {
+            Some(("$ref", text)) => marks.refs.push((path.clone(), text.to_owned())),
+            Some(("$blob", text)) => marks.blobs.push((path.clone(), text.to_owned())),
+            _ => {
+                for (key, item) in map {
+                    if length > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(key);
+                    walk(item, path, marks);
+                    path.truncate(length);
+                }
+            }
+        },
+        _ => {}
+    }
+}
+
+/// Replace the provisional names of blobs by their references.
+pub(crate) fn patch_pending(value: &mut Value, pending: &[(String, Arc<BlobHandle>)]) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| patch_pending(item, pending)),
+        Value::Object(map) => {
+            if let Some(("$blob", name)) = mark_of(map) {
+                if let Some(reference) = pending.iter().find(|(known, _)| known == name).and_then(|(_, handle)| handle.reference()) {
+                    *value = reference;
+                }
+            } else {
+                map.values_mut().for_each(|item| patch_pending(item, pending));
+            }
+        }
+        _ => {}
+    }
+}

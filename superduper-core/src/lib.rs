@@ -1,0 +1,62 @@
+//! Components, plans, durable jobs and the store traits of superduper.
+//!
+//! This crate knows no store and no machine-learning framework; programs use the facade crate
+//! `superduper`, which adds both.
+
+extern crate self as superduper;
+
+pub mod address;
+mod artifact;
+mod callable;
+mod component;
+mod digest;
+mod encode;
+mod error;
+mod job;
+mod lifecycle;
+mod output;
+mod plan;
+mod registry;
+mod runtime;
+pub mod store;
+mod trigger;
+
+pub use address::{Address, VersionRef};
+pub use artifact::{BlobHandle, BlobSource, Bytes, Hashed};
+pub use callable::{Callable, Function, Param};
+pub use component::{Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
+pub use digest::{Digest, Hasher};
+pub use encode::{MAX_DEPTH, Record, Tree};
+pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
+pub use job::{JobContext, Outcome};
+pub use lifecycle::{BoxFuture, Lifecycle};
+pub use output::Output;
+pub use registry::{Registry, RegistryBuilder};
+pub use runtime::Runtime;
+pub use serde_json::{Value, json};
+pub use superduper_derive::{Component, callable, trigger, triggers};
+pub use trigger::{Dependency, Event, Requirement, TriggerOutput, TriggerSpec, Watch};
+
+/// What the macros write refers to this module; it may change in any release.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::{
+        callable::{Args, FunctionEntry},
+        component::TriggerCall,
+        encode::{Encoded, deserialize_typed, serialize_component},
+        lifecycle::{Hooks, probe},
+        output::OutputCell,
+        registry::{Registration, registered_kind},
+        trigger::{RequiredField, Run, TakesResult, Trigger},
+    };
+    pub use inventory;
+    pub use serde;
+}
+
+/// What a program that defines components needs in scope.
+pub mod prelude {
+    pub use crate::{
+        Address, BoxError, Bytes, Callable, Component, Error, ErrorKind, JobContext, Lifecycle, Output, Result, ResultExt, Runtime, Value,
+        callable, json, register, trigger, triggers,
+    };
+}

@@ -1,0 +1,160 @@
+//! The hooks of a component: what happens after construction, before use, on creation, on removal.
+
+use crate::{Result, job::JobContext};
+use std::{future::Future, marker::PhantomData, pin::Pin};
+
+/// A boxed future that can move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The hooks of a component; every method is optional, `async fn` bodies are accepted.
+///
+/// # Guarantees
+/// - `postinit` runs once per construction by the builder and once after every load, before anything else.
+/// - `setup` runs once per decoded instance, children first, before the first hook or trigger of that instance.
+/// - `on_create` succeeds at most once per version; it may be attempted again after a crash or a failure, and
+///   [`JobContext::is_retry`] tells.
+/// - `cleanup` runs on removal, before rows and blobs vanish. While it fails, nothing is removed.
+///
+/// # Assumptions
+/// `postinit` is idempotent: applying a component runs it on a copy that may have run it before. `setup`,
+/// `on_create` and `cleanup` tolerate being called again: like all jobs they are at-least-once.
+pub trait Lifecycle: Sized + Sync {
+    /// After construction and after load. An error here means that there is no component.
+    ///
+    /// # Errors
+    /// Any; it reaches the caller of `build`, `apply` or `load`.
+    fn postinit(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Before any hook or trigger, once per instance: fill `Runtime` fields here.
+    ///
+    /// # Errors
+    /// Any; it fails the job that needed the instance, and the next job tries again.
+    fn setup(&self, ctx: &JobContext) -> impl Future<Output = Result<()>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+    /// Once per new version, after it is durable.
+    ///
+    /// # Errors
+    /// Any; it fails the job and skips the triggers of this version.
+    fn on_create(&self, ctx: &JobContext) -> impl Future<Output = Result<()>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+    /// On `db.remove`, before rows and blobs vanish.
+    ///
+    /// # Errors
+    /// Any; the removal stops and can be tried again or forced.
+    fn cleanup(&self, ctx: &JobContext) -> impl Future<Output = Result<()>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+}
+
+/// A hook of a component, boxed.
+pub type Hook<T> = for<'a> fn(&'a T, &'a JobContext) -> BoxFuture<'a, Result<()>>;
+
+/// The hooks of a type as a table.
+#[doc(hidden)]
+pub struct Hooks<T: 'static> {
+    /// Whether the type has an `impl Lifecycle`.
+    pub present: bool,
+    pub postinit: fn(&mut T) -> Result<()>,
+    pub setup: Hook<T>,
+    pub on_create: Hook<T>,
+    pub cleanup: Hook<T>,
+}
+
+impl<T: Lifecycle + 'static> Hooks<T> {
+    /// The hooks of a type with an `impl Lifecycle`.
+    pub fn of() -> Self {
+        Hooks {
+            present: true,
+            postinit: T::postinit,
+            setup: |this, ctx| Box::pin(this.setup(ctx)),
+            on_create: |this, ctx| Box::pin(this.on_create(ctx)),
+            cleanup: |this, ctx| Box::pin(this.cleanup(ctx)),
+        }
+    }
+}
+
+impl<T: Sync + 'static> Hooks<T> {
+    /// The hooks of a type without one.
+    pub fn none() -> Self {
+        Hooks {
+            present: false,
+            postinit: |_| Ok(()),
+            setup: |_, _| Box::pin(async { Ok(()) }),
+            on_create: |_, _| Box::pin(async { Ok(()) }),
+            cleanup: |_, _| Box::pin(async { Ok(()) }),
+        }
+    }
+}
+
+/// Finding out at compile time what a type has, without asking the user to say it.
+///
+/// `(&&Probe::<T>::new()).hooks()` picks [`ViaLifecycle`](probe::ViaLifecycle) where `T: Lifecycle` and the
+/// default elsewhere (autoref specialisation). It decides where it is written, so on a generic type it
+/// would silently pick the default: the derive refuses those without `#[component(lifecycle = yes|no)]`.
+#[doc(hidden)]
+pub mod probe {
+    use super::*;
+    use crate::{
+        component::{Component, VisitChildren},
+        output::{Output, OutputCell},
+        trigger::Trigger,
+    };
+
+    pub struct Probe<T: ?Sized>(pub PhantomData<T>);
+    pub trait ViaLifecycle<T: 'static> {
+        fn hooks(&self) -> Hooks<T>;
+    }
+    impl<T: Lifecycle + 'static> ViaLifecycle<T> for &Probe<T> {
+        fn hooks(&self) -> Hooks<T> {
+            Hooks::of()
+        }
+    }
+    pub trait ViaDefault<T: 'static> {
+        fn hooks(&self) -> Hooks<T>;
+    }
+    impl<T: Sync + 'static> ViaDefault<T> for Probe<T> {
+        fn hooks(&self) -> Hooks<T> {
+            Hooks::none()
+        }
+    }
+
+    /// Inherent constants win over trait ones: `Self::__TRIGGERS` is the user's block or this.
+    pub trait NoTriggers: Sized + 'static {
+        const __TRIGGERS: &'static [Trigger<Self>] = &[];
+    }
+    impl<T: 'static> NoTriggers for T {}
+
+    /// A field under examination: `(&&Field(&self.x)).children(visit)`, `(&&Field(&self.x)).output("x", visit)`.
+    pub struct Field<'a, T: ?Sized>(pub &'a T);
+    pub trait ViaChildren {
+        fn children(&self, visit: &mut dyn FnMut(&dyn Component));
+    }
+    impl<T: VisitChildren + ?Sized> ViaChildren for &Field<'_, T> {
+        fn children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+            self.0.visit_children(visit);
+        }
+    }
+    pub trait NoChildren {
+        fn children(&self, _visit: &mut dyn FnMut(&dyn Component)) {}
+    }
+    impl<T: ?Sized> NoChildren for Field<'_, T> {}
+
+    pub trait ViaOutput {
+        fn output(&self, name: &'static str, visit: &mut dyn FnMut(&'static str, &dyn OutputCell));
+    }
+    impl<T: Send + Sync + 'static> ViaOutput for &Field<'_, Output<T>> {
+        fn output(&self, name: &'static str, visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {
+            visit(name, self.0);
+        }
+    }
+    pub trait NoOutput {
+        fn output(&self, _name: &'static str, _visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {}
+    }
+    impl<T: ?Sized> NoOutput for Field<'_, T> {}
+}

@@ -1,0 +1,159 @@
+//! What triggers make of a component: trained weights, an index, metrics.
+
+use crate::{
+    Error, ErrorKind, Result,
+    encode::{DecodeEnv, Encoded, decode_value},
+    job::current_overlay,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde_json::Value;
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// A field that triggers fill: empty when declared, set by [`JobContext::set`](crate::JobContext::set), committed
+/// together with the job's result, stored and loaded with its component, but no part of its identity.
+///
+/// # Guarantees
+/// A value set in a job is visible in that job at once and elsewhere after the job's result is durable.
+/// Applying the declaration again keeps outputs; a new version starts with empty ones.
+///
+/// # Assumptions
+/// It is a direct field of the component. Two jobs that set one output are ordered by `depends_on`.
+pub struct Output<T>(Arc<RwLock<State<T>>>);
+
+struct State<T> {
+    name: Option<&'static str>,
+    owner: String,
+    value: Slot<T>,
+}
+
+enum Slot<T> {
+    Empty,
+    Stored(Value, Arc<DecodeEnv>),
+    Ready(Arc<T>),
+}
+
+/// An output field of unknown type.
+#[doc(hidden)]
+pub trait OutputCell: Send + Sync {
+    fn bind(&self, name: &'static str, owner: &str, value: Option<&Value>, env: &Arc<DecodeEnv>);
+}
+
+impl<T: Send + Sync + 'static> OutputCell for Output<T> {
+    fn bind(&self, name: &'static str, owner: &str, value: Option<&Value>, env: &Arc<DecodeEnv>) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.name = Some(name);
+        owner.clone_into(&mut state.owner);
+        state.value = match value {
+            Some(value) => Slot::Stored(value.clone(), env.clone()),
+            None => Slot::Empty,
+        };
+    }
+}
+
+impl<T> Output<T> {
+    /// An empty output.
+    pub fn empty() -> Self {
+        Output(Arc::new(RwLock::new(State { name: None, owner: String::new(), value: Slot::Empty })))
+    }
+
+    fn key(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    pub(crate) fn bound_name(&self) -> Result<(usize, &'static str)> {
+        let name = self.0.read().unwrap_or_else(PoisonError::into_inner).name;
+        match name {
+            Some(name) => Ok((self.key(), name)),
+            None => Err(Error::new(ErrorKind::NotSaved, "this output does not belong to a stored component")
+                .with_hint("set outputs inside a trigger, on `self`")),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> Output<T> {
+    /// The value, decoded when first asked for.
+    ///
+    /// # Errors
+    /// `NotSetUp` while no trigger has set it; `Decode` where the stored value is no `T`.
+    pub fn get(&self) -> Result<Arc<T>> {
+        if let Some(Ok(value)) = current_overlay(self.key()).map(|value| value.downcast::<T>()) {
+            return Ok(value);
+        }
+        {
+            let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            match &state.value {
+                Slot::Ready(value) => return Ok(value.clone()),
+                Slot::Empty => {
+                    let name = state.name.unwrap_or("?");
+                    let owner = if state.owner.is_empty() { "an unsaved component" } else { &state.owner };
+                    return Err(Error::new(ErrorKind::NotSetUp, format!("output `{name}` of `{owner}` is empty"))
+                        .with_hint("a trigger fills it with `ctx.set(&self.field, value)`; wait for the jobs of the component"));
+                }
+                Slot::Stored(..) => {}
+            }
+        }
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let value = match &state.value {
+            Slot::Ready(value) => return Ok(value.clone()),
+            Slot::Stored(value, env) => {
+                let name = state.name.unwrap_or("?");
+                let value: T = decode_value(value.clone(), env)
+                    .map_err(|error| error.context(format_args!("output `{name}` of `{}`", state.owner)))?;
+                Arc::new(value)
+            }
+            Slot::Empty => return Err(Error::new(ErrorKind::NotSetUp, "the output is empty")),
+        };
+        state.value = Slot::Ready(value.clone());
+        Ok(value)
+    }
+
+    /// Whether a trigger has set it.
+    pub fn is_set(&self) -> bool {
+        current_overlay(self.key()).is_some() || !matches!(self.0.read().unwrap_or_else(PoisonError::into_inner).value, Slot::Empty)
+    }
+}
+
+/// A value on its way into an output.
+pub(crate) struct PendingOutput {
+    pub(crate) key: usize,
+    pub(crate) name: &'static str,
+    pub(crate) encoded: Encoded,
+    pub(crate) value: Arc<dyn Any + Send + Sync>,
+}
+
+impl<T: Serialize + Send + Sync + 'static> Output<T> {
+    pub(crate) fn pending(&self, value: T) -> Result<PendingOutput> {
+        let (key, name) = self.bound_name()?;
+        let encoded = Encoded::of(&value).map_err(|error| error.context(format_args!("output `{name}`")))?;
+        Ok(PendingOutput { key, name, encoded, value: Arc::new(value) })
+    }
+}
+
+impl<T> Default for Output<T> {
+    fn default() -> Self {
+        Output::empty()
+    }
+}
+
+impl<T> fmt::Debug for Output<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        f.write_str(if matches!(state.value, Slot::Empty) { "Output(empty)" } else { "Output(set)" })
+    }
+}
+
+impl<T> Serialize for Output<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit_struct(crate::encode::OUTPUT_MARK)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Output<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::runtime::absent(deserializer).map(|()| Output::empty())
+    }
+}

@@ -1,0 +1,66 @@
+//! The contract of an artifact store.
+
+use crate::{Bytes, Digest, Result, lifecycle::BoxFuture};
+use std::{ops::Range, path::PathBuf, time::SystemTime};
+
+/// The bytes of a blob, in chunks; pulling the next one may block.
+pub type Chunks = Box<dyn Iterator<Item = Result<Bytes>> + Send>;
+
+/// What a put did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The blob was written.
+    Written,
+    /// The blob was there already; nothing was written.
+    Exists,
+}
+
+/// A blob in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Its name.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was written.
+    pub modified: SystemTime,
+}
+
+/// What a store can do beyond the contract.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ArtifactCapabilities {
+    /// Blobs outlive the process.
+    pub durable: bool,
+    /// Other processes can open the same store.
+    pub shared: bool,
+    /// Blobs are plain files of this machine.
+    pub local_files: bool,
+}
+
+/// Where blobs live: immutable, named by the BLAKE3 digest of their bytes.
+///
+/// - `put` MUST be atomic: at no moment, also not after a crash or a full disk, does a blob exist under its
+///   name with other bytes than the whole of it. When `put` returns, a durable store MUST have the blob on disk.
+/// - `put` of a blob that exists MUST write no byte of it.
+/// - `put` MUST refuse a source whose bytes do not have the digest or size that was announced.
+/// - `get` and `get_range` MUST give `Integrity` for a blob that is missing or shorter than asked for; they need not verify the digest.
+/// - `delete` of a missing blob MUST succeed.
+/// - Memory use MUST NOT grow with the size of a blob.
+pub trait ArtifactStore: Send + Sync + std::fmt::Debug {
+    /// The store's folder or URL, without secrets.
+    fn location(&self) -> String;
+    /// What the store can do.
+    fn capabilities(&self) -> ArtifactCapabilities;
+    /// Write a blob.
+    fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>>;
+    /// Read a whole blob, chunk by chunk: `offset` 0 is the start; an empty answer is the end.
+    fn get_range(&self, digest: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>>;
+    /// The length of a blob, if it exists.
+    fn size(&self, digest: Digest) -> BoxFuture<'_, Result<Option<u64>>>;
+    /// Remove a blob.
+    fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>>;
+    /// All blobs; and what is left of interrupted puts is removed if it is older than `leftovers_before`.
+    fn list(&self, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>>;
+    /// The file that holds a blob, for stores with [`ArtifactCapabilities::local_files`].
+    fn local_path(&self, digest: Digest) -> Option<PathBuf>;
+}

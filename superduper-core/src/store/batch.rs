@@ -1,0 +1,372 @@
+//! What is written in one transaction: conditions and operations.
+
+use super::rows::{ComponentId, JobId, JobRole, OwnerId, RunId, RunPurpose, RunState, Timestamp};
+use crate::{Address, Digest, JobFailure};
+use serde_json::Value;
+
+/// How safe a commit is when the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It survives a loss of power.
+    Full,
+    /// It survives a crash of the process, and is ordered before later commits.
+    Relaxed,
+}
+
+/// Operations that commit together, or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// What must hold; else nothing is written and the error is of kind `Conflict`, naming what moved.
+    pub expect: Vec<Expect>,
+    /// What is written, in order.
+    pub ops: Vec<Op>,
+}
+
+/// A condition of a commit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expect {
+    /// The newest version of a component is as it was read.
+    Newest {
+        /// Kind and identifier.
+        address: Address,
+        /// Version, revision and whether it is being removed; `None`: the component does not exist.
+        state: Option<(u32, u32, bool)>,
+    },
+    /// No sweep of blobs was completed since the snapshot, and no blob named by an op is doomed.
+    SweepEpoch(u64),
+    /// No component outside of the list refers, in a current revision, to one of these versions.
+    Unreferenced {
+        /// The versions that are to be deleted.
+        children: Vec<Address>,
+    },
+    /// No run is unfinished for a component, apart from one.
+    NoRun {
+        /// Kind and identifier.
+        address: Address,
+        /// The run that may be unfinished.
+        but: Option<RunId>,
+    },
+}
+
+/// One write.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Store a version or revision. Children come before parents.
+    Put(PutVersion),
+    /// Say whether a version owes its jobs.
+    Owe {
+        /// The component.
+        address: Address,
+        /// Whether it does.
+        owes: bool,
+    },
+    /// Record a run; later ops of the batch may refer to it.
+    Run(NewRun),
+    /// Record jobs, in the batch's run or in an older one.
+    Jobs {
+        /// The run; `None` is the one of this batch.
+        run: Option<RunId>,
+        /// The jobs. Their ids are consecutive, in this order.
+        jobs: Vec<NewJob>,
+    },
+    /// Take jobs: those that are queued and not taken get the owner and the next attempt number.
+    /// The ones taken are in [`Committed::claimed`]; others are left alone without an error.
+    Claim {
+        /// The jobs.
+        jobs: Vec<JobId>,
+        /// Who takes them.
+        owner: OwnerId,
+        /// Whether they start now; else they stay queued until [`Op::Start`] or [`Op::Finish`].
+        start: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// A job taken before starts now. Ignored unless the attempt is the current one.
+    Start {
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// An attempt ended. Ignored, and listed in [`Committed::fenced`], unless owner and attempt are the current ones.
+    Finish(Box<Finish>),
+    /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken or final.
+    Settle {
+        /// The job.
+        job: JobId,
+        /// `Skipped`, `Cancelled` or `Failed`.
+        state: super::rows::JobState,
+        /// Why.
+        failure: JobFailure,
+        /// When.
+        at: Timestamp,
+    },
+    /// A queued job waits for something outside, or no longer does.
+    Block {
+        /// The job.
+        job: JobId,
+        /// What it waits for; `None` releases it.
+        reason: Option<String>,
+    },
+    /// Ask for jobs to be cancelled; who runs them sees the mark.
+    RequestCancel {
+        /// The jobs.
+        jobs: Vec<JobId>,
+    },
+    /// Take jobs away from owners that are gone: their attempt ends as lost and they are queued again, or,
+    /// with the third lost attempt, failed with [`FailureKind::WorkerLost`](crate::FailureKind::WorkerLost).
+    /// A taken job that had not started loses no attempt.
+    Reclaim {
+        /// The owners that are gone.
+        owners: Vec<OwnerId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A run is over.
+    EndRun {
+        /// The run.
+        run: RunId,
+        /// `Succeeded`, `Failed` or `Cancelled`.
+        state: RunState,
+        /// When.
+        at: Timestamp,
+    },
+    /// Mark a component as being removed, or take the mark back.
+    Removing {
+        /// Kind and identifier.
+        address: Address,
+        /// Whether it is.
+        on: bool,
+    },
+    /// Delete versions with their revisions, outputs, edges and references to blobs; without versions left the
+    /// component too. Superseded revisions of other components that refer to them go as well.
+    /// Jobs, runs, logs and events stay as history; their results no longer count as references to blobs.
+    Delete {
+        /// Kind and identifier.
+        address: Address,
+        /// The versions.
+        versions: Vec<u32>,
+    },
+    /// Copy the outputs of one version to another.
+    CopyOutputs {
+        /// Kind and identifier.
+        address: Address,
+        /// From this version.
+        from: u32,
+        /// To this one.
+        to: u32,
+    },
+    /// Mark those of the blobs that nothing refers to as doomed; they are in [`Committed::doomed`].
+    Doom {
+        /// The candidates.
+        digests: Vec<Digest>,
+    },
+    /// Doomed blobs are deleted: forget them and count the sweep.
+    Swept {
+        /// The blobs.
+        digests: Vec<Digest>,
+    },
+    /// A message was delivered.
+    Delivered {
+        /// Its id.
+        message: i64,
+    },
+}
+
+/// What a put does to the component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutAction {
+    /// The component is new; the version is 0.
+    Create,
+    /// The component gets another version; its number is the component's `next_version`.
+    Version,
+    /// The newest version gets another revision.
+    Revision,
+}
+
+/// A version or revision to store.
+#[derive(Debug, Clone)]
+pub struct PutVersion {
+    /// Kind, identifier, version and revision.
+    pub address: Address,
+    /// What it does to the component.
+    pub action: PutAction,
+    /// Hash of kind, identifier and breaking fields.
+    pub uuid: Digest,
+    /// Hash of all declared content.
+    pub content_hash: Digest,
+    /// Version of the type.
+    pub type_version: u32,
+    /// The document.
+    pub document: Value,
+    /// Its references to children.
+    pub edges: Vec<EdgeRow>,
+    /// Its references to blobs.
+    pub blobs: Vec<BlobRow>,
+    /// The older version that had the same content.
+    pub content_of: Option<u32>,
+    /// Whether its jobs are left out for now.
+    pub owes_jobs: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A reference to a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeRow {
+    /// Where in the document.
+    pub path: String,
+    /// Kind, identifier and version.
+    pub child: Address,
+}
+
+/// A reference to a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobRow {
+    /// Where in the document, result or output.
+    pub path: String,
+    /// The blob.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A run to record.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// What it is for.
+    pub purpose: RunPurpose,
+    /// The component, with its version.
+    pub root: Address,
+    /// Data that the purpose needs.
+    pub data: Value,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A job that a new job refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobRef {
+    /// A job of the same [`Op::Jobs`] or [`Finish::spawned`], by its index there.
+    New(usize),
+    /// A job on record.
+    Id(JobId),
+}
+
+/// That a new job waits for another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The other job.
+    pub job: JobRef,
+    /// The parameter that takes its result.
+    pub parameter: Option<String>,
+}
+
+/// A job to record.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Kind, identifier, version and revision.
+    pub target: Address,
+    /// What it does.
+    pub role: JobRole,
+    /// The trigger or hook.
+    pub method: String,
+    /// For a spawned job the key, unique in its run: a second one of that key is not recorded.
+    pub key: Option<String>,
+    /// For a retried job the one before it.
+    pub retry_of: Option<JobId>,
+    /// What it waits for outside.
+    pub blocked: Option<String>,
+    /// The executor asked for.
+    pub executor: Option<String>,
+    /// Tries beyond the first.
+    pub retries: u32,
+    /// Pause before the first retry.
+    pub backoff_ms: u64,
+    /// Time limit of an attempt.
+    pub timeout_ms: Option<u64>,
+    /// What it waits for inside.
+    pub needs: Vec<Need>,
+    /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`.
+    pub claim: Option<OwnerId>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: u32,
+    /// Who ran it.
+    pub owner: OwnerId,
+    /// When the attempt started; repeats [`Op::Start`] or stands for it.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How it ended.
+    pub end: Finished,
+    /// Outputs that it set.
+    pub outputs: Vec<OutputRow>,
+    /// Blobs that its result refers to.
+    pub blobs: Vec<BlobRow>,
+    /// Jobs that it spawned, for the same run; only with success. They get the next ids in order, keys already known left out.
+    pub spawned: Vec<NewJob>,
+    /// Jobs of the run that wait for this one and now also for the spawned ones, by index in `spawned`.
+    pub spawned_before: Vec<(JobId, usize)>,
+    /// Messages to the outside: topic and content; only with success.
+    pub messages: Vec<(String, Value)>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum Finished {
+    /// With a result.
+    Succeeded(Value),
+    /// For good.
+    Failed(JobFailure),
+    /// On request.
+    Cancelled(JobFailure),
+    /// To be tried again, not before a time.
+    Retry(JobFailure, Timestamp),
+    /// Given back unstarted or interrupted by an orderly shutdown; no try is lost.
+    Released,
+    /// Waits for something outside; no try is lost.
+    Blocked(String),
+}
+
+/// An output that a job set.
+#[derive(Debug, Clone)]
+pub struct OutputRow {
+    /// The field.
+    pub name: String,
+    /// The value.
+    pub value: Value,
+    /// Blobs that the value refers to.
+    pub blobs: Vec<BlobRow>,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// The run of the batch.
+    pub run: Option<RunId>,
+    /// The jobs recorded by each [`Op::Jobs`], in order.
+    pub jobs: Vec<JobId>,
+    /// The components that were put, in order.
+    pub components: Vec<ComponentId>,
+    /// The jobs taken, with their attempt numbers.
+    pub claimed: Vec<(JobId, u32)>,
+    /// Jobs whose end was ignored because the attempt was not the current one.
+    pub fenced: Vec<JobId>,
+    /// For each finished job that spawned others: the job, and the ids in the order of `spawned` (an old id for a known key).
+    pub spawned: Vec<(JobId, Vec<JobId>)>,
+    /// Blobs that are now doomed.
+    pub doomed: Vec<Digest>,
+    /// Jobs that [`Op::Reclaim`] queued again or failed.
+    pub reclaimed: Vec<JobId>,
+}

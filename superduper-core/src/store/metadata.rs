@@ -1,0 +1,123 @@
+//! The contract of a metadata store.
+
+use super::{
+    batch::{Batch, Committed, Durability},
+    rows::*,
+};
+use crate::{Address, Digest, Result, lifecycle::BoxFuture};
+
+/// What a store can do beyond the contract.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetadataCapabilities {
+    /// Rows outlive the process.
+    pub durable: bool,
+    /// Other processes can open the same store; with what they pass to `Db::open`.
+    pub shared: Option<String>,
+}
+
+/// Which jobs to read; the fields that are set must all match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// These jobs.
+    pub ids: Option<Vec<JobId>>,
+    /// Jobs of this run.
+    pub run: Option<RunId>,
+    /// Jobs of this component, of any version or, if the address has one, of that version.
+    pub target: Option<Address>,
+    /// Jobs in one of these states.
+    pub states: Option<Vec<JobState>>,
+    /// At most so many, the newest; the answer is in ascending order all the same.
+    pub limit: Option<usize>,
+}
+
+/// Which runs to read; the fields that are set must all match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// This run.
+    pub id: Option<RunId>,
+    /// Unfinished runs only.
+    pub unfinished: bool,
+    /// Runs with a job of this component or rooted at it.
+    pub component: Option<Address>,
+    /// At most so many, the newest; the answer is in ascending order all the same.
+    pub limit: Option<usize>,
+}
+
+/// What running jobs say about themselves; losing the last of it in a crash is no harm.
+#[derive(Debug, Clone, Default)]
+pub struct Notes {
+    /// Log lines.
+    pub logs: Vec<LogRow>,
+    /// Jobs with steps done and steps in total.
+    pub progress: Vec<(JobId, u64, u64)>,
+}
+
+/// Where documents, versions, runs, jobs and events live.
+///
+/// - A commit MUST be atomic and serializable: its conditions are checked and its operations written as if no
+///   other commit ran at the same time, whichever process it comes from. Contention MUST be waited out, not reported.
+/// - With [`Durability::Full`] a durable store MUST survive a loss of power once the call returns.
+/// - A row MUST NOT refer to a row that does not exist. Version numbers MUST NOT be reused while their component exists.
+/// - A job MUST only change its state as [`JobState::may_become`] allows; of all attempts of a job at most one
+///   can finish it.
+/// - Every change of a run's, job's or component's state MUST append an event in the same commit.
+/// - Reads MUST see all commits that returned before the read began. No read fails because of the content of one row.
+pub trait MetadataStore: Send + Sync + std::fmt::Debug {
+    /// The store's file or URL, without secrets.
+    fn location(&self) -> String;
+    /// What the store can do.
+    fn capabilities(&self) -> MetadataCapabilities;
+
+    /// Write a batch.
+    fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>>;
+    /// Write logs and progress, with [`Durability::Relaxed`].
+    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>>;
+
+    /// What a plan needs: the newest versions of these components and their newest jobs.
+    fn snapshot(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Snapshot>>;
+    /// A version with all versions below it, each once, the asked one first; empty if there is none.
+    /// Without a version in the address the newest, without a revision the newest of that version.
+    fn tree(&self, root: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>>;
+    /// All versions of a component, ascending, each at its newest revision.
+    fn versions(&self, address: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>>;
+    /// All components, by kind and identifier; optionally of one kind.
+    fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>>;
+    /// References to versions of these components (or to these versions, where the address has one), from
+    /// any revision of other versions.
+    fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>>;
+    /// References among the newest revisions of all newest versions.
+    fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>>;
+    /// The newest job of each trigger or hook of all newest versions, if it did not succeed.
+    fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>>;
+
+    /// Jobs, ascending.
+    fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>>;
+    /// Which jobs of a run wait for which, also for jobs of other runs.
+    fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>>;
+    /// Ended attempts of a job, ascending, the last one included.
+    fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>>;
+    /// What a job logged, oldest first.
+    fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>>;
+    /// Runs, ascending.
+    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>>;
+    /// Events after a place in the order, at most so many; optionally of one run.
+    fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>>;
+    /// The place of the newest event; 0 without any.
+    fn last_event(&self) -> BoxFuture<'_, Result<i64>>;
+    /// Messages that are not delivered, oldest first.
+    fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>>;
+
+    /// All blobs that a stored version, output or live result refers to, each once, with its size.
+    fn referenced_blobs(&self) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>>;
+    /// Blobs that were doomed and not yet swept, after a crash.
+    fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>>;
+    /// The blobs that these versions refer to, by documents, outputs and results.
+    fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>>;
+
+    /// Make this process known as one that runs jobs; it counts as alive until `retire` or its end.
+    fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>>;
+    /// The owner takes no more jobs.
+    fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>>;
+    /// Owners of taken jobs that are no longer alive.
+    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
+}

@@ -1,0 +1,20 @@
+//! The contracts of the stores: metadata in rows, artifacts in blobs.
+//!
+//! Both traits are small and dyn-safe; each implementation is tested by the functions of
+//! `superduper-conformance`. The words MUST and SHOULD are meant as in RFC 2119.
+
+mod artifact;
+mod batch;
+mod metadata;
+mod rows;
+
+pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
+pub use batch::{
+    Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewJob, NewRun, Op, OutputRow, PutAction,
+    PutVersion,
+};
+pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter};
+pub use rows::{
+    AttemptRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, ListedComponent, LogLevel, LogRow,
+    MessageRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
+};

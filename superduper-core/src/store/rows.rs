@@ -1,0 +1,459 @@
+//! What a metadata store holds, as plain data.
+
+use crate::{Address, Digest, JobFailure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{collections::HashMap, fmt, time::SystemTime};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+id!(
+    /// A component of the store; a component that is removed and applied again gets another one.
+    ComponentId
+);
+id!(
+    /// A run: one applied plan.
+    RunId
+);
+id!(
+    /// A job.
+    JobId
+);
+id!(
+    /// A process that runs jobs.
+    OwnerId
+);
+
+/// Milliseconds since 1970, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The time of this machine's clock.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// This many milliseconds later.
+    pub fn plus_ms(self, ms: u64) -> Self {
+        Timestamp(self.0.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)))
+    }
+}
+
+/// The state of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waiting for its dependencies, a retry or a free slot.
+    Queued,
+    /// Waiting for something outside, such as a grant.
+    Blocked,
+    /// An attempt is under way.
+    Running,
+    /// Done; the result is on record.
+    Succeeded,
+    /// Given up.
+    Failed,
+    /// Stopped on request.
+    Cancelled,
+    /// Never started, because something it needs did not succeed.
+    Skipped,
+}
+
+impl JobState {
+    /// Whether the state is final.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Skipped)
+    }
+
+    /// Whether a job may go from this state to another; all else is an illegal transition.
+    pub fn may_become(self, next: JobState) -> bool {
+        use JobState::*;
+        match self {
+            Queued => matches!(next, Blocked | Running | Cancelled | Skipped | Failed),
+            Blocked => matches!(next, Queued | Cancelled | Skipped | Failed),
+            Running => matches!(next, Queued | Blocked | Succeeded | Failed | Cancelled),
+            Succeeded | Failed | Cancelled | Skipped => false,
+        }
+    }
+
+    /// The lowercase name.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Queued => "queued",
+            JobState::Blocked => "blocked",
+            JobState::Running => "running",
+            JobState::Succeeded => "succeeded",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+            JobState::Skipped => "skipped",
+        }
+    }
+
+    /// The state of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        use JobState::*;
+        [Queued, Blocked, Running, Succeeded, Failed, Cancelled, Skipped].into_iter().find(|state| state.name() == name)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobRole {
+    /// A trigger.
+    Trigger,
+    /// The hook `on_create`.
+    OnCreate,
+    /// The hook `cleanup`.
+    Cleanup,
+}
+
+impl JobRole {
+    /// The lowercase name.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobRole::Trigger => "trigger",
+            JobRole::OnCreate => "on_create",
+            JobRole::Cleanup => "cleanup",
+        }
+    }
+
+    /// The role of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [JobRole::Trigger, JobRole::OnCreate, JobRole::Cleanup].into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunPurpose {
+    /// An apply, retry or rollback.
+    Apply,
+    /// A removal.
+    Remove,
+}
+
+/// The state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Some job is not final.
+    Running,
+    /// All jobs succeeded.
+    Succeeded,
+    /// Some job failed.
+    Failed,
+    /// No job failed, but some were cancelled.
+    Cancelled,
+}
+
+impl RunState {
+    /// The lowercase name.
+    pub fn name(self) -> &'static str {
+        match self {
+            RunState::Running => "running",
+            RunState::Succeeded => "succeeded",
+            RunState::Failed => "failed",
+            RunState::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [RunState::Running, RunState::Succeeded, RunState::Failed, RunState::Cancelled].into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A version of a component, at one of its revisions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredVersion {
+    /// The component.
+    pub component: ComponentId,
+    /// Kind, identifier, version and revision; the revision is always given.
+    pub address: Address,
+    /// Whether this is the newest version of the component and the newest revision of the version.
+    pub newest: bool,
+    /// Whether the component is being removed.
+    pub removing: bool,
+    /// The number that the next version gets; numbers are never reused.
+    pub next_version: u32,
+    /// Hash of kind, identifier and breaking fields.
+    pub uuid: Digest,
+    /// Hash of all declared content.
+    pub content_hash: Digest,
+    /// Version of the type that wrote the document.
+    pub type_version: u32,
+    /// The declared fields; children as `{"$ref": "Kind/identifier@version"}`.
+    pub document: Value,
+    /// The outputs of the version that are set, by name.
+    pub outputs: Map<String, Value>,
+    /// Whether the version was applied without its jobs.
+    pub owes_jobs: bool,
+    /// The older version that had the same content, for a revert.
+    pub content_of: Option<u32>,
+    /// When the version was made.
+    pub created_at: Timestamp,
+    /// When the revision was made.
+    pub updated_at: Timestamp,
+}
+
+impl StoredVersion {
+    /// The version number.
+    pub fn version(&self) -> u32 {
+        self.address.version.map_or(0, |at| at.version)
+    }
+
+    /// The revision number.
+    pub fn revision(&self) -> u32 {
+        self.address.version.and_then(|at| at.revision).unwrap_or(0)
+    }
+}
+
+/// The newest job of a trigger or hook of a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobBrief {
+    /// The job.
+    pub id: JobId,
+    /// Its run.
+    pub run: RunId,
+    /// Kind, identifier, version and revision.
+    pub target: Address,
+    /// What it does.
+    pub role: JobRole,
+    /// The trigger or hook.
+    pub method: String,
+    /// Its state.
+    pub state: JobState,
+    /// Why it failed, was cancelled or skipped.
+    pub failure: Option<JobFailure>,
+}
+
+/// What a plan is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The newest version of each component asked for that exists, by `Kind/identifier`.
+    pub components: HashMap<String, StoredVersion>,
+    /// The newest job of each (trigger or hook) of those versions.
+    pub jobs: Vec<JobBrief>,
+    /// Counts completed sweeps of blobs; see [`Expect::SweepEpoch`](super::Expect::SweepEpoch).
+    pub sweep_epoch: u64,
+}
+
+/// A line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedComponent {
+    /// The component.
+    pub component: ComponentId,
+    /// Kind and identifier, with the newest version and revision.
+    pub address: Address,
+    /// All versions, ascending.
+    pub versions: Vec<u32>,
+    /// Hash of the newest version's breaking fields.
+    pub uuid: Digest,
+    /// Version of the type that wrote the newest document.
+    pub type_version: u32,
+    /// Whether the component is being removed.
+    pub removing: bool,
+    /// Whether its newest version was applied without its jobs.
+    pub owes_jobs: bool,
+    /// When its first stored version was made.
+    pub created_at: Timestamp,
+    /// When its newest revision was made.
+    pub updated_at: Timestamp,
+}
+
+/// A reference from one stored version to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The version that refers, with its revision.
+    pub parent: Address,
+    /// The version that is referred to.
+    pub child: Address,
+    /// Where in the parent's document.
+    pub path: String,
+    /// Whether the parent's revision is the newest of its version.
+    pub current: bool,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRow {
+    /// The run.
+    pub id: RunId,
+    /// What it is for.
+    pub purpose: RunPurpose,
+    /// The component that was applied or removed, with its version.
+    pub root: Address,
+    /// Its state.
+    pub state: RunState,
+    /// Data that the purpose needs, such as what a removal deletes at its end.
+    pub data: Value,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// When its last job ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRow {
+    /// The job.
+    pub id: JobId,
+    /// Its run.
+    pub run: RunId,
+    /// The component.
+    pub component: ComponentId,
+    /// Kind, identifier, version and revision.
+    pub target: Address,
+    /// What it does.
+    pub role: JobRole,
+    /// The trigger or hook.
+    pub method: String,
+    /// For a spawned job the key, unique in its run.
+    pub key: Option<String>,
+    /// For a retried job the one before it.
+    pub retry_of: Option<JobId>,
+    /// Its state.
+    pub state: JobState,
+    /// Why it is blocked.
+    pub blocked: Option<String>,
+    /// Number of the current or last attempt, from 1; 0 before the first.
+    pub attempt: u32,
+    /// How many attempts were lost with their process; they do not count as tries.
+    pub lost: u32,
+    /// Who holds the current attempt.
+    pub owner: Option<OwnerId>,
+    /// Whether somebody asked to cancel it.
+    pub cancel_requested: bool,
+    /// The executor asked for.
+    pub executor: Option<String>,
+    /// Tries beyond the first.
+    pub retries: u32,
+    /// Pause before the first retry.
+    pub backoff_ms: u64,
+    /// Time limit of an attempt.
+    pub timeout_ms: Option<u64>,
+    /// Not to be started before.
+    pub not_before: Option<Timestamp>,
+    /// Steps done and in total, as last reported.
+    pub progress: Option<(u64, u64)>,
+    /// The result.
+    pub result: Option<Value>,
+    /// Why it failed, was cancelled or skipped.
+    pub failure: Option<JobFailure>,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// When the current or last attempt started.
+    pub started_at: Option<Timestamp>,
+    /// When it became final.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// That one job waits for another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobDependency {
+    /// The job that waits.
+    pub job: JobId,
+    /// The job it waits for.
+    pub needs: JobId,
+    /// The parameter that takes the result, if one does.
+    pub parameter: Option<String>,
+}
+
+/// An attempt that ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptRow {
+    /// The job.
+    pub job: JobId,
+    /// From 1.
+    pub number: u32,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Why it did not succeed.
+    pub failure: Option<JobFailure>,
+}
+
+/// How serious a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Details for the author of the code.
+    Trace,
+    /// Details for debugging.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may be wrong.
+    Warn,
+    /// What went wrong.
+    Error,
+}
+
+/// A line that a job logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: u32,
+    /// When.
+    pub at: Timestamp,
+    /// How serious.
+    pub level: LogLevel,
+    /// The text.
+    pub message: String,
+}
+
+/// A change of state that is on record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRow {
+    /// Its place in the order of all events.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// The run, if it belongs to one.
+    pub run: Option<RunId>,
+    /// The job, if it belongs to one.
+    pub job: Option<JobId>,
+    /// `run.started`, `run.ended`, `job.started`, `job.succeeded`, `job.failed`, `job.cancelled`, `job.skipped`,
+    /// `job.retrying`, `job.lost`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`, `component.removed`.
+    pub kind: String,
+    /// The component, the attempt, the failure's message: whatever explains the event in a line.
+    pub detail: Option<String>,
+}
+
+/// A message on its way to the outside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageRow {
+    /// The message's id, for receivers that must not act twice.
+    pub id: i64,
+    /// The job that sent it.
+    pub job: JobId,
+    /// The topic.
+    pub topic: String,
+    /// The content.
+    pub payload: Value,
+}
