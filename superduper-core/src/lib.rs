@@ -9,6 +9,7 @@ pub mod address;
 mod artifact;
 mod callable;
 mod component;
+mod db;
 mod digest;
 mod encode;
 mod error;
@@ -24,18 +25,23 @@ mod trigger;
 pub use address::{Address, VersionRef};
 pub use artifact::{BlobHandle, BlobSource, Bytes, Hashed};
 pub use callable::{Callable, Function, Param};
-pub use component::{Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
+pub use component::{AsComponent, Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
+pub use db::{
+    Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Encoding, Event, EventStream, GcReport, Listed, Message, Remove, Removed,
+    Resume, Run, Status,
+};
 pub use digest::{Digest, Hasher};
 pub use encode::{MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
-pub use job::{JobContext, Outcome};
+pub use job::{Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, Outcome, job_layer, worker};
 pub use lifecycle::{BoxFuture, Lifecycle};
 pub use output::Output;
+pub use plan::{Action, Change, LeftOut, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed};
 pub use registry::{Registry, RegistryBuilder};
 pub use runtime::Runtime;
 pub use serde_json::{Value, json};
 pub use superduper_derive::{Component, callable, trigger, triggers};
-pub use trigger::{Dependency, Event, Requirement, TriggerOutput, TriggerSpec, Watch};
+pub use trigger::{Dependency, Requirement, TriggerOutput, TriggerSpec, Watch};
 
 /// What the macros write refers to this module; it may change in any release.
 #[doc(hidden)]
@@ -47,7 +53,7 @@ pub mod __private {
         lifecycle::{Hooks, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},
-        trigger::{RequiredField, Run, TakesResult, Trigger},
+        trigger::{Dependency, Event, RequiredField, Run, TakesResult, Trigger},
     };
     pub use inventory;
     pub use serde;
@@ -56,7 +62,7 @@ pub mod __private {
 /// What a program that defines components needs in scope.
 pub mod prelude {
     pub use crate::{
-        Address, BoxError, Bytes, Callable, Component, Error, ErrorKind, JobContext, Lifecycle, Output, Result, ResultExt, Runtime, Value,
-        callable, json, register, trigger, triggers,
+        Address, BoxError, Bytes, Callable, Component, ComponentExt, Db, Error, ErrorKind, JobContext, Lifecycle, Output, Result,
+        ResultExt, Runtime, Value, callable, json, register, trigger, triggers,
     };
 }

@@ -9,13 +9,13 @@ mod serializer;
 mod session;
 mod tree;
 
-pub use decode::{DecodeEnv, Document, decode_body, deserialize_boxed, deserialize_typed};
+pub use decode::{DecodeEnv, Document, decode_body, deserialize_typed};
 pub(crate) use decode::{current_env, decode_boxed, decode_inline_boxed, in_decode_session};
 pub(crate) use serializer::to_value;
 pub use session::{RawKey, serialize_component};
 pub(crate) use session::{encode_tree, note_blob};
-pub(crate) use tree::patch_pending;
 pub use tree::{BlobUse, ChildUse, Record, Tree};
+pub(crate) use tree::{is_marked, patch_pending};
 
 use crate::{Error, ErrorKind, Result, artifact::BlobHandle};
 use serde::{Serialize, de::DeserializeOwned};
