@@ -34,6 +34,8 @@
 //! - All tensors are on the CPU. Small layers gain nothing from more than one thread: set
 //!   `RAYON_NUM_THREADS=1` and run jobs beside each other instead.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should panic"))]
+
 pub mod data;
 pub mod metrics;
 mod mlp;

@@ -1,5 +1,7 @@
 //! The perceptron learns the handwritten digits of `examples/data`, and does so the same way each time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use std::time::Instant;
 use superduper::{Error, Result};
 use superduper_candle::{

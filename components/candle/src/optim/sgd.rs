@@ -1,6 +1,6 @@
 //! Stochastic gradient descent with momentum.
 
-use super::{Optimizer, OptimizerState, check};
+use super::{Optimizer, OptimizerState, optimizer::check};
 use candle_core::{Var, backprop::GradStore};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
