@@ -37,6 +37,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should panic"))]
 
 pub mod data;
+mod linear;
 pub mod metrics;
 mod mlp;
 pub mod optim;

@@ -5,6 +5,7 @@
 
 use crate::{
     data::{Batch, Table},
+    linear::linear,
     rng::Rng,
     train::Model,
     weights::{Array, Weights},
@@ -157,7 +158,7 @@ impl Mlp {
     fn linear(&self, layer: usize, x: &Tensor) -> candle_core::Result<Tensor> {
         let weight = &self.params[&format!("l{layer}.weight")];
         let bias = &self.params[&format!("l{layer}.bias")];
-        x.matmul(&weight.t()?)?.broadcast_add(bias)
+        linear(x, weight, bias)
     }
 }
 
