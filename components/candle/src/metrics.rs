@@ -1,7 +1,6 @@
 //! How well a classifier does.
 //!
-//! All functions take the number of rows as weight: none of them divides by zero, a table without rows
-//! is refused.
+//! Every row counts the same. Lists without rows are refused, so no score is ever 0 divided by 0.
 
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
