@@ -56,7 +56,7 @@ pub mod __private {
 /// What a program that defines components needs in scope.
 pub mod prelude {
     pub use crate::{
-        Address, Artifact, BoxError, Bytes, Callable, Component, Error, ErrorKind, JobContext, Lifecycle, Output, Result, ResultExt, Runtime, Value,
-        callable, json, register, trigger, triggers,
+        Address, Artifact, BoxError, Bytes, Callable, Component, Error, ErrorKind, JobContext, Lifecycle, Output, Result, ResultExt,
+        Runtime, Value, callable, json, register, trigger, triggers,
     };
 }

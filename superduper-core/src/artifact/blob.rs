@@ -154,9 +154,7 @@ impl StoredBlob {
         let Some(store) = &self.store else { return Ok(()) };
         match store.size(self.digest()).await? {
             None => Err(self.handle.missing(self.digest())),
-            Some(size) if size != self.size() => {
-                Err(self.corrupted(format_args!("it has {size} bytes instead of {}", self.size())))
-            }
+            Some(size) if size != self.size() => Err(self.corrupted(format_args!("it has {size} bytes instead of {}", self.size()))),
             Some(_) => Ok(()),
         }
     }
@@ -172,9 +170,7 @@ impl StoredBlob {
         }
         match store.size(self.digest()).await {
             Ok(None) => self.handle.missing(self.digest()),
-            Ok(Some(size)) if size != self.size() => {
-                self.corrupted(format_args!("it has {size} bytes instead of {}", self.size()))
-            }
+            Ok(Some(size)) if size != self.size() => self.corrupted(format_args!("it has {size} bytes instead of {}", self.size())),
             _ => self.corrupted(error),
         }
     }
