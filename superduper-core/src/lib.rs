@@ -22,7 +22,9 @@ pub mod store;
 mod trigger;
 
 pub use address::{Address, VersionRef};
-pub use artifact::{Artifact, Blob, BlobHandle, BlobSource, Bytes, Hashed, StoredBlob};
+pub use artifact::{
+    Artifact, Blob, BlobHandle, BlobSource, Bytes, Dtype, Element, File, Hashed, StoredBlob, TensorData, TensorInfo, Tensors,
+};
 pub use callable::{Callable, Function, Param};
 pub use component::{Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
 pub use digest::{Digest, Hasher};
@@ -56,7 +58,7 @@ pub mod __private {
 /// What a program that defines components needs in scope.
 pub mod prelude {
     pub use crate::{
-        Address, Artifact, BoxError, Bytes, Callable, Component, Error, ErrorKind, JobContext, Lifecycle, Output, Result, ResultExt,
-        Runtime, Value, callable, json, register, trigger, triggers,
+        Address, Artifact, BoxError, Bytes, Callable, Component, Dtype, Error, ErrorKind, File, JobContext, Lifecycle, Output, Result,
+        ResultExt, Runtime, Tensors, Value, callable, json, register, trigger, triggers,
     };
 }

@@ -30,14 +30,7 @@ pub trait BlobSource: Send + Sync {
     /// # Errors
     /// Those of reading the source.
     fn hash(&self) -> Result<Hashed> {
-        let mut hasher = Hasher::new();
-        let mut size = 0;
-        for chunk in self.chunks()? {
-            let chunk = chunk?;
-            hasher.update(&chunk);
-            size += chunk.len() as u64;
-        }
-        Ok(Hashed { digest: hasher.finish(), size, extra: Map::new() })
+        hash_chunks(self.chunks()?)
     }
 
     /// Whether the bytes cannot change between `hash` and `chunks`, as memory that nobody else can write. The store
@@ -68,6 +61,18 @@ pub trait BlobSource: Send + Sync {
         }
         Ok(part.into())
     }
+}
+
+/// Hash bytes as they come.
+pub(super) fn hash_chunks(chunks: Chunks) -> Result<Hashed> {
+    let mut hasher = Hasher::new();
+    let mut size = 0;
+    for chunk in chunks {
+        let chunk = chunk?;
+        hasher.update(&chunk);
+        size += chunk.len() as u64;
+    }
+    Ok(Hashed { digest: hasher.finish(), size, extra: Map::new() })
 }
 
 /// What hashing a source gave.

@@ -2,10 +2,20 @@
 
 mod blob;
 mod bytes;
+#[cfg(feature = "candle")]
+mod candle;
 mod cell;
+mod dtype;
+mod file;
 mod handle;
+mod layout;
+mod ranges;
+mod tensors;
 
 pub use blob::{Blob, StoredBlob};
 pub use bytes::Bytes;
 pub use cell::Artifact;
+pub use dtype::{Dtype, Element, TensorData, TensorInfo};
+pub use file::File;
 pub use handle::{BlobHandle, BlobSource, Hashed};
+pub use tensors::Tensors;
