@@ -231,3 +231,58 @@ impl Blob for VarMap {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Artifact, encode::Encoded};
+
+    /// The artifact as another type of this process reads it.
+    fn reread<A: Blob, B: Blob>(artifact: &Artifact<A>) -> Artifact<B> {
+        Encoded::of(artifact).expect("encodes").into_typed().expect("decodes")
+    }
+
+    #[tokio::test]
+    async fn every_type_of_element_round_trips() {
+        let base = Tensor::arange(0_f32, 300_000.0, &Device::Cpu).expect("a tensor").reshape((300, 1000)).expect("a shape");
+        let types = [DType::U8, DType::U32, DType::I64, DType::BF16, DType::F16, DType::F32, DType::F64, DType::F8E4M3];
+        for dtype in types {
+            // A part of a transposed tensor: neither contiguous nor at the start of its memory.
+            let tensor = base.to_dtype(dtype).and_then(|tensor| tensor.t()?.narrow(0, 7, 900)).expect("a tensor");
+            let tensors: Artifact<Tensors> = reread(&Artifact::new(tensor.clone()));
+            let back = tensors.get().await.expect("a map").get_candle(SINGLE).await.expect("a tensor");
+            assert_eq!(back.dims(), tensor.dims());
+            let (found, expected) = (to_data(&back).expect("bytes"), to_data(&tensor).expect("bytes"));
+            assert!(found == expected, "{dtype:?}");
+            let single: Artifact<Tensor> = reread(&tensors);
+            assert!(to_data(&*single.get().await.expect("a tensor")).expect("bytes") == expected, "{dtype:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn variable_maps_are_stored_as_tensors_are() {
+        let map = VarMap::new();
+        for (name, length) in [("b.bias", 3), ("a.weight", 5)] {
+            map.get(length, name, candle_nn::Init::Const(length as f64), DType::F32, &Device::Cpu).expect("a variable");
+        }
+        let saved = Artifact::new(map);
+        let tensors: Artifact<Tensors> = reread(&saved);
+        let tensors = tensors.get().await.expect("a map");
+        assert_eq!(tensors.names().collect::<Vec<_>>(), ["a.weight", "b.bias"]);
+        assert_eq!(tensors.to_vec::<f32>("b.bias").await.expect("a tensor"), [3.0; 3]);
+        let copy = Tensors::from_candle(&tensors.to_candle().await.expect("tensors")).expect("tensors");
+        let hash = |source: &dyn BlobSource| source.hash().expect("hashes").digest;
+        assert_eq!(hash(&copy), saved.digest().expect("it was hashed"));
+        let back: Artifact<VarMap> = reread(&Artifact::new(copy));
+        assert_eq!(back.get().await.expect("a map").all_vars().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_map_is_not_one_tensor() {
+        let map = Tensors::new().with("a", &[1], &[1_u8]).and_then(|map| map.with("b", &[1], &[1_u8])).expect("tensors");
+        let single: Artifact<Tensor> = reread(&Artifact::new(map));
+        let error = single.get().await.expect_err("two tensors");
+        assert_eq!(error.kind(), ErrorKind::Decode);
+        assert!(error.to_string().contains("2 tensors, not one"), "{error}");
+    }
+}

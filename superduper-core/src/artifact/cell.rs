@@ -5,10 +5,12 @@
 use super::{
     BlobHandle,
     blob::{Blob, StoredBlob},
+    handle::blocking,
 };
 use crate::{
     Digest, Result,
     encode::{RawKey, current_env, note_blob},
+    store::{ArtifactStore, Put},
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -68,6 +70,25 @@ impl<T: Blob> Artifact<T> {
             T::open(blob).await.map(Arc::new)
         };
         self.0.value.get_or_try_init(open).await.cloned()
+    }
+
+    /// Put the blob into a store, without a database; applying a component does this by itself.
+    ///
+    /// # Errors
+    /// Those of reading the value and of the store.
+    pub async fn save(&self, store: &Arc<dyn ArtifactStore>) -> Result<Put> {
+        let handle = self.0.handle.clone();
+        blocking(move || handle.hash()).await?;
+        self.0.handle.save(store).await
+    }
+
+    /// An artifact of a store, without a database, by the reference that serializing a saved one gives. Reads nothing.
+    /// `owner` is named in errors.
+    ///
+    /// # Errors
+    /// `Decode` for a value that is no reference.
+    pub fn stored(reference: Value, store: &Arc<dyn ArtifactStore>, owner: impl Into<String>) -> Result<Self> {
+        BlobHandle::stored(reference, Some(store.clone()), owner.into()).map(|handle| Artifact::of_handle(Arc::new(handle)))
     }
 
     /// The digest of the bytes: known once the artifact was hashed or loaded.
@@ -145,5 +166,79 @@ impl<'de, T: Blob> Deserialize<'de> for Artifact<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let reference = Value::deserialize(deserializer)?;
         current_env().blob(reference).map(Artifact::of_handle).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bytes, Tensors, encode::Encoded};
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    }
+
+    #[test]
+    fn a_pending_blob_comes_back_in_the_same_process() {
+        run(async {
+            let weights: Artifact<Bytes> = Bytes::from("weights").into();
+            let encoded = Encoded::of(&vec![weights.clone()]).expect("encodes in a session");
+            assert!(encoded.value[0]["$blob"].as_str().expect("a name").starts_with("pending:"));
+            let back: Vec<Artifact<Bytes>> = encoded.into_typed().expect("decodes");
+            assert!(Arc::ptr_eq(&back[0].get().await.expect("a value"), &weights.get().await.expect("a value")));
+            assert_eq!(back[0], weights);
+        });
+    }
+
+    #[test]
+    fn outside_of_a_session_only_saved_artifacts_serialize() {
+        let weights: Artifact<Bytes> = Bytes::from("weights").into();
+        let error = serde_json::to_value(&weights).expect_err("it has no digest");
+        assert_eq!(error.to_string(), "artifact is not saved yet; apply its component first");
+        weights.0.handle.hash().expect("hashes");
+        let reference = serde_json::to_value(&weights).expect("has a digest");
+        assert_eq!(reference, weights.0.handle.reference().expect("has a digest"));
+        let elsewhere: Artifact<Bytes> = serde_json::from_value(reference).expect("a reference");
+        assert_eq!(elsewhere, weights);
+        let error = run(elsewhere.get()).expect_err("there is no store");
+        assert_eq!(error.kind(), crate::ErrorKind::NotSaved);
+    }
+
+    #[test]
+    fn a_reference_encodes_equally_before_and_after_hashing() {
+        let tensors = Tensors::new().with("$odd \"name\"", &[2], &[1_u8, 2]).expect("a tensor");
+        let weights: Artifact<Tensors> = tensors.into();
+        let mut pending = Encoded::of(&weights).expect("encodes");
+        weights.0.handle.hash().expect("hashes");
+        let named = [(pending.value["$blob"].as_str().expect("a name").to_owned(), weights.0.handle.clone())];
+        crate::encode::patch_pending(&mut pending.value, &named);
+        assert_eq!(pending.value, Encoded::of(&weights).expect("encodes").value);
+    }
+
+    #[test]
+    fn equality_goes_by_digest() {
+        let (a, b): (Artifact<Bytes>, Artifact<Bytes>) = (Bytes::from("same").into(), Bytes::from("same").into());
+        assert_ne!(a, b, "nobody knows yet");
+        assert_eq!(a, a.clone());
+        a.0.handle.hash().expect("hashes");
+        b.0.handle.hash().expect("hashes");
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn one_type_opens_what_another_wrote() {
+        run(async {
+            let tensors = Tensors::new().with("w", &[2, 2], &[1.0_f32, 2.0, 3.0, 4.0]).expect("a tensor");
+            let encoded = Encoded::of(&Artifact::new(tensors)).expect("encodes");
+            let bytes: Artifact<Bytes> = encoded.clone().into_typed().expect("decodes");
+            let bytes = bytes.get().await.expect("bytes");
+            let encoded = Encoded::of(&Artifact::new((*bytes).clone())).expect("encodes");
+            let tensors: Artifact<Tensors> = encoded.into_typed().expect("decodes");
+            let values = tensors.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor");
+            assert_eq!(values, [1.0, 2.0, 3.0, 4.0]);
+            let error =
+                Artifact::<Tensors>::of_handle(Arc::new(BlobHandle::of_value(Arc::new(Bytes::from("no tensors at all"))))).get().await;
+            assert_eq!(error.expect_err("no tensors").kind(), crate::ErrorKind::Decode);
+        });
     }
 }
