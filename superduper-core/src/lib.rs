@@ -23,7 +23,9 @@ pub mod store;
 mod trigger;
 
 pub use address::{Address, VersionRef};
-pub use artifact::{BlobHandle, BlobSource, Bytes, Hashed};
+pub use artifact::{
+    Artifact, Blob, BlobHandle, BlobSource, Bytes, Dtype, Element, File, Hashed, StoredBlob, TensorData, TensorInfo, Tensors,
+};
 pub use callable::{Callable, Function, Param};
 pub use component::{AsComponent, Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
 pub use db::{
@@ -62,7 +64,7 @@ pub mod __private {
 /// What a program that defines components needs in scope.
 pub mod prelude {
     pub use crate::{
-        Address, BoxError, Bytes, Callable, Component, ComponentExt, Db, Error, ErrorKind, JobContext, Lifecycle, Output, Result,
-        ResultExt, Runtime, Value, callable, json, register, trigger, triggers,
+        Address, Artifact, BoxError, Bytes, Callable, Component, ComponentExt, Db, Dtype, Error, ErrorKind, File, JobContext, Lifecycle,
+        Output, Result, ResultExt, Runtime, Tensors, Value, callable, json, register, trigger, triggers,
     };
 }
