@@ -7,6 +7,7 @@ extern crate self as superduper;
 
 pub mod address;
 mod artifact;
+mod builder;
 mod callable;
 mod component;
 mod digest;
@@ -41,13 +42,14 @@ pub use trigger::{Dependency, Event, Requirement, TriggerOutput, TriggerSpec, Wa
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
+        builder::{check_builder, finish_builder},
         callable::{Args, FunctionEntry},
         component::TriggerCall,
         encode::{Encoded, deserialize_typed, serialize_component},
         lifecycle::{Hooks, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},
-        trigger::{RequiredField, Run, TakesResult, Trigger},
+        trigger::{RequiredField, Run, TakesResult, Trigger, takes_result},
     };
     pub use inventory;
     pub use serde;
