@@ -7,9 +7,9 @@ extern crate self as superduper;
 
 pub mod address;
 mod artifact;
-mod builder;
 mod callable;
 mod component;
+mod derived;
 mod digest;
 mod encode;
 mod error;
@@ -42,14 +42,14 @@ pub use trigger::{Dependency, Event, Requirement, TriggerOutput, TriggerSpec, Wa
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
-        builder::{check_builder, finish_builder},
         callable::{Args, FunctionEntry},
         component::TriggerCall,
+        derived::{check_builder, finish_builder, hooks_of, is_component, stored_field, takes_result},
         encode::{Encoded, deserialize_typed, serialize_component},
         lifecycle::{Hooks, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},
-        trigger::{RequiredField, Run, TakesResult, Trigger, takes_result},
+        trigger::{RequiredField, Run, TakesResult, Trigger},
     };
     pub use inventory;
     pub use serde;

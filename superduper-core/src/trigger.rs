@@ -147,7 +147,3 @@ impl<T: Serialize, E: Into<BoxError>> TriggerOutput for std::result::Result<T, E
 pub trait TakesResult<Output> {}
 impl<T> TakesResult<T> for T {}
 impl<T> TakesResult<T> for Option<T> {}
-
-/// Checked, never called: the error for a parameter of another type lands on the parameter.
-#[doc(hidden)]
-pub fn takes_result<Parameter: TakesResult<Output>, Output>() {}

@@ -14,8 +14,8 @@ pub(super) struct Options {
     pub(super) version: Option<(u32, Span)>,
     pub(super) migrate: bool,
     pub(super) aliases: Vec<LitStr>,
-    pub(super) lifecycle: Option<bool>,
-    pub(super) triggers: Option<bool>,
+    pub(super) lifecycle: Option<(bool, Span)>,
+    pub(super) triggers: Option<(bool, Span)>,
 }
 
 /// A struct to be made a component.
@@ -68,6 +68,8 @@ pub(super) struct SerdeOptions {
     pub(super) default: Option<DefaultValue>,
     pub(super) flatten: Option<Span>,
     pub(super) skip: Option<Span>,
+    /// Whether functions of the user's own write and read the field.
+    pub(super) custom: bool,
     /// Options that a component cannot have, by name.
     pub(super) refused: Vec<Ident>,
 }
@@ -113,8 +115,8 @@ pub(super) fn read_options(input: &DeriveInput, errors: &mut Errors) -> Options 
                     }
                     "migrate" => options.migrate = true,
                     "alias" => options.aliases.push(text(ident, value, "alias = \"OldName\"")?),
-                    "lifecycle" => options.lifecycle = Some(yes_or_no(ident, value)?),
-                    "triggers" => options.triggers = Some(yes_or_no(ident, value)?),
+                    "lifecycle" => options.lifecycle = Some((yes_or_no(ident, value)?, ident.span())),
+                    "triggers" => options.triggers = Some((yes_or_no(ident, value)?, ident.span())),
                     _ => options.root = path(ident, value, "crate = \"::superduper\"")?,
                 }
                 Ok(())
@@ -234,6 +236,10 @@ fn read_serde(attrs: &[Attribute], of_struct: bool) -> SerdeOptions {
                     skip_value(meta.input)?;
                 }
                 "skip_serializing" | "skip_deserializing" if !of_struct => options.refused.push(name),
+                "with" | "serialize_with" | "deserialize_with" => {
+                    options.custom = true;
+                    skip_value(meta.input)?;
+                }
                 _ => skip_value(meta.input)?,
             }
             Ok(())
