@@ -65,7 +65,7 @@ impl Args {
 /// A reference to a `#[callable]` function: stored by name, called by name.
 ///
 /// ```
-/// # use superduper_core as superduper;
+/// # extern crate superduper_core as superduper;
 /// use superduper::{Callable, Result, callable};
 ///
 /// #[callable("doc.double")]

@@ -10,6 +10,7 @@ mod artifact;
 mod callable;
 mod component;
 mod db;
+mod derived;
 mod digest;
 mod encode;
 mod error;
@@ -51,6 +52,7 @@ pub mod __private {
     pub use crate::{
         callable::{Args, FunctionEntry},
         component::TriggerCall,
+        derived::{check_builder, finish_builder, hooks_of, is_component, stored_field, takes_result},
         encode::{Encoded, deserialize_typed, serialize_component},
         lifecycle::{Hooks, probe},
         output::OutputCell,

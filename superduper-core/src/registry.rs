@@ -78,7 +78,7 @@ pub fn registered_kind<T: 'static>() -> &'static str {
 /// source is not linked: write `use that_crate as _;`, or build a registry by hand:
 ///
 /// ```
-/// # use superduper_core as superduper;
+/// # extern crate superduper_core as superduper;
 /// use superduper::{Registry, prelude::*};
 ///
 /// #[derive(Component)]

@@ -210,7 +210,8 @@ mod tests {
         let weights: Artifact<Tensors> = tensors.into();
         let mut pending = Encoded::of(&weights).expect("encodes");
         weights.0.handle.hash().expect("hashes");
-        let named = [(pending.value["$blob"].as_str().expect("a name").to_owned(), weights.0.handle.clone())];
+        let name = pending.value["$blob"].as_str().expect("a name").to_owned();
+        let named = [(name.as_str(), &weights.0.handle)].into();
         crate::encode::patch_pending(&mut pending.value, &named);
         assert_eq!(pending.value, Encoded::of(&weights).expect("encodes").value);
     }

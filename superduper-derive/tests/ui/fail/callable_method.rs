@@ -1,0 +1,8 @@
+use superduper::prelude::*;
+
+#[callable]
+fn method(&self) -> Result<i64> {
+    Ok(1)
+}
+
+fn main() {}

@@ -1,0 +1,23 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[cfg(any())]
+    #[trigger("apply")]
+    fn start(&self) {}
+
+    #[trigger("apply", depends_on = "start")]
+    fn go(&self) {}
+
+    #[cfg_attr(all(), trigger("apply"))]
+    fn stop(&self) {}
+}
+
+fn main() {}

@@ -1,0 +1,19 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("apply", depends_on = "start")]
+    fn start(&self) {}
+
+    #[trigger("apply")]
+    fn go(&self, go: ()) {}
+}
+
+fn main() {}

@@ -1,0 +1,19 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("apply")]
+    fn start(&self) {}
+
+    #[trigger("call")]
+    fn start(&self) {}
+}
+
+fn main() {}

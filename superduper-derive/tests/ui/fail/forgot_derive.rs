@@ -1,0 +1,19 @@
+use superduper::prelude::*;
+
+struct Model {
+    identifier: String,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("apply")]
+    fn start(&self) {}
+}
+
+#[derive(Component)]
+struct Pipeline {
+    identifier: String,
+    model: Model,
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+#[component(lifecycle = yes, triggers = yes)]
+struct Pipeline<M> {
+    identifier: String,
+    model: M,
+}
+
+impl<M: Copy + Send + Sync> Lifecycle for Pipeline<M> {}
+
+fn main() {}

@@ -1,0 +1,20 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Pipeline<M> {
+    identifier: String,
+    model: M,
+}
+
+#[derive(Component)]
+#[component(triggers = no, kind = "acme.Grid")]
+struct Grid<const N: usize> {
+    identifier: String,
+}
+
+#[derive(Component)]
+struct Borrowed<'a> {
+    identifier: &'a str,
+}
+
+fn main() {}

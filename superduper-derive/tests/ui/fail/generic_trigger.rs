@@ -1,0 +1,24 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("apply")]
+    fn start<T>(&self) {}
+
+    #[trigger("apply")]
+    fn go<'a>(&'a self) {}
+
+    #[trigger("apply")]
+    fn stop(&self) -> Result<impl Sized> {
+        Ok(())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+#[component(version = 2, migrate)]
+struct Model {
+    identifier: String,
+}
+
+fn main() {}

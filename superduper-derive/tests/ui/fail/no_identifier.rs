@@ -1,0 +1,20 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    id: String,
+}
+
+impl Lifecycle for Model {}
+
+#[triggers]
+impl Model {
+    #[trigger("apply")]
+    fn start(&self) {}
+}
+
+fn used(model: &Model) -> &str {
+    model.identifier()
+}
+
+fn main() {}

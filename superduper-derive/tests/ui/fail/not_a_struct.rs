@@ -1,0 +1,11 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+enum Choice {
+    A,
+}
+
+#[derive(Component)]
+struct Pair(String, i64);
+
+fn main() {}

@@ -1,0 +1,15 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+struct Settings {
+    lr: f64,
+}
+
+fn main() {}

@@ -1,0 +1,19 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    build: i64,
+    with_build: i64,
+}
+
+#[derive(Component)]
+struct Other {
+    identifier: String,
+    lr: f64,
+    name: String,
+}
+
+fn main() {
+    let _ = Other::builder("x").lr("fast").name(3).size(1).build();
+}

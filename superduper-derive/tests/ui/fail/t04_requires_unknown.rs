@@ -1,0 +1,19 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("apply", requires = "dd")]
+    fn start(&self) {}
+
+    #[trigger("apply", watch = ["n", "size"])]
+    fn go(&self) {}
+}
+
+fn main() {}

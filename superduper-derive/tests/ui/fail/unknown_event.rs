@@ -1,0 +1,28 @@
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("aply")]
+    fn start(&self) {}
+
+    #[trigger("insert")]
+    fn go(&self) {}
+
+    #[trigger]
+    fn stop(&self) {}
+
+    #[trigger(depends_on = "start")]
+    fn wait(&self) {}
+
+    #[trigger()]
+    fn nothing(&self) {}
+}
+
+fn main() {}
