@@ -1,1 +1,12 @@
 //! Metadata of superduper in memory: the reference that other stores are compared with.
+//!
+//! Everything lives in plain sorted maps behind one mutex. A commit writes into the maps and remembers what it
+//! replaced; a batch that fails is undone, so that it leaves nothing.
+
+mod commit;
+mod read;
+mod state;
+mod store;
+mod table;
+
+pub use store::MemoryStore;

@@ -14,6 +14,9 @@ pub enum Durability {
 }
 
 /// Operations that commit together, or not at all.
+///
+/// A number out of order in [`Op::Put`] is an error of kind `Conflict`, and so is an op that names a doomed blob; a
+/// component, version, run or job that does not exist is one of kind `NotFound`.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// What must hold; else nothing is written and the error is of kind `Conflict`, naming what moved.
@@ -103,7 +106,7 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// A queued job waits for something outside, or no longer does.
+    /// A queued job waits for something outside, or no longer does. Ignored if the job is taken or final.
     Block {
         /// The job.
         job: JobId,
@@ -141,7 +144,8 @@ pub enum Op {
         on: bool,
     },
     /// Delete versions with their revisions, outputs, edges and references to blobs; without versions left the
-    /// component too. Superseded revisions of other components that refer to them go as well.
+    /// component too. Superseded revisions of other components that refer to them go as well; a current one that
+    /// does is an error of kind `InUse`. Neighbouring deletions of a batch count as one; what is gone is left out.
     /// Jobs, runs, logs and events stay as history; their results no longer count as references to blobs.
     Delete {
         /// Kind and identifier.
@@ -310,7 +314,7 @@ pub struct Finish {
     pub at: Timestamp,
     /// How it ended.
     pub end: Finished,
-    /// Outputs that it set.
+    /// Outputs that it set; only with success.
     pub outputs: Vec<OutputRow>,
     /// Blobs that its result refers to.
     pub blobs: Vec<BlobRow>,

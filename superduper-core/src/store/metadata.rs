@@ -22,7 +22,8 @@ pub struct JobFilter {
     pub ids: Option<Vec<JobId>>,
     /// Jobs of this run.
     pub run: Option<RunId>,
-    /// Jobs of this component, of any version or, if the address has one, of that version.
+    /// Jobs of this component, of any version or, if the address has one, of that version; jobs of removed components
+    /// of the same name included.
     pub target: Option<Address>,
     /// Jobs in one of these states.
     pub states: Option<Vec<JobState>>,
@@ -85,7 +86,7 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// References to versions of these components (or to these versions, where the address has one), from
     /// any revision of other versions.
     fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>>;
-    /// References among the newest revisions of all newest versions.
+    /// References of the newest revisions of all newest versions, to whatever version.
     fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>>;
     /// The newest job of each trigger or hook of all newest versions, if it did not succeed.
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>>;

@@ -340,8 +340,12 @@ pub struct JobRow {
     pub state: JobState,
     /// Why it is blocked.
     pub blocked: Option<String>,
-    /// Number of the current or last attempt, from 1; 0 before the first.
+    /// Number of the current or last attempt, from 1; 0 before the first. Each [`Op::Claim`](super::Op::Claim) counts, so that
+    /// no two attempts of a job share a number.
     pub attempt: u32,
+    /// How many attempts ended in a failure of their own: what `retries` is compared with. Attempts that were lost or
+    /// given back do not count.
+    pub tries: u32,
     /// How many attempts were lost with their process; they do not count as tries.
     pub lost: u32,
     /// Who holds the current attempt.
@@ -441,7 +445,8 @@ pub struct EventRow {
     /// The job, if it belongs to one.
     pub job: Option<JobId>,
     /// `run.started`, `run.ended`, `job.started`, `job.succeeded`, `job.failed`, `job.cancelled`, `job.skipped`,
-    /// `job.retrying`, `job.lost`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`, `component.removed`.
+    /// `job.retrying`, `job.lost`, `job.released`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`,
+    /// `component.kept` (a removal was taken back), `component.removed`.
     pub kind: String,
     /// The component, the attempt, the failure's message: whatever explains the event in a line.
     pub detail: Option<String>,

@@ -1,0 +1,77 @@
+//! The conditions of a batch. Nothing here writes.
+
+use crate::state::{Counter, State};
+use superduper_core::{
+    Address, Error, Result,
+    store::{Expect, RunId, RunState},
+};
+
+pub(super) fn check(state: &State, expects: &[Expect]) -> Result<()> {
+    for expect in expects {
+        match expect {
+            Expect::Newest { address, state: expected } => newest(state, address, *expected)?,
+            Expect::SweepEpoch(epoch) => {
+                if i64::try_from(*epoch) != Ok(state.counter(Counter::SweepEpoch)) {
+                    return Err(Error::conflict("blobs were swept since the plan was made"));
+                }
+            }
+            Expect::Unreferenced { children } => unreferenced(state, children)?,
+            Expect::NoRun { address, but } => no_run(state, address, *but)?,
+        }
+    }
+    Ok(())
+}
+
+fn newest(state: &State, address: &Address, expected: Option<(u32, u32, bool)>) -> Result<()> {
+    let found = state.live(address).and_then(|component| {
+        let number = state.newest_version(component)?;
+        let version = state.versions.get(&(component, number))?;
+        Some((number, version.revision, state.components.get(&component)?.removing))
+    });
+    if found == expected {
+        return Ok(());
+    }
+    let say = |state: Option<(u32, u32, bool)>| match state {
+        None => "absent".to_owned(),
+        Some((version, revision, removing)) => format!("at {version}.{revision}{}", if removing { ", being removed" } else { "" }),
+    };
+    Err(Error::conflict(format!("`{}` is {}, but the plan was made with it {}", address.unversioned(), say(found), say(expected))))
+}
+
+fn unreferenced(state: &State, children: &[Address]) -> Result<()> {
+    let listed = |address: &Address, number: u32| {
+        children.iter().any(|child| {
+            child.kind == address.kind && child.identifier == address.identifier && child.version.is_none_or(|at| at.version == number)
+        })
+    };
+    for ((component, number, revision), row) in state.revisions.iter() {
+        if state.versions.get(&(*component, *number)).is_none_or(|version| version.revision != *revision) {
+            continue;
+        }
+        let parent = state.address(*component, *number, None);
+        if listed(&parent, *number) {
+            continue;
+        }
+        for edge in &row.edges {
+            let child = state.address(edge.child.0, edge.child.1, None);
+            if listed(&child, edge.child.1) {
+                return Err(Error::conflict(format!("`{child}` is referenced by `{parent}` at `{}`", edge.path)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_run(state: &State, address: &Address, but: Option<RunId>) -> Result<()> {
+    let same = |other: &Address| other.kind == address.kind && other.identifier == address.identifier;
+    for (id, run) in state.runs.iter().filter(|(id, run)| run.state == RunState::Running && Some(**id) != but) {
+        let has_job = || {
+            let jobs = state.jobs_of_run.range((*id, superduper_core::store::JobId(0))..).take_while(|((run, _), ())| run == id);
+            jobs.filter_map(|((_, job), ())| state.jobs.get(job)).any(|job| same(&job.row.target))
+        };
+        if same(&run.root) || has_job() {
+            return Err(Error::conflict(format!("run {id} of `{}` is not finished", address.unversioned())));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Recording jobs and taking them.
+//!
+//! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its run.
+
+use super::Commit;
+use crate::state::Job;
+use superduper_core::{
+    Error, Result, VersionRef,
+    store::{ComponentId, JobId, JobRef, JobRow, JobState, NewJob, OwnerId, RunId, Timestamp},
+};
+
+impl Commit<'_> {
+    /// Record jobs; the answer has an old id where the key is known already.
+    pub(super) fn insert_jobs(&mut self, run: RunId, jobs: Vec<NewJob>) -> Result<Vec<JobId>> {
+        if !self.state.runs.contains(&run) {
+            return Err(Error::not_found(format!("there is no run {run}")));
+        }
+        let mut ids: Vec<JobId> = Vec::with_capacity(jobs.len());
+        let mut needs = Vec::new();
+        for job in jobs {
+            if let Some(known) = job.key.as_ref().and_then(|key| self.state.job_keys.get(&(run, key.clone()))) {
+                ids.push(*known);
+                continue;
+            }
+            let id = self.state.next_job();
+            ids.push(id);
+            needs.extend(job.needs.iter().cloned().map(|need| (id, need)));
+            self.insert_job(id, run, job)?;
+        }
+        for (id, need) in needs {
+            let other = match need.job {
+                JobRef::Id(other) => other,
+                JobRef::New(index) => {
+                    *ids.get(index).ok_or_else(|| Error::invalid(format!("a job waits for number {index} of {} new jobs", ids.len())))?
+                }
+            };
+            self.add_dependency(id, other, need.parameter)?;
+        }
+        Ok(ids)
+    }
+
+    pub(super) fn add_dependency(&mut self, job: JobId, needs: JobId, parameter: Option<String>) -> Result<()> {
+        for id in [job, needs] {
+            if !self.state.jobs.contains(&id) {
+                return Err(Error::not_found(format!("there is no job {id}")));
+            }
+        }
+        let known = self.state.dependencies.get(&(job, needs)).cloned().flatten();
+        self.state.dependencies.set((job, needs), known.or(parameter));
+        Ok(())
+    }
+
+    fn insert_job(&mut self, id: JobId, run: RunId, job: NewJob) -> Result<()> {
+        let (component, revision) = self.target(&job)?;
+        let version = job.target.version.map_or(0, |at| at.version);
+        let owner = job.claim.filter(|_| job.blocked.is_none());
+        let state = match (&job.blocked, owner) {
+            (Some(_), _) => JobState::Blocked,
+            (None, Some(_)) => JobState::Running,
+            (None, None) => JobState::Queued,
+        };
+        if let Some(key) = &job.key {
+            self.state.job_keys.set((run, key.clone()), id);
+        }
+        let mut target = job.target;
+        target.version = Some(VersionRef { version, revision: Some(revision) });
+        let row = JobRow {
+            id,
+            run,
+            component,
+            target,
+            role: job.role,
+            method: job.method,
+            key: job.key,
+            retry_of: job.retry_of,
+            state,
+            blocked: job.blocked.clone(),
+            attempt: u32::from(owner.is_some()),
+            tries: 0,
+            lost: 0,
+            owner,
+            cancel_requested: false,
+            executor: job.executor,
+            retries: job.retries,
+            backoff_ms: job.backoff_ms,
+            timeout_ms: job.timeout_ms,
+            not_before: None,
+            progress: None,
+            result: None,
+            failure: None,
+            created_at: job.at,
+            started_at: owner.map(|_| job.at),
+            ended_at: None,
+        };
+        self.state.jobs.set(id, Job { row, blobs: Vec::new() });
+        self.state.jobs_of_run.set((run, id), ());
+        self.state.jobs_of_version.set((component, version, id), ());
+        if let Some(reason) = job.blocked {
+            self.event(job.at, Some(run), Some(id), "job.blocked", Some(reason));
+        } else if owner.is_some() {
+            self.done.claimed.push((id, 1));
+            self.event(job.at, Some(run), Some(id), "job.started", None);
+        }
+        Ok(())
+    }
+
+    fn target(&self, job: &NewJob) -> Result<(ComponentId, u32)> {
+        let Some(at) = job.target.version else {
+            return Err(Error::invalid(format!("a job of `{}` names no version", job.target)));
+        };
+        let key = self.state.find_or_error(&job.target)?;
+        let newest = self.state.versions.get(&key).map_or(0, |row| row.revision);
+        if at.revision.is_some_and(|revision| revision > newest) {
+            return Err(Error::not_found(format!("there is no component `{}`", job.target)));
+        }
+        if let Some(other) = job.retry_of.filter(|other| !self.state.jobs.contains(other)) {
+            return Err(Error::not_found(format!("there is no job {other}")));
+        }
+        Ok((key.0, at.revision.unwrap_or(newest)))
+    }
+
+    pub(super) fn claim(&mut self, jobs: &[JobId], owner: OwnerId, start: bool, at: Timestamp) {
+        for id in jobs {
+            let free = self.state.jobs.get(id).is_some_and(|job| job.row.state == JobState::Queued && job.row.owner.is_none());
+            if !free {
+                continue;
+            }
+            let mut attempt = 0;
+            self.state.jobs.change(id, |Job { row, .. }| {
+                row.attempt += 1;
+                row.owner = Some(owner);
+                attempt = row.attempt;
+            });
+            self.done.claimed.push((*id, attempt));
+            if start {
+                self.start(*id, attempt, at);
+            }
+        }
+    }
+
+    pub(super) fn start(&mut self, id: JobId, attempt: u32, at: Timestamp) {
+        let Some(Job { row, .. }) = self.state.jobs.get(&id) else { return };
+        if row.state != JobState::Queued || row.owner.is_none() || row.attempt != attempt {
+            return;
+        }
+        let run = row.run;
+        self.state.jobs.change(&id, |job| {
+            job.row.state = JobState::Running;
+            job.row.started_at = Some(at);
+        });
+        self.event(at, Some(run), Some(id), "job.started", (attempt > 1).then(|| format!("attempt {attempt}")));
+    }
+}

@@ -1,0 +1,164 @@
+//! Writing a batch: conditions first, then the operations in order.
+//!
+//! Invariant: a function here either does what its operation says or returns an error, upon which the caller undoes
+//! the whole batch; every change of a state appends its event at once.
+
+mod components;
+mod expect;
+mod jobs;
+mod transitions;
+
+use crate::state::{Counter, State};
+use superduper_core::{
+    Address, Digest, Error, Result,
+    store::{Batch, BlobRow, Committed, EventRow, JobId, NewRun, Op, RunId, RunRow, RunState, Timestamp},
+};
+
+/// A batch under way.
+pub(crate) struct Commit<'a> {
+    state: &'a mut State,
+    run: Option<RunId>,
+    done: Committed,
+}
+
+/// Write a batch; after an error the state must be undone.
+pub(crate) fn commit(state: &mut State, batch: Batch) -> Result<Committed> {
+    expect::check(state, &batch.expect)?;
+    let run = batch.ops.iter().any(|op| matches!(op, Op::Run(_))).then(|| state.next_run());
+    let mut commit = Commit { state, run, done: Committed::default() };
+    let mut ops = batch.ops.into_iter().peekable();
+    while let Some(op) = ops.next() {
+        match op {
+            Op::Delete { address, versions } => {
+                let mut deletions = vec![(address, versions)];
+                while let Some(Op::Delete { address, versions }) = ops.next_if(|op| matches!(op, Op::Delete { .. })) {
+                    deletions.push((address, versions));
+                }
+                commit.delete(deletions)?;
+            }
+            op => commit.apply(op)?,
+        }
+    }
+    Ok(commit.done)
+}
+
+impl Commit<'_> {
+    fn apply(&mut self, op: Op) -> Result<()> {
+        match op {
+            Op::Put(put) => self.put(put),
+            Op::Owe { address, owes } => {
+                let key = self.state.find_or_error(&address)?;
+                self.state.versions.change(&key, |row| row.owes_jobs = owes);
+                Ok(())
+            }
+            Op::Run(run) => self.start_run(run),
+            Op::Jobs { run, jobs } => {
+                let run = run.or(self.run).ok_or_else(|| Error::invalid("the batch has jobs but no run"))?;
+                let ids = self.insert_jobs(run, jobs)?;
+                self.done.jobs.extend(ids);
+                Ok(())
+            }
+            Op::Claim { jobs, owner, start, at } => {
+                self.claim(&jobs, owner, start, at);
+                Ok(())
+            }
+            Op::Start { job, attempt, at } => {
+                self.start(job, attempt, at);
+                Ok(())
+            }
+            Op::Finish(finish) => self.finish(*finish),
+            Op::Settle { job, state, failure, at } => self.settle(job, state, failure, at),
+            Op::Block { job, reason } => {
+                self.block(job, reason);
+                Ok(())
+            }
+            Op::RequestCancel { jobs } => {
+                for id in &jobs {
+                    self.state.jobs.change(id, |job| job.row.cancel_requested |= !job.row.state.is_terminal());
+                }
+                Ok(())
+            }
+            Op::Reclaim { owners, at } => {
+                self.reclaim(&owners, at);
+                Ok(())
+            }
+            Op::EndRun { run, state, at } => self.end_run(run, state, at),
+            Op::Removing { address, on } => self.removing(&address, on),
+            Op::Delete { address, versions } => self.delete(vec![(address, versions)]),
+            Op::CopyOutputs { address, from, to } => self.copy_outputs(&address, from, to),
+            Op::Doom { digests } => {
+                self.doom(digests);
+                Ok(())
+            }
+            Op::Swept { digests } => {
+                digests.iter().for_each(|digest| self.state.doomed.remove(digest));
+                self.state.count(Counter::SweepEpoch);
+                Ok(())
+            }
+            Op::Delivered { message } => {
+                self.state.messages.remove(&message);
+                Ok(())
+            }
+        }
+    }
+
+    fn start_run(&mut self, run: NewRun) -> Result<()> {
+        if self.done.run.is_some() {
+            return Err(Error::invalid("a batch records at most one run"));
+        }
+        self.state.live_or_error(&run.root)?;
+        let id = self.state.next_run();
+        let detail = run.root.to_string();
+        let row = RunRow {
+            id,
+            purpose: run.purpose,
+            root: run.root,
+            state: RunState::Running,
+            data: run.data,
+            created_at: run.at,
+            ended_at: None,
+        };
+        self.state.runs.set(id, row);
+        self.done.run = Some(id);
+        self.event(run.at, Some(id), None, "run.started", Some(detail));
+        Ok(())
+    }
+
+    fn end_run(&mut self, run: RunId, state: RunState, at: Timestamp) -> Result<()> {
+        if state == RunState::Running {
+            return Err(Error::invalid(format!("run {run} cannot end as running")));
+        }
+        if self.state.runs.get(&run).is_some_and(|row| row.state == RunState::Running) {
+            self.state.runs.change(&run, |row| {
+                row.state = state;
+                row.ended_at = Some(at);
+            });
+            self.event(at, Some(run), None, "run.ended", Some(state.name().to_owned()));
+        }
+        Ok(())
+    }
+
+    fn doom(&mut self, digests: Vec<Digest>) {
+        let referenced: std::collections::HashSet<Digest> = self.state.blob_references().map(|(_, _, blob)| blob.digest).collect();
+        for digest in digests.into_iter().filter(|digest| !referenced.contains(digest)) {
+            self.state.doomed.set(digest, ());
+            self.done.doomed.push(digest);
+        }
+    }
+
+    fn check_blobs(&self, address: &Address, blobs: &[BlobRow]) -> Result<()> {
+        match blobs.iter().find(|blob| self.state.doomed.contains(&blob.digest)) {
+            Some(blob) => Err(Error::conflict(format!("`{address}` names blob {}, which is being deleted", blob.digest))),
+            None => Ok(()),
+        }
+    }
+
+    fn event(&mut self, at: Timestamp, run: Option<RunId>, job: Option<JobId>, kind: &str, detail: Option<String>) {
+        let seq = self.state.events.last_key().map_or(1, |last| last + 1);
+        self.state.events.set(seq, EventRow { seq, at, run, job, kind: kind.to_owned(), detail });
+    }
+
+    fn component_event(&mut self, at: Timestamp, kind: &str, detail: String) {
+        self.event(at, self.run, None, kind, Some(detail));
+    }
+}

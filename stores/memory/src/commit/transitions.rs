@@ -1,0 +1,178 @@
+//! The ends of attempts and jobs.
+//!
+//! Invariant: only the owner of the current attempt ends it; a final job is never touched again.
+
+use super::Commit;
+use crate::state::{Counter, Job, OutputValue};
+use superduper_core::{
+    Error, FailureKind, JobFailure, Result,
+    store::{AttemptRow, Finish, Finished, JobId, JobState, MessageRow, OwnerId, Timestamp},
+};
+
+/// With so many lost attempts a job is given up.
+const MAX_LOST: u32 = 3;
+
+impl Commit<'_> {
+    pub(super) fn finish(&mut self, finish: Finish) -> Result<()> {
+        let id = finish.job;
+        let row = match self.state.jobs.get(&id) {
+            Some(Job { row, .. }) if row.owner == Some(finish.owner) && row.attempt == finish.attempt => row.clone(),
+            _ => {
+                self.done.fenced.push(id);
+                return Ok(());
+            }
+        };
+        let (run, at) = (Some(row.run), finish.at);
+        let given_back = matches!(finish.end, Finished::Released | Finished::Blocked(_));
+        if !given_back {
+            self.start(id, finish.attempt, finish.started_at);
+            let failure = match &finish.end {
+                Finished::Failed(failure) | Finished::Cancelled(failure) | Finished::Retry(failure, _) => Some(failure.clone()),
+                _ => None,
+            };
+            self.end_attempt(id, finish.attempt, Some(finish.started_at), at, failure);
+        }
+        match finish.end {
+            Finished::Succeeded(result) => {
+                self.check_blobs(&row.target, &finish.blobs)?;
+                let version = row.target.version.map_or(0, |at| at.version);
+                for output in finish.outputs {
+                    self.check_blobs(&row.target, &output.blobs)?;
+                    if !self.state.versions.contains(&(row.component, version)) {
+                        return Err(Error::not_found(format!("there is no component `{}` to set output `{}` of", row.target, output.name)));
+                    }
+                    let value = OutputValue { value: output.value, blobs: output.blobs };
+                    self.state.outputs.set((row.component, version, output.name), value);
+                }
+                self.state.jobs.change(&id, |job| {
+                    job.row.result = Some(result);
+                    job.blobs = finish.blobs;
+                });
+                self.end_job(id, JobState::Succeeded, None, at);
+                self.spawn(id, finish.spawned, finish.spawned_before)?;
+                for (topic, payload) in finish.messages {
+                    let message = self.state.count(Counter::Message);
+                    self.state.messages.set(message, MessageRow { id: message, job: id, topic, payload });
+                }
+            }
+            Finished::Failed(failure) => {
+                self.state.jobs.change(&id, |job| job.row.tries += 1);
+                self.end_job(id, JobState::Failed, Some(failure), at);
+            }
+            Finished::Cancelled(failure) => self.end_job(id, JobState::Cancelled, Some(failure), at),
+            Finished::Retry(failure, not_before) => {
+                self.requeue(id, Some(not_before));
+                self.state.jobs.change(&id, |job| job.row.tries += 1);
+                self.event(at, run, Some(id), "job.retrying", Some(failure.message));
+            }
+            Finished::Released => {
+                self.requeue(id, row.not_before);
+                if row.state == JobState::Running {
+                    self.event(at, run, Some(id), "job.released", None);
+                }
+            }
+            Finished::Blocked(reason) => {
+                self.state.jobs.change(&id, |job| {
+                    job.row.state = JobState::Blocked;
+                    job.row.owner = None;
+                    job.row.blocked = Some(reason.clone());
+                });
+                self.event(at, run, Some(id), "job.blocked", Some(reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, id: JobId, jobs: Vec<superduper_core::store::NewJob>, before: Vec<(JobId, usize)>) -> Result<()> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let run = self.state.jobs.get(&id).map(|job| job.row.run).ok_or_else(|| Error::internal(format!("job {id} vanished")))?;
+        let ids = self.insert_jobs(run, jobs)?;
+        for (waiting, index) in before {
+            let spawned = *ids
+                .get(index)
+                .ok_or_else(|| Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len())))?;
+            self.add_dependency(waiting, spawned, None)?;
+        }
+        self.done.spawned.push((id, ids));
+        Ok(())
+    }
+
+    fn end_attempt(&mut self, job: JobId, number: u32, started_at: Option<Timestamp>, ended_at: Timestamp, failure: Option<JobFailure>) {
+        self.state.jobs.change(&job, |job| job.row.started_at = started_at);
+        self.state.attempts.set((job, number), AttemptRow { job, number, started_at, ended_at, failure });
+    }
+
+    fn requeue(&mut self, id: JobId, not_before: Option<Timestamp>) {
+        self.state.jobs.change(&id, |job| {
+            job.row.state = JobState::Queued;
+            job.row.owner = None;
+            job.row.not_before = not_before;
+        });
+    }
+
+    fn end_job(&mut self, id: JobId, state: JobState, failure: Option<JobFailure>, at: Timestamp) {
+        let detail = failure.as_ref().map(|failure| failure.message.clone());
+        let mut run = None;
+        self.state.jobs.change(&id, |Job { row, .. }| {
+            row.state = state;
+            row.owner = None;
+            row.blocked = None;
+            row.failure = failure;
+            row.ended_at = Some(at);
+            run = Some(row.run);
+        });
+        self.event(at, run, Some(id), &format!("job.{state}"), detail);
+    }
+
+    pub(super) fn settle(&mut self, id: JobId, state: JobState, failure: JobFailure, at: Timestamp) -> Result<()> {
+        if !matches!(state, JobState::Skipped | JobState::Cancelled | JobState::Failed) {
+            return Err(Error::invalid(format!("job {id} cannot be settled as {state}")));
+        }
+        if self.state.jobs.get(&id).is_some_and(|job| job.row.owner.is_none() && !job.row.state.is_terminal()) {
+            self.end_job(id, state, Some(failure), at);
+        }
+        Ok(())
+    }
+
+    pub(super) fn block(&mut self, id: JobId, reason: Option<String>) {
+        let Some(Job { row, .. }) = self.state.jobs.get(&id).filter(|job| job.row.owner.is_none()) else { return };
+        let next = match (row.state, &reason) {
+            (JobState::Queued, Some(_)) => JobState::Blocked,
+            (JobState::Blocked, Some(_)) => {
+                self.state.jobs.change(&id, |job| job.row.blocked = reason);
+                return;
+            }
+            (JobState::Blocked, None) => JobState::Queued,
+            _ => return,
+        };
+        let run = row.run;
+        self.state.jobs.change(&id, |job| {
+            job.row.state = next;
+            job.row.blocked = reason.clone();
+        });
+        let kind = if next == JobState::Blocked { "job.blocked" } else { "job.unblocked" };
+        self.event(Timestamp::now(), Some(run), Some(id), kind, reason);
+    }
+
+    pub(super) fn reclaim(&mut self, owners: &[OwnerId], at: Timestamp) {
+        let taken = self.state.jobs.iter().filter(|(_, job)| job.row.owner.is_some_and(|owner| owners.contains(&owner)));
+        let taken: Vec<_> = taken.map(|(id, job)| (*id, job.row.clone())).collect();
+        for (id, row) in taken {
+            self.done.reclaimed.push(id);
+            self.requeue(id, row.not_before);
+            if row.state != JobState::Running {
+                continue;
+            }
+            let lost = row.lost + 1;
+            let failure = JobFailure::new(FailureKind::WorkerLost, "worker lost");
+            self.state.jobs.change(&id, |job| job.row.lost = lost);
+            self.end_attempt(id, row.attempt, row.started_at, at, Some(failure.clone()));
+            self.event(at, Some(row.run), Some(id), "job.lost", Some(format!("attempt {}", row.attempt)));
+            if lost >= MAX_LOST {
+                self.end_job(id, JobState::Failed, Some(failure), at);
+            }
+        }
+    }
+}

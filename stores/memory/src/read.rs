@@ -1,0 +1,178 @@
+//! Reads that take more than a lookup.
+
+use crate::state::{Job, State};
+use std::collections::{BTreeMap, HashSet};
+use superduper_core::{
+    Address, Digest,
+    store::{
+        ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, ListedComponent, Reference, RunFilter, RunId, RunRow,
+        RunState, Snapshot, StoredVersion,
+    },
+};
+
+fn same(left: &Address, right: &Address) -> bool {
+    left.kind == right.kind && left.identifier == right.identifier
+}
+
+impl State {
+    pub(crate) fn snapshot(&self, addresses: &[Address]) -> Snapshot {
+        let mut snapshot =
+            Snapshot { sweep_epoch: u64::try_from(self.counter(crate::state::Counter::SweepEpoch)).unwrap_or(0), ..Snapshot::default() };
+        for address in addresses {
+            let Some((component, number)) = self.find(&address.unversioned()) else { continue };
+            let Some(stored) = self.stored(component, number, None) else { continue };
+            if snapshot.components.insert(address.path(), stored).is_none() {
+                snapshot.jobs.extend(self.newest_jobs(component, number));
+            }
+        }
+        snapshot.jobs.sort_by_key(|job| job.id);
+        snapshot
+    }
+
+    pub(crate) fn tree(&self, root: &Address) -> Vec<StoredVersion> {
+        let Some((component, number)) = self.find(root) else { return Vec::new() };
+        let mut queue = std::collections::VecDeque::from([(component, number, root.version.and_then(|at| at.revision))]);
+        let mut seen = HashSet::from([(component, number)]);
+        let mut tree = Vec::new();
+        while let Some((component, number, revision)) = queue.pop_front() {
+            let Some(stored) = self.stored(component, number, revision) else { continue };
+            if let Some(row) = self.revisions.get(&(component, number, stored.revision())) {
+                let new = row.edges.iter().map(|edge| edge.child).filter(|child| seen.insert(*child));
+                queue.extend(new.map(|(component, number)| (component, number, None)));
+            }
+            tree.push(stored);
+        }
+        tree
+    }
+
+    pub(crate) fn versions(&self, address: &Address) -> Vec<StoredVersion> {
+        let Some(component) = self.live(address) else { return Vec::new() };
+        self.versions_of(component).filter_map(|(number, _)| self.stored(component, number, None)).collect()
+    }
+
+    pub(crate) fn list(&self, kind: Option<&str>) -> Vec<ListedComponent> {
+        let mut lines = Vec::new();
+        for ((of, _), component) in self.names.iter() {
+            if kind.is_some_and(|kind| kind != of) {
+                continue;
+            }
+            let versions: Vec<u32> = self.versions_of(*component).map(|(number, _)| number).collect();
+            let first = self.versions_of(*component).next().map(|(_, row)| row.created_at);
+            let newest = versions.last().and_then(|number| self.stored(*component, *number, None));
+            if let (Some(newest), Some(created_at)) = (newest, first) {
+                lines.push(ListedComponent {
+                    component: *component,
+                    address: newest.address,
+                    versions,
+                    uuid: newest.uuid,
+                    type_version: newest.type_version,
+                    removing: newest.removing,
+                    owes_jobs: newest.owes_jobs,
+                    created_at,
+                    updated_at: newest.updated_at,
+                });
+            }
+        }
+        lines
+    }
+
+    fn all_references(&self) -> impl Iterator<Item = (ComponentId, u32, Reference)> {
+        self.revisions.iter().flat_map(move |((component, number, revision), row)| {
+            let current = self.versions.get(&(*component, *number)).is_some_and(|version| version.revision == *revision);
+            row.edges.iter().map(move |edge| {
+                let reference = Reference {
+                    parent: self.address(*component, *number, Some(*revision)),
+                    child: self.address(edge.child.0, edge.child.1, None),
+                    path: edge.path.clone(),
+                    current,
+                };
+                (*component, *number, reference)
+            })
+        })
+    }
+
+    pub(crate) fn referrers(&self, children: &[Address]) -> Vec<Reference> {
+        let wanted = |child: &Address| {
+            let version = child.version.map(|at| at.version);
+            children.iter().any(|asked| same(asked, child) && asked.version.is_none_or(|at| Some(at.version) == version))
+        };
+        self.all_references().map(|(_, _, reference)| reference).filter(|reference| wanted(&reference.child)).collect()
+    }
+
+    pub(crate) fn references(&self) -> Vec<Reference> {
+        let newest = |component: ComponentId, number: u32| self.newest_version(component) == Some(number);
+        self.all_references().filter(|(id, number, line)| line.current && newest(*id, *number)).map(|(_, _, line)| line).collect()
+    }
+
+    pub(crate) fn unhealthy(&self) -> Vec<JobBrief> {
+        let mut jobs: Vec<JobBrief> = Vec::new();
+        for (_, component) in self.names.iter() {
+            if let Some(number) = self.newest_version(*component) {
+                jobs.extend(self.newest_jobs(*component, number).into_iter().filter(|job| job.state != JobState::Succeeded));
+            }
+        }
+        jobs.sort_by_key(|job| job.id);
+        jobs
+    }
+
+    fn jobs_of(&self, run: RunId) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs_of_run.range((run, JobId(0))..=(run, JobId(i64::MAX))).filter_map(|((_, id), ())| self.jobs.get(id))
+    }
+
+    pub(crate) fn filter_jobs(&self, filter: &JobFilter) -> Vec<JobRow> {
+        let wanted = |row: &JobRow| {
+            filter.ids.as_ref().is_none_or(|ids| ids.contains(&row.id))
+                && filter.run.is_none_or(|run| run == row.run)
+                && filter.states.as_ref().is_none_or(|states| states.contains(&row.state))
+                && filter.target.as_ref().is_none_or(|target| {
+                    let number = row.target.version.map(|at| at.version);
+                    same(target, &row.target) && target.version.is_none_or(|at| Some(at.version) == number)
+                })
+        };
+        let base: Box<dyn DoubleEndedIterator<Item = &Job>> = match (&filter.ids, filter.run) {
+            (Some(ids), _) => {
+                let ids: std::collections::BTreeSet<JobId> = ids.iter().copied().collect();
+                Box::new(ids.into_iter().filter_map(|id| self.jobs.get(&id)))
+            }
+            (None, Some(run)) => Box::new(self.jobs_of(run)),
+            (None, None) => Box::new(self.jobs.iter().map(|(_, job)| job)),
+        };
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let mut jobs: Vec<JobRow> = base.rev().map(|job| &job.row).filter(|row| wanted(row)).take(limit).cloned().collect();
+        jobs.reverse();
+        jobs
+    }
+
+    pub(crate) fn dependencies_of(&self, run: RunId) -> Vec<JobDependency> {
+        let of = |id: JobId| self.dependencies.range((id, JobId(i64::MIN))..=(id, JobId(i64::MAX)));
+        let all = self.jobs_of(run).flat_map(|job| of(job.row.id));
+        all.map(|((job, needs), parameter)| JobDependency { job: *job, needs: *needs, parameter: parameter.clone() }).collect()
+    }
+
+    pub(crate) fn filter_runs(&self, filter: &RunFilter) -> Vec<RunRow> {
+        let wanted = |row: &RunRow| {
+            filter.id.is_none_or(|id| id == row.id)
+                && (!filter.unfinished || row.state == RunState::Running)
+                && filter
+                    .component
+                    .as_ref()
+                    .is_none_or(|component| same(component, &row.root) || self.jobs_of(row.id).any(|job| same(component, &job.row.target)))
+        };
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let mut runs: Vec<RunRow> = self.runs.iter().rev().map(|(_, row)| row).filter(|row| wanted(row)).take(limit).cloned().collect();
+        runs.reverse();
+        runs
+    }
+
+    pub(crate) fn referenced_blobs(&self) -> Vec<(Digest, u64)> {
+        let all: BTreeMap<Digest, u64> = self.blob_references().map(|(_, _, blob)| (blob.digest, blob.size)).collect();
+        all.into_iter().collect()
+    }
+
+    pub(crate) fn blobs_of(&self, address: &Address, versions: &[u32]) -> Vec<Digest> {
+        let Some(component) = self.live(address) else { return Vec::new() };
+        let all = self.blob_references().filter(|(id, number, _)| *id == component && versions.contains(number));
+        let all: std::collections::BTreeSet<Digest> = all.map(|(_, _, blob)| blob.digest).collect();
+        all.into_iter().collect()
+    }
+}

@@ -1,0 +1,223 @@
+//! The tables of the store, with the lookups that commits and reads share.
+//!
+//! Invariant: `names` holds exactly the components that are not removed, and each of those has a version.
+
+use crate::table::Table;
+use serde_json::{Map, Value};
+use superduper_core::{
+    Address, Digest, Error, Result, VersionRef,
+    store::{
+        AttemptRow, BlobRow, ComponentId, EventRow, JobBrief, JobId, JobRow, LogRow, MessageRow, OwnerId, RunId, RunRow, StoredVersion,
+        Timestamp,
+    },
+};
+
+/// A component; it stays as a tombstone when it is removed, so that old jobs keep its name.
+#[derive(Debug, Clone)]
+pub(crate) struct ComponentRow {
+    pub(crate) address: Address,
+    pub(crate) next_version: u32,
+    pub(crate) removing: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct VersionRow {
+    pub(crate) revision: u32,
+    pub(crate) owes_jobs: bool,
+    pub(crate) content_of: Option<u32>,
+    pub(crate) created_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Edge {
+    pub(crate) path: String,
+    pub(crate) child: (ComponentId, u32),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct RevisionRow {
+    pub(crate) uuid: Digest,
+    pub(crate) content_hash: Digest,
+    pub(crate) type_version: u32,
+    pub(crate) document: Value,
+    pub(crate) edges: Vec<Edge>,
+    pub(crate) blobs: Vec<BlobRow>,
+    pub(crate) at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct OutputValue {
+    pub(crate) value: Value,
+    pub(crate) blobs: Vec<BlobRow>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) row: JobRow,
+    /// Blobs of the result.
+    pub(crate) blobs: Vec<BlobRow>,
+}
+
+/// Numbers that must not be reused although their rows go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Counter {
+    Message,
+    SweepEpoch,
+}
+
+macro_rules! tables {
+    ($($name:ident: $key:ty => $row:ty,)*) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct State {
+            $(pub(crate) $name: Table<$key, $row>,)*
+        }
+
+        impl State {
+            pub(crate) fn keep(&mut self) {
+                $(self.$name.keep();)*
+            }
+
+            pub(crate) fn undo(&mut self) {
+                $(self.$name.undo();)*
+            }
+        }
+    };
+}
+tables! {
+    components: ComponentId => ComponentRow,
+    names: (String, String) => ComponentId,
+    versions: (ComponentId, u32) => VersionRow,
+    revisions: (ComponentId, u32, u32) => RevisionRow,
+    outputs: (ComponentId, u32, String) => OutputValue,
+    runs: RunId => RunRow,
+    jobs: JobId => Job,
+    jobs_of_run: (RunId, JobId) => (),
+    jobs_of_version: (ComponentId, u32, JobId) => (),
+    job_keys: (RunId, String) => JobId,
+    dependencies: (JobId, JobId) => Option<String>,
+    attempts: (JobId, u32) => AttemptRow,
+    events: i64 => EventRow,
+    logs: (JobId, usize) => LogRow,
+    messages: i64 => MessageRow,
+    doomed: Digest => (),
+    owners: OwnerId => bool,
+    counters: Counter => i64,
+}
+
+impl State {
+    pub(crate) fn counter(&self, counter: Counter) -> i64 {
+        self.counters.get(&counter).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn count(&mut self, counter: Counter) -> i64 {
+        let next = self.counter(counter) + 1;
+        self.counters.set(counter, next);
+        next
+    }
+
+    pub(crate) fn next_run(&self) -> RunId {
+        RunId(self.runs.last_key().map_or(1, |last| last.0 + 1))
+    }
+
+    pub(crate) fn next_job(&self) -> JobId {
+        JobId(self.jobs.last_key().map_or(1, |last| last.0 + 1))
+    }
+
+    /// The component of this name that is not removed.
+    pub(crate) fn live(&self, address: &Address) -> Option<ComponentId> {
+        self.names.get(&(address.kind.clone(), address.identifier.clone())).copied()
+    }
+
+    pub(crate) fn live_or_error(&self, address: &Address) -> Result<ComponentId> {
+        self.live(address).ok_or_else(|| Error::not_found(format!("there is no component `{}`", address.unversioned())))
+    }
+
+    pub(crate) fn newest_version(&self, component: ComponentId) -> Option<u32> {
+        self.versions_of(component).next_back().map(|(number, _)| number)
+    }
+
+    pub(crate) fn versions_of(&self, component: ComponentId) -> impl DoubleEndedIterator<Item = (u32, &VersionRow)> {
+        self.versions.range((component, 0)..=(component, u32::MAX)).map(|((_, number), row)| (*number, row))
+    }
+
+    /// The component and version that an address names, the newest where it names none.
+    pub(crate) fn find(&self, address: &Address) -> Option<(ComponentId, u32)> {
+        let component = self.live(address)?;
+        let number = address.version.map(|at| at.version).or_else(|| self.newest_version(component))?;
+        self.versions.contains(&(component, number)).then_some((component, number))
+    }
+
+    pub(crate) fn find_or_error(&self, address: &Address) -> Result<(ComponentId, u32)> {
+        self.find(address).ok_or_else(|| Error::not_found(format!("there is no component `{address}`")))
+    }
+
+    pub(crate) fn address(&self, component: ComponentId, version: u32, revision: Option<u32>) -> Address {
+        let name = self.components.get(&component).map_or_else(|| Address::new("", ""), |row| row.address.clone());
+        Address { version: Some(VersionRef { version, revision }), ..name }
+    }
+
+    /// A stored version at a revision; the newest where none is given.
+    pub(crate) fn stored(&self, component: ComponentId, number: u32, revision: Option<u32>) -> Option<StoredVersion> {
+        let version = self.versions.get(&(component, number))?;
+        let at = revision.unwrap_or(version.revision);
+        let row = self.revisions.get(&(component, number, at))?;
+        let owner = self.components.get(&component)?;
+        let outputs = self
+            .outputs
+            .range((component, number, String::new())..)
+            .take_while(|((of, at, _), _)| (*of, *at) == (component, number))
+            .map(|((_, _, name), output)| (name.clone(), output.value.clone()))
+            .collect::<Map<String, Value>>();
+        Some(StoredVersion {
+            component,
+            address: self.address(component, number, Some(at)),
+            newest: self.newest_version(component) == Some(number) && at == version.revision,
+            removing: owner.removing,
+            next_version: owner.next_version,
+            uuid: row.uuid,
+            content_hash: row.content_hash,
+            type_version: row.type_version,
+            document: row.document.clone(),
+            outputs,
+            owes_jobs: version.owes_jobs,
+            content_of: version.content_of,
+            created_at: version.created_at,
+            updated_at: row.at,
+        })
+    }
+
+    /// The newest job of each trigger or hook of a version, ascending.
+    pub(crate) fn newest_jobs(&self, component: ComponentId, version: u32) -> Vec<JobBrief> {
+        let mut newest: Vec<&JobRow> = Vec::new();
+        let ids = self.jobs_of_version.range((component, version, JobId(0))..=(component, version, JobId(i64::MAX)));
+        for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
+            if !newest.iter().any(|other| other.role == row.role && other.method == row.method) {
+                newest.push(row);
+            }
+        }
+        newest.into_iter().rev().map(brief).collect()
+    }
+
+    /// All references to blobs: the component and version they belong to, and the blob.
+    pub(crate) fn blob_references(&self) -> impl Iterator<Item = (ComponentId, u32, &BlobRow)> {
+        let documents = self.revisions.iter().flat_map(|((id, number, _), row)| row.blobs.iter().map(move |blob| (*id, *number, blob)));
+        let outputs = self.outputs.iter().flat_map(|((id, number, _), row)| row.blobs.iter().map(move |blob| (*id, *number, blob)));
+        let results = self.jobs.iter().filter(|(_, job)| !job.blobs.is_empty()).flat_map(|(_, job)| {
+            let number = job.row.target.version.map_or(0, |at| at.version);
+            job.blobs.iter().map(move |blob| (job.row.component, number, blob))
+        });
+        documents.chain(outputs).chain(results.filter(|(id, number, _)| self.versions.contains(&(*id, *number))))
+    }
+}
+
+fn brief(row: &JobRow) -> JobBrief {
+    JobBrief {
+        id: row.id,
+        run: row.run,
+        target: row.target.clone(),
+        role: row.role,
+        method: row.method.clone(),
+        state: row.state,
+        failure: row.failure.clone(),
+    }
+}

@@ -1,0 +1,185 @@
+//! The store: one mutex around the state, each call under one lock.
+
+use crate::{commit::commit, state::State};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+use superduper_core::{
+    Address, BoxFuture, Digest, Error, Result,
+    store::{
+        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow,
+        MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+    },
+};
+
+/// Metadata in memory; it is gone with the value.
+///
+/// # Guarantees
+/// All that [`MetadataStore`] asks of a store that is neither durable nor shared.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        MemoryStore::default()
+    }
+
+    fn read<'a, T: Send + 'a>(&'a self, read: impl FnOnce(&State) -> T + Send + 'a) -> BoxFuture<'a, Result<T>> {
+        self.with(move |state| Ok(read(state)))
+    }
+
+    /// Write; an error takes back all that was written.
+    fn with<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&mut State) -> Result<T> + Send + 'a) -> BoxFuture<'a, Result<T>> {
+        Box::pin(async move {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            // What a panic left behind in an earlier call is taken back first.
+            state.undo();
+            let outcome = work(&mut state);
+            match outcome {
+                Ok(_) => state.keep(),
+                Err(_) => state.undo(),
+            }
+            outcome
+        })
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl MetadataStore for MemoryStore {
+    fn location(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn capabilities(&self) -> MetadataCapabilities {
+        MetadataCapabilities::default()
+    }
+
+    fn commit(&self, batch: Batch, _durability: Durability) -> BoxFuture<'_, Result<Committed>> {
+        self.with(move |state| commit(state, batch))
+    }
+
+    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
+        self.with(move |state| {
+            for (index, log) in notes.logs.into_iter().enumerate() {
+                if !state.jobs.contains(&log.job) {
+                    return Err(Error::not_found(format!("there is no job {}", log.job)).context(format!("log line {index}")));
+                }
+                let next = state.logs.range((log.job, 0)..=(log.job, usize::MAX)).next_back().map_or(0, |((_, last), _)| last + 1);
+                state.logs.set((log.job, next), log);
+            }
+            for (job, done, total) in notes.progress {
+                if state.jobs.get(&job).is_some_and(|job| !job.row.state.is_terminal()) {
+                    state.jobs.change(&job, |job| job.row.progress = Some((done, total)));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn snapshot(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Snapshot>> {
+        self.read(move |state| state.snapshot(&addresses))
+    }
+
+    fn tree(&self, root: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
+        self.read(move |state| state.tree(&root))
+    }
+
+    fn versions(&self, address: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
+        self.read(move |state| state.versions(&address))
+    }
+
+    fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
+        self.read(move |state| state.list(kind.as_deref()))
+    }
+
+    fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>> {
+        self.read(move |state| state.referrers(&children))
+    }
+
+    fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>> {
+        self.read(State::references)
+    }
+
+    fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>> {
+        self.read(State::unhealthy)
+    }
+
+    fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {
+        self.read(move |state| state.filter_jobs(&filter))
+    }
+
+    fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>> {
+        self.read(move |state| state.dependencies_of(run))
+    }
+
+    fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>> {
+        self.read(move |state| state.attempts.range((job, 0)..=(job, u32::MAX)).map(|(_, row)| row.clone()).collect())
+    }
+
+    fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>> {
+        self.read(move |state| state.logs.range((job, 0)..=(job, usize::MAX)).map(|(_, row)| row.clone()).collect())
+    }
+
+    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>> {
+        self.read(move |state| state.filter_runs(&filter))
+    }
+
+    fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
+        self.read(move |state| {
+            let later = state.events.range(after.saturating_add(1)..).map(|(_, row)| row);
+            later.filter(|row| run.is_none_or(|run| row.run == Some(run))).take(limit).cloned().collect()
+        })
+    }
+
+    fn last_event(&self) -> BoxFuture<'_, Result<i64>> {
+        self.read(move |state| state.events.last_key().copied().unwrap_or(0))
+    }
+
+    fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
+        self.read(move |state| state.messages.iter().take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    fn referenced_blobs(&self) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
+        self.read(State::referenced_blobs)
+    }
+
+    fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
+        self.read(move |state| state.doomed.iter().map(|(digest, ())| *digest).collect())
+    }
+
+    fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>> {
+        self.read(move |state| state.blobs_of(&address, &versions))
+    }
+
+    fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
+        self.with(move |state| {
+            let id = OwnerId(state.owners.last_key().map_or(1, |last| last.0 + 1));
+            state.owners.set(id, true);
+            Ok(id)
+        })
+    }
+
+    fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>> {
+        self.with(move |state| {
+            state.owners.change(&owner, |alive| *alive = false);
+            Ok(())
+        })
+    }
+
+    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+        self.read(move |state| {
+            let taken: BTreeSet<OwnerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).collect();
+            taken.into_iter().filter(|owner| state.owners.get(owner) != Some(&true)).collect()
+        })
+    }
+}
