@@ -1,3 +1,5 @@
+//! A component with hooks and triggers: applied, its jobs run, loaded, removed.
+
 use std::collections::BTreeMap;
 use superduper::prelude::*;
 

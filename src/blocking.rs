@@ -3,7 +3,7 @@
 //! [`Db`] owns a tokio runtime; each method waits. Everything else is the async [`Db`](crate::Db), reached
 //! through [`Db::run`].
 
-use crate::{Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, Listed, OpenDb, Outcome, Plan, Removed, Result};
+use crate::{Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, Listed, Outcome, Plan, Removed, Result};
 use std::path::PathBuf;
 
 /// A database whose methods wait.

@@ -101,9 +101,12 @@ fn folder_of(location: &std::path::Path) -> Result<Option<PathBuf>> {
         "file" | "sqlite" => {
             let plain = text.replacen("sqlite://", "file://", 1);
             let path = url::Url::parse(&plain).ok().and_then(|url| url.to_file_path().ok());
-            path.map(Some).ok_or_else(|| Error::invalid(format!("`{text}` does not name a folder")).with_hint("write `file:///folder` with three slashes"))
+            path.map(Some).ok_or_else(|| {
+                Error::invalid(format!("`{text}` does not name a folder")).with_hint("write `file:///folder` with three slashes")
+            })
         }
-        other => Err(Error::new(ErrorKind::Unsupported, format!("databases cannot be opened at `{other}://`"))
-            .with_hint("open a folder, `file:///folder` or `memory://`; blobs can live elsewhere with `Db::builder().artifacts_at(\"s3://…\")`")),
+        other => Err(Error::new(ErrorKind::Unsupported, format!("databases cannot be opened at `{other}://`")).with_hint(
+            "open a folder, `file:///folder` or `memory://`; blobs can live elsewhere with `Db::builder().artifacts_at(\"s3://…\")`",
+        )),
     }
 }

@@ -191,7 +191,7 @@ impl State {
         let mut newest: Vec<&JobRow> = Vec::new();
         let ids = self.jobs_of_version.range((component, version, JobId(0))..=(component, version, JobId(i64::MAX)));
         for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
-            if !newest.iter().any(|other| other.role == row.role && other.method == row.method) {
+            if !newest.iter().any(|other| other.role == row.role && other.method == row.method && other.key == row.key) {
                 newest.push(row);
             }
         }
@@ -217,6 +217,7 @@ fn brief(row: &JobRow) -> JobBrief {
         target: row.target.clone(),
         role: row.role,
         method: row.method.clone(),
+        key: row.key.clone(),
         state: row.state,
         failure: row.failure.clone(),
     }

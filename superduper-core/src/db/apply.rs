@@ -412,6 +412,7 @@ fn recorded(job: NewJob, id: JobId, run: crate::store::RunId) -> JobRow {
         state: if taken { JobState::Running } else { JobState::Queued },
         blocked: None,
         attempt: u32::from(taken),
+        tries: 0,
         lost: 0,
         owner: job.claim,
         cancel_requested: false,

@@ -424,6 +424,10 @@ impl Driver {
         if self.ended || !self.dag.is_done() || self.running > 0 || self.run.state != RunState::Running {
             return;
         }
+        if self.run.purpose == RunPurpose::Remove && !self.ops.is_empty() {
+            // Rows go only when the success of every cleanup is durable.
+            return;
+        }
         self.ended = true;
         let at = Timestamp::now();
         let rows = || self.slots.iter().filter_map(|slot| if let Slot::Job(node) = slot { Some(&node.row) } else { None });
@@ -570,7 +574,7 @@ impl Driver {
                         let owner = self.owner;
                         let Some(node) = self.node(index) else { return Ok(()) };
                         let at = Timestamp::now();
-                        let end = conclude(&node.row, node.row.attempt, failure, node.cancel.is_cancelled(), at);
+                        let end = conclude(&node.row, failure, node.cancel.is_cancelled(), at);
                         let finish = Finish {
                             job: node.row.id,
                             attempt: node.row.attempt,
@@ -675,6 +679,7 @@ impl Driver {
             }
             Finished::Retry(failure, time) => {
                 row.state = JobState::Queued;
+                row.tries += 1;
                 row.failure = Some(failure.clone());
                 row.not_before = Some(*time);
                 node.hold = Hold::Delayed;

@@ -78,7 +78,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
         Err(failure) => {
             finish.end = match blocked {
                 Some(reason) => Finished::Blocked(reason),
-                None => conclude(&spec.row, spec.attempt, failure, cancel.is_cancelled(), at),
+                None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
             }
         }
     }
@@ -86,7 +86,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
 }
 
 /// What a failed attempt means for the job: another try, or the end.
-pub(crate) fn conclude(row: &JobRow, attempt: u32, failure: JobFailure, cancelled: bool, at: Timestamp) -> Finished {
+pub(crate) fn conclude(row: &JobRow, failure: JobFailure, cancelled: bool, at: Timestamp) -> Finished {
     if cancelled {
         let failure = match failure.kind {
             FailureKind::Cancelled => failure,
@@ -94,8 +94,7 @@ pub(crate) fn conclude(row: &JobRow, attempt: u32, failure: JobFailure, cancelle
         };
         return Finished::Cancelled(failure);
     }
-    // Attempts that were lost with their process are no tries.
-    let tries = attempt.saturating_sub(row.lost);
+    let tries = row.tries + 1;
     if failure.retryable && tries <= row.retries {
         let pause = row.backoff_ms.saturating_mul(1 << tries.saturating_sub(1).min(20));
         Finished::Retry(failure, at.plus_ms(pause))
