@@ -137,23 +137,27 @@ fn expand(function: &ItemFn, arguments: &Arguments, parameters: &[Parameter]) ->
         let text = plain_text(ty);
         quote!(#root::Param { name: #name, ty: #text })
     });
+    // Variables of the generated code keep its hygiene where the code around them carries a place of the user's.
+    let args = Ident::new("args", Span::call_site());
     let takes = parameters.iter().map(|Parameter { ident, name, ty }| {
         let span = ty.span();
-        quote_spanned!(span=> let #ident: #ty = args.take::<#ty>(#name)?;)
+        quote_spanned!(span=> let #ident: #ty = #args.take::<#ty>(#name)?;)
     });
     let values = parameters.iter().map(|parameter| &parameter.ident);
     let wait = function.sig.asyncness.is_some().then(|| quote!(.await));
     let span = output_span(function);
-    let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(output));
+    let output = Ident::new("output", Span::call_site().located_at(span));
+    let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
     // Without spaces and comments, which do not change what the function does.
     let code = format!("{} {}", function.sig.to_token_stream(), function.block.to_token_stream());
     let mutable = (!parameters.is_empty()).then(|| quote!(mut));
-    let future = quote_spanned!(ident.span()=> ::std::boxed::Box::pin(async move {
-        let _ = &args;
+    let body = quote! {
+        let _ = &#args;
         #(#takes)*
-        let output = #ident(#(#values),*) #wait;
+        let #output = #ident(#(#values),*) #wait;
         #result
-    }));
+    };
+    let future = quote_spanned!(ident.span()=> ::std::boxed::Box::pin(async move { #body }));
     quote! {
         #marker
 
@@ -163,7 +167,7 @@ fn expand(function: &ItemFn, arguments: &Arguments, parameters: &[Parameter]) ->
                 name: #name,
                 params: &[#(#params),*],
                 code: #code,
-                call: |#mutable args| #future,
+                call: |#mutable #args| #future,
             }
         }
     }

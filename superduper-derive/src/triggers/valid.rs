@@ -5,7 +5,8 @@ use super::{
     cycle,
 };
 use crate::shared::{Errors, mentions_impl_trait, suggestion};
-use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, Safety, Signature, Type, spanned::Spanned};
+use proc_macro2::Span;
+use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, Safety, Signature, Type};
 
 /// Whether the block can carry the table of triggers.
 pub(super) fn can_have_table(block: &ItemImpl) -> bool {
@@ -80,7 +81,7 @@ fn check_fields(trigger: &Trigger, errors: &mut Errors) {
         errors.on(any, "`*` is any field, so it stands alone: `watch = \"*\"`");
     }
     for name in trigger.requires.iter().chain(trigger.watch.iter().filter(|name| name.value() != "*")) {
-        if field_ident(name).is_none() {
+        if field_ident(name, name.span()).is_none() {
             errors.on(name, format!("`{}` is not the name of a field", name.value().escape_debug()));
         }
     }
@@ -94,10 +95,10 @@ fn check_fields(trigger: &Trigger, errors: &mut Errors) {
 }
 
 /// The field that a text names.
-pub(super) fn field_ident(name: &LitStr) -> Option<Ident> {
+pub(super) fn field_ident(name: &LitStr, span: Span) -> Option<Ident> {
     let text = name.value();
     let mut ident = syn::parse_str::<Ident>(&text).or_else(|_| syn::parse_str::<Ident>(&format!("r#{text}"))).ok()?;
-    ident.set_span(name.span());
+    ident.set_span(span);
     Some(ident)
 }
 
@@ -167,9 +168,4 @@ fn check_dependencies(trigger: &Trigger, triggers: &[Trigger], errors: &mut Erro
             );
         }
     }
-}
-
-/// Where the type of the block is written.
-pub(super) fn self_span(block: &ItemImpl) -> proc_macro2::Span {
-    block.self_ty.span()
 }
