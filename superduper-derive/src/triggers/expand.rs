@@ -61,8 +61,7 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
     let executor = option(trigger.executor.as_ref());
     let blocking = !trigger.is_async;
     let tests = trigger.requires.iter().filter_map(|name| {
-        let span = generated_at(name.span());
-        let field = field_ident(name, span)?;
+        let (field, span) = (field_ident(name)?, name.span());
         Some(quote_spanned!(span=> (#name, |component: &Self| #root::Requirement::is_met(&component.#field))))
     });
     let run = expand_run(trigger, triggers, root);
@@ -85,11 +84,6 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
             run: #run,
         }
     }
-}
-
-/// A place in the user's code for code that the user did not write: the compiler then proposes no edits of it.
-fn generated_at(span: Span) -> Span {
-    Span::call_site().located_at(span)
 }
 
 fn option<T: quote::ToTokens>(value: Option<T>) -> TokenStream {
@@ -116,8 +110,9 @@ fn expand_dependencies(trigger: &Trigger, root: &Path) -> Vec<TokenStream> {
 fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStream {
     let private = quote!(#root::__private);
     let method = &trigger.ident;
-    // Variables of the generated code keep its hygiene where the code around them carries a place of the user's.
-    let context = Ident::new("ctx", Span::call_site());
+    // Variables of the generated code neither see names of the user's nor hide them.
+    let context = Ident::new("ctx", Span::mixed_site());
+    let this = Ident::new("this", Span::mixed_site());
     let mut arguments = Vec::new();
     let mut takes = Vec::new();
     for (index, parameter) in trigger.parameters.iter().enumerate() {
@@ -125,7 +120,7 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
             Parameter::Context => arguments.push(quote!(#context)),
             Parameter::Result(result) => {
                 let (name, ty, span) = (&result.name, &result.ty, result.ty.span());
-                let argument = format_ident!("argument{index}");
+                let argument = format_ident!("argument{index}", span = Span::mixed_site());
                 let checks = triggers.iter().filter(|other| other.name == *name).map(|other| {
                     let (cfg, output) = (&other.cfg, output_type(other));
                     quote_spanned! {span=>
@@ -139,8 +134,8 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
             }
         }
     }
-    let output = Ident::new("output", generated_at(output_span(trigger)));
-    let call = quote!(Self::#method(this, #(#arguments),*));
+    let output = Ident::new("output", Span::mixed_site().located_at(output_span(trigger)));
+    let call = quote!(Self::#method(#this, #(#arguments),*));
     let span = output_span(trigger);
     let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
     if trigger.is_async {
@@ -151,10 +146,10 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
             #result
         };
         let future = quote_spanned!(method.span()=> ::std::boxed::Box::pin(async move { #body }));
-        quote!(#private::Run::Async(|this, #context| #future))
+        quote!(#private::Run::Async(|#this, #context| #future))
     } else {
         quote! {
-            #private::Run::Sync(|this, #context| {
+            #private::Run::Sync(|#this, #context| {
                 let _ = #context;
                 #(#takes)*
                 let #output = #call;
@@ -172,8 +167,7 @@ fn output_type(trigger: &Trigger) -> Type {
 fn expand_checks(trigger: &Trigger, triggers: &[Trigger]) -> TokenStream {
     let cfg = &trigger.cfg;
     let fields = trigger.watch.iter().filter_map(|name| {
-        let span = generated_at(name.span());
-        let field = field_ident(name, span).filter(|_| name.value() != "*")?;
+        let (field, span) = (field_ident(name).filter(|_| name.value() != "*")?, name.span());
         Some(quote_spanned!(span=> let _ = |component: &Self| { let _ = &component.#field; };))
     });
     let dependencies = trigger.waits_for().filter_map(|(name, span)| {

@@ -5,7 +5,6 @@ use super::{
     cycle,
 };
 use crate::shared::{Errors, mentions_impl_trait, suggestion};
-use proc_macro2::Span;
 use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, Safety, Signature, Type};
 
 /// Whether the block can carry the table of triggers.
@@ -81,7 +80,7 @@ fn check_fields(trigger: &Trigger, errors: &mut Errors) {
         errors.on(any, "`*` is any field, so it stands alone: `watch = \"*\"`");
     }
     for name in trigger.requires.iter().chain(trigger.watch.iter().filter(|name| name.value() != "*")) {
-        if field_ident(name, name.span()).is_none() {
+        if field_ident(name).is_none() {
             errors.on(name, format!("`{}` is not the name of a field", name.value().escape_debug()));
         }
     }
@@ -95,10 +94,10 @@ fn check_fields(trigger: &Trigger, errors: &mut Errors) {
 }
 
 /// The field that a text names.
-pub(super) fn field_ident(name: &LitStr, span: Span) -> Option<Ident> {
+pub(super) fn field_ident(name: &LitStr) -> Option<Ident> {
     let text = name.value();
     let mut ident = syn::parse_str::<Ident>(&text).or_else(|_| syn::parse_str::<Ident>(&format!("r#{text}"))).ok()?;
-    ident.set_span(span);
+    ident.set_span(name.span());
     Some(ident)
 }
 
