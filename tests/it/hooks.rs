@@ -168,7 +168,8 @@ async fn h03_on_create_runs_once_per_new_version() {
     db.apply(Hooked { b: 2, ..hooked("h03") }).await.unwrap();
     assert_eq!(created(), 2, "a new version");
     let jobs = db.jobs(JobFilter { target: Some(hooked("h03").address()), ..JobFilter::default() }).await.unwrap();
-    let creations: Vec<_> = jobs.iter().filter(|job| job.role == JobRole::OnCreate).map(|job| job.target.version.unwrap().version).collect();
+    let creations: Vec<_> =
+        jobs.iter().filter(|job| job.role == JobRole::OnCreate).map(|job| job.target.version.unwrap().version).collect();
     assert_eq!(creations, [0, 1]);
 }
 

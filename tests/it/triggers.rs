@@ -244,7 +244,11 @@ async fn t07_parents_wait_for_all_jobs_of_their_children() {
     let plan = db.plan(&tree).await.unwrap();
     let place = |identifier: &str| {
         let of = |job: &&superduper::PlannedJob| job.target.identifier == identifier;
-        plan.jobs().iter().filter(of).map(|job| plan.jobs().iter().position(|other| std::ptr::eq(other, job)).unwrap() + 1).collect::<Vec<_>>()
+        plan.jobs()
+            .iter()
+            .filter(of)
+            .map(|job| plan.jobs().iter().position(|other| std::ptr::eq(other, job)).unwrap() + 1)
+            .collect::<Vec<_>>()
     };
     let edges = plan.edges();
     for parent in place("t07") {
