@@ -1,1 +1,3 @@
 //! What every store of superduper must do, as functions that a test calls.
+
+pub mod metadata;
