@@ -1,0 +1,5 @@
+//! Acceptance tests at the public API, under their case ids.
+
+mod hooks;
+mod process;
+mod triggers;
