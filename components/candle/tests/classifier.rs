@@ -37,8 +37,8 @@ fn classifier(hidden: &[usize]) -> Result<Classifier> {
 async fn a_classifier_lives_in_a_database() -> Result<()> {
     let db = database().await?;
     let plan = db.plan(classifier(&[64])?).await?.to_string();
-    assert!(plan.contains("fit of candle.Classifier/digits@0"), "{plan}");
-    assert!(plan.contains("evaluate of candle.Classifier/digits@0 after 1"), "{plan}");
+    assert!(plan.contains("1 fit of candle.Classifier/digits@0.0\n"), "{plan}");
+    assert!(plan.contains("2 evaluate of candle.Classifier/digits@0.0 after 1"), "{plan}");
 
     let run = db.apply(classifier(&[64])?).detach().await?;
     let mut events = run.events();
