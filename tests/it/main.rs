@@ -1,0 +1,16 @@
+//! Acceptance tests at the public API. Test names carry the id of the case they pin.
+
+mod apply;
+mod artifacts;
+mod bad_input;
+mod callables;
+mod children;
+mod encoding;
+mod joining;
+mod loading;
+mod plans;
+mod properties;
+mod remove;
+mod schema;
+mod support;
+mod upkeep;
