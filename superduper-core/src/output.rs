@@ -133,6 +133,19 @@ impl<T: Serialize + Send + Sync + 'static> Output<T> {
     }
 }
 
+/// A clone has the value of now; what is set later in one is not seen in the other.
+impl<T> Clone for Output<T> {
+    fn clone(&self) -> Self {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let value = match &state.value {
+            Slot::Empty => Slot::Empty,
+            Slot::Stored(value, env) => Slot::Stored(value.clone(), env.clone()),
+            Slot::Ready(value) => Slot::Ready(value.clone()),
+        };
+        Output(Arc::new(RwLock::new(State { name: state.name, owner: state.owner.clone(), value })))
+    }
+}
+
 impl<T> Default for Output<T> {
     fn default() -> Self {
         Output::empty()

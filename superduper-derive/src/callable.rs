@@ -2,7 +2,7 @@
 
 use crate::shared::{Errors, OptionList, default_root, mentions_impl_trait, name_of, path, plain_text};
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, FnArg, Ident, ItemFn, LitStr, Pat, Path, ReturnType, Safety, Token, Type, parse::ParseStream, parse::Parser,
     spanned::Spanned,
@@ -16,7 +16,6 @@ struct Arguments {
 }
 
 struct Parameter {
-    ident: Ident,
     name: String,
     ty: Type,
 }
@@ -95,7 +94,7 @@ fn check_parameter(input: &FnArg, errors: &mut Errors) -> Option<Parameter> {
         errors.on(&argument.pat, "give this parameter a name: arguments are passed by name");
         return None;
     };
-    Some(Parameter { ident: pattern.ident.clone(), name: name_of(&pattern.ident), ty: (*argument.ty).clone() })
+    Some(Parameter { name: name_of(&pattern.ident), ty: (*argument.ty).clone() })
 }
 
 fn cfg_of(function: &ItemFn) -> Vec<&Attribute> {
@@ -133,27 +132,31 @@ fn expand(function: &ItemFn, arguments: &Arguments, parameters: &[Parameter]) ->
         }
     };
     let marker = marker(function, root, &name);
-    let params = parameters.iter().map(|Parameter { name, ty, .. }| {
+    let params = parameters.iter().map(|Parameter { name, ty }| {
         let text = plain_text(ty);
         quote!(#root::Param { name: #name, ty: #text })
     });
-    let takes = parameters.iter().map(|Parameter { ident, name, ty }| {
+    // Variables of the generated code neither see names of the user's nor hide them.
+    let args = Ident::new("args", Span::mixed_site());
+    let locals: Vec<Ident> = (0..parameters.len()).map(|index| format_ident!("argument{index}", span = Span::mixed_site())).collect();
+    let takes = parameters.iter().zip(&locals).map(|(Parameter { name, ty }, local)| {
         let span = ty.span();
-        quote_spanned!(span=> let #ident: #ty = args.take::<#ty>(#name)?;)
+        quote_spanned!(span=> let #local: #ty = #args.take::<#ty>(#name)?;)
     });
-    let values = parameters.iter().map(|parameter| &parameter.ident);
     let wait = function.sig.asyncness.is_some().then(|| quote!(.await));
     let span = output_span(function);
-    let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(output));
+    let output = Ident::new("output", Span::mixed_site().located_at(span));
+    let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
     // Without spaces and comments, which do not change what the function does.
     let code = format!("{} {}", function.sig.to_token_stream(), function.block.to_token_stream());
     let mutable = (!parameters.is_empty()).then(|| quote!(mut));
-    let future = quote_spanned!(ident.span()=> ::std::boxed::Box::pin(async move {
-        let _ = &args;
+    let body = quote! {
+        let _ = &#args;
         #(#takes)*
-        let output = #ident(#(#values),*) #wait;
+        let #output = #ident(#(#locals),*) #wait;
         #result
-    }));
+    };
+    let future = quote_spanned!(ident.span()=> ::std::boxed::Box::pin(async move { #body }));
     quote! {
         #marker
 
@@ -163,7 +166,7 @@ fn expand(function: &ItemFn, arguments: &Arguments, parameters: &[Parameter]) ->
                 name: #name,
                 params: &[#(#params),*],
                 code: #code,
-                call: |#mutable args| #future,
+                call: |#mutable #args| #future,
             }
         }
     }

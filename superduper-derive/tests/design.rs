@@ -1,6 +1,6 @@
 //! The types of the introduction, word for word, beside the checks that they mean what they say.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "the types are here to be compiled, as a user writes them")]
+#![allow(dead_code, unused_variables, clippy::unwrap_used, reason = "the types are here to be compiled, as a user writes them")]
 
 use std::collections::BTreeMap;
 use superduper::prelude::*;

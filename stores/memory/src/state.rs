@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
-        AttemptRow, BlobRow, ComponentId, EventRow, JobBrief, JobId, JobRow, LogRow, MessageRow, OwnerId, RunId, RunRow, StoredVersion,
-        Timestamp,
+        AttemptRow, BlobRow, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogRow, MessageRow, OwnerId, RunId, RunRow,
+        StoredVersion, Timestamp,
     },
 };
 
@@ -186,14 +186,20 @@ impl State {
         })
     }
 
-    /// The newest job of each trigger or hook of a version, ascending.
+    /// The newest job of each trigger or hook of a version, and the spawned ones that did not succeed; ascending.
     pub(crate) fn newest_jobs(&self, component: ComponentId, version: u32) -> Vec<JobBrief> {
         let mut newest: Vec<&JobRow> = Vec::new();
+        let mut retried = std::collections::HashSet::new();
         let ids = self.jobs_of_version.range((component, version, JobId(0))..=(component, version, JobId(i64::MAX)));
         for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
-            if !newest.iter().any(|other| other.role == row.role && other.method == row.method && other.key == row.key) {
+            let again = match row.key {
+                None => newest.iter().any(|other| other.key.is_none() && other.role == row.role && other.method == row.method),
+                Some(_) => row.state == JobState::Succeeded || retried.contains(&row.id),
+            };
+            if !again {
                 newest.push(row);
             }
+            retried.extend(row.retry_of);
         }
         newest.into_iter().rev().map(brief).collect()
     }

@@ -122,6 +122,47 @@ async fn leftovers_of_a_killed_process_are_cleared_by_age() {
     assert!(!leftover.exists());
 }
 
+/// F06: SIGKILL in the middle of a put. The page cache survives it: this shows the order of the writes, not the fsync.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_killed_put_leaves_nothing_under_the_name() {
+    let place = tempfile::tempdir().expect("a folder");
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "the_process_that_is_killed"])
+        .env(KILLED, place.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("a child");
+    let incoming = place.path().join("incoming");
+    let written = || fs::read_dir(&incoming).ok()?.next()?.ok()?.metadata().ok().map(|found| found.len());
+    let started = std::time::Instant::now();
+    while written().unwrap_or(0) < 64 * 1024 {
+        assert!(started.elapsed() < Duration::from_secs(30), "the child writes nothing");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    let store = store(place.path());
+    assert_eq!(store.size(Digest::of(b"never")).await.expect("a size"), None);
+    assert_eq!(store.list(Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list"), []);
+    assert_eq!(files(place.path()), []);
+}
+
+#[cfg(unix)]
+const KILLED: &str = "SUPERDUPER_TEST_KILLED_PUT";
+
+/// Not a test of its own: puts without end where the variable is set.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_process_that_is_killed() {
+    let Ok(place) = std::env::var(KILLED) else { return };
+    let endless = std::iter::repeat_with(|| {
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(Bytes::from(vec![1; 16 * 1024]))
+    });
+    store(Path::new(&place)).put(Digest::of(b"never"), 1 << 40, Box::new(endless)).await.expect("it never ends");
+}
+
 #[tokio::test]
 async fn foreign_files_are_left_alone() {
     let place = tempfile::tempdir().expect("a folder");

@@ -1,11 +1,20 @@
 //! Metadata of superduper in one SQLite file.
-use std::path::Path;
-use superduper_core::Result;
-/// Stub.
-pub struct SqliteStore;
-impl SqliteStore {
-    /// Stub.
-    pub fn open(_: impl AsRef<Path>) -> Result<superduper_memory::MemoryStore> {
-        Ok(superduper_memory::MemoryStore::new())
-    }
-}
+//!
+//! [`SqliteStore`] keeps components, versions, runs, jobs and events in `metadata.sqlite` of a folder, in WAL mode.
+//! One thread writes; requests that wait for it share a transaction and its fsync. Reads go to a few connections of
+//! their own. Several processes may use one folder: writers queue on the file lock `write.lock`.
+//!
+//! Invariants: nothing is written outside of a `BEGIN IMMEDIATE` transaction held under `write.lock`; a file that is
+//! not of this format is never changed; `database is locked` never reaches a caller.
+
+mod codec;
+mod commit;
+mod error;
+mod open;
+mod owners;
+mod read;
+mod sql;
+mod store;
+mod writer;
+
+pub use store::SqliteStore;

@@ -194,7 +194,7 @@ impl Blob for Bytes {
 
 impl BlobSource for Bytes {
     fn chunks(&self) -> Result<Chunks> {
-        Ok(Box::new(pieces(self.clone()).map(Ok)))
+        Ok(Box::new(pieces(self.clone(), 0).map(Ok)))
     }
 
     fn is_immutable(&self) -> bool {
@@ -209,8 +209,19 @@ impl BlobSource for Bytes {
     }
 }
 
-/// Cut bytes into pieces that stay in the processor's cache while they are hashed and written.
-pub(super) fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {
+/// Cut bytes into pieces that stay in the processor's cache while they are hashed and written. `at` is their place in
+/// the blob: the pieces end at multiples of their size, which is cheaper to write.
+pub(super) fn pieces(mut bytes: Bytes, at: u64) -> impl Iterator<Item = Bytes> + Send {
     const PIECE: usize = 1024 * 1024;
-    (0..bytes.len().div_ceil(PIECE)).map(move |index| bytes.slice(index * PIECE..bytes.len().min((index + 1) * PIECE)))
+    let mut next = PIECE - at as usize % PIECE;
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let (length, all) = (next.min(bytes.len()), bytes.len());
+        next = PIECE;
+        let piece = bytes.slice(0..length);
+        bytes = bytes.slice(length..all);
+        Some(piece)
+    })
 }

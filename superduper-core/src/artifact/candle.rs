@@ -255,7 +255,7 @@ mod tests {
             let (found, expected) = (to_data(&back).expect("bytes"), to_data(&tensor).expect("bytes"));
             assert!(found == expected, "{dtype:?}");
             let single: Artifact<Tensor> = reread(&tensors);
-            assert!(to_data(&*single.get().await.expect("a tensor")).expect("bytes") == expected, "{dtype:?}");
+            assert!(to_data(&single.get().await.expect("a tensor")).expect("bytes") == expected, "{dtype:?}");
         }
     }
 

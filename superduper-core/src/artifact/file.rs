@@ -115,11 +115,22 @@ impl BlobSource for FileSource {
             return Err(self.changed());
         }
         let path = self.path().to_owned();
+        let mut last = bytes::Bytes::new();
         Ok(Box::new(std::iter::from_fn(move || {
-            let mut piece = Vec::with_capacity(PIECE as usize);
+            // Whoever pulls pieces is mostly done with one when asking for the next: its memory is used again.
+            let mut piece = if last.is_unique() {
+                last.truncate(0);
+                Vec::from(std::mem::take(&mut last))
+            } else {
+                Vec::new()
+            };
+            piece.reserve_exact(PIECE as usize);
             match Read::by_ref(&mut file).take(PIECE).read_to_end(&mut piece) {
                 Ok(0) => None,
-                Ok(_) => Some(Ok(piece.into())),
+                Ok(_) => {
+                    last = piece.into();
+                    Some(Ok(Bytes::from_inner(last.clone())))
+                }
                 Err(error) => Some(Err(unreadable(&path, error))),
             }
         })))

@@ -214,17 +214,20 @@ pub(super) fn hash_tensors(layout: &Layout, chunks: Chunks) -> Result<Hashed> {
 impl BlobSource for Tensors {
     fn chunks(&self) -> Result<Chunks> {
         let (layout, header) = self.layout()?;
-        let entries: Vec<(String, Entry)> =
-            layout.places.into_iter().filter_map(|place| self.entries.get(&place.name).map(|entry| (place.name, entry.clone()))).collect();
+        let entries: Vec<(String, u64, Entry)> = layout
+            .places
+            .into_iter()
+            .filter_map(|place| self.entries.get(&place.name).map(|entry| (place.name, place.range.start, entry.clone())))
+            .collect();
         let runtime = tokio::runtime::Handle::try_current().ok();
-        let tensors = entries.into_iter().flat_map(move |(name, entry)| -> Box<dyn Iterator<Item = Result<Bytes>> + Send> {
+        let tensors = entries.into_iter().flat_map(move |(name, at, entry)| -> Box<dyn Iterator<Item = Result<Bytes>> + Send> {
             match (entry.data.clone(), &runtime) {
-                (Data::Memory(bytes), _) => Box::new(pieces(bytes).map(Ok)),
+                (Data::Memory(bytes), _) => Box::new(pieces(bytes, at).map(Ok)),
                 // A loaded tensor that is saved again, in another map: it is read and verified on the way.
                 (Data::Stored { .. }, Some(runtime)) => {
                     let one = Tensors { entries: BTreeMap::from([(name.clone(), entry)]), metadata: BTreeMap::new() };
                     match runtime.block_on(one.get(&name)) {
-                        Ok(tensor) => Box::new(pieces(tensor.bytes).map(Ok)),
+                        Ok(tensor) => Box::new(pieces(tensor.bytes, at).map(Ok)),
                         Err(error) => Box::new(iter::once(Err(error))),
                     }
                 }

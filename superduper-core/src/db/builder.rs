@@ -162,6 +162,7 @@ impl DbBuilder {
             progress: broadcast::channel(1024).0,
             handlers: Handlers::default(),
             note_writer: AtomicBool::new(false),
+            note_gate: tokio::sync::Mutex::default(),
         });
         if asked == "process" {
             inner.check_executor(None)?;

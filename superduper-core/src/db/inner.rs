@@ -43,6 +43,7 @@ pub(crate) struct DbInner {
     pub(crate) progress: broadcast::Sender<Event>,
     pub(crate) handlers: Handlers,
     pub(crate) note_writer: AtomicBool,
+    pub(crate) note_gate: tokio::sync::Mutex<()>,
 }
 
 impl DbInner {
@@ -111,7 +112,9 @@ impl DbInner {
         });
     }
 
+    /// Write what jobs noted so far; waits for a write that is under way.
     pub(crate) async fn flush_notes(&self) {
+        let _one_at_a_time = self.note_gate.lock().await;
         if let Some(notes) = self.notes.take() {
             // Losing log lines must not fail a run whose results are safe.
             let _ = self.metadata.note(notes).await;

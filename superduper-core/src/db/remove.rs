@@ -191,7 +191,10 @@ async fn describe(db: &Arc<DbInner>, address: &Address, version: Option<u32>, fo
     if versions.is_empty() {
         return Err(Error::not_found(format!("no component `{}`", address.at(version.unwrap_or(0)))));
     }
-    let jobs = db.metadata.jobs(JobFilter { target: Some(address.clone()), ..JobFilter::default() }).await?;
+    let hooks = Some(vec![JobRole::OnCreate, JobRole::Cleanup]);
+    let jobs = db.metadata.jobs(JobFilter { target: Some(address.clone()), roles: hooks, ..JobFilter::default() }).await?;
+    let open = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
+    let open = db.metadata.jobs(JobFilter { target: Some(address.clone()), states: open, ..JobFilter::default() }).await?;
     let component = versions[0].component;
     let of = |job: &&JobRow, number: u32| job.component == component && job.target.version.is_some_and(|at| at.version == number);
     let attempted = |number: u32| jobs.iter().filter(|job| of(job, number)).any(|job| job.role == JobRole::OnCreate && job.attempt > 0);
@@ -205,7 +208,7 @@ async fn describe(db: &Arc<DbInner>, address: &Address, version: Option<u32>, fo
         return Err(error.context(format_args!("`{address}` needs a cleanup")));
     }
     let cleanup = if known { cleanup } else { Vec::new() };
-    let live = jobs
+    let live = open
         .into_iter()
         .filter(|job| !job.state.is_terminal() && job.component == component && versions.iter().any(|stored| of(&job, stored.version())))
         .collect();

@@ -59,6 +59,10 @@ impl Outcome {
 
     /// The error that stands for this outcome, or the outcome itself where all went well.
     pub(crate) fn into_result(self) -> Result<Outcome> {
+        // A forced removal succeeds although some of its jobs failed.
+        if self.succeeded() {
+            return Ok(self);
+        }
         if let Some(job) = self.first_failure() {
             let error = describe(job, ErrorKind::JobFailed);
             return Err(error.with_outcome(self));

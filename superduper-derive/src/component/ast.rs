@@ -222,15 +222,16 @@ fn read_serde(attrs: &[Attribute], of_struct: bool) -> SerdeOptions {
         let _ = attr.parse_nested_meta(|meta| {
             let Some(name) = meta.path.get_ident().cloned() else { return skip_value(meta.input) };
             match name.to_string().as_str() {
-                "rename" => {
-                    let names = names_of(meta.input)?;
-                    options.split_rename = names.as_slice().windows(2).any(|pair| pair[0].value() != pair[1].value()).then(|| name.span());
-                    options.rename = names.into_iter().next();
-                }
-                "rename_all" => {
-                    let names = names_of(meta.input)?;
-                    options.split_rename = names.as_slice().windows(2).any(|pair| pair[0].value() != pair[1].value()).then(|| name.span());
-                    options.rename_all = names.first().map(|rule| RenameRule::named(&rule.value())).unwrap_or_default();
+                "rename" | "rename_all" => {
+                    let (written, read) = names_of(meta.input)?;
+                    if written.as_ref().map(LitStr::value) != read.as_ref().map(LitStr::value) {
+                        options.split_rename = Some(name.span());
+                    }
+                    if name == "rename" {
+                        options.rename = written;
+                    } else {
+                        options.rename_all = written.map(|rule| RenameRule::named(&rule.value())).unwrap_or_default();
+                    }
                 }
                 "default" if meta.input.peek(Token![=]) => {
                     options.default = Some(DefaultValue::Function(meta.value()?.parse::<LitStr>()?.parse()?));
@@ -259,24 +260,30 @@ fn read_serde(attrs: &[Attribute], of_struct: bool) -> SerdeOptions {
     options
 }
 
-/// The name in `= "x"`, or both in `(serialize = "x", deserialize = "y")`.
-fn names_of(input: syn::parse::ParseStream<'_>) -> syn::Result<Vec<LitStr>> {
+/// The names for writing and reading: of `= "x"`, or of `(serialize = "x", deserialize = "y")`.
+fn names_of(input: syn::parse::ParseStream<'_>) -> syn::Result<(Option<LitStr>, Option<LitStr>)> {
     if input.peek(Token![=]) {
         input.parse::<Token![=]>()?;
-        return Ok(vec![input.parse()?]);
+        let name: LitStr = input.parse()?;
+        return Ok((Some(name.clone()), Some(name)));
     }
     let content;
     syn::parenthesized!(content in input);
-    let mut names = Vec::new();
+    let (mut written, mut read) = (None, None);
     while !content.is_empty() {
-        content.call(<Ident as syn::ext::IdentExt>::parse_any)?;
+        let which: Ident = content.parse()?;
         content.parse::<Token![=]>()?;
-        names.push(content.parse()?);
+        let name = Some(content.parse()?);
+        if which == "serialize" {
+            written = name;
+        } else {
+            read = name;
+        }
         if !content.is_empty() {
             content.parse::<Token![,]>()?;
         }
     }
-    Ok(names)
+    Ok((written, read))
 }
 
 fn skip_value(input: syn::parse::ParseStream<'_>) -> syn::Result<()> {

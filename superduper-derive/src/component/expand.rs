@@ -1,7 +1,7 @@
 //! Writing the implementation of a component; everything that can be wrong was reported before.
 
 use super::{
-    ast::{Component, Field},
+    ast::{Component, DefaultValue, Field},
     builder,
 };
 use crate::shared::{dependency_bounds, name_of, plain_text, without_self};
@@ -67,7 +67,19 @@ fn expand_shadow(component: &Component<'_>, body: &Ident, itself: &Path) -> Toke
         let (attrs, ident, ty) = (&field.serde.attrs, &field.ident, without_self(&field.ty, itself));
         quote!(#(#attrs)* #ident: #ty)
     });
+    // serde asks this of the shadow where it means the component.
+    let default = matches!(component.serde.default, Some(DefaultValue::Trait)).then(|| {
+        let (impl_generics, type_generics, where_clause) = component.generics.split_for_impl();
+        quote! {
+            impl #impl_generics ::core::default::Default for #body #type_generics #where_clause {
+                fn default() -> Self {
+                    ::core::unreachable!("it is a bound only")
+                }
+            }
+        }
+    });
     quote! {
+        #default
         #[derive(#serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #serde_path, remote = #remote)]
         #(#attrs)*

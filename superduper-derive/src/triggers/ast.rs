@@ -38,7 +38,7 @@ pub(super) struct Trigger {
 /// What a method takes beside `&self`.
 pub(super) enum Parameter {
     Context,
-    Result(ResultParameter),
+    Result(Box<ResultParameter>),
 }
 
 /// A parameter that takes the result of the trigger it is named after.
@@ -54,7 +54,7 @@ impl Trigger {
     /// The parameters that take results.
     pub(super) fn results(&self) -> impl Iterator<Item = &ResultParameter> {
         self.parameters.iter().filter_map(|parameter| match parameter {
-            Parameter::Result(result) => Some(result),
+            Parameter::Result(result) => Some(&**result),
             Parameter::Context => None,
         })
     }
@@ -114,13 +114,15 @@ pub(super) fn read(block: &mut ItemImpl, errors: &mut Errors) -> Vec<Trigger> {
 
 fn take_attrs(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Attribute> {
     let is_trigger = |attr: &Attribute| attr.path().segments.last().is_some_and(|segment| segment.ident == "trigger");
-    let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(attrs).into_iter().partition(is_trigger);
-    *attrs = kept;
-    for attr in attrs.iter().filter(|attr| attr.path().is_ident("cfg_attr")) {
-        if attr.to_token_stream().into_iter().any(|tokens| mentions_trigger(tokens.into())) {
+    let (taken, mut kept): (Vec<_>, Vec<_>) = std::mem::take(attrs).into_iter().partition(is_trigger);
+    kept.retain(|attr| {
+        let hidden = attr.path().is_ident("cfg_attr") && mentions_trigger(attr.to_token_stream());
+        if hidden {
             errors.on(attr, "a `#[trigger]` inside of `cfg_attr` is not seen by `#[triggers]`; put `#[cfg(…)]` on the method instead");
         }
-    }
+        !hidden
+    });
+    *attrs = kept;
     taken
 }
 
@@ -176,10 +178,7 @@ fn read_attr(trigger: &mut Trigger, whole: Span, input: ParseStream<'_>, errors:
     match input.parse::<LitStr>() {
         Ok(event) if EVENTS.contains(&event.value().as_str()) => trigger.event = Some(event),
         Ok(event) => {
-            let known = EVENTS.map(|event| format!("\"{event}\"")).join(", ");
-            let hint =
-                suggestion(&event.value(), &EVENTS, "events").replace("the events are: apply, call", &format!("the events are: {known}"));
-            errors.on(&event, format!("unknown event `{}`{hint}", event.value()));
+            errors.on(&event, format!("unknown event `{}`{}", event.value(), suggestion(&event.value(), &EVENTS, "events")));
         }
         Err(error) => {
             let span = if input.is_empty() { whole } else { error.span() };
@@ -239,12 +238,12 @@ fn read_parameter(argument: &syn::PatType, errors: &mut Errors) -> Option<Parame
         return None;
     };
     let optional = last_segment(&argument.ty).is_some_and(|segment| segment.ident == "Option");
-    Some(Parameter::Result(ResultParameter {
+    Some(Parameter::Result(Box::new(ResultParameter {
         ident: pattern.ident.clone(),
         name: name_of(&pattern.ident),
         ty: (*argument.ty).clone(),
         optional,
-    }))
+    })))
 }
 
 /// The place of a method's return type, or of its name where it returns nothing.

@@ -3,7 +3,7 @@
 
 use super::{
     ast::{Parameter, Trigger, output_span, root_or_default},
-    valid::{field_ident, self_span},
+    valid::field_ident,
 };
 use crate::shared::dependency_bounds;
 use proc_macro2::{Ident, Span, TokenStream};
@@ -22,11 +22,8 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, &root));
     let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers));
     let is_component = block.generics.params.is_empty().then(|| {
-        let bound: TokenStream = quote_spanned!(self_span(block)=> #itself: #root::ComponentType);
-        quote! {
-            #[allow(dead_code, reason = "it is checked, not called")]
-            fn is_component() where #bound {}
-        }
+        let span = block.self_ty.span();
+        quote_spanned!(span=> let _ = #private::is_component::<#itself>;)
     });
     quote! {
         #[automatically_derived]
@@ -113,14 +110,17 @@ fn expand_dependencies(trigger: &Trigger, root: &Path) -> Vec<TokenStream> {
 fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStream {
     let private = quote!(#root::__private);
     let method = &trigger.ident;
+    // Variables of the generated code neither see names of the user's nor hide them.
+    let context = Ident::new("ctx", Span::mixed_site());
+    let this = Ident::new("this", Span::mixed_site());
     let mut arguments = Vec::new();
     let mut takes = Vec::new();
     for (index, parameter) in trigger.parameters.iter().enumerate() {
         match parameter {
-            Parameter::Context => arguments.push(quote!(ctx)),
+            Parameter::Context => arguments.push(quote!(#context)),
             Parameter::Result(result) => {
                 let (name, ty, span) = (&result.name, &result.ty, result.ty.span());
-                let argument = format_ident!("argument{index}");
+                let argument = format_ident!("argument{index}", span = Span::mixed_site());
                 let checks = triggers.iter().filter(|other| other.name == *name).map(|other| {
                     let (cfg, output) = (&other.cfg, output_type(other));
                     quote_spanned! {span=>
@@ -129,28 +129,30 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
                     }
                 });
                 takes.push(quote!(#(#checks)*));
-                takes.push(quote_spanned!(span=> let #argument: #ty = ctx.__dependency::<#ty>(#name)?;));
+                takes.push(quote_spanned!(span=> let #argument: #ty = #context.__dependency::<#ty>(#name)?;));
                 arguments.push(quote!(#argument));
             }
         }
     }
+    let output = Ident::new("output", Span::mixed_site().located_at(output_span(trigger)));
+    let call = quote!(Self::#method(#this, #(#arguments),*));
     let span = output_span(trigger);
-    let call = quote!(Self::#method(this, #(#arguments),*));
+    let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
     if trigger.is_async {
-        let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(output));
-        let future = quote_spanned!(method.span()=> ::std::boxed::Box::pin(async move {
-            let _ = ctx;
+        let body = quote! {
+            let _ = #context;
             #(#takes)*
-            let output = #call.await;
+            let #output = #call.await;
             #result
-        }));
-        quote!(#private::Run::Async(|this, ctx| #future))
+        };
+        let future = quote_spanned!(method.span()=> ::std::boxed::Box::pin(async move { #body }));
+        quote!(#private::Run::Async(|#this, #context| #future))
     } else {
-        let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(#call));
         quote! {
-            #private::Run::Sync(|this, ctx| {
-                let _ = ctx;
+            #private::Run::Sync(|#this, #context| {
+                let _ = #context;
                 #(#takes)*
+                let #output = #call;
                 #result
             })
         }
@@ -170,8 +172,8 @@ fn expand_checks(trigger: &Trigger, triggers: &[Trigger]) -> TokenStream {
     });
     let dependencies = trigger.waits_for().filter_map(|(name, span)| {
         let other = triggers.iter().find(|other| other.name == name).filter(|other| !other.cfg.is_empty())?;
-        let method = Ident::new(&other.ident.to_string().replace("r#", ""), span);
-        let method = if other.ident.to_string().starts_with("r#") { Ident::new_raw(&other.name, span) } else { method };
+        let mut method = other.ident.clone();
+        method.set_span(span);
         Some(quote_spanned!(span=> let _ = Self::#method;))
     });
     let code: Vec<TokenStream> = fields.chain(dependencies).map(|check| quote!(#(#cfg)* { #check })).collect();

@@ -5,7 +5,7 @@ use super::{
     cycle,
 };
 use crate::shared::{Errors, mentions_impl_trait, suggestion};
-use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, Safety, Signature, Type, spanned::Spanned};
+use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, Safety, Signature, Type};
 
 /// Whether the block can carry the table of triggers.
 pub(super) fn can_have_table(block: &ItemImpl) -> bool {
@@ -167,9 +167,4 @@ fn check_dependencies(trigger: &Trigger, triggers: &[Trigger], errors: &mut Erro
             );
         }
     }
-}
-
-/// Where the type of the block is written.
-pub(super) fn self_span(block: &ItemImpl) -> proc_macro2::Span {
-    block.self_ty.span()
 }

@@ -1,3 +1,4 @@
+#![allow(unused_variables, non_camel_case_types)]
 use superduper::prelude::*;
 
 struct Opaque;

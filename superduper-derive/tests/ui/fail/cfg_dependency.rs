@@ -1,3 +1,4 @@
+#![allow(unused_variables, non_camel_case_types)]
 use superduper::prelude::*;
 
 #[derive(Component)]
@@ -15,9 +16,6 @@ impl Model {
 
     #[trigger("apply", depends_on = "start")]
     fn go(&self) {}
-
-    #[cfg_attr(all(), trigger("apply"))]
-    fn stop(&self) {}
 }
 
 fn main() {}

@@ -1,3 +1,4 @@
+#![allow(unused_variables, non_camel_case_types)]
 use std::collections::BTreeMap;
 use superduper::prelude::*;
 

@@ -1,3 +1,4 @@
+#![allow(unused_variables, non_camel_case_types)]
 use superduper::prelude::*;
 
 #[derive(Component)]
@@ -15,5 +16,5 @@ struct Other {
 }
 
 fn main() {
-    let _ = Other::builder("x").lr("fast").name(3).size(1).build();
+    let _ = Other::builder("x").lr("fast").name(3).colour(1).build();
 }

@@ -1,0 +1,112 @@
+//! What every metadata store must do.
+//!
+//! A store's own test calls [`run_all`]; each function of the modules here takes an empty store and panics, naming the
+//! rule, where the store breaks it.
+
+pub mod attempts;
+pub mod blobs;
+pub mod components;
+pub mod deletion;
+pub mod expects;
+mod fixture;
+pub mod jobs;
+pub mod owners;
+pub mod reads;
+pub mod spawned;
+
+use std::sync::Arc;
+use superduper_core::store::MetadataStore;
+
+macro_rules! run {
+    ($factory:ident: $($module:ident { $($test:ident),* $(,)? })*) => {
+        $($({
+            let store = $factory();
+            $module::$test(&*store).await;
+        })*)*
+    };
+}
+
+/// Run everything, each part on a fresh store.
+///
+/// # Panics
+/// With the first rule that is broken.
+pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
+    run!(factory:
+        components {
+            create_version_and_revision_are_numbered,
+            numbers_out_of_order_are_refused,
+            version_numbers_are_not_reused,
+            superseded_revisions_keep_their_document,
+            owing_jobs_is_kept_per_version,
+            trees_hold_each_version_once,
+            edges_belong_to_a_revision,
+            edges_need_a_child,
+            outputs_belong_to_the_version,
+            values_round_trip,
+        }
+        expects {
+            a_failed_condition_writes_nothing,
+            a_failed_operation_writes_nothing,
+            newest_is_checked,
+            unreferenced_is_checked,
+            unfinished_runs_are_checked,
+            commits_are_serialized,
+        }
+        deletion {
+            a_removed_component_is_gone_and_starts_anew,
+            deleting_a_version_keeps_the_others,
+            current_references_keep_a_version,
+            superseded_references_go_along,
+            trees_are_deleted_in_any_order,
+            history_outlives_its_component,
+            removing_is_marked,
+        }
+        jobs {
+            jobs_are_recorded_in_order,
+            jobs_need_what_they_name,
+            claims_are_exclusive,
+            concurrent_claims_give_a_job_once,
+            jobs_can_be_born_taken,
+            starting_is_fenced,
+            settling_spares_taken_and_final_jobs,
+            blocking_and_releasing,
+            cancel_requests_stay_until_the_end,
+            runs_end_once,
+            events_are_in_order,
+        }
+        attempts {
+            success_is_recorded_once,
+            stale_attempts_are_fenced,
+            failures_are_recorded,
+            retries_are_queued_again,
+            given_back_attempts_are_no_tries,
+            jobs_may_end_blocked,
+            lost_attempts_are_counted,
+            final_jobs_never_change,
+        }
+        spawned {
+            spawned_jobs_come_with_success,
+            keys_are_unique_in_a_run,
+            messages_wait_until_delivered,
+            outputs_come_with_success,
+        }
+        owners {
+            owners_live_until_they_retire,
+            notes_are_kept,
+        }
+        blobs {
+            references_follow_versions_outputs_and_results,
+            doomed_blobs_are_not_named,
+            sweeps_are_counted,
+        }
+        reads {
+            snapshots_hold_the_newest,
+            snapshots_take_many_addresses,
+            unhealthy_is_the_newest_job_that_did_not_succeed,
+            jobs_are_filtered,
+            runs_are_filtered,
+            listings_are_sorted,
+            references_are_listed,
+        }
+    );
+}

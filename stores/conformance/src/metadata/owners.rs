@@ -1,0 +1,50 @@
+//! Owners of jobs, and what running jobs say about themselves.
+
+use super::fixture::*;
+use superduper_core::{
+    ErrorKind,
+    store::{JobId, LogLevel, LogRow, MetadataStore, Notes, Op},
+};
+
+/// An owner is alive until it retires; only owners of jobs are told as dead.
+pub async fn owners_live_until_they_retire(store: &dyn MetadataStore) {
+    let (_, ids) = run_of(store, "a", &["one", "two"]).await;
+    let (holder, idle) = (enlist(store).await, enlist(store).await);
+    commit(store, vec![claim(&ids[..1], holder, false), claim(&ids[1..], holder, true)]).await;
+    assert!(done(store.dead_owners().await).is_empty(), "owners that are alive are not dead");
+    done(store.retire(idle).await);
+    assert!(done(store.dead_owners().await).is_empty(), "an owner without jobs is of no interest");
+    done(store.retire(holder).await);
+    assert_eq!(done(store.dead_owners().await), [holder], "an owner that left jobs behind is told");
+    assert_eq!(done(store.dead_owners().await), [holder], "and stays told until its jobs are taken away");
+    commit(store, vec![Op::Reclaim { owners: vec![holder], at: at(15) }]).await;
+    assert!(done(store.dead_owners().await).is_empty());
+    let next = enlist(store).await;
+    assert!(next != holder && next != idle, "the id of an owner is not used again");
+}
+
+/// Log lines and progress are kept; a line needs its job.
+pub async fn notes_are_kept(store: &dyn MetadataStore) {
+    let (_, ids) = run_of(store, "a", &["one", "two"]).await;
+    let owner = enlist(store).await;
+    commit(store, vec![claim(&ids, owner, true)]).await;
+    let line = |job, n: i64, level| LogRow { job, attempt: 1, at: at(n), level, message: format!("line {n}") };
+    let logs: Vec<LogRow> = vec![
+        line(ids[0], 1, LogLevel::Info),
+        line(ids[1], 2, LogLevel::Error),
+        line(ids[0], 3, LogLevel::Trace),
+        line(ids[0], 2, LogLevel::Warn),
+    ];
+    let notes = Notes { logs: logs.clone(), progress: vec![(ids[0], 1, 10), (ids[0], 2, 10), (ids[1], 5, 5)] };
+    done(store.note(notes).await);
+    let of_first = [logs[0].clone(), logs[2].clone(), logs[3].clone()];
+    assert_eq!(done(store.logs(ids[0]).await), of_first, "log lines come back in the order they were written");
+    assert_eq!(job_row(store, ids[0]).await.progress, Some((2, 10)), "the last report of progress counts");
+    done(store.note(Notes { logs: vec![line(ids[0], 9, LogLevel::Debug)], progress: vec![] }).await);
+    assert_eq!(done(store.logs(ids[0]).await).len(), 4);
+    commit(store, vec![succeeded(ids[1], 1, owner)]).await;
+    done(store.note(Notes { logs: vec![], progress: vec![(ids[1], 1, 5), (JobId(999), 1, 1)] }).await);
+    assert_eq!(job_row(store, ids[1]).await.progress, Some((5, 5)), "a final job makes no progress");
+    let stray = Notes { logs: vec![line(JobId(999), 1, LogLevel::Info)], progress: vec![] };
+    refused(store.note(stray).await, ErrorKind::NotFound);
+}

@@ -1,0 +1,150 @@
+//! References to blobs, outputs, and the marks of blobs that are to be deleted.
+//!
+//! Invariant: a doomed blob gets no reference; it has to be swept, uploaded again and named again.
+
+use super::Commit;
+use crate::{
+    codec::{digest, json_text, signed},
+    sql::Sql,
+};
+use superduper_core::{
+    Address, Digest, Error, Result,
+    store::{BlobRow, OutputRow},
+};
+
+/// What refers to blobs: a revision, an output or a job's result.
+#[derive(Clone, Copy)]
+pub(super) struct Reference<'b> {
+    component: i64,
+    version: u32,
+    revision: Option<u32>,
+    output: Option<&'b str>,
+    job: Option<i64>,
+}
+
+/// A reference with its blob, and the name to use in an error.
+pub(super) struct BlobReference<'b> {
+    from: Reference<'b>,
+    address: Option<&'b Address>,
+    blob: &'b BlobRow,
+}
+
+impl<'b> Reference<'b> {
+    pub(super) fn revision(component: i64, version: u32, revision: u32) -> Self {
+        Reference { component, version, revision: Some(revision), output: None, job: None }
+    }
+
+    pub(super) fn result(component: i64, version: u32, job: i64) -> Self {
+        Reference { component, version, revision: None, output: None, job: Some(job) }
+    }
+
+    pub(super) fn to(self, address: &'b Address, blob: &'b BlobRow) -> BlobReference<'b> {
+        BlobReference { from: self, address: Some(address), blob }
+    }
+
+    pub(super) fn of_job(self, blob: &'b BlobRow) -> BlobReference<'b> {
+        BlobReference { from: self, address: None, blob }
+    }
+}
+
+impl<'b> Commit<'_, 'b> {
+    /// Record references to blobs.
+    pub(super) fn refer(&mut self, references: &[BlobReference<'_>]) -> Result<()> {
+        if references.is_empty() {
+            return Ok(());
+        }
+        self.refuse_doomed(references)?;
+        let head = ("INSERT INTO artifact (digest, size)", 2, " ON CONFLICT (digest) DO NOTHING");
+        self.sql.insert("record blobs", head, references, |row, reference| {
+            row.bind(&reference.blob.digest.as_bytes()[..])?;
+            row.bind(signed(reference.blob.size))
+        })?;
+        let head = "INSERT INTO artifact_ref (component, version, revision, output, job, path, digest)";
+        self.sql.insert("record references to blobs", (head, 7, ""), references, |row, BlobReference { from, blob, .. }| {
+            row.bind(from.component)?;
+            row.bind(from.version)?;
+            row.bind(from.revision)?;
+            row.bind(from.output)?;
+            row.bind(from.job)?;
+            row.bind(&blob.path)?;
+            row.bind(&blob.digest.as_bytes()[..])
+        })
+    }
+
+    fn refuse_doomed(&mut self, references: &[BlobReference<'_>]) -> Result<()> {
+        let dooms = match self.known.dooms {
+            Some(dooms) => dooms,
+            None => {
+                let text = "SELECT 1 FROM artifact WHERE doomed = 1 LIMIT 1";
+                self.sql.query_first("read doomed blobs", text, [], |_| Ok(()))?.is_some()
+            }
+        };
+        self.known.dooms = Some(dooms);
+        if !dooms {
+            return Ok(());
+        }
+        for BlobReference { address, blob, .. } in references {
+            let text = "SELECT 1 FROM artifact WHERE digest = ?1 AND doomed = 1";
+            if self.sql.query_first("read doomed blobs", text, [&blob.digest.as_bytes()[..]], |_| Ok(()))?.is_some() {
+                let by = address.map_or_else(|| "a job".to_owned(), |address| format!("`{address}`"));
+                return Err(Error::conflict(format!("{by} names blob {}, which is being deleted", blob.digest)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Set outputs of a version in place of what they were.
+    pub(super) fn set_outputs(&mut self, component: i64, version: u32, outputs: &'b [OutputRow]) -> Result<()> {
+        for output in outputs {
+            let insert = "INSERT INTO output (component, version, name, value) VALUES (?1, ?2, ?3, ?4) \
+                ON CONFLICT (component, version, name) DO UPDATE SET value = excluded.value";
+            let what = format!("set output `{}`", output.name);
+            self.sql.execute(&what, insert, (component, version, &output.name, json_text(&output.value)))?;
+            drop_output_references(self.sql, component, version, Some(&output.name))?;
+            let owner = Reference { component, version, revision: None, output: Some(&output.name), job: None };
+            let references: Vec<_> = output.blobs.iter().map(|blob| owner.of_job(blob)).collect();
+            self.refer(&references)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn copy_outputs(&mut self, address: &Address, from: u32, to: u32) -> Result<()> {
+        let (component, _) = self.known.find_or_error(&address.at(from))?;
+        self.known.find_or_error(&address.at(to))?;
+        let copy = "INSERT INTO output (component, version, name, value) SELECT component, ?3, name, value FROM output \
+            WHERE component = ?1 AND version = ?2 ON CONFLICT (component, version, name) DO UPDATE SET value = excluded.value";
+        self.sql.execute("copy outputs", copy, (component, from, to))?;
+        let old = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?3 AND output IN \
+            (SELECT name FROM output WHERE component = ?1 AND version = ?2)";
+        self.sql.execute("copy outputs", old, (component, from, to))?;
+        let references = "INSERT INTO artifact_ref (component, version, output, path, digest) \
+            SELECT component, ?3, output, path, digest FROM artifact_ref WHERE component = ?1 AND version = ?2 AND output IS NOT NULL";
+        self.sql.execute("copy outputs", references, (component, from, to)).map(drop)
+    }
+
+    pub(super) fn doom(&mut self, digests: &[Digest]) -> Result<()> {
+        let text = "INSERT INTO artifact (digest, size, doomed) SELECT unhex(j.value), 0, 1 FROM json_each(?1) j \
+            WHERE NOT EXISTS (SELECT 1 FROM artifact_ref r WHERE r.digest = unhex(j.value)) \
+            ON CONFLICT (digest) DO UPDATE SET doomed = 1 RETURNING digest";
+        self.done.doomed.extend(self.sql.query("doom blobs", text, [hex_list(digests)], |row| digest(row, 0))?);
+        self.known.dooms = None;
+        Ok(())
+    }
+
+    pub(super) fn swept(&mut self, digests: &[Digest]) -> Result<()> {
+        let text = "DELETE FROM artifact WHERE doomed = 1 AND digest IN (SELECT unhex(value) FROM json_each(?1))";
+        self.sql.execute("forget swept blobs", text, [hex_list(digests)])?;
+        self.known.dooms = None;
+        self.sql.execute("count a sweep", "UPDATE meta SET value = value + 1 WHERE name = 'sweep_epoch'", []).map(drop)
+    }
+}
+
+fn drop_output_references(sql: Sql<'_>, component: i64, version: u32, output: Option<&str>) -> Result<()> {
+    let text = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND output = ?3";
+    sql.execute("replace an output", text, (component, version, output)).map(drop)
+}
+
+fn hex_list(digests: &[Digest]) -> String {
+    let hex: Vec<String> = digests.iter().map(|digest| format!("\"{}\"", digest.to_hex())).collect();
+    format!("[{}]", hex.join(","))
+}

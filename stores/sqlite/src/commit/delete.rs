@@ -1,0 +1,94 @@
+//! Deleting versions.
+//!
+//! Neighbouring deletions are one: parents and children of one tree may come in any order.
+
+use super::{Commit, Of};
+use crate::codec::{address, number, optional_number};
+use std::collections::{BTreeMap, BTreeSet};
+use superduper_core::{
+    Address, Error, ErrorKind, Result,
+    store::{Op, Timestamp},
+};
+
+impl<'b> Commit<'_, 'b> {
+    /// Do the deletions at the head of the list; the answer is the rest of it.
+    pub(super) fn delete(&mut self, ops: &'b [Op]) -> Result<&'b [Op]> {
+        let mut gone: BTreeMap<i64, (&Address, BTreeSet<u32>)> = BTreeMap::new();
+        let mut count = 0;
+        for op in ops {
+            let Op::Delete { address, versions } = op else { break };
+            count += 1;
+            if let Some(live) = self.known.live(address) {
+                gone.entry(live.id).or_insert_with(|| (address, BTreeSet::new())).1.extend(versions);
+            }
+        }
+        let pairs: Vec<(i64, u32)> = gone.iter().flat_map(|(id, (_, versions))| versions.iter().map(|version| (*id, *version))).collect();
+        if !pairs.is_empty() {
+            let set = serde_json::to_string(&pairs).map_err(|error| Error::internal("list deleted versions").with_source(error))?;
+            self.drop_superseded(&gone, &set)?;
+            self.delete_versions(&gone, &set)?;
+        }
+        Ok(&ops[count..])
+    }
+
+    /// Delete the superseded revisions that refer to what goes; a current one is an error.
+    fn drop_superseded(&self, gone: &BTreeMap<i64, (&Address, BTreeSet<u32>)>, set: &str) -> Result<()> {
+        let text = "SELECT p.kind, p.identifier, e.version, NULL, c.kind, c.identifier, e.child_version, NULL, e.path, \
+                e.component, e.revision, e.revision = v.revision \
+            FROM json_each(?1) j JOIN edge e ON e.child = j.value ->> 0 AND e.child_version = j.value ->> 1 \
+            JOIN version v ON v.component = e.component AND v.number = e.version \
+            JOIN component p ON p.id = e.component JOIN component c ON c.id = e.child";
+        let mut superseded = BTreeSet::new();
+        let rows = self.sql.query("read what refers to deleted versions", text, [set], |row| {
+            let key = (row.get::<_, i64>(9)?, number(row, 2)?, number(row, 10)?);
+            Ok((key, row.get::<_, bool>(11)?, address(row, 0)?, address(row, 4)?, row.get::<_, String>(8)?))
+        })?;
+        for ((component, version, revision), current, parent, child, path) in rows {
+            if gone.get(&component).is_some_and(|(_, versions)| versions.contains(&version)) {
+                continue;
+            }
+            if current {
+                return Err(Error::new(ErrorKind::InUse, format!("`{child}` is referenced by `{parent}` at `{path}`"))
+                    .with_hint("remove or change what refers to it first"));
+            }
+            superseded.insert((component, version, revision));
+        }
+        for key in superseded {
+            for text in [
+                "DELETE FROM edge WHERE component = ?1 AND version = ?2 AND revision = ?3",
+                "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND revision = ?3",
+                "DELETE FROM revision WHERE component = ?1 AND version = ?2 AND number = ?3",
+            ] {
+                self.sql.execute("drop a superseded revision", text, key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_versions(&mut self, gone: &BTreeMap<i64, (&'b Address, BTreeSet<u32>)>, set: &str) -> Result<()> {
+        let edges = "DELETE FROM edge WHERE (component, version) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+        self.sql.execute("delete references", edges, [set])?;
+        let text = "DELETE FROM version WHERE (component, number) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1)) \
+            RETURNING component, number";
+        let deleted = self.sql.query("delete versions", text, [set], |row| Ok((row.get::<_, i64>(0)?, number(row, 1)?)))?;
+        for (id, (address, _)) in gone {
+            let mut versions: Vec<u32> = deleted.iter().filter(|(of, _)| of == id).map(|(_, version)| *version).collect();
+            if versions.is_empty() {
+                continue;
+            }
+            versions.sort_unstable();
+            let newest = "SELECT max(number) FROM version WHERE component = ?1";
+            let newest = self.sql.query_first("read what is left of a component", newest, [id], |row| optional_number(row, 0))?.flatten();
+            let update = "UPDATE component SET newest = coalesce(?2, newest), removed = iif(?2 IS NULL, id, 0), \
+                removing = iif(?2 IS NULL, 0, removing) WHERE id = ?1";
+            self.sql.execute("delete a component", update, (id, newest))?;
+            self.known.deleted(address, &versions, newest);
+            let detail = match newest {
+                None => address.path(),
+                Some(_) => versions.iter().map(|version| address.at(*version).to_string()).collect::<Vec<_>>().join(", "),
+            };
+            self.event(Timestamp::now(), Of::Batch, "component.removed", Some(detail.into()));
+        }
+        Ok(())
+    }
+}

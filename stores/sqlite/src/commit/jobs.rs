@@ -1,0 +1,189 @@
+//! Recording jobs and taking them.
+//!
+//! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its run.
+
+use super::{Commit, Of};
+use crate::codec::{Code, number, number_list, signed};
+use std::{borrow::Cow, collections::HashMap};
+use superduper_core::{
+    Address, Error, Result,
+    store::{JobId, JobRef, JobState, NewJob, OwnerId, Timestamp},
+};
+
+/// A job that has no row yet.
+struct NewRow<'b> {
+    job: &'b NewJob,
+    target: (i64, u32, u32),
+}
+
+impl NewRow<'_> {
+    fn owner(&self) -> Option<i64> {
+        self.job.claim.filter(|_| self.job.blocked.is_none()).map(|owner| owner.0)
+    }
+}
+
+impl<'b> Commit<'_, 'b> {
+    /// Record jobs; the answer has an old id where the key is known already.
+    pub(super) fn insert_jobs(&mut self, run: i64, jobs: &'b [NewJob]) -> Result<Vec<JobId>> {
+        let mut keys = self.known_keys(run, jobs)?;
+        let mut rows: Vec<NewRow<'b>> = Vec::with_capacity(jobs.len());
+        // The place of each job among the new rows, or the id that its key has.
+        let mut places: Vec<Result<usize, i64>> = Vec::with_capacity(jobs.len());
+        let mut last: Option<(&Address, (i64, u32, u32))> = None;
+        for job in jobs {
+            if let Some(known) = job.key.as_deref().and_then(|key| keys.get(key)) {
+                places.push(*known);
+                continue;
+            }
+            if let Some(key) = &job.key {
+                keys.insert(key, Ok(rows.len()));
+            }
+            let target = match last {
+                Some((address, target)) if *address == job.target => target,
+                _ => self.target(job)?,
+            };
+            last = Some((&job.target, target));
+            places.push(Ok(rows.len()));
+            rows.push(NewRow { job, target });
+        }
+        self.write_jobs(run, &rows)?;
+        let first = self.sql.connection.last_insert_rowid() + 1 - rows.len() as i64;
+        let id = |place: &Result<usize, i64>| place.map_or_else(|id| id, |place| first + place as i64);
+        let ids: Vec<JobId> = places.iter().map(|place| JobId(id(place))).collect();
+        self.write_dependencies(first, &rows, &ids)?;
+        for (row, id) in rows.iter().zip(first..) {
+            let of = Of::Job { run, job: id };
+            if let Some(reason) = &row.job.blocked {
+                self.event(row.job.at, of, "job.blocked", Some(Cow::Borrowed(reason)));
+            } else if row.owner().is_some() {
+                self.done.claimed.push((JobId(id), 1));
+                self.event(row.job.at, of, "job.started", None);
+            }
+        }
+        Ok(ids)
+    }
+
+    fn known_keys(&self, run: i64, jobs: &'b [NewJob]) -> Result<HashMap<&'b str, Result<usize, i64>>> {
+        let asked: HashMap<&str, &'b str> = jobs.iter().filter_map(|job| job.key.as_deref()).map(|key| (key, key)).collect();
+        if asked.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let list: Vec<&str> = asked.keys().copied().collect();
+        let list = serde_json::to_string(&list).map_err(|error| Error::internal("list the keys of jobs").with_source(error))?;
+        let text = "SELECT key, id FROM job WHERE run = ?1 AND key IN (SELECT value FROM json_each(?2))";
+        let known =
+            self.sql.query("read the keys of jobs", text, (run, list), |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        Ok(known.into_iter().filter_map(|(key, id)| Some((*asked.get(&*key)?, Err(id)))).collect())
+    }
+
+    fn target(&self, job: &NewJob) -> Result<(i64, u32, u32)> {
+        let Some(at) = job.target.version else {
+            return Err(Error::invalid(format!("a job of `{}` names no version", job.target)));
+        };
+        let (component, version, newest) = self.known.revision_or_error(&job.target)?;
+        if at.revision.is_some_and(|revision| revision > newest) {
+            return Err(Error::not_found(format!("there is no component `{}`", job.target)));
+        }
+        Ok((component, version, at.revision.unwrap_or(newest)))
+    }
+
+    fn write_jobs(&self, run: i64, rows: &[NewRow<'_>]) -> Result<()> {
+        let head = "INSERT INTO job (run, component, version, revision, role, method, state, attempt, phase, owner, retries, backoff_ms, \
+            timeout_ms, created_at, started_at, retry_of, key, executor, blocked)";
+        self.sql.insert("record jobs", (head, 19, ""), rows, |row, new @ NewRow { job, target }| {
+            let owner = new.owner();
+            let state = match (&job.blocked, owner) {
+                (Some(_), _) => JobState::Blocked,
+                (None, Some(_)) => JobState::Running,
+                (None, None) => JobState::Queued,
+            };
+            row.bind(run)?;
+            row.bind(target.0)?;
+            row.bind(target.1)?;
+            row.bind(target.2)?;
+            row.bind(job.role.code())?;
+            row.bind(&job.method)?;
+            row.bind(state.code())?;
+            row.bind(owner.is_some())?;
+            row.bind(owner.is_some())?;
+            row.bind(owner)?;
+            row.bind(job.retries)?;
+            row.bind(signed(job.backoff_ms))?;
+            row.bind(job.timeout_ms.map(signed))?;
+            row.bind(job.at.0)?;
+            row.bind(owner.map(|_| job.at.0))?;
+            row.bind(job.retry_of.map(|id| id.0))?;
+            row.bind(job.key.as_deref())?;
+            row.bind(job.executor.as_deref())?;
+            row.bind(job.blocked.as_deref())
+        })
+    }
+
+    fn write_dependencies(&self, first: i64, rows: &[NewRow<'_>], ids: &[JobId]) -> Result<()> {
+        let mut needs = Vec::new();
+        for (row, job) in rows.iter().zip(first..) {
+            for need in &row.job.needs {
+                let other = match need.job {
+                    JobRef::Id(id) => id,
+                    JobRef::New(index) => *ids
+                        .get(index)
+                        .ok_or_else(|| Error::invalid(format!("a job waits for number {index} of {} new jobs", ids.len())))?,
+                };
+                needs.push((job, other.0, need.parameter.as_deref()));
+            }
+        }
+        self.depend(&needs)
+    }
+
+    /// Record that jobs wait for others: the one that waits, the other, and the parameter that takes its result.
+    pub(super) fn depend(&self, needs: &[(i64, i64, Option<&str>)]) -> Result<()> {
+        let tail = " ON CONFLICT (job, needs) DO UPDATE SET parameter = coalesce(parameter, excluded.parameter)";
+        let head = "INSERT INTO job_dependency (job, needs, parameter)";
+        self.sql.insert("record the order of jobs", (head, 3, tail), needs, |row, (job, other, parameter)| {
+            row.bind(job)?;
+            row.bind(other)?;
+            row.bind(parameter)
+        })
+    }
+
+    pub(super) fn claim(&mut self, jobs: &[JobId], owner: OwnerId, start: bool, at: Timestamp) -> Result<()> {
+        let list = number_list(jobs.iter().map(|job| job.0));
+        let set = if start { "state = 2, phase = 1, started_at = ?3" } else { "phase = 0" };
+        let text = format!(
+            "UPDATE job SET owner = ?2, attempt = attempt + 1, {set} \
+            WHERE id IN (SELECT value FROM json_each(?1)) AND state = 0 AND owner IS NULL RETURNING id, attempt, run"
+        );
+        let values: [&dyn rusqlite::ToSql; 3] = [&list, &owner.0, &at.0];
+        let values = if start { &values[..] } else { &values[..2] };
+        let mut taken =
+            self.sql.query("take jobs", &text, values, |row| Ok((JobId(row.get(0)?), number(row, 1)?, row.get::<_, i64>(2)?)))?;
+        let in_order = |pair: &[JobId]| pair[0] < pair[1];
+        if jobs.windows(2).all(in_order) {
+            taken.sort_unstable_by_key(|(id, _, _)| *id);
+        } else {
+            let places: HashMap<JobId, usize> = jobs.iter().enumerate().rev().map(|(place, id)| (*id, place)).collect();
+            taken.sort_unstable_by_key(|(id, _, _)| places.get(id).copied());
+        }
+        for (id, attempt, run) in taken {
+            self.done.claimed.push((id, attempt));
+            if start {
+                self.event(at, Of::Job { run, job: id.0 }, "job.started", attempt_text(attempt));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, job: JobId, attempt: u32, at: Timestamp) -> Result<()> {
+        let text = "UPDATE job SET state = 2, phase = 1, started_at = ?3 \
+            WHERE id = ?1 AND attempt = ?2 AND state = 0 AND owner IS NOT NULL RETURNING run";
+        if let Some(run) = self.sql.query_first("start a job", text, (job.0, attempt, at.0), |row| row.get(0))? {
+            self.event(at, Of::Job { run, job: job.0 }, "job.started", attempt_text(attempt));
+        }
+        Ok(())
+    }
+}
+
+/// The first attempt needs no mention.
+pub(super) fn attempt_text(attempt: u32) -> Option<Cow<'static, str>> {
+    (attempt > 1).then(|| format!("attempt {attempt}").into())
+}

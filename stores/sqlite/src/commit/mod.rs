@@ -1,0 +1,177 @@
+//! Writing a batch inside of a transaction: conditions first, then the operations in order.
+//!
+//! Neighbouring puts, deletions and all events go into few statements with many rows. Invariant: after an error the
+//! caller rolls the transaction or savepoint back; nothing here repairs a half-written batch.
+
+mod blobs;
+mod delete;
+mod expect;
+mod jobs;
+mod known;
+mod put;
+mod transitions;
+
+use crate::{
+    codec::{Code, json_text, number_list},
+    sql::Sql,
+};
+use known::Known;
+use std::borrow::Cow;
+use superduper_core::{
+    Address, Error, Result,
+    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunState, Timestamp},
+};
+
+/// Where an event belongs.
+#[derive(Clone, Copy)]
+enum Of {
+    /// The batch's run, if it has one.
+    Batch,
+    Run(i64),
+    Job {
+        run: i64,
+        job: i64,
+    },
+}
+
+struct Event<'b> {
+    at: i64,
+    of: Of,
+    kind: &'static str,
+    detail: Option<Cow<'b, str>>,
+}
+
+/// A batch under way.
+struct Commit<'s, 'b> {
+    sql: Sql<'s>,
+    known: Known<'b>,
+    events: Vec<Event<'b>>,
+    done: Committed,
+}
+
+/// Write a batch.
+pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
+    let known = Known::read(sql, batch)?;
+    let mut commit = Commit { sql, known, events: Vec::new(), done: Committed::default() };
+    commit.check(&batch.expect)?;
+    let mut rest = &batch.ops[..];
+    while let [op, after @ ..] = rest {
+        match op {
+            Op::Put(_) => rest = commit.put(rest)?,
+            Op::Delete { .. } => rest = commit.delete(rest)?,
+            _ => {
+                commit.apply(op)?;
+                rest = after;
+            }
+        }
+    }
+    commit.write_events()?;
+    Ok(commit.done)
+}
+
+impl<'b> Commit<'_, 'b> {
+    fn apply(&mut self, op: &'b Op) -> Result<()> {
+        match op {
+            // Handled in groups by the caller.
+            Op::Put(_) | Op::Delete { .. } => Ok(()),
+            Op::Owe { address, owes } => {
+                let (component, version) = self.known.find_or_error(address)?;
+                let update = "UPDATE version SET owes_jobs = ?3 WHERE component = ?1 AND number = ?2";
+                self.sql.execute("note owed jobs", update, (component, version, owes)).map(drop)
+            }
+            Op::Run(run) => self.start_run(run),
+            Op::Jobs { run, jobs } => {
+                let run = run.or(self.done.run).ok_or_else(|| Error::invalid("the batch has jobs but no run"))?;
+                let ids = self.insert_jobs(run.0, jobs)?;
+                self.done.jobs.extend(ids);
+                Ok(())
+            }
+            Op::Claim { jobs, owner, start, at } => self.claim(jobs, *owner, *start, *at),
+            Op::Start { job, attempt, at } => self.start(*job, *attempt, *at),
+            Op::Finish(finish) => self.finish(finish),
+            Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
+            Op::Block { job, reason } => self.block(*job, reason.as_deref()),
+            Op::RequestCancel { jobs } => {
+                let update = "UPDATE job SET cancel_requested = 1 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3";
+                self.sql.execute("ask to cancel jobs", update, [number_list(jobs.iter().map(|job| job.0))]).map(drop)
+            }
+            Op::Reclaim { owners, at } => self.reclaim(owners, *at),
+            Op::EndRun { run, state, at } => self.end_run(*run, *state, *at),
+            Op::Removing { address, on } => self.removing(address, *on),
+            Op::CopyOutputs { address, from, to } => self.copy_outputs(address, *from, *to),
+            Op::Doom { digests } => self.doom(digests),
+            Op::Swept { digests } => self.swept(digests),
+            Op::Delivered { message } => {
+                self.sql.execute("forget a delivered message", "DELETE FROM message WHERE id = ?1", [message]).map(drop)
+            }
+        }
+    }
+
+    fn start_run(&mut self, run: &'b NewRun) -> Result<()> {
+        if self.done.run.is_some() {
+            return Err(Error::invalid("a batch records at most one run"));
+        }
+        let root = self.known.live_or_error(&run.root)?;
+        let version = run.root.version;
+        let insert = "INSERT INTO run (purpose, root, root_version, root_revision, created_at, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let values =
+            (run.purpose.code(), root, version.map(|at| at.version), version.and_then(|at| at.revision), run.at.0, json_text(&run.data));
+        self.sql.execute("record a run", insert, values)?;
+        let id = self.sql.connection.last_insert_rowid();
+        self.done.run = Some(RunId(id));
+        self.event(run.at, Of::Run(id), "run.started", Some(run.root.to_string().into()));
+        Ok(())
+    }
+
+    fn end_run(&mut self, run: RunId, state: RunState, at: Timestamp) -> Result<()> {
+        if state == RunState::Running {
+            return Err(Error::invalid(format!("run {run} cannot end as running")));
+        }
+        // A job that is open after all, because the end of its attempt was fenced off, keeps its run open.
+        let update = "UPDATE run SET state = ?2, ended_at = ?3 WHERE id = ?1 AND state = 0 \
+            AND NOT EXISTS (SELECT 1 FROM job WHERE run = ?1 AND state < 3)";
+        if self.sql.execute("end a run", update, (run.0, state.code(), at.0))? == 1 {
+            self.event(at, Of::Run(run.0), "run.ended", Some(state.name().into()));
+        }
+        Ok(())
+    }
+
+    fn removing(&mut self, address: &'b Address, on: bool) -> Result<()> {
+        let id = self.known.live_or_error(address)?;
+        let update = "UPDATE component SET removing = ?2 WHERE id = ?1 AND removing <> ?2";
+        if self.sql.execute("mark a component as being removed", update, (id, on))? == 1 {
+            let kind = if on { "component.removing" } else { "component.kept" };
+            self.event(Timestamp::now(), Of::Batch, kind, Some(address.path().into()));
+        }
+        Ok(())
+    }
+
+    fn reclaim(&mut self, owners: &[OwnerId], at: Timestamp) -> Result<()> {
+        for (job, state) in self.taken_by(owners)? {
+            self.done.reclaimed.push(JobId(job));
+            self.take_back(job, state, at)?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, at: Timestamp, of: Of, kind: &'static str, detail: Option<Cow<'b, str>>) {
+        self.events.push(Event { at: at.0, of, kind, detail });
+    }
+
+    fn write_events(&mut self) -> Result<()> {
+        let batch_run = self.done.run.map(|run| run.0);
+        let insert = ("INSERT INTO event (at, run, job, kind, detail)", 5, "");
+        self.sql.insert("record events", insert, &self.events, |row, event| {
+            let (run, job) = match event.of {
+                Of::Batch => (batch_run, None),
+                Of::Run(run) => (Some(run), None),
+                Of::Job { run, job } => (Some(run), Some(job)),
+            };
+            row.bind(event.at)?;
+            row.bind(run)?;
+            row.bind(job)?;
+            row.bind(event.kind.code())?;
+            row.bind(event.detail.as_deref())
+        })
+    }
+}

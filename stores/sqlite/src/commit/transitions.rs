@@ -1,0 +1,188 @@
+//! The ends of attempts and jobs.
+//!
+//! Invariant: a statement that changes a job's state names the owner and attempt, or that nobody has taken the job, in
+//! its condition; so a late attempt changes nothing, and a final job is never touched again.
+
+use super::{Commit, Of, blobs::Reference, jobs::attempt_text};
+use crate::codec::{Code, entering, failure_text, json_text, number, number_list};
+use superduper_core::{
+    Error, FailureKind, JobFailure, Result,
+    store::{Finish, Finished, JobId, JobState, OwnerId, Timestamp},
+};
+
+/// With so many lost attempts a job is given up.
+const MAX_LOST: i64 = 3;
+
+/// What an end writes into the job's row.
+struct End<'b> {
+    state: JobState,
+    result: Option<String>,
+    failure: Option<&'b JobFailure>,
+    blocked: Option<&'b str>,
+    not_before: Option<Timestamp>,
+    /// Whether the attempt counts as one that ran; else it was given back.
+    ran: bool,
+    is_try: bool,
+}
+
+impl<'b> End<'b> {
+    fn of(end: &'b Finished) -> Self {
+        let base = End { state: JobState::Queued, result: None, failure: None, blocked: None, not_before: None, ran: true, is_try: false };
+        match end {
+            Finished::Succeeded(result) => End { state: JobState::Succeeded, result: Some(json_text(result)), ..base },
+            Finished::Failed(failure) => End { state: JobState::Failed, failure: Some(failure), is_try: true, ..base },
+            Finished::Cancelled(failure) => End { state: JobState::Cancelled, failure: Some(failure), ..base },
+            Finished::Retry(_, not_before) => End { not_before: Some(*not_before), is_try: true, ..base },
+            Finished::Released => End { ran: false, ..base },
+            Finished::Blocked(reason) => End { state: JobState::Blocked, blocked: Some(reason), ran: false, ..base },
+        }
+    }
+}
+
+impl<'b> Commit<'_, 'b> {
+    pub(super) fn finish(&mut self, finish: &'b Finish) -> Result<()> {
+        let end = End::of(&finish.end);
+        let is_final = end.state.is_terminal();
+        let text = "UPDATE job SET state = ?4, succeeded = ?4 = 3, result = ?5, failure = ?6, owner = NULL, \
+                started_at = coalesce(?7, started_at), ended_at = ?8, not_before = coalesce(?9, not_before), blocked = ?10, \
+                tries = tries + ?11, phase = phase + ?12 \
+            WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1";
+        let values = rusqlite::params![
+            finish.job.0,
+            finish.owner.0,
+            finish.attempt,
+            end.state.code(),
+            end.result,
+            end.failure.map(failure_text),
+            end.ran.then_some(finish.started_at.0),
+            is_final.then_some(finish.at.0),
+            end.not_before.map(|at| at.0),
+            end.blocked,
+            end.is_try,
+            if is_final { 2 } else { 4 },
+        ];
+        let row = self.sql.query_first("record the end of a job", text, values, |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, number(row, 2)?, row.get::<_, bool>(3)?))
+        })?;
+        let Some((run, component, version, was_started)) = row else {
+            self.done.fenced.push(finish.job);
+            return Ok(());
+        };
+        let of = Of::Job { run, job: finish.job.0 };
+        if end.ran && !was_started {
+            self.event(finish.started_at, of, "job.started", attempt_text(finish.attempt));
+        }
+        match &finish.end {
+            Finished::Succeeded(_) => {
+                self.event(finish.at, of, "job.succeeded", None);
+                self.keep_success(finish, run, component, version)?;
+            }
+            Finished::Failed(failure) | Finished::Cancelled(failure) => {
+                self.event(finish.at, of, entering(end.state), Some((&*failure.message).into()));
+            }
+            Finished::Retry(failure, _) => {
+                let insert = "INSERT INTO attempt (job, number, started_at, ended_at, failure) VALUES (?1, ?2, ?3, ?4, ?5)";
+                let values = (finish.job.0, finish.attempt, finish.started_at.0, finish.at.0, failure_text(failure));
+                self.sql.execute("record an attempt", insert, values)?;
+                self.event(finish.at, of, "job.retrying", Some((&*failure.message).into()));
+            }
+            Finished::Released => {
+                if was_started {
+                    self.event(finish.at, of, "job.released", None);
+                }
+            }
+            Finished::Blocked(reason) => self.event(finish.at, of, "job.blocked", Some((&**reason).into())),
+        }
+        Ok(())
+    }
+
+    /// What comes with success: outputs, references of the result, spawned jobs, messages.
+    fn keep_success(&mut self, finish: &'b Finish, run: i64, component: i64, version: u32) -> Result<()> {
+        let job = finish.job;
+        self.set_outputs(component, version, &finish.outputs).map_err(|error| error.context(format!("job {job}")))?;
+        let owner = Reference::result(component, version, job.0);
+        let references: Vec<_> = finish.blobs.iter().map(|blob| owner.of_job(blob)).collect();
+        self.refer(&references).map_err(|error| error.context(format!("job {job}")))?;
+        if !finish.spawned.is_empty() {
+            let ids = self.insert_jobs(run, &finish.spawned)?;
+            let mut needs = Vec::with_capacity(finish.spawned_before.len());
+            for (waiting, index) in &finish.spawned_before {
+                let missing = || Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len()));
+                needs.push((waiting.0, ids.get(*index).ok_or_else(missing)?.0, None));
+            }
+            self.depend(&needs)?;
+            self.done.spawned.push((job, ids));
+        }
+        let head = ("INSERT INTO message (job, topic, payload)", 3, "");
+        self.sql.insert("keep messages", head, &finish.messages, |row, (topic, payload)| {
+            row.bind(job.0)?;
+            row.bind(topic)?;
+            row.bind(json_text(payload))
+        })
+    }
+
+    pub(super) fn settle(&mut self, job: JobId, state: JobState, failure: &'b JobFailure, at: Timestamp) -> Result<()> {
+        if !matches!(state, JobState::Skipped | JobState::Cancelled | JobState::Failed) {
+            return Err(Error::invalid(format!("job {job} cannot be settled as {state}")));
+        }
+        let text = "UPDATE job SET state = ?2, failure = ?3, ended_at = ?4, blocked = NULL \
+            WHERE id = ?1 AND owner IS NULL AND state < 3 RETURNING run";
+        let values = (job.0, state.code(), failure_text(failure), at.0);
+        if let Some(run) = self.sql.query_first("settle a job", text, values, |row| row.get(0))? {
+            self.event(at, Of::Job { run, job: job.0 }, entering(state), Some((&*failure.message).into()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn block(&mut self, job: JobId, reason: Option<&'b str>) -> Result<()> {
+        let now = Timestamp::now();
+        let (text, kind) = match reason {
+            Some(_) => {
+                let text = "UPDATE job SET blocked = ?2 WHERE id = ?1 AND state = 1";
+                if self.sql.execute("block a job", text, (job.0, reason))? == 1 {
+                    return Ok(());
+                }
+                ("UPDATE job SET state = 1, blocked = ?2 WHERE id = ?1 AND owner IS NULL AND state = 0 RETURNING run", "job.blocked")
+            }
+            None => ("UPDATE job SET state = 0, blocked = ?2 WHERE id = ?1 AND state = 1 RETURNING run", "job.unblocked"),
+        };
+        if let Some(run) = self.sql.query_first("block a job", text, (job.0, reason), |row| row.get(0))? {
+            self.event(now, Of::Job { run, job: job.0 }, kind, reason.map(Into::into));
+        }
+        Ok(())
+    }
+
+    /// Jobs that are taken by one of these owners, with their states.
+    pub(super) fn taken_by(&self, owners: &[OwnerId]) -> Result<Vec<(i64, JobState)>> {
+        let text = "SELECT id, state FROM job INDEXED BY job_unsucceeded \
+            WHERE succeeded = 0 AND owner IN (SELECT value FROM json_each(?1)) ORDER BY id";
+        let list = number_list(owners.iter().map(|owner| owner.0));
+        self.sql.query("read the jobs of owners", text, [list], |row| Ok((row.get(0)?, JobState::of(row.get(1)?))))
+    }
+
+    /// Take a job away from an owner that is gone.
+    pub(super) fn take_back(&mut self, job: i64, state: JobState, at: Timestamp) -> Result<()> {
+        if state != JobState::Running {
+            return self.sql.execute("take a job back", "UPDATE job SET owner = NULL WHERE id = ?1", [job]).map(drop);
+        }
+        let failure = JobFailure::new(FailureKind::WorkerLost, "worker lost");
+        let insert = "INSERT INTO attempt (job, number, started_at, ended_at, failure) SELECT id, attempt, started_at, ?2, ?3 FROM job \
+            WHERE id = ?1";
+        self.sql.execute("record a lost attempt", insert, (job, at.0, failure_text(&failure)))?;
+        let update = "UPDATE job SET owner = NULL, lost = lost + 1, phase = phase + 4, state = iif(lost + 1 < ?2, 0, 4), \
+                failure = iif(lost + 1 < ?2, NULL, ?3), ended_at = iif(lost + 1 < ?2, NULL, ?4) \
+            WHERE id = ?1 RETURNING run, attempt, state";
+        let values = (job, MAX_LOST, failure_text(&failure), at.0);
+        let row = self.sql.query_first("take a job back", update, values, |row| {
+            Ok((row.get::<_, i64>(0)?, number(row, 1)?, JobState::of(row.get(2)?)))
+        })?;
+        if let Some((run, attempt, state)) = row {
+            let of = Of::Job { run, job };
+            self.event(at, of, "job.lost", Some(format!("attempt {attempt}").into()));
+            if state == JobState::Failed {
+                self.event(at, of, "job.failed", Some("worker lost".into()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! What SQLite's errors mean to a user.
+
+use rusqlite::ErrorCode;
+use superduper_core::{Error, ErrorKind};
+
+/// Turn an error of SQLite into one of ours; `action` fits after "failed to".
+pub(crate) fn failed(action: impl std::fmt::Display) -> impl FnOnce(rusqlite::Error) -> Error {
+    move |error| {
+        let failed = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => {
+                Error::store(format!("{action}: the disk is full")).with_hint("nothing was written; make room and try again")
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                Error::store(format!("{action}: the database cannot be written")).with_hint("check the permissions of its folder").fatal()
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::integrity(format!("{action}: the database is damaged"))
+                .with_hint("restore it from a backup, or recover what is readable with `sqlite3 metadata.sqlite .recover`"),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Error::store(format!("{action}: another program holds a lock on the database"))
+                    .with_hint("close programs such as `sqlite3` that have a transaction open on it")
+            }
+            Some(ErrorCode::ConstraintViolation) => Error::not_found(format!("{action}: it refers to something that is not in the store")),
+            _ => Error::store(action.to_string()),
+        };
+        failed.with_source(error)
+    }
+}
+
+/// Whether somebody else holds a lock that will be released in time.
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// An input or output error of a file beside the database.
+pub(crate) fn file_failed(action: impl std::fmt::Display, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Store, action.to_string()).with_source(error)
+}

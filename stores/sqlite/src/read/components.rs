@@ -1,0 +1,198 @@
+//! Components, versions and references.
+
+use super::jobs::newest_jobs;
+use crate::{
+    codec::{address, address_list, digest, json, number, optional_number, text},
+    sql::Sql,
+};
+use rusqlite::Row;
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+use superduper_core::{
+    Address, Error, ErrorKind, Result,
+    store::{ComponentId, ListedComponent, Reference, Snapshot, StoredVersion, Timestamp},
+};
+
+/// The columns of a stored version at its newest revision, for [`stored`].
+const STORED: &str = "c.id, c.kind, c.identifier, v.number, v.revision, c.newest = v.number, c.removing, c.next_version, v.uuid, \
+    v.content_hash, v.type_version, v.owes_jobs, v.content_of, v.created_at, v.updated_at, v.document, \
+    (SELECT json_group_array(json_array(o.name, o.value)) FROM output o WHERE o.component = v.component AND o.version = v.number)";
+
+/// A version from the columns of [`STORED`]; and why its document cannot be read, if so.
+fn stored(row: &Row<'_>) -> rusqlite::Result<(StoredVersion, Option<String>)> {
+    let (document, broken) = match json(row, 15)? {
+        Some(Ok(document)) => (document, None),
+        Some(Err(error)) => (Value::Null, Some(error)),
+        None => (Value::Null, Some("it is missing".to_owned())),
+    };
+    let version = StoredVersion {
+        component: ComponentId(row.get(0)?),
+        address: address(row, 1)?,
+        newest: row.get(5)?,
+        removing: row.get(6)?,
+        next_version: number(row, 7)?,
+        uuid: digest(row, 8)?,
+        content_hash: digest(row, 9)?,
+        type_version: number(row, 10)?,
+        document,
+        outputs: outputs(row, 16)?,
+        owes_jobs: row.get(11)?,
+        content_of: optional_number(row, 12)?,
+        created_at: Timestamp(row.get(13)?),
+        updated_at: Timestamp(row.get(14)?),
+    };
+    Ok((version, broken))
+}
+
+/// Outputs from a JSON list of names and JSON texts.
+fn outputs(row: &Row<'_>, column: usize) -> rusqlite::Result<Map<String, Value>> {
+    let Some(Ok(Value::Array(pairs))) = json(row, column)? else { return Ok(Map::new()) };
+    let pair = |pair: Value| match pair {
+        Value::Array(pair) => match &pair[..] {
+            [Value::String(name), Value::String(text)] => Some((name.clone(), serde_json::from_str(text).unwrap_or(Value::Null))),
+            _ => None,
+        },
+        _ => None,
+    };
+    Ok(pairs.into_iter().filter_map(pair).collect())
+}
+
+pub(crate) fn snapshot(sql: Sql<'_>, addresses: &[Address]) -> Result<Snapshot> {
+    let mut seen = HashSet::new();
+    let addresses = addresses.iter().filter(|address| seen.insert((&address.kind, &address.identifier)));
+    let query = format!(
+        "SELECT {STORED}, m.value FROM meta m LEFT JOIN json_each(?1) j \
+        LEFT JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
+        LEFT JOIN version v ON v.component = c.id AND v.number = c.newest WHERE m.name = 'sweep_epoch'"
+    );
+    let mut snapshot = Snapshot::default();
+    let rows = sql.query("read components", &query, [address_list(addresses)], |row| {
+        snapshot.sweep_epoch = u64::try_from(row.get::<_, i64>(17)?).unwrap_or(0);
+        match row.get::<_, Option<i64>>(3)? {
+            Some(_) => Ok(Some(stored(row)?.0)),
+            None => Ok(None),
+        }
+    })?;
+    let found: Vec<StoredVersion> = rows.into_iter().flatten().collect();
+    if !found.is_empty() {
+        snapshot.jobs = newest_jobs(sql, &found)?;
+    }
+    snapshot.components = found.into_iter().map(|version| (version.address.path(), version)).collect();
+    Ok(snapshot)
+}
+
+pub(crate) fn tree(sql: Sql<'_>, root: &Address) -> Result<Vec<StoredVersion>> {
+    // `node` holds each version once, in the order of a search in breadth; only the root can be at a superseded revision.
+    let query = format!(
+        "WITH RECURSIVE node (component, version, revision) AS ( \
+            SELECT c.id, v.number, coalesce(?4, v.revision) FROM component c \
+            JOIN version v ON v.component = c.id AND v.number = coalesce(?3, c.newest) \
+            WHERE c.kind = ?1 AND c.identifier = ?2 AND c.removed = 0 \
+            UNION \
+            SELECT e.child, e.child_version, v.revision FROM node n \
+            JOIN edge e ON e.component = n.component AND e.version = n.version AND e.revision = n.revision \
+            JOIN version v ON v.component = e.child AND v.number = e.child_version) \
+        SELECT {STORED}, n.revision, r.updated_at, r.type_version, r.uuid, r.content_hash, r.document \
+        FROM node n CROSS JOIN component c ON c.id = n.component \
+        CROSS JOIN version v ON v.component = n.component AND v.number = n.version \
+        LEFT JOIN revision r ON r.component = n.component AND r.version = n.version AND r.number = n.revision \
+        WHERE n.revision = v.revision OR r.number IS NOT NULL"
+    );
+    let version = root.version.map(|at| at.version);
+    let revision = root.version.and_then(|at| at.revision);
+    let rows = sql.query("read a component with its children", &query, (&root.kind, &root.identifier, version, revision), |row| {
+        let (mut found, mut broken) = stored(row)?;
+        let revision = number(row, 17)?;
+        if revision != found.revision() {
+            found.newest = false;
+            if let Some(at) = &mut found.address.version {
+                at.revision = Some(revision);
+            }
+            found.updated_at = Timestamp(row.get(18)?);
+            found.type_version = number(row, 19)?;
+            found.uuid = digest(row, 20)?;
+            found.content_hash = digest(row, 21)?;
+            (found.document, broken) = match json(row, 22)? {
+                Some(Ok(document)) => (document, None),
+                Some(Err(error)) => (Value::Null, Some(error)),
+                None => (Value::Null, Some("it is missing".to_owned())),
+            };
+        }
+        Ok((found, broken))
+    })?;
+    let readable = |(version, broken): (StoredVersion, Option<String>)| match broken {
+        None => Ok(version),
+        Some(error) => Err(Error::new(ErrorKind::Decode, format!("the document of `{}` is damaged: {error}", version.address))
+            .with_hint("apply the component again, or restore the database from a backup")),
+    };
+    rows.into_iter().map(readable).collect()
+}
+
+pub(crate) fn versions(sql: Sql<'_>, address: &Address) -> Result<Vec<StoredVersion>> {
+    let query = format!(
+        "SELECT {STORED} FROM component c JOIN version v ON v.component = c.id \
+        WHERE c.kind = ?1 AND c.identifier = ?2 AND c.removed = 0 ORDER BY v.number"
+    );
+    sql.query("read the versions of a component", &query, (&address.kind, &address.identifier), |row| Ok(stored(row)?.0))
+}
+
+pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>) -> Result<Vec<ListedComponent>> {
+    let query = "SELECT c.kind, c.identifier, v.number, v.revision, c.id, c.removing, v.uuid, v.type_version, v.owes_jobs, \
+            v.created_at, v.updated_at \
+        FROM component c JOIN version v ON v.component = c.id \
+        WHERE c.removed = 0 AND (?1 IS NULL OR c.kind = ?1) ORDER BY c.kind, c.identifier, v.number";
+    let mut lines: Vec<ListedComponent> = Vec::new();
+    let rows = sql.query("list components", query, [kind], |row| {
+        Ok(ListedComponent {
+            component: ComponentId(row.get(4)?),
+            address: address(row, 0)?,
+            versions: vec![number(row, 2)?],
+            uuid: digest(row, 6)?,
+            type_version: number(row, 7)?,
+            removing: row.get(5)?,
+            owes_jobs: row.get(8)?,
+            created_at: Timestamp(row.get(9)?),
+            updated_at: Timestamp(row.get(10)?),
+        })
+    })?;
+    // One row per version, ascending: the last one of a component is its newest.
+    for line in rows {
+        match lines.last_mut().filter(|last| last.component == line.component) {
+            Some(last) => {
+                let mut versions = std::mem::take(&mut last.versions);
+                versions.extend(&line.versions);
+                *last = ListedComponent { versions, created_at: last.created_at, ..line };
+            }
+            None => lines.push(line),
+        }
+    }
+    Ok(lines)
+}
+
+fn reference(row: &Row<'_>) -> rusqlite::Result<Reference> {
+    Ok(Reference { parent: address(row, 0)?, child: address(row, 4)?, path: text(row, 8)?.unwrap_or_default(), current: row.get(9)? })
+}
+
+const REFERENCE: &str = "p.kind, p.identifier, e.version, e.revision, c.kind, c.identifier, e.child_version, NULL, e.path, \
+    e.revision = v.revision";
+
+pub(crate) fn referrers(sql: Sql<'_>, children: &[Address]) -> Result<Vec<Reference>> {
+    let query = format!(
+        "SELECT DISTINCT {REFERENCE} FROM json_each(?1) j \
+        JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
+        JOIN edge e ON e.child = c.id AND (j.value ->> 2 IS NULL OR e.child_version = j.value ->> 2) \
+        JOIN version v ON v.component = e.component AND v.number = e.version \
+        JOIN component p ON p.id = e.component ORDER BY e.component, e.version, e.revision, e.path"
+    );
+    sql.query("read what refers to components", &query, [address_list(children.iter())], reference)
+}
+
+pub(crate) fn references(sql: Sql<'_>) -> Result<Vec<Reference>> {
+    let query = format!(
+        "SELECT {REFERENCE} FROM component p \
+        JOIN version v ON v.component = p.id AND v.number = p.newest \
+        JOIN edge e ON e.component = v.component AND e.version = v.number AND e.revision = v.revision \
+        JOIN component c ON c.id = e.child WHERE p.removed = 0 ORDER BY e.component, e.version, e.revision, e.path"
+    );
+    sql.query("read references", &query, [], reference)
+}

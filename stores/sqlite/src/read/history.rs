@@ -1,0 +1,95 @@
+//! Runs, events, logs and messages.
+
+use crate::{
+    codec::{Code, address, json_or_null, number, optional_time, text},
+    sql::Sql,
+};
+use rusqlite::ToSql;
+use superduper_core::{
+    Result,
+    store::{EventRow, JobId, LogLevel, LogRow, MessageRow, RunFilter, RunId, RunPurpose, RunRow, RunState, Timestamp},
+};
+
+fn limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn runs(sql: Sql<'_>, filter: &RunFilter) -> Result<Vec<RunRow>> {
+    let mut conditions: Vec<&str> = Vec::new();
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    if let Some(id) = filter.id {
+        conditions.push("r.id = ?");
+        values.push(Box::new(id.0));
+    }
+    if filter.unfinished {
+        conditions.push("r.state = 0");
+    }
+    if let Some(component) = &filter.component {
+        conditions.push(
+            "r.id IN (WITH same AS (SELECT id FROM component WHERE kind = ? AND identifier = ?) \
+            SELECT run FROM job WHERE component IN same UNION SELECT id FROM run WHERE root IN same)",
+        );
+        values.push(Box::new(component.kind.clone()));
+        values.push(Box::new(component.identifier.clone()));
+    }
+    values.push(Box::new(filter.limit.map_or(-1, limit)));
+    let condition = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
+    let query = format!(
+        "SELECT c.kind, c.identifier, r.root_version, r.root_revision, r.id, r.purpose, r.state, r.data, r.created_at, r.ended_at \
+        FROM run r CROSS JOIN component c ON c.id = r.root WHERE {condition} ORDER BY r.id DESC LIMIT ?"
+    );
+    let mut runs = sql.query("read runs", &query, rusqlite::params_from_iter(values), |row| {
+        Ok(RunRow {
+            id: RunId(row.get(4)?),
+            purpose: RunPurpose::of(row.get(5)?),
+            root: address(row, 0)?,
+            state: RunState::of(row.get(6)?),
+            data: json_or_null(row, 7)?,
+            created_at: Timestamp(row.get(8)?),
+            ended_at: optional_time(row, 9)?,
+        })
+    })?;
+    runs.reverse();
+    Ok(runs)
+}
+
+pub(crate) fn events(sql: Sql<'_>, after: i64, run: Option<RunId>, at_most: usize) -> Result<Vec<EventRow>> {
+    let of_run = if run.is_some() { "run = ?3" } else { "?3 IS NULL" };
+    let query = format!("SELECT seq, at, run, job, kind, detail FROM event WHERE seq > ?1 AND {of_run} ORDER BY seq LIMIT ?2");
+    sql.query("read events", &query, (after, limit(at_most), run.map(|run| run.0)), |row| {
+        Ok(EventRow {
+            seq: row.get(0)?,
+            at: Timestamp(row.get(1)?),
+            run: row.get::<_, Option<i64>>(2)?.map(RunId),
+            job: row.get::<_, Option<i64>>(3)?.map(JobId),
+            kind: <&'static str>::of(row.get(4)?).to_owned(),
+            detail: text(row, 5)?,
+        })
+    })
+}
+
+pub(crate) fn last_event(sql: Sql<'_>) -> Result<i64> {
+    let newest = sql.query_first("read the newest event", "SELECT max(seq) FROM event", [], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(newest.flatten().unwrap_or(0))
+}
+
+pub(crate) fn logs(sql: Sql<'_>, job: JobId) -> Result<Vec<LogRow>> {
+    let query = "SELECT attempt, at, level, message FROM log WHERE job = ?1 ORDER BY id";
+    sql.query("read the log of a job", query, [job.0], |row| {
+        Ok(LogRow {
+            job,
+            attempt: number(row, 0)?,
+            at: Timestamp(row.get(1)?),
+            level: LogLevel::of(row.get(2)?),
+            message: text(row, 3)?.unwrap_or_default(),
+        })
+    })
+}
+
+pub(crate) fn messages(sql: Sql<'_>, at_most: usize) -> Result<Vec<MessageRow>> {
+    let query = "SELECT id, job, topic, payload FROM message ORDER BY id LIMIT ?1";
+    sql.query("read messages", query, [limit(at_most)], |row| {
+        let topic = text(row, 2)?.unwrap_or_default();
+        Ok(MessageRow { id: row.get(0)?, job: JobId(row.get(1)?), topic, payload: json_or_null(row, 3)? })
+    })
+}

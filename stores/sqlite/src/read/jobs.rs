@@ -1,0 +1,163 @@
+//! Jobs, their order and their attempts.
+
+use crate::{
+    codec::{Code, address, failure, json_or_null, number, number_list, optional_time, text},
+    sql::Sql,
+};
+use rusqlite::{Row, ToSql};
+use superduper_core::{
+    Error, Result,
+    store::{
+        AttemptRow, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState, OwnerId, RunId, StoredVersion,
+        Timestamp,
+    },
+};
+
+const BRIEF: &str = "c.kind, c.identifier, j.version, j.revision, j.id, j.run, j.role, j.method, j.state, j.failure, j.key";
+
+fn brief(row: &Row<'_>) -> rusqlite::Result<JobBrief> {
+    Ok(JobBrief {
+        id: JobId(row.get(4)?),
+        run: RunId(row.get(5)?),
+        target: address(row, 0)?,
+        role: JobRole::of(row.get(6)?),
+        method: text(row, 7)?.unwrap_or_default(),
+        state: JobState::of(row.get(8)?),
+        failure: failure(row, 9)?,
+        key: text(row, 10)?,
+    })
+}
+
+/// The newest job of each trigger or hook of some versions, and the spawned ones that did not succeed.
+pub(super) fn newest_jobs(sql: Sql<'_>, versions: &[StoredVersion]) -> Result<Vec<JobBrief>> {
+    let keys: Vec<(i64, u32)> = versions.iter().map(|version| (version.component.0, version.version())).collect();
+    let keys = serde_json::to_string(&keys).map_err(|error| Error::internal("list versions").with_source(error))?;
+    let query = format!(
+        "SELECT {BRIEF} FROM job j JOIN component c ON c.id = j.component WHERE j.id IN ( \
+            SELECT max(o.id) FROM json_each(?1) k CROSS JOIN job o ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 \
+            WHERE o.key IS NULL GROUP BY o.component, o.version, o.role, o.method \
+            UNION ALL SELECT o.id FROM json_each(?1) k CROSS JOIN job o INDEXED BY job_unsucceeded \
+            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.succeeded = 0 AND o.key IS NOT NULL \
+            AND NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = o.id)) ORDER BY j.id"
+    );
+    sql.query("read the newest jobs of components", &query, [keys], brief)
+}
+
+pub(crate) fn unhealthy(sql: Sql<'_>) -> Result<Vec<JobBrief>> {
+    let query = format!(
+        "SELECT {BRIEF} FROM job j INDEXED BY job_unsucceeded \
+        CROSS JOIN component c ON c.id = j.component AND c.newest = j.version AND c.removed = 0 \
+        WHERE j.succeeded = 0 AND NOT EXISTS (SELECT 1 FROM job o WHERE o.component = j.component AND o.version = j.version \
+            AND o.role = j.role AND o.method = j.method AND o.key IS NULL AND j.key IS NULL AND o.id > j.id) \
+        AND (j.key IS NULL OR NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = j.id)) ORDER BY j.id"
+    );
+    sql.query("read jobs that did not succeed", &query, [], brief)
+}
+
+pub(crate) fn jobs(sql: Sql<'_>, filter: &JobFilter) -> Result<Vec<JobRow>> {
+    let mut conditions: Vec<String> = Vec::new();
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    if let Some(ids) = &filter.ids {
+        conditions.push("j.id IN (SELECT value FROM json_each(?))".to_owned());
+        values.push(Box::new(number_list(ids.iter().map(|id| id.0))));
+    }
+    if let Some(run) = filter.run {
+        conditions.push("j.run = ?".to_owned());
+        values.push(Box::new(run.0));
+    }
+    if let Some(target) = &filter.target {
+        // Both halves have an index of their own.
+        let of = "j.component IN (SELECT id FROM component WHERE kind = ? AND identifier = ?)";
+        conditions.push(format!("({of} AND j.key IS NULL OR {of} AND j.key IS NOT NULL)"));
+        for _ in 0..2 {
+            values.push(Box::new(target.kind.clone()));
+            values.push(Box::new(target.identifier.clone()));
+        }
+        if let Some(at) = target.version {
+            conditions.push("j.version = ?".to_owned());
+            values.push(Box::new(at.version));
+        }
+    }
+    if let Some(roles) = &filter.roles {
+        conditions.push("j.role IN (SELECT value FROM json_each(?))".to_owned());
+        values.push(Box::new(number_list(roles.iter().map(|role| role.code()))));
+    }
+    let mut index = "";
+    if let Some(states) = &filter.states {
+        conditions.push("j.state IN (SELECT value FROM json_each(?))".to_owned());
+        values.push(Box::new(number_list(states.iter().map(|state| state.code()))));
+        if conditions.len() == 1 && !states.contains(&JobState::Succeeded) {
+            conditions.push("j.succeeded = 0".to_owned());
+            index = "INDEXED BY job_unsucceeded";
+        }
+    }
+    values.push(Box::new(filter.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))));
+    let condition = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
+    let query = format!(
+        "SELECT c.kind, c.identifier, j.version, j.revision, j.id, j.run, j.component, j.role, j.method, j.key, j.retry_of, j.state, \
+            j.blocked, j.attempt, j.tries, j.lost, j.owner, j.cancel_requested, j.executor, j.retries, j.backoff_ms, j.timeout_ms, \
+            j.not_before, j.progress_done, j.progress_total, j.result, j.failure, j.created_at, j.started_at, j.ended_at \
+        FROM job j {index} CROSS JOIN component c ON c.id = j.component WHERE {condition} ORDER BY j.id DESC LIMIT ?"
+    );
+    let values = rusqlite::params_from_iter(values);
+    let mut jobs = sql.query("read jobs", &query, values, job)?;
+    jobs.reverse();
+    Ok(jobs)
+}
+
+fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    let unsigned =
+        |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.and_then(|number| u64::try_from(number).ok()));
+    let state = JobState::of(row.get(11)?);
+    Ok(JobRow {
+        id: JobId(row.get(4)?),
+        run: RunId(row.get(5)?),
+        component: ComponentId(row.get(6)?),
+        target: address(row, 0)?,
+        role: JobRole::of(row.get(7)?),
+        method: text(row, 8)?.unwrap_or_default(),
+        key: text(row, 9)?,
+        retry_of: row.get::<_, Option<i64>>(10)?.map(JobId),
+        state,
+        blocked: text(row, 12)?,
+        attempt: number(row, 13)?,
+        tries: number(row, 14)?,
+        lost: number(row, 15)?,
+        owner: row.get::<_, Option<i64>>(16)?.map(OwnerId),
+        cancel_requested: row.get(17)?,
+        executor: text(row, 18)?,
+        retries: number(row, 19)?,
+        backoff_ms: unsigned(20)?.unwrap_or(0),
+        timeout_ms: unsigned(21)?,
+        not_before: optional_time(row, 22)?,
+        progress: unsigned(23)?.zip(unsigned(24)?),
+        result: (state == JobState::Succeeded).then(|| json_or_null(row, 25)).transpose()?,
+        failure: failure(row, 26)?,
+        created_at: Timestamp(row.get(27)?),
+        started_at: optional_time(row, 28)?,
+        ended_at: optional_time(row, 29)?,
+    })
+}
+
+pub(crate) fn dependencies(sql: Sql<'_>, run: RunId) -> Result<Vec<JobDependency>> {
+    let query = "SELECT d.job, d.needs, d.parameter FROM job j CROSS JOIN job_dependency d ON d.job = j.id WHERE j.run = ?1 \
+        ORDER BY d.job, d.needs";
+    sql.query("read the order of jobs", query, [run.0], |row| {
+        Ok(JobDependency { job: JobId(row.get(0)?), needs: JobId(row.get(1)?), parameter: text(row, 2)? })
+    })
+}
+
+pub(crate) fn attempts(sql: Sql<'_>, job: JobId) -> Result<Vec<AttemptRow>> {
+    let query = "SELECT number, started_at, ended_at, failure FROM attempt WHERE job = ?1 UNION ALL \
+        SELECT attempt, started_at, ended_at, failure FROM job WHERE id = ?1 AND state > 2 AND phase IN (2, 3) ORDER BY 1";
+    sql.query("read the attempts of a job", query, [job.0], |row| {
+        let ended_at = optional_time(row, 2)?.unwrap_or(Timestamp(0));
+        Ok(AttemptRow { job, number: number(row, 0)?, started_at: optional_time(row, 1)?, ended_at, failure: failure(row, 3)? })
+    })
+}
+
+/// The owners that hold a job, ascending.
+pub(crate) fn owners_of_taken_jobs(sql: Sql<'_>) -> Result<Vec<OwnerId>> {
+    let query = "SELECT DISTINCT owner FROM job INDEXED BY job_unsucceeded WHERE succeeded = 0 AND owner IS NOT NULL ORDER BY owner";
+    sql.query("read the owners of jobs", query, [], |row| Ok(OwnerId(row.get(0)?)))
+}

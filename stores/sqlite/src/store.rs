@@ -1,0 +1,229 @@
+//! The store: a writer, readers and owners of one folder.
+
+use crate::{
+    codec::{Code, signed},
+    commit::commit,
+    error::file_failed,
+    open::{self, FILE},
+    owners::Owners,
+    read::{self, Readers},
+    sql::{Counters, Sql},
+    writer::Writer,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+use superduper_core::{
+    Address, BoxFuture, Digest, Error, Result,
+    store::{
+        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow,
+        MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+    },
+};
+
+/// Metadata in `metadata.sqlite` of a folder.
+///
+/// # Guarantees
+/// All that [`MetadataStore`] asks of a store that is durable and shared. Any number of stores, in this process or in
+/// others of this machine, may be open on one folder.
+///
+/// # Assumptions
+/// The folder is on a local file system: file locks and shared memory do not work on most network file systems.
+/// Dropping the store waits for writes under way.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // The writer comes first: it is gone before the owners' locks are released.
+    writer: Writer,
+    shared: Arc<Shared>,
+    folder: PathBuf,
+}
+
+#[derive(Debug)]
+struct Shared {
+    readers: Readers,
+    owners: Owners,
+    counters: Arc<Counters>,
+}
+
+impl SqliteStore {
+    /// Open the database of a folder; make it, and the folder, where there is none.
+    ///
+    /// # Errors
+    /// `Format` if the folder is a file, if its `metadata.sqlite` is something else, or if a newer program wrote it; nothing
+    /// is changed then. `Store` if files cannot be read or written.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let connection = open::open(folder)?;
+        let folder = std::path::absolute(folder).map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))?;
+        let counters = Arc::new(Counters::default());
+        let writer = Writer::start(connection, open::open_write_lock(&folder)?, counters.clone())?;
+        let shared = Shared { readers: Readers::new(folder.join(FILE)), owners: Owners::new(&folder), counters };
+        Ok(SqliteStore { writer, shared: Arc::new(shared), folder })
+    }
+
+    /// How many SQL statements this object executed; BEGIN, COMMIT and the like are not counted.
+    pub fn statements(&self) -> u64 {
+        self.shared.counters.statements.load(Ordering::Relaxed)
+    }
+
+    /// How many write transactions this object began.
+    pub fn transactions(&self) -> u64 {
+        self.shared.counters.transactions.load(Ordering::Relaxed)
+    }
+
+    fn read<'a, T, F>(&'a self, read: F) -> BoxFuture<'a, Result<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(Sql<'_>) -> Result<T> + Send + 'static,
+    {
+        Box::pin(async move {
+            let shared = self.shared.clone();
+            let task = tokio::task::spawn_blocking(move || shared.readers.read(&shared.counters, read));
+            task.await.map_err(|error| Error::internal("a read of the metadata store panicked").with_source(error))?
+        })
+    }
+
+    fn write<'a, T, F>(&'a self, durability: Durability, work: F) -> BoxFuture<'a, Result<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(Sql<'_>) -> Result<T> + Send + 'static,
+    {
+        Box::pin(self.writer.submit(durability, work))
+    }
+}
+
+fn note(sql: Sql<'_>, notes: &Notes) -> Result<()> {
+    let head = ("INSERT INTO log (job, attempt, at, level, message)", 5, "");
+    sql.insert("write log lines", head, &notes.logs, |row, log| {
+        row.bind(log.job.0)?;
+        row.bind(log.attempt)?;
+        row.bind(log.at.0)?;
+        row.bind(log.level.code())?;
+        row.bind(&log.message)
+    })?;
+    for (job, done, total) in &notes.progress {
+        let update = "UPDATE job SET progress_done = ?2, progress_total = ?3 WHERE id = ?1 AND state < 3";
+        sql.execute("write progress", update, (job.0, signed(*done), signed(*total)))?;
+    }
+    Ok(())
+}
+
+impl MetadataStore for SqliteStore {
+    fn location(&self) -> String {
+        self.folder.join(FILE).display().to_string()
+    }
+
+    fn capabilities(&self) -> MetadataCapabilities {
+        MetadataCapabilities { durable: true, shared: Some(self.folder.display().to_string()) }
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>> {
+        self.write(durability, move |sql| commit(sql, &batch))
+    }
+
+    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
+        self.write(Durability::Relaxed, move |sql| note(sql, &notes))
+    }
+
+    fn snapshot(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Snapshot>> {
+        self.read(move |sql| read::snapshot(sql, &addresses))
+    }
+
+    fn tree(&self, root: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
+        self.read(move |sql| read::tree(sql, &root))
+    }
+
+    fn versions(&self, address: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
+        self.read(move |sql| read::versions(sql, &address))
+    }
+
+    fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
+        self.read(move |sql| read::list(sql, kind.as_deref()))
+    }
+
+    fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>> {
+        self.read(move |sql| read::referrers(sql, &children))
+    }
+
+    fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>> {
+        self.read(read::references)
+    }
+
+    fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>> {
+        self.read(read::unhealthy)
+    }
+
+    fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {
+        self.read(move |sql| read::jobs(sql, &filter))
+    }
+
+    fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>> {
+        self.read(move |sql| read::dependencies(sql, run))
+    }
+
+    fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>> {
+        self.read(move |sql| read::attempts(sql, job))
+    }
+
+    fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>> {
+        self.read(move |sql| read::logs(sql, job))
+    }
+
+    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>> {
+        self.read(move |sql| read::runs(sql, &filter))
+    }
+
+    fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
+        self.read(move |sql| read::events(sql, after, run, limit))
+    }
+
+    fn last_event(&self) -> BoxFuture<'_, Result<i64>> {
+        self.read(read::last_event)
+    }
+
+    fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
+        self.read(move |sql| read::messages(sql, limit))
+    }
+
+    fn referenced_blobs(&self) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
+        self.read(read::referenced_blobs)
+    }
+
+    fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
+        self.read(read::doomed_blobs)
+    }
+
+    fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>> {
+        self.read(move |sql| read::blobs_of(sql, &address, &versions))
+    }
+
+    fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
+        let shared = self.shared.clone();
+        self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql))
+    }
+
+    fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>> {
+        let shared = self.shared.clone();
+        self.write(Durability::Relaxed, move |sql| shared.owners.retire(sql, owner))
+    }
+
+    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+        Box::pin(async move {
+            let shared = self.shared.clone();
+            let (dead, taken) = self
+                .read(move |sql| {
+                    let dead = shared.owners.dead(sql)?;
+                    let taken = if dead.is_empty() { Vec::new() } else { read::owners_of_taken_jobs(sql)? };
+                    Ok((dead, taken))
+                })
+                .await?;
+            let (with_jobs, without): (Vec<OwnerId>, Vec<OwnerId>) = dead.into_iter().partition(|owner| taken.contains(owner));
+            if !without.is_empty() {
+                let shared = self.shared.clone();
+                self.write(Durability::Relaxed, move |sql| shared.owners.bury(sql, &without)).await?;
+            }
+            Ok(with_jobs)
+        })
+    }
+}

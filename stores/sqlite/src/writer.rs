@@ -1,0 +1,209 @@
+//! The thread that writes.
+//!
+//! Requests wait in a channel. All that wait at one time share a transaction, each in a savepoint of its own, so that
+//! one fsync serves them all and a failing one takes back only itself. Invariant: a request is answered after the
+//! COMMIT that holds its rows.
+
+use crate::{
+    error::failed,
+    open::{lock, wait_out},
+    sql::{Counters, Sql},
+};
+use rusqlite::Connection;
+use std::{
+    fs::File,
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread::JoinHandle,
+};
+use superduper_core::{Error, Result, store::Durability};
+use tokio::sync::oneshot;
+
+/// So many requests share a transaction at most.
+const GROUP: usize = 128;
+
+/// A piece of work for the writer.
+trait Request: Send {
+    fn durability(&self) -> Durability;
+    /// Do the work inside of a transaction; whether it succeeded.
+    fn run(&mut self, sql: Sql<'_>) -> bool;
+    /// Answer, with the error of the transaction if it has one.
+    fn answer(self: Box<Self>, lost: Option<Error>);
+}
+
+struct Task<F, T> {
+    durability: Durability,
+    work: Option<F>,
+    outcome: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: FnOnce(Sql<'_>) -> Result<T> + Send> Request for Task<F, T> {
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn run(&mut self, sql: Sql<'_>) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(sql)));
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the metadata store panicked while it wrote")));
+        let succeeded = outcome.is_ok();
+        self.outcome = Some(outcome);
+        succeeded
+    }
+
+    fn answer(self: Box<Self>, lost: Option<Error>) {
+        let outcome = match (self.outcome, lost) {
+            (Some(Err(error)), _) | (_, Some(error)) => Err(error),
+            (Some(outcome), None) => outcome,
+            (None, None) => Err(Error::internal("the metadata store did not run a request")),
+        };
+        // Who no longer waits does not want the answer.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// A handle to the thread; dropping it lets the thread finish what waits, and waits for that.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    requests: Option<mpsc::Sender<Box<dyn Request>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(connection: Connection, write_lock: File, counters: Arc<Counters>) -> Result<Self> {
+        let (requests, waiting) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("superduper-sqlite".to_owned())
+            .spawn(move || Loop { connection, write_lock, counters, synchronous: Durability::Relaxed }.run(&waiting))
+            .map_err(|error| Error::store("start the thread that writes metadata").with_source(error))?;
+        Ok(Writer { requests: Some(requests), thread: Some(thread) })
+    }
+
+    /// Run some work in a transaction.
+    pub(crate) async fn submit<T, F>(&self, durability: Durability, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Sql<'_>) -> Result<T> + Send + 'static,
+    {
+        let gone = || Error::store("write: the thread that writes metadata is gone");
+        let (reply, answer) = oneshot::channel();
+        let task = Task { durability, work: Some(work), outcome: None, reply };
+        let requests = self.requests.as_ref().ok_or_else(gone)?;
+        requests.send(Box::new(task)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // It catches panics of requests; there is nothing to do about any other.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Loop {
+    connection: Connection,
+    write_lock: File,
+    counters: Arc<Counters>,
+    synchronous: Durability,
+}
+
+impl Loop {
+    fn run(mut self, waiting: &mpsc::Receiver<Box<dyn Request>>) {
+        let mut group: Vec<Box<dyn Request>> = Vec::new();
+        while let Ok(first) = waiting.recv() {
+            group.push(first);
+            group.extend(waiting.try_iter().take(GROUP - 1));
+            self.serve(&mut group);
+        }
+    }
+
+    fn serve(&mut self, group: &mut Vec<Box<dyn Request>>) {
+        let lost = self.transaction(group).err();
+        for request in group.drain(..) {
+            request.answer(lost.as_ref().map(copy));
+        }
+    }
+
+    /// Run the group in one transaction; the error is one that lost the work of all.
+    fn transaction(&mut self, group: &mut [Box<dyn Request>]) -> Result<()> {
+        let full = group.iter().any(|request| request.durability() == Durability::Full);
+        self.set_synchronous(if full { Durability::Full } else { Durability::Relaxed })?;
+        lock(&self.write_lock)?;
+        let outcome = self.locked(group);
+        // Unlocking fails only for a descriptor that is not open; the next lock would say so.
+        let _ = self.write_lock.unlock();
+        outcome
+    }
+
+    fn locked(&self, group: &mut [Box<dyn Request>]) -> Result<()> {
+        self.control("BEGIN IMMEDIATE")?;
+        self.counters.transactions.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.run_all(group);
+        match outcome {
+            Ok(true) => self.control("COMMIT"),
+            Ok(false) => self.control("ROLLBACK"),
+            Err(error) => Err(error),
+        }
+        .inspect_err(|_| {
+            if !self.connection.is_autocommit() {
+                // Best effort: the error that brought us here is the one to report.
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
+        })
+    }
+
+    /// Whether there is something to commit.
+    fn run_all(&self, group: &mut [Box<dyn Request>]) -> Result<bool> {
+        let sql = Sql { connection: &self.connection, counters: &self.counters };
+        if let [only] = group {
+            let succeeded = only.run(sql);
+            return if self.connection.is_autocommit() { Err(rolled_back()) } else { Ok(succeeded) };
+        }
+        let mut any = false;
+        for request in group {
+            self.control("SAVEPOINT request")?;
+            if request.run(sql) {
+                any = true;
+            } else if self.connection.is_autocommit() {
+                return Err(rolled_back());
+            } else {
+                self.control("ROLLBACK TO request")?;
+            }
+            self.control("RELEASE request")?;
+        }
+        Ok(any)
+    }
+
+    /// Statements that begin and end transactions; they are not counted.
+    fn control(&self, text: &str) -> Result<()> {
+        let run = || self.connection.prepare_cached(text).and_then(|mut statement| statement.execute([]));
+        wait_out(run).map(drop).map_err(failed("write"))
+    }
+
+    fn set_synchronous(&mut self, wanted: Durability) -> Result<()> {
+        if self.synchronous != wanted {
+            let text = if wanted == Durability::Full { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            self.control(text)?;
+            self.synchronous = wanted;
+        }
+        Ok(())
+    }
+}
+
+/// SQLite itself rolls a transaction back when the disk is full or fails.
+fn rolled_back() -> Error {
+    Error::store("write: the transaction was rolled back after an error of the disk")
+}
+
+/// The same error once more, for another request of the group.
+fn copy(error: &Error) -> Error {
+    let copy = Error::new(error.kind(), error.to_string());
+    match std::error::Error::source(error) {
+        Some(source) => copy.with_source(source.to_string()),
+        None => copy,
+    }
+}

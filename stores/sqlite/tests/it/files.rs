@@ -1,0 +1,120 @@
+//! What is on disk: reopening, foreign files, newer formats, damaged rows.
+
+use crate::support::*;
+use rusqlite::Connection;
+use std::path::Path;
+use superduper_core::{
+    ErrorKind,
+    store::{Durability, MetadataStore, RunFilter},
+};
+use superduper_sqlite::SqliteStore;
+
+fn bytes_of(folder: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).expect("the folder exists").map(|entry| entry.expect("an entry"));
+    let mut files: Vec<_> = entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).expect("a file"))).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn everything_is_there_after_reopening() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("new").join("my.db");
+    let store = SqliteStore::open(&path).expect("a missing folder is made");
+    let committed = store.commit(apply("a"), Durability::Full).await.expect("the batch is valid");
+    let owner = store.enlist().await.expect("an owner");
+    commit(&store, vec![claim(committed.jobs[0], owner), succeeded(committed.jobs[0], owner)]).await;
+    let read = async |store: &SqliteStore| {
+        let jobs = store.jobs(Default::default()).await.expect("jobs");
+        let tree = store.tree(address("a")).await.expect("a tree");
+        let runs = store.runs(RunFilter::default()).await.expect("runs");
+        (jobs, tree, runs, store.events(0, None, 100).await.expect("events"))
+    };
+    let before = read(&store).await;
+    drop(store);
+    let store = SqliteStore::open(&path).expect("the folder has a database");
+    assert_eq!(read(&store).await, before);
+    assert_eq!((before.0.len(), before.1.len(), before.2.len(), before.3.len()), (2, 1, 1, 4));
+    assert!(store.location().ends_with("metadata.sqlite"));
+    assert_eq!(store.capabilities().shared.as_deref(), path.to_str());
+}
+
+#[tokio::test]
+async fn a_folder_with_other_files_is_fine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("notes.txt"), "mine").expect("a file");
+    let store = SqliteStore::open(folder.path()).expect("other files do no harm");
+    assert!(store.list(None).await.expect("a listing").is_empty());
+    assert_eq!(std::fs::read_to_string(folder.path().join("notes.txt")).expect("a file"), "mine");
+}
+
+#[test]
+fn foreign_files_are_refused_and_left_alone() {
+    let other_database = |path: &Path| {
+        let connection = Connection::open(path).expect("a file");
+        connection.execute_batch("CREATE TABLE mine (x); INSERT INTO mine VALUES (1)").expect("a table");
+    };
+    let text = |path: &Path| std::fs::write(path, "not a database, but long enough to have a header ".repeat(20)).expect("a file");
+    let empty = |path: &Path| std::fs::write(path, "").expect("a file");
+    let cases: [(&str, &dyn Fn(&Path)); 3] = [("other database", &other_database), ("text", &text), ("empty", &empty)];
+    for (name, make) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        make(&folder.path().join("metadata.sqlite"));
+        let before = bytes_of(folder.path());
+        let error = SqliteStore::open(folder.path()).expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Format, "{name}: {error:?}");
+        assert!(error.to_string().contains("metadata.sqlite") && error.hint().is_some(), "{name}: {error}");
+        assert_eq!(bytes_of(folder.path()), before, "{name}: nothing is changed");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("my.db");
+    std::fs::write(&file, "x").expect("a file");
+    let error = SqliteStore::open(&file).expect_err("a file is no folder");
+    assert_eq!(error.kind(), ErrorKind::Format, "{error:?}");
+}
+
+#[test]
+fn newer_formats_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(SqliteStore::open(folder.path()).expect("a new database"));
+    let file = folder.path().join("metadata.sqlite");
+    Connection::open(&file).and_then(|connection| connection.execute_batch("PRAGMA user_version = 2")).expect("our file");
+    let before = bytes_of(folder.path());
+    let error = SqliteStore::open(folder.path()).expect_err("the format is newer");
+    assert_eq!(error.kind(), ErrorKind::Format, "{error:?}");
+    assert!(error.to_string().contains("format 2") && error.to_string().contains("metadata.sqlite"), "{error}");
+    assert_eq!(bytes_of(folder.path()), before, "nothing is changed");
+}
+
+#[test]
+fn an_interrupted_creation_is_no_obstacle() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("metadata.sqlite.new"), "half a file").expect("a file");
+    drop(SqliteStore::open(folder.path()).expect("a draft is made anew"));
+    assert!(!folder.path().join("metadata.sqlite.new").exists());
+}
+
+#[tokio::test]
+async fn a_damaged_row_hides_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("a new database");
+    store.commit(apply("bad"), Durability::Full).await.expect("the batch is valid");
+    commit(&store, vec![create("parent", &["bad"]), create("good", &[])]).await;
+    let other = Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
+    let damage = "UPDATE version SET document = '{\"cut off', uuid = x'00' WHERE component = 1; \
+        UPDATE run SET data = 'no'; UPDATE job SET state = 4, failure = 'no', method = cast(x'ff' AS TEXT); UPDATE event SET kind = 99;";
+    other.execute_batch(damage).expect("valid SQL");
+    assert_eq!(store.list(None).await.expect("a listing").len(), 3);
+    assert_eq!(store.versions(address("bad")).await.expect("versions").len(), 1);
+    assert_eq!(store.snapshot(vec![address("bad"), address("good")]).await.expect("a snapshot").components.len(), 2);
+    assert_eq!(store.jobs(Default::default()).await.expect("jobs").len(), 2);
+    assert_eq!(store.runs(Default::default()).await.expect("runs").len(), 1);
+    assert_eq!(store.unhealthy().await.expect("jobs").len(), 1);
+    assert_eq!(store.events(0, None, 10).await.expect("events").len(), 4);
+    assert_eq!(store.tree(address("good")).await.expect("a tree").len(), 1);
+    for name in ["bad", "parent"] {
+        let error = store.tree(address(name)).await.expect_err("the document is damaged");
+        assert_eq!(error.kind(), ErrorKind::Decode, "{error:?}");
+        assert!(error.to_string().contains("test.Kind/bad@0.0"), "{error}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Several stores and processes on one folder.
+
+use crate::support::*;
+use std::{
+    path::Path,
+    process::{Child, Command},
+    time::Duration,
+};
+use superduper_core::store::{Durability, MetadataStore, Op, Timestamp};
+use superduper_sqlite::SqliteStore;
+
+const FOLDER: &str = "SUPERDUPER_TEST_FOLDER";
+const ROLE: &str = "SUPERDUPER_TEST_ROLE";
+
+/// Start this test binary again; it runs [`child`] alone.
+fn start_child(folder: &Path, role: &str) -> Child {
+    let program = std::env::current_exe().expect("a test has a program");
+    let mut command = Command::new(program);
+    command.args(["--exact", "sharing::child", "--nocapture"]).env(FOLDER, folder).env(ROLE, role);
+    command.spawn().expect("the program starts")
+}
+
+/// What a child process does; nothing in the test run itself.
+#[tokio::test]
+async fn child() {
+    let (Ok(folder), Ok(role)) = (std::env::var(FOLDER), std::env::var(ROLE)) else { return };
+    let store = SqliteStore::open(&folder).expect("a shared database");
+    if role == "die" {
+        let owner = store.enlist().await.expect("an owner");
+        let committed = store.commit(apply("of-the-dead"), Durability::Full).await.expect("the batch is valid");
+        commit(&store, vec![claim(committed.jobs[0], owner)]).await;
+        std::process::abort();
+    }
+    for n in 0..50 {
+        store.commit(apply(&format!("{role}-{n}")), Durability::Relaxed).await.expect("contention is waited out");
+    }
+}
+
+#[tokio::test]
+async fn stores_see_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let one = SqliteStore::open(folder.path()).expect("a new database");
+    let two = SqliteStore::open(folder.path()).expect("a database in use");
+    for n in 0..20 {
+        let (writer, reader) = if n % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        writer.commit(apply(&format!("c{n}")), Durability::Relaxed).await.expect("the batch is valid");
+        let found = reader.snapshot(vec![address(&format!("c{n}"))]).await.expect("a snapshot");
+        assert_eq!(found.components.len(), 1, "a read sees the commits that returned before");
+    }
+}
+
+#[test]
+fn contention_is_waited_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let folder = folder.path();
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+                let store = SqliteStore::open(folder).expect("a database, new or in use");
+                runtime.block_on(async {
+                    for n in 0..100 {
+                        let durability = if n % 10 == 0 { Durability::Full } else { Durability::Relaxed };
+                        store.commit(apply(&format!("{thread}-{n}")), durability).await.expect("contention is waited out");
+                    }
+                });
+            });
+        }
+    });
+    let store = SqliteStore::open(folder.path()).expect("a database");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    assert_eq!(runtime.block_on(store.list(None)).expect("a listing").len(), 800);
+    assert_eq!(runtime.block_on(store.jobs(Default::default())).expect("jobs").len(), 1600);
+}
+
+#[tokio::test]
+async fn processes_share_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut children = [start_child(folder.path(), "left"), start_child(folder.path(), "right")];
+    for child in &mut children {
+        assert!(child.wait().expect("the child ran").success());
+    }
+    let store = SqliteStore::open(folder.path()).expect("a database");
+    assert_eq!(store.list(None).await.expect("a listing").len(), 100);
+}
+
+#[tokio::test]
+async fn owners_die_with_their_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("a new database");
+    assert!(!start_child(folder.path(), "die").wait().expect("the child ran").success());
+    let dead = store.dead_owners().await.expect("owners");
+    assert_eq!(dead.len(), 1, "an owner whose process is gone is dead");
+    let taken = commit(&store, vec![Op::Reclaim { owners: dead, at: Timestamp(9) }]).await.reclaimed;
+    assert_eq!(taken.len(), 1);
+    assert!(store.dead_owners().await.expect("owners").is_empty());
+    let left = std::fs::read_dir(folder.path().join("owners")).expect("the folder of locks").count();
+    assert_eq!(left, 0, "the lock files of dead owners are removed");
+}
+
+#[tokio::test]
+async fn owners_die_with_their_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let one = SqliteStore::open(folder.path()).expect("a new database");
+    let two = SqliteStore::open(folder.path()).expect("a database in use");
+    let owner = one.enlist().await.expect("an owner");
+    let jobs = one.commit(apply("a"), Durability::Relaxed).await.expect("the batch is valid").jobs;
+    commit(&one, vec![claim(jobs[0], owner)]).await;
+    assert!(two.dead_owners().await.expect("owners").is_empty(), "an owner is alive while its store is");
+    assert!(one.dead_owners().await.expect("owners").is_empty(), "a store does not declare itself dead");
+    drop(one);
+    assert_eq!(two.dead_owners().await.expect("owners"), [owner]);
+    let third = two.enlist().await.expect("an owner");
+    assert_ne!(third, owner);
+}
+
+#[tokio::test]
+async fn other_programs_locks_are_waited_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("a new database");
+    let other = rusqlite::Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    let release = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        other.execute_batch("COMMIT").expect("nothing to commit");
+    });
+    store.commit(apply("a"), Durability::Full).await.expect("the lock is waited out");
+    release.await.expect("the other program ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_commits_share_a_transaction() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = std::sync::Arc::new(SqliteStore::open(folder.path()).expect("a new database"));
+    let before = store.transactions();
+    let tasks: Vec<_> = (0..200)
+        .map(|n| {
+            let store = store.clone();
+            // Every tenth batch fails, since its component exists already.
+            let batch = apply(&if n % 10 == 9 { "c0".to_owned() } else { format!("c{n}") });
+            tokio::spawn(async move { store.commit(batch, Durability::Full).await.is_ok() })
+        })
+        .collect();
+    let mut succeeded = 0;
+    for task in tasks {
+        succeeded += usize::from(task.await.expect("the task ran"));
+    }
+    assert_eq!(store.list(None).await.expect("a listing").len(), succeeded, "a failing batch takes back only itself");
+    assert!((180..=181).contains(&succeeded), "{succeeded}");
+    assert!(store.transactions() - before < 150, "commits that wait share a transaction");
+}

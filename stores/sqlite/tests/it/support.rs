@@ -1,0 +1,91 @@
+//! Batches for the tests of this store.
+
+use serde_json::json;
+use superduper_core::{
+    Address, Digest, VersionRef,
+    store::{
+        Batch, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobId, JobRef, JobRole, MetadataStore, Need, NewJob, NewRun, Op,
+        OwnerId, PutAction, PutVersion, RunPurpose, Timestamp,
+    },
+};
+use superduper_sqlite::SqliteStore;
+
+pub(crate) fn address(name: &str) -> Address {
+    Address::new("test.Kind", name)
+}
+
+pub(crate) fn exact(name: &str) -> Address {
+    Address { version: Some(VersionRef { version: 0, revision: Some(0) }), ..address(name) }
+}
+
+pub(crate) fn create(name: &str, children: &[&str]) -> Op {
+    let edge = |(index, child): (usize, &&str)| EdgeRow { path: format!("children[{index}]"), child: address(child).at(0) };
+    Op::Put(PutVersion {
+        address: exact(name),
+        action: PutAction::Create,
+        uuid: Digest::of(name.as_bytes()),
+        content_hash: Digest::of(name.as_bytes()),
+        type_version: 1,
+        document: json!({"name": name}),
+        edges: children.iter().enumerate().map(edge).collect(),
+        blobs: Vec::new(),
+        content_of: None,
+        owes_jobs: false,
+        at: Timestamp(1),
+    })
+}
+
+pub(crate) fn run(name: &str) -> Op {
+    Op::Run(NewRun { purpose: RunPurpose::Apply, root: address(name).at(0), data: json!(null), at: Timestamp(1) })
+}
+
+pub(crate) fn job(name: &str, method: &str, needs: &[usize]) -> NewJob {
+    NewJob {
+        target: exact(name),
+        role: JobRole::Trigger,
+        method: method.to_owned(),
+        key: None,
+        retry_of: None,
+        blocked: None,
+        executor: None,
+        retries: 0,
+        backoff_ms: 0,
+        timeout_ms: None,
+        needs: needs.iter().map(|index| Need { job: JobRef::New(*index), parameter: None }).collect(),
+        claim: None,
+        at: Timestamp(1),
+    }
+}
+
+pub(crate) fn claim(job: JobId, owner: OwnerId) -> Op {
+    Op::Claim { jobs: vec![job], owner, start: true, at: Timestamp(2) }
+}
+
+pub(crate) fn succeeded(job: JobId, owner: OwnerId) -> Op {
+    Op::Finish(Box::new(Finish {
+        job,
+        attempt: 1,
+        owner,
+        started_at: Timestamp(2),
+        at: Timestamp(3),
+        end: Finished::Succeeded(json!(null)),
+        outputs: Vec::new(),
+        blobs: Vec::new(),
+        spawned: Vec::new(),
+        spawned_before: Vec::new(),
+        messages: Vec::new(),
+    }))
+}
+
+/// The batch of an apply of one new component with two jobs, one after the other.
+pub(crate) fn apply(name: &str) -> Batch {
+    let jobs = vec![job(name, "start", &[]), job(name, "go", &[0])];
+    Batch {
+        expect: vec![Expect::Newest { address: address(name), state: None }, Expect::SweepEpoch(0)],
+        ops: vec![create(name, &[]), run(name), Op::Jobs { run: None, jobs }],
+    }
+}
+
+pub(crate) async fn commit(store: &SqliteStore, ops: Vec<Op>) -> Committed {
+    store.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await.expect("the batch is valid")
+}

@@ -1,0 +1,1 @@
+//! The executor `process`: jobs in worker processes.
