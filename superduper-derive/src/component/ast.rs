@@ -16,6 +16,8 @@ pub(super) struct Options {
     pub(super) aliases: Vec<LitStr>,
     pub(super) lifecycle: Option<(bool, Span)>,
     pub(super) triggers: Option<(bool, Span)>,
+    /// Whether the type registers itself at link time.
+    pub(super) register: bool,
 }
 
 /// A struct to be made a component.
@@ -96,14 +98,25 @@ impl Component<'_> {
     }
 }
 
-const STRUCT: OptionList =
-    OptionList { known: &["kind", "version", "migrate", "alias", "lifecycle", "triggers", "crate"], repeatable: &["alias"], aliases: &[] };
+const STRUCT: OptionList = OptionList {
+    known: &["kind", "version", "migrate", "alias", "lifecycle", "triggers", "register", "crate"],
+    repeatable: &["alias"],
+    aliases: &[],
+};
 const FIELD: OptionList = OptionList { known: &["breaking", "skip", "default", "identifier"], repeatable: &[], aliases: &[] };
 
 /// Read `#[component(…)]` on the struct.
 pub(super) fn read_options(input: &DeriveInput, errors: &mut Errors) -> Options {
-    let mut options =
-        Options { root: default_root(), kind: None, version: None, migrate: false, aliases: Vec::new(), lifecycle: None, triggers: None };
+    let mut options = Options {
+        root: default_root(),
+        kind: None,
+        version: None,
+        migrate: false,
+        aliases: Vec::new(),
+        lifecycle: None,
+        triggers: None,
+        register: true,
+    };
     for attr in input.attrs.iter().filter(|attr| attr.path().is_ident("component")) {
         let read = attr.parse_args_with(|list: syn::parse::ParseStream<'_>| {
             STRUCT.read(list, errors, |name, ident, value| {
@@ -117,6 +130,7 @@ pub(super) fn read_options(input: &DeriveInput, errors: &mut Errors) -> Options 
                     "alias" => options.aliases.push(text(ident, value, "alias = \"OldName\"")?),
                     "lifecycle" => options.lifecycle = Some((yes_or_no(ident, value)?, ident.span())),
                     "triggers" => options.triggers = Some((yes_or_no(ident, value)?, ident.span())),
+                    "register" => options.register = yes_or_no(ident, value)?,
                     _ => options.root = path(ident, value, "crate = \"::superduper\"")?,
                 }
                 Ok(())

@@ -262,9 +262,9 @@ fn expand_spec(component: &Component<'_>) -> TokenStream {
     }
 }
 
-/// Types that are not generic register themselves at link time.
+/// Types that are not generic register themselves at link time, unless `register = no` leaves that to a `Registry::builder()`.
 fn expand_registration(component: &Component<'_>) -> Option<TokenStream> {
-    if component.is_generic() {
+    if component.is_generic() || !component.options.register {
         return None;
     }
     let (ident, root, kind) = (component.ident, &component.options.root, kind_text(component));

@@ -1,0 +1,161 @@
+//! Stores that count what is asked of them.
+
+use std::{
+    ops::Range,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::SystemTime,
+};
+use superduper::{
+    Address, BoxFuture, Bytes, Digest, Result,
+    store::{
+        ArtifactCapabilities, ArtifactStore, AttemptRow, Batch, BlobInfo, Chunks, Committed, Durability, EventRow, JobDependency,
+        JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Put, Reference,
+        RunFilter, RunRow, Snapshot, StoredVersion,
+    },
+};
+
+/// Metadata of another store, with its commits counted.
+#[derive(Debug)]
+pub(crate) struct CountingMetadata {
+    inner: Arc<dyn MetadataStore>,
+    commits: AtomicUsize,
+}
+
+impl CountingMetadata {
+    pub(crate) fn new(inner: Arc<dyn MetadataStore>) -> Arc<Self> {
+        Arc::new(CountingMetadata { inner, commits: AtomicUsize::new(0) })
+    }
+
+    /// How many batches and notes were written.
+    pub(crate) fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
+    }
+}
+
+macro_rules! delegate {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)+) => {$(
+        fn $name(&self, $($arg: $ty),*) -> BoxFuture<'_, Result<$out>> {
+            self.inner.$name($($arg),*)
+        }
+    )+};
+}
+
+impl MetadataStore for CountingMetadata {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn capabilities(&self) -> MetadataCapabilities {
+        self.inner.capabilities()
+    }
+    fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.inner.commit(batch, durability)
+    }
+    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.inner.note(notes)
+    }
+    fn events(&self, after: i64, run: Option<superduper::store::RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
+        self.inner.events(after, run, limit)
+    }
+    delegate! {
+        snapshot(addresses: Vec<Address>) -> Snapshot;
+        tree(root: Address) -> Vec<StoredVersion>;
+        versions(address: Address) -> Vec<StoredVersion>;
+        list(kind: Option<String>) -> Vec<ListedComponent>;
+        referrers(children: Vec<Address>) -> Vec<Reference>;
+        references() -> Vec<Reference>;
+        unhealthy() -> Vec<superduper::store::JobBrief>;
+        jobs(filter: JobFilter) -> Vec<JobRow>;
+        dependencies(run: superduper::store::RunId) -> Vec<JobDependency>;
+        attempts(job: JobId) -> Vec<AttemptRow>;
+        logs(job: JobId) -> Vec<LogRow>;
+        runs(filter: RunFilter) -> Vec<RunRow>;
+        last_event() -> i64;
+        messages(limit: usize) -> Vec<MessageRow>;
+        referenced_blobs() -> Vec<(Digest, u64)>;
+        doomed_blobs() -> Vec<Digest>;
+        blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
+        enlist() -> OwnerId;
+        retire(owner: OwnerId) -> ();
+        dead_owners() -> Vec<OwnerId>;
+    }
+}
+
+/// Blobs of another store, with reads and writes counted.
+#[derive(Debug)]
+pub(crate) struct CountingArtifacts {
+    inner: Arc<dyn ArtifactStore>,
+    puts: AtomicUsize,
+    written: AtomicUsize,
+    reads: AtomicUsize,
+}
+
+impl CountingArtifacts {
+    pub(crate) fn new(inner: Arc<dyn ArtifactStore>) -> Arc<Self> {
+        Arc::new(CountingArtifacts { inner, puts: AtomicUsize::new(0), written: AtomicUsize::new(0), reads: AtomicUsize::new(0) })
+    }
+
+    /// How many blobs were offered.
+    pub(crate) fn puts(&self) -> usize {
+        self.puts.load(Ordering::SeqCst)
+    }
+
+    /// How many blobs were written, because they were not there before.
+    pub(crate) fn written(&self) -> usize {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    /// How many ranges were read.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    fn count<'a>(&'a self, put: BoxFuture<'a, Result<Put>>) -> BoxFuture<'a, Result<Put>> {
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            let put = put.await?;
+            if put == Put::Written {
+                self.written.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(put)
+        })
+    }
+}
+
+impl ArtifactStore for CountingArtifacts {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn capabilities(&self) -> ArtifactCapabilities {
+        self.inner.capabilities()
+    }
+    fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+        self.count(self.inner.put(digest, size, chunks))
+    }
+    fn put_immutable<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+        self.count(self.inner.put_immutable(digest, size, chunks))
+    }
+    fn get_range(&self, digest: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.get_range(digest, range)
+    }
+    fn size(&self, digest: Digest) -> BoxFuture<'_, Result<Option<u64>>> {
+        self.inner.size(digest)
+    }
+    fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
+        self.inner.delete(digest)
+    }
+    fn list(&self, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+        self.inner.list(leftovers_before)
+    }
+    fn local_path(&self, digest: Digest) -> Option<PathBuf> {
+        // Reads that go around the store would not be counted.
+        let _ = digest;
+        None
+    }
+}
