@@ -101,8 +101,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Output<T> {
             Slot::Ready(value) => return Ok(value.clone()),
             Slot::Stored(value, env) => {
                 let name = state.name.unwrap_or("?");
-                let value: T = decode_value(value.clone(), env)
-                    .map_err(|error| error.context(format_args!("output `{name}` of `{}`", state.owner)))?;
+                let owner = format!("output `{name}` of `{}`", state.owner);
+                let value: T = decode_value(value.clone(), env, &owner).map_err(|error| error.context(&owner))?;
                 Arc::new(value)
             }
             Slot::Empty => return Err(Error::new(ErrorKind::NotSetUp, "the output is empty")),

@@ -238,7 +238,7 @@ impl BlobHandle {
     }
 
     pub(crate) fn owned_by(&self) -> String {
-        if self.owner.is_empty() { "a new component".to_owned() } else { format!("`{}`", self.owner) }
+        if self.owner.is_empty() { "a new component".to_owned() } else { self.owner.clone() }
     }
 }
 
