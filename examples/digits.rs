@@ -139,7 +139,7 @@ async fn main() -> Result<()> {
     println!("# Apply it: the rows and the jobs are on record before the first one starts\n");
     let run = db.apply(model(&[64])?).detach().await?;
     follow(&run).await?;
-    let outcome = run.wait().await?.context("the first apply has jobs")?;
+    let outcome = run.wait().await?.ok_or_else(|| Error::msg("the first apply has no jobs"))?;
     println!("{}\n", outcome.result::<String>("report")?);
 
     println!("# Apply it again: nothing to do\n");
