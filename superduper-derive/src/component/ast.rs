@@ -98,8 +98,11 @@ impl Component<'_> {
     }
 }
 
-const STRUCT: OptionList =
-    OptionList { known: &["kind", "version", "migrate", "alias", "lifecycle", "triggers", "register", "crate"], repeatable: &["alias"], aliases: &[] };
+const STRUCT: OptionList = OptionList {
+    known: &["kind", "version", "migrate", "alias", "lifecycle", "triggers", "register", "crate"],
+    repeatable: &["alias"],
+    aliases: &[],
+};
 const FIELD: OptionList = OptionList { known: &["breaking", "skip", "default", "identifier"], repeatable: &[], aliases: &[] };
 
 /// Read `#[component(…)]` on the struct.
