@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ErrorKind, Result,
-    encode::{DecodeEnv, Encoded, decode_value},
+    encode::{DecodeEnv, Encoded, decode_output},
     job::current_overlay,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -101,9 +101,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Output<T> {
             Slot::Ready(value) => return Ok(value.clone()),
             Slot::Stored(value, env) => {
                 let name = state.name.unwrap_or("?");
-                let value: T = decode_value(value.clone(), env)
-                    .map_err(|error| error.context(format_args!("output `{name}` of `{}`", state.owner)))?;
-                Arc::new(value)
+                Arc::new(decode_output::<T>(value.clone(), env, &state.owner, name)?)
             }
             Slot::Empty => return Err(Error::new(ErrorKind::NotSetUp, "the output is empty")),
         };

@@ -272,11 +272,7 @@ async fn an_apply_inside_a_job_must_be_detached() {
         #[trigger("apply")]
         async fn run(&self, ctx: &JobContext) -> Result<()> {
             let db = ctx.db()?;
-            if self.wait {
-                db.apply(test(1, "x")).await.map(|_| ())
-            } else {
-                db.apply(test(1, "x")).detach().await.map(|_| ())
-            }
+            if self.wait { db.apply(test(1, "x")).await.map(|_| ()) } else { db.apply(test(1, "x")).detach().await.map(|_| ()) }
         }
     }
     for on in databases().await {
@@ -319,6 +315,8 @@ async fn the_outcome_of_a_failed_apply_is_attached_and_the_component_is_stored()
         assert_eq!(states, [JobState::Succeeded, JobState::Failed, JobState::Skipped]);
         assert_eq!(outcome.result::<i64>("works").expect("a result"), 1);
         assert_eq!(on.db.load::<Failing>("f").await.expect("loads").identifier, "f");
-        assert!(matches!(on.db.status(Address::new("apply.Failing", "f")).await, Ok(superduper::Status::Degraded(jobs)) if jobs.len() == 2));
+        assert!(
+            matches!(on.db.status(Address::new("apply.Failing", "f")).await, Ok(superduper::Status::Degraded(jobs)) if jobs.len() == 2)
+        );
     }
 }

@@ -96,6 +96,8 @@ pub struct BlobHandle {
     store: Mutex<Option<Arc<dyn ArtifactStore>>>,
     /// Component and version that named the blob, for errors.
     owner: String,
+    /// Its place in the component's document, for errors.
+    field: String,
 }
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -110,6 +112,7 @@ impl BlobHandle {
             value: None,
             store: Mutex::new(None),
             owner: String::new(),
+            field: String::new(),
         }
     }
 
@@ -136,15 +139,24 @@ impl BlobHandle {
             value: None,
             store: Mutex::new(store),
             owner,
+            field: String::new(),
         })
     }
 
-    /// How the blob is named in a document: its digest, or a provisional name until it is hashed.
+    /// The same blob, with its place in the owner's document.
+    pub(crate) fn in_field(self, field: String) -> Self {
+        BlobHandle { field, ..self }
+    }
+
+    /// How documents name the blob that were encoded before it was hashed. It stays the same: another thread may
+    /// hash the blob while a document with this name is under way.
     pub(crate) fn name(&self) -> String {
-        match self.hashed.get() {
-            Some(hashed) => hashed.digest.to_string(),
-            None => format!("pending:{}", self.serial),
-        }
+        format!("pending:{}", self.serial)
+    }
+
+    /// All names that documents may have for it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.name()).chain(self.digest().map(|digest| digest.to_string()))
     }
 
     /// The digest, once known.
@@ -238,7 +250,11 @@ impl BlobHandle {
     }
 
     pub(crate) fn owned_by(&self) -> String {
-        if self.owner.is_empty() { "a new component".to_owned() } else { format!("`{}`", self.owner) }
+        match (self.owner.as_str(), self.field.as_str()) {
+            ("", _) => "a new component".to_owned(),
+            (owner, "") => format!("`{owner}`"),
+            (owner, field) => format!("field `{field}` of `{owner}`"),
+        }
     }
 }
 
@@ -298,6 +314,9 @@ async fn copy(from: &Arc<dyn ArtifactStore>, to: &Arc<dyn ArtifactStore>, hashed
 
 impl fmt::Debug for BlobHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
+        match self.digest() {
+            Some(digest) => digest.fmt(f),
+            None => f.write_str(&self.name()),
+        }
     }
 }

@@ -60,7 +60,7 @@ impl DecodeEnv {
     pub(crate) fn with_blobs(self, blobs: &[Arc<BlobHandle>]) -> Self {
         {
             let mut known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            known.extend(blobs.iter().map(|handle| (handle.name(), handle.clone())));
+            known.extend(blobs.iter().flat_map(|handle| handle.names().map(|name| (name, handle.clone()))));
         }
         self
     }
@@ -71,7 +71,10 @@ impl DecodeEnv {
         let known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         match known {
             Some(handle) => Ok(handle),
-            None => BlobHandle::stored(reference, self.artifacts.clone(), owner()).map(Arc::new),
+            None => {
+                let (owner, field) = place_of_blob(&name);
+                BlobHandle::stored(reference, self.artifacts.clone(), owner).map(|handle| Arc::new(handle.in_field(field)))
+            }
         }
     }
 }
@@ -80,7 +83,14 @@ struct Session {
     env: Arc<DecodeEnv>,
     error: Option<Error>,
     /// The components being decoded, outermost first.
-    owners: Vec<String>,
+    owners: Vec<Owner>,
+}
+
+/// A component that is being decoded.
+struct Owner {
+    address: String,
+    /// The places of blobs in its document and their names, for errors.
+    blobs: Vec<(String, String)>,
 }
 
 thread_local! {
@@ -97,7 +107,11 @@ impl Drop for Restore {
 
 /// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
 pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    let session = Session { env: env.clone(), error: None, owners: Vec::new() };
+    in_session(env, Vec::new(), decode)
+}
+
+fn in_session<T>(env: &Arc<DecodeEnv>, owners: Vec<Owner>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    let session = Session { env: env.clone(), error: None, owners };
     let restore = Restore(SESSION.with(|cell| cell.replace(Some(session))));
     let result = decode();
     let first = SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
@@ -111,8 +125,38 @@ pub(crate) fn current_env() -> Arc<DecodeEnv> {
     current.unwrap_or_else(|| Arc::new(DecodeEnv::new(Registry::global(), None)))
 }
 
-fn owner() -> String {
-    SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| session.owners.last().cloned())).unwrap_or_default()
+/// The component being decoded, and where in its document this blob is.
+fn place_of_blob(name: &str) -> (String, String) {
+    SESSION
+        .with(|cell| {
+            let session = cell.borrow();
+            let owner = session.as_ref()?.owners.last()?;
+            let fields: Vec<&str> = owner.blobs.iter().filter(|(_, other)| other == name).map(|(path, _)| path.as_str()).collect();
+            Some((owner.address.clone(), fields.join("`, `")))
+        })
+        .unwrap_or_default()
+}
+
+/// Where a body has blobs; bodies without any, which may be large, cost no allocation.
+fn blobs_in(body: &Value) -> Vec<(String, String)> {
+    fn any(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter().any(any),
+            Value::Object(map) => map.contains_key("$blob") || map.values().any(any),
+            _ => false,
+        }
+    }
+    if any(body) { super::tree::find_marks(body).blobs } else { Vec::new() }
+}
+
+/// Decode an output of a component, which errors then name.
+pub(crate) fn decode_output<T: serde::de::DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>, address: &str, name: &str) -> Result<T> {
+    let blobs = blobs_in(&value).into_iter().map(|(path, blob)| {
+        let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
+        (format!("{name}{dot}{path}"), blob)
+    });
+    let owner = Owner { address: address.to_owned(), blobs: blobs.collect() };
+    in_session(env, vec![owner], || super::read_value(value)).map_err(|error| error.context(format_args!("output `{name}` of `{address}`")))
 }
 
 fn keep(error: Error) -> String {
@@ -202,7 +246,8 @@ fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
     let address = document.address.to_string();
     check_kind::<T>(&document.address.kind, &address)?;
     let env = current_env();
-    let component = decode_parts::<T>(document.type_version, unescape(document.body.clone()), &address, |component| {
+    let owner = Owner { address: address.clone(), blobs: blobs_in(&document.body) };
+    let component = decode_parts::<T>(document.type_version, unescape(document.body.clone()), owner, |component| {
         component.__outputs(&mut |name, cell| cell.bind(name, &address, document.outputs.get(name), &env));
     })?;
     if component.__identifier() != document.address.identifier {
@@ -216,7 +261,8 @@ fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
 
 fn decode_inline<T: ComponentType>(kind: &str, version: u32, body: Value) -> Result<T> {
     check_kind::<T>(kind, kind)?;
-    decode_parts::<T>(version, body, kind, |_| ())
+    let blobs = blobs_in(&body);
+    decode_parts::<T>(version, body, Owner { address: kind.to_owned(), blobs }, |_| ())
 }
 
 /// [`decode_document`] for the registry.
@@ -236,8 +282,10 @@ fn check_kind<T: ComponentType>(kind: &str, address: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Decode, format!("`{address}` is not a `{}`, which is of kind `{}`", std::any::type_name::<T>(), T::__kind())))
 }
 
-fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: impl FnOnce(&T)) -> Result<T> {
+fn decode_parts<T: ComponentType>(from: u32, body: Value, owner: Owner, bind: impl FnOnce(&T)) -> Result<T> {
     let spec = T::SPEC;
+    let address = owner.address.clone();
+    let address = address.as_str();
     if from > spec.version {
         return Err(Error::new(
             ErrorKind::Decode,
@@ -247,7 +295,7 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
     }
     let depth = SESSION.with(|cell| {
         cell.borrow_mut().as_mut().map_or(0, |session| {
-            session.owners.push(address.to_owned());
+            session.owners.push(owner);
             session.owners.len()
         })
     });

@@ -12,9 +12,9 @@ use std::{
 use superduper::{
     Address, BoxFuture, Bytes, Digest, Result,
     store::{
-        ArtifactCapabilities, ArtifactStore, AttemptRow, Batch, BlobInfo, Chunks, Committed, Durability, EventRow, JobDependency, JobFilter,
-        JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Put, Reference, RunFilter,
-        RunRow, Snapshot, StoredVersion,
+        ArtifactCapabilities, ArtifactStore, AttemptRow, Batch, BlobInfo, Chunks, Committed, Durability, EventRow, JobDependency,
+        JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Put, Reference,
+        RunFilter, RunRow, Snapshot, StoredVersion,
     },
 };
 
