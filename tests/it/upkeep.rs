@@ -92,7 +92,11 @@ async fn d04_a_rollback_is_a_new_version_with_the_old_document_and_outputs() {
         let applied = on.db.rollback(TRAINED, 0).await.expect("rolls back");
         assert_eq!((applied.action, applied.version()), (Action::NewVersion, 2));
         let jobs = applied.jobs();
-        assert_eq!((jobs.len(), jobs[0].role, jobs[0].state), (1, JobRole::OnCreate, JobState::Succeeded), "on_create runs, triggers do not");
+        assert_eq!(
+            (jobs.len(), jobs[0].role, jobs[0].state),
+            (1, JobRole::OnCreate, JobState::Succeeded),
+            "on_create runs, triggers do not"
+        );
         let on = on.reopened().await;
         assert_eq!(on.versions(TRAINED).await, [0, 1, 2]);
         let back: Trained = on.db.load("t").await.expect("loads");
@@ -170,7 +174,8 @@ async fn gc_deletes_what_nothing_refers_to() {
 #[tokio::test]
 async fn gc_spares_young_blobs_and_a_swept_blob_comes_back_with_an_apply() {
     for on in databases().await {
-        let patient = Db::builder().metadata(on.db.metadata().clone()).artifacts(on.db.artifact_store().clone()).build().await.expect("opens");
+        let patient =
+            Db::builder().metadata(on.db.metadata().clone()).artifacts(on.db.artifact_store().clone()).build().await.expect("opens");
         orphan(&on.db, "data 1").await;
         assert!(patient.gc(false).await.expect("sweeps").blobs.is_empty(), "a minute has not passed");
         let plan = on.db.plan(trained(1, "a", 1)).await.expect("plans");
