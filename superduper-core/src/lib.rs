@@ -20,6 +20,7 @@ mod output;
 mod plan;
 mod registry;
 mod runtime;
+pub mod sorted;
 pub mod store;
 mod trigger;
 

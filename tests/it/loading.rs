@@ -115,7 +115,10 @@ async fn a_listing_is_in_order_and_says_how_things_are() {
         fill(&on.db).await;
         let listed = on.db.list().await.expect("lists");
         let lines: Vec<String> = listed.iter().map(|line| format!("{} {:?}", line.address, line.versions)).collect();
-        assert_eq!(lines, ["loading.Other/a@0.0 [0]", "loading.Other/b@0.0 [0]", "loading.Other/c@0.0 [0]", "loading.Thing/thing@1.1 [0, 1]"]);
+        assert_eq!(
+            lines,
+            ["loading.Other/a@0.0 [0]", "loading.Other/b@0.0 [0]", "loading.Other/c@0.0 [0]", "loading.Thing/thing@1.1 [0, 1]"]
+        );
         assert!(listed.iter().all(|line| line.known && line.status == Status::Ready));
     }
 }

@@ -301,12 +301,26 @@ async fn rows_of_unknown_kinds_are_listed_and_shown() {
         let line = &on.db.list().await.expect("lists")[0];
         assert_eq!((line.address.to_string().as_str(), line.known), ("elsewhere.Thing/x@0.0", false));
         let shown = on.db.show("elsewhere.Thing/x").await.expect("shows");
-        assert_eq!((&shown["kind"], &shown["version"], &shown["fields"]["deep"]["a"][1]), (&json!("elsewhere.Thing"), &json!(4), &json!(2)));
+        assert_eq!(
+            (&shown["kind"], &shown["version"], &shown["fields"]["deep"]["a"][1]),
+            (&json!("elsewhere.Thing"), &json!(4), &json!(2))
+        );
         assert_eq!(on.versions("elsewhere.Thing/x").await, [0]);
         let error = refused(on.db.load_dyn("elsewhere.Thing/x").await);
         says(&error, ErrorKind::UnknownKind, &["`elsewhere.Thing`", "apply.Test", "use that_crate as _"]);
         forge(&on.db, "apply.Tset", "x", 1, json!({"identifier": "x"})).await;
         says(&refused(on.db.load_dyn("apply.Tset/x").await), ErrorKind::UnknownKind, &["did you mean `apply.Test`?"]);
         on.db.remove_dyn("elsewhere.Thing/x".parse().expect("an address")).await.expect("removes");
+    }
+}
+
+#[tokio::test]
+async fn a18_a_row_of_the_old_kind_is_removed_by_the_renamed_type() {
+    for on in databases().await {
+        on.program(build!(First)).await.apply(first("m", 3)).await.expect("applies");
+        let later = on.program(build!(Renamed)).await;
+        later.remove::<Renamed>("m").await.expect("removes");
+        assert!(on.db.list().await.expect("lists").is_empty());
+        says(&refused(later.remove::<Renamed>("m").await), ErrorKind::NotFound, &["schema.Network/m"]);
     }
 }
