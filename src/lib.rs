@@ -14,6 +14,28 @@ pub use superduper_core::*;
 #[doc(hidden)]
 pub use superduper_core::__private;
 
+pub use superduper_derive::main;
+
+/// What `#[superduper::main]` calls.
+#[doc(hidden)]
+pub fn __run_main<F: Future>(main: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| fail(&Error::from(error).context("starting the runtime")));
+    runtime.block_on(async {
+        if let Err(error) = worker().await {
+            fail(&error);
+        }
+        main.await
+    })
+}
+
+/// A program that cannot start can only say so.
+fn fail(error: &Error) -> ! {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{error}");
+    std::process::exit(70)
+}
+
 /// What a program needs in scope.
 pub mod prelude {
     pub use crate::{BuildAt, OpenDb};

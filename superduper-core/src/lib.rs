@@ -20,6 +20,7 @@ mod output;
 mod plan;
 mod registry;
 mod runtime;
+mod secret;
 pub mod sorted;
 pub mod store;
 mod trigger;
@@ -43,6 +44,7 @@ pub use output::Output;
 pub use plan::{Action, Change, LeftOut, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed};
 pub use registry::{Registry, RegistryBuilder};
 pub use runtime::Runtime;
+pub use secret::Secret;
 pub use serde_json::{Value, json};
 pub use superduper_derive::{Component, callable, trigger, triggers};
 pub use trigger::{Dependency, Requirement, TriggerOutput, TriggerSpec, Watch};
@@ -68,6 +70,6 @@ pub mod __private {
 pub mod prelude {
     pub use crate::{
         Address, Artifact, BoxError, Bytes, Callable, Component, ComponentExt, Db, Dtype, Error, ErrorKind, File, JobContext, Lifecycle,
-        Output, Result, ResultExt, Runtime, Tensors, Value, callable, json, register, trigger, triggers,
+        Output, Result, ResultExt, Runtime, Secret, Tensors, Value, callable, json, register, trigger, triggers,
     };
 }

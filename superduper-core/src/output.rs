@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ErrorKind, Result,
-    encode::{DecodeEnv, Encoded, decode_output},
+    encode::{DecodeEnv, Encoded, decode_value},
     job::current_overlay,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -101,7 +101,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Output<T> {
             Slot::Ready(value) => return Ok(value.clone()),
             Slot::Stored(value, env) => {
                 let name = state.name.unwrap_or("?");
-                Arc::new(decode_output::<T>(value.clone(), env, &state.owner, name)?)
+                let owner = format!("output `{name}` of `{}`", state.owner);
+                let value: T = decode_value(value.clone(), env, &owner).map_err(|error| error.context(&owner))?;
+                Arc::new(value)
             }
             Slot::Empty => return Err(Error::new(ErrorKind::NotSetUp, "the output is empty")),
         };

@@ -6,6 +6,7 @@
 //! | [`#[triggers]`](macro@triggers) | an `impl` block | the table of its triggers |
 //! | [`#[trigger]`](macro@trigger) | a method in such a block | a job that runs on an event |
 //! | [`#[callable]`](macro@callable) | a function | a value that can be stored and called by name |
+//! | [`#[main]`](macro@main) | `async fn main` | a program whose jobs can run in worker processes |
 //!
 //! Whatever a macro writes can be written by hand, and each of them shows how. Mistakes are found at compile
 //! time where tokens or types allow it: errors stand at the very word, all at once, with a suggestion where
@@ -15,6 +16,7 @@
 
 mod callable;
 mod component;
+mod main_function;
 mod shared;
 mod triggers;
 
@@ -398,4 +400,37 @@ pub fn trigger(_args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn callable(args: TokenStream, item: TokenStream) -> TokenStream {
     callable::callable(args.into(), item.into()).into()
+}
+
+/// Makes an `async fn main` the main function of a program whose jobs can run in worker processes.
+///
+/// The executor `process` starts the same binary again with a job's id. This attribute builds a tokio runtime with
+/// a thread per core, looks whether the process was started as such a worker, runs the job where it was, and
+/// the function's body where it was not.
+///
+/// ```
+/// # mod superduper {
+/// #     pub fn __run_main<F: Future>(body: F) -> F::Output { let _ = body; unreachable!() }
+/// # }
+/// # mod program {
+/// # use super::superduper;
+/// #[superduper_derive::main]
+/// async fn main() -> Result<(), std::io::Error> {
+///     Ok(())
+/// }
+/// # }
+/// ```
+///
+/// By hand, with the facade crate `superduper`:
+///
+/// ```text
+/// #[tokio::main]
+/// async fn main() -> superduper::Result<()> {
+///     superduper::worker().await?; // ends here in a worker
+///     …
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
+    main_function::main_function(args.into(), item.into()).into()
 }

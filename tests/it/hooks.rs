@@ -1,5 +1,6 @@
 //! Group H: hooks.
 
+use crate::fresh;
 use std::sync::Mutex;
 use superduper::{
     Status,
@@ -102,7 +103,7 @@ fn hooked(identifier: &str) -> Hooked {
 async fn h01_postinit_runs_once_per_construction_and_load() {
     let built = Hooked::builder("h01").a(1).b(1).build().unwrap();
     assert_eq!(calls("h01"), ["postinit"]);
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     db.apply(built).await.unwrap();
     forget("h01");
     let loaded: Hooked = db.load("h01").await.unwrap();
@@ -117,7 +118,7 @@ async fn h01_postinit_runs_once_per_construction_and_load() {
 
 #[tokio::test]
 async fn h02_setup_runs_once_per_instance_before_everything() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     db.apply(hooked("h02")).await.unwrap();
     let order: Vec<&str> = calls("h02").into_iter().filter(|call| *call != "postinit").collect();
     assert_eq!(order, ["setup", "on_create", "first", "second"]);
@@ -125,7 +126,7 @@ async fn h02_setup_runs_once_per_instance_before_everything() {
 
 #[tokio::test]
 async fn h02_a_failed_setup_fails_its_job_and_is_tried_again() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let error = db.apply(Hooked { fails: Some("setup".into()), ..hooked("h02b") }).await.unwrap_err();
     assert!(error.to_string().contains("no connection") && error.to_string().contains("setup of"), "{error}");
     let applied = db.apply(hooked("h02b")).await.unwrap();
@@ -150,14 +151,14 @@ impl Holder {
 
 #[tokio::test]
 async fn h02_children_are_set_up_before_their_parent_uses_them() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let holder = Holder { identifier: "holder".into(), inner: hooked("h02in"), more: vec![hooked("h02m1"), hooked("h02m2")] };
     assert_eq!(db.apply(holder).await.unwrap().result::<usize>("reach").unwrap(), 3);
 }
 
 #[tokio::test]
 async fn h03_on_create_runs_once_per_new_version() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let created = || calls("h03").into_iter().filter(|call| *call == "on_create").count();
     db.apply(hooked("h03")).await.unwrap();
     assert_eq!(created(), 1);
@@ -175,7 +176,7 @@ async fn h03_on_create_runs_once_per_new_version() {
 
 #[tokio::test]
 async fn h04_a_failing_cleanup_stops_the_removal_until_it_is_tried_again_or_forced() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let component = Hooked { fails: Some("cleanup".into()), ..hooked("h04") };
     db.apply(&component).await.unwrap();
     let error = db.remove::<Hooked>("h04").await.unwrap_err();
@@ -192,7 +193,7 @@ async fn h04_a_failing_cleanup_stops_the_removal_until_it_is_tried_again_or_forc
 
 #[tokio::test]
 async fn h04_cleanup_runs_before_rows_vanish() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     db.apply(hooked("h04b")).await.unwrap();
     let removed = db.remove::<Hooked>("h04b").await.unwrap();
     assert_eq!(removed.outcome.unwrap().jobs[0].state, JobState::Succeeded);
@@ -208,14 +209,14 @@ async fn h06_a_callable_that_lacks_a_parameter_is_refused_by_its_name() {
     assert!(good.is_ok());
     let error = Hooked::builder("h06").a(1).b(1).d(Callable::of::<lacking>()).build().err().unwrap();
     assert!(error.to_string().contains("takes no parameter `c`"), "{error}");
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let error = db.apply(Hooked { d: Some(Callable::of::<lacking>()), ..hooked("h06") }).await.unwrap_err();
     assert!(error.to_string().contains("takes no parameter `c`"), "{error}");
 }
 
 #[tokio::test]
 async fn h06_an_explicit_setup_fills_runtime_state() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     db.apply(hooked("h06b")).await.unwrap();
     let loaded: Hooked = db.load("h06b").await.unwrap();
     let error = loaded.client.get().unwrap_err();
@@ -255,7 +256,7 @@ fn trainable(width: i64) -> Trainable {
 
 #[tokio::test]
 async fn h07_outputs_belong_to_their_version() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let applied = db.apply(trainable(2)).await.unwrap();
     assert_eq!(applied.result::<String>("check").unwrap(), "[2.0, 2.0, 2.0] trained");
     let loaded: Trainable = db.load("t").await.unwrap();

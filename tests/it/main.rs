@@ -6,6 +6,7 @@ mod bad_input;
 mod callables;
 mod children;
 mod encoding;
+mod fresh;
 mod hooks;
 mod joining;
 mod loading;

@@ -1,5 +1,6 @@
 //! Group T: triggers and jobs.
 
+use crate::fresh;
 use std::{
     sync::{
         Arc, Mutex,
@@ -85,7 +86,7 @@ fn edges(plan: &Plan) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn t01_both_jobs_are_planned_in_every_process() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let plan = db.plan(pair("t01")).await.unwrap().to_string();
     if std::env::var("SUPERDUPER_T01").is_ok() {
         println!("PLAN<{}>", plan.replace('\n', "|"));
@@ -104,7 +105,7 @@ async fn t01_both_jobs_are_planned_in_every_process() {
 
 #[tokio::test]
 async fn t01_go_starts_after_start_ended() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let applied = db.apply(pair("t01b")).await.unwrap();
     let outcome = applied.outcome.clone().unwrap();
     let (start, go) = (outcome.job("start").unwrap(), outcome.job("go").unwrap());
@@ -140,7 +141,7 @@ impl Diamond {
 
 #[tokio::test]
 async fn t02_a_diamond_has_exactly_its_edges() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let component = Diamond { identifier: "d".into() };
     let mut found = edges(&db.plan(&component).await.unwrap());
     found.sort();
@@ -151,7 +152,7 @@ async fn t02_a_diamond_has_exactly_its_edges() {
 
 #[tokio::test]
 async fn t05_requires_decides_whether_there_is_a_job() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let without = Pair { d: None, ..pair("t05") };
     let plan = db.plan(&without).await.unwrap();
     assert_eq!(plan.jobs().iter().map(|job| job.method.as_str()).collect::<Vec<_>>(), ["start", "any"]);
@@ -168,7 +169,7 @@ async fn t05_requires_decides_whether_there_is_a_job() {
 
 #[tokio::test]
 async fn t06_only_watching_triggers_run_on_update() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     db.apply(pair("t06")).await.unwrap();
     let applied = db.apply(Pair { x: 2, ..pair("t06") }).await.unwrap();
     assert_eq!(names(applied.jobs()), ["go", "any"], "x is watched by go, everything by any");
@@ -223,7 +224,7 @@ fn leaf(identifier: &str) -> Leaf {
 
 #[tokio::test]
 async fn t06_a_child_change_runs_the_parents_trigger_only_if_it_watches() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let tree = Tree { identifier: "t06tree".into(), leaf: leaf("t06leaf"), other: None };
     db.apply(&tree).await.unwrap();
     diary("t06tree").clear();
@@ -239,7 +240,7 @@ async fn t06_a_child_change_runs_the_parents_trigger_only_if_it_watches() {
 
 #[tokio::test]
 async fn t07_parents_wait_for_all_jobs_of_their_children() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let tree = Tree { identifier: "t07".into(), leaf: leaf("t07a"), other: Some(leaf("t07b")) };
     let plan = db.plan(&tree).await.unwrap();
     let place = |identifier: &str| {
@@ -260,7 +261,7 @@ async fn t07_parents_wait_for_all_jobs_of_their_children() {
 
 #[tokio::test]
 async fn t08_a_jobs_row_says_everything() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let applied = db.apply(pair("t08")).await.unwrap();
     let run = applied.outcome.as_ref().unwrap().run_id();
     let rows = db.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await.unwrap();
@@ -278,7 +279,7 @@ async fn t08_a_jobs_row_says_everything() {
 
 #[tokio::test]
 async fn t09_a_failure_degrades_ancestors_and_skips_dependents_only() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let tree = Tree { identifier: "t09".into(), leaf: Leaf { note: "fail".into(), ..leaf("t09a") }, other: Some(leaf("t09b")) };
     let error = db.apply(&tree).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed);
@@ -354,7 +355,7 @@ impl Flaky {
 
 #[tokio::test]
 async fn t10_reapply_after_a_failure_runs_only_what_is_left() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let flaky = Flaky { identifier: "t10".into(), fails: 4 };
     db.apply(&flaky).await.unwrap_err();
     assert_eq!(diary("t10").read(), ["before", "work 1", "work 2", "work 3", "work 4"]);
@@ -373,7 +374,7 @@ async fn t10_reapply_after_a_failure_runs_only_what_is_left() {
 
 #[tokio::test]
 async fn t11_retry_heals() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let flaky = Flaky { identifier: "t11".into(), fails: 4 };
     let error = db.apply(&flaky).await.unwrap_err();
     let failed = error.outcome().unwrap().first_failure().unwrap().id;
@@ -410,7 +411,7 @@ impl Gate {
 
 #[tokio::test]
 async fn t12_wait_gives_the_row_the_error_or_a_timeout() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let run = db.apply(Gate { identifier: "t12".into() }).detach().await.unwrap();
     let jobs = run.jobs().await.unwrap();
     let error = db.wait(jobs[0].id, Duration::from_millis(30)).await.unwrap_err();
@@ -427,7 +428,7 @@ async fn t12_wait_gives_the_row_the_error_or_a_timeout() {
 
 #[tokio::test]
 async fn t12_an_apply_joins_an_unfinished_run() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let gate = Gate { identifier: "t12c".into() };
     let first = db.apply(&gate).detach().await.unwrap();
     let second = db.apply(&gate).detach().await.unwrap();
@@ -439,7 +440,7 @@ async fn t12_an_apply_joins_an_unfinished_run() {
 
 #[tokio::test]
 async fn t13_a_result_is_the_typed_input_of_its_dependents() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let applied = db.apply(Flaky { identifier: "t13".into(), fails: 0 }).await.unwrap();
     assert_eq!(applied.result::<String>("work").unwrap(), "7 after 1, retry false");
 }
@@ -466,7 +467,7 @@ impl Bomb {
 
 #[tokio::test]
 async fn t14_a_panic_is_a_failure_with_its_text() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let error = db.apply(Bomb { identifier: "t14".into() }).await.unwrap_err();
     let outcome = error.outcome().unwrap();
     let failure = |method: &str| outcome.job(method).unwrap().failure.clone().unwrap();
@@ -477,7 +478,7 @@ async fn t14_a_panic_is_a_failure_with_its_text() {
 
 #[tokio::test]
 async fn t15_two_failures_then_success_are_three_attempts() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let applied = db.apply(Flaky { identifier: "t15".into(), fails: 2 }).await.unwrap();
     let work = applied.outcome.as_ref().unwrap().job("work").unwrap().clone();
     assert_eq!((work.state, work.attempt), (JobState::Succeeded, 3));
@@ -513,7 +514,7 @@ impl Slow {
 
 #[tokio::test]
 async fn t15_a_timeout_ends_the_attempt() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let error = db.apply(Slow { identifier: "t15slow".into() }).await.unwrap_err();
     let outcome = error.outcome().unwrap();
     let late = outcome.job("late").unwrap();
@@ -525,7 +526,7 @@ async fn t15_a_timeout_ends_the_attempt() {
 
 #[tokio::test]
 async fn t15_cancel_cancels_and_skips() {
-    let db = Db::builder().in_memory().cancel_grace(Duration::from_millis(50)).build().await.unwrap();
+    let db = fresh::builder().cancel_grace(Duration::from_millis(50)).build().await.unwrap();
     let run = db.apply(Gate { identifier: "t15cancel".into() }).detach().await.unwrap();
     let jobs = run.jobs().await.unwrap();
     db.cancel(jobs[0].id).await.unwrap();
@@ -552,7 +553,7 @@ impl Stubborn {
 
 #[tokio::test]
 async fn t15_a_task_that_never_looks_is_stopped_after_the_grace() {
-    let db = Db::builder().in_memory().cancel_grace(Duration::from_millis(20)).build().await.unwrap();
+    let db = fresh::builder().cancel_grace(Duration::from_millis(20)).build().await.unwrap();
     let run = db.apply(Stubborn { identifier: "s".into() }).detach().await.unwrap();
     run.cancel().await.unwrap();
     let error = run.wait_timeout(Duration::from_secs(10)).await.unwrap_err();
@@ -591,7 +592,7 @@ impl Wide {
 
 #[tokio::test]
 async fn t16_spawned_jobs_hold_up_the_spawners_dependents_and_are_bounded() {
-    let db = Db::builder().in_memory().parallelism(3).build().await.unwrap();
+    let db = fresh::builder().parallelism(3).build().await.unwrap();
     let applied = db.apply(Wide { identifier: "wide".into(), jobs: 40 }).await.unwrap();
     assert_eq!(applied.jobs().len(), 43);
     assert!(PEAK.load(Ordering::SeqCst) <= 3, "{}", PEAK.load(Ordering::SeqCst));
@@ -604,7 +605,7 @@ async fn t16_spawned_jobs_hold_up_the_spawners_dependents_and_are_bounded() {
 
 #[tokio::test]
 async fn t17_messages_reach_their_handler_after_the_result() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let (sender, mut inbox) = tokio::sync::mpsc::unbounded_channel();
     let tries = Arc::new(AtomicU32::new(0));
     db.on_message("gathered", move |message| {
@@ -636,7 +637,7 @@ impl Blocked {
 
 #[tokio::test]
 async fn t18_a_blocked_job_goes_on_when_it_is_released() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let run = db.apply(Blocked { identifier: "t18".into() }).detach().await.unwrap();
     let id = run.jobs().await.unwrap()[0].id;
     let mut events = run.events();
@@ -677,7 +678,7 @@ impl Reporter {
 #[tokio::test]
 async fn t19_progress_and_tracing_events_are_on_record() {
     use tracing_subscriber::layer::SubscriberExt;
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let subscriber = tracing_subscriber::registry().with(superduper::job_layer());
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let error = db.apply(Reporter { identifier: "t19".into() }).await.unwrap_err();
@@ -688,7 +689,7 @@ async fn t19_progress_and_tracing_events_are_on_record() {
 
 #[tokio::test]
 async fn t20_an_apply_that_waits_inside_a_job_is_refused() {
-    let db = Db::in_memory().await.unwrap();
+    let db = fresh::db().await;
     let applied = db.apply(Nested { identifier: "t20".into() }).await.unwrap();
     assert!(applied.result::<String>("inner").unwrap().contains(".detach()"));
     assert!(db.load::<Pair>("made-by-a-job").await.is_ok());

@@ -93,6 +93,10 @@ impl Table {
         &self.features[index * self.width..(index + 1) * self.width]
     }
 
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.features
+    }
+
     /// All features as a tensor: f32, shape `[rows, width]`.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! Models ready to use, on candle.
 //!
-//! The crate holds training mathematics that superduper's examples and components build on: a
+//! [`Classifier`] is a component to apply as it is. The pieces it is made of are for components of your own: a
 //! multi-layer perceptron ([`Mlp`]), optimizers whose state can be saved ([`optim`]), learning-rate
 //! schedules ([`schedule`]), a table of rows ([`Table`]), a training loop that can be watched, stopped
-//! and continued ([`Training`]) and metrics ([`metrics`]).
+//! and continued ([`Training`]), metrics ([`metrics`]) and [`Weights`] that become an `Artifact<Tensors>`.
 //!
 //! ```
 //! use superduper_candle::{AdamW, Mlp, MlpSpec, Optimizer, Table, Training, metrics};
@@ -34,25 +34,26 @@
 //! - All tensors are on the CPU. Small layers gain nothing from more than one thread: set
 //!   `RAYON_NUM_THREADS=1` and run jobs beside each other instead.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should panic"))]
-
+mod classifier;
 pub mod data;
 mod linear;
 pub mod metrics;
 mod mlp;
 pub mod optim;
 pub mod rng;
+mod saved;
 pub mod schedule;
 mod train;
 mod weights;
 
+pub use classifier::{Classifier, Fitted};
 pub use data::{Batch, Table};
 pub use metrics::Evaluation;
 pub use mlp::{Mlp, MlpSpec};
 pub use optim::{AdamW, Optimizer, OptimizerState, Sgd};
 pub use rng::Rng;
 pub use schedule::{Constant, CosineWarmup, Schedule};
-pub use train::{Flow, History, Model, Step, Training, go_on, stop};
+pub use train::{Flow, History, Model, Step, Training, go_on, report_to, stop};
 pub use weights::{Array, Weights};
 
 // Not called from here: a feature of this crate switches on faster kernels of the `gemm` that candle calls.

@@ -10,8 +10,12 @@ use crate::{
     schedule::{Constant, Schedule},
 };
 use candle_core::{DType, Tensor, Var};
-use std::{collections::BTreeMap, ops::ControlFlow};
-use superduper::{Error, ErrorKind, Result, ResultExt};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+use superduper::{Error, ErrorKind, JobContext, Result, ResultExt};
 
 /// What can be trained: named parameters and a loss.
 pub trait Model {
@@ -53,9 +57,31 @@ pub fn stop() -> Result<Flow> {
     Ok(Flow::Break(()))
 }
 
+/// Watch a training for a job: report its progress in steps, end it where the job is cancelled.
+///
+/// Progress is reported at most every 20 ms, and at the last step.
+///
+/// # Errors
+/// The function it gives returns `Cancelled` once the job is.
+pub fn report_to(ctx: &JobContext) -> impl FnMut(&Step<'_>) -> Result<Flow> {
+    let ctx = ctx.clone();
+    let mut reported: Option<Instant> = None;
+    move |step| {
+        ctx.check_cancelled()?;
+        if step.step == step.steps || reported.is_none_or(|at| at.elapsed() >= PAUSE) {
+            ctx.progress(step.step, step.steps);
+            reported = Some(Instant::now());
+        }
+        go_on()
+    }
+}
+
+/// The time between two reports of progress.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// How to train: the settings that, with model, table and optimizer, determine the result.
-#[derive(Debug)]
-pub struct Training {
+#[derive(Debug, Clone, Copy)]
+pub struct Training<'a> {
     /// How often each row is seen.
     pub epochs: u64,
     /// Rows per step; the last step of an epoch may have fewer.
@@ -63,12 +89,12 @@ pub struct Training {
     /// The seed of the order of the rows.
     pub seed: u64,
     /// How the learning rate changes.
-    pub schedule: Box<dyn Schedule>,
+    pub schedule: &'a dyn Schedule,
 }
 
-impl Default for Training {
+impl Default for Training<'_> {
     fn default() -> Self {
-        Training { epochs: 10, batch: 32, seed: 0, schedule: Box::new(Constant {}) }
+        Training { epochs: 10, batch: 32, seed: 0, schedule: &Constant {} }
     }
 }
 
@@ -112,7 +138,7 @@ impl History {
     }
 }
 
-impl Training {
+impl Training<'_> {
     /// Train the model on the table, from the step at which `state` stands to the last.
     ///
     /// `watch` is called after each step: it may report progress, save a checkpoint, or end the training with [`stop`].

@@ -1,7 +1,5 @@
 //! The perceptron learns the handwritten digits of `examples/data`, and does so the same way each time.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
-
 use std::time::Instant;
 use superduper::{Error, Result};
 use superduper_candle::{
@@ -27,7 +25,7 @@ fn bits(weights: &Weights) -> Vec<(String, Vec<u32>)> {
     weights.iter().map(|(name, array)| (name.to_owned(), array.data().iter().map(|value| value.to_bits()).collect())).collect()
 }
 
-fn learn(model: &Mlp, training: &Training, optimizer: &dyn Optimizer) -> Result<Evaluation> {
+fn learn(model: &Mlp, training: &Training<'_>, optimizer: &dyn Optimizer) -> Result<Evaluation> {
     let (train, test) = digits()?.split(1, 0.2)?;
     let started = Instant::now();
     training.run(model, &train, optimizer, &mut optimizer.init(), |_| go_on())?;
@@ -44,7 +42,7 @@ fn learn(model: &Mlp, training: &Training, optimizer: &dyn Optimizer) -> Result<
 
 #[test]
 fn perceptron_learns() -> Result<()> {
-    let training = Training { epochs: 30, seed: 1, schedule: Box::new(CosineWarmup { warmup: 45, floor: 0.0 }), ..Training::default() };
+    let training = Training { epochs: 30, seed: 1, schedule: &CosineWarmup { warmup: 45, floor: 0.0 }, ..Training::default() };
     let scores = learn(&model(&[64])?, &training, &AdamW { learning_rate: 3e-3, ..AdamW::default() })?;
     assert_eq!(scores.rows, 359);
     assert!(scores.accuracy >= 0.95, "{scores:?}");
@@ -77,7 +75,7 @@ fn two_trainings_are_bit_identical() -> Result<()> {
 #[test]
 fn continued_training_ends_with_the_same_bits() -> Result<()> {
     let (train, _) = digits()?.split(1, 0.2)?;
-    let training = Training { epochs: 3, seed: 2, schedule: Box::new(CosineWarmup { warmup: 20, floor: 0.1 }), ..Training::default() };
+    let training = Training { epochs: 3, seed: 2, schedule: &CosineWarmup { warmup: 20, floor: 0.1 }, ..Training::default() };
     let optimizers: [&dyn Optimizer; 2] = [&AdamW::default(), &Sgd { momentum: 0.9, ..Sgd::default() }];
     for optimizer in optimizers {
         let whole = model(&[32])?;
@@ -122,7 +120,7 @@ fn each_step_is_reported() -> Result<()> {
 #[test]
 fn what_cannot_be_trained_is_refused() -> Result<()> {
     let (train, _) = digits()?.split(1, 0.2)?;
-    let run = |model: &Mlp, training: Training, optimizer: &dyn Optimizer, table: &Table| {
+    let run = |model: &Mlp, training: Training<'_>, optimizer: &dyn Optimizer, table: &Table| {
         training.run(model, table, optimizer, &mut optimizer.init(), |_| go_on()).unwrap_err()
     };
     let narrow = Mlp::init(MlpSpec { inputs: 60, hidden: vec![], classes: 10 }, 1)?;

@@ -4,7 +4,7 @@
 //! program, is read and left as it is.
 
 use crate::error::{failed, file_failed, is_busy};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
@@ -91,6 +91,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| failed(format!("open `{}`", path.display()))(error))?;
     connection.busy_timeout(BUSY).map_err(failed("set the time to wait for locks"))?;
+    // Plans that depend on bound values are made anew for each execution, which costs more than the execution.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed("keep plans stable"))?;
     Ok(connection)
 }
 

@@ -22,6 +22,9 @@ use superduper_core::{
     },
 };
 
+/// A read of so many rows is short.
+const FEW: usize = 64;
+
 /// Metadata in `metadata.sqlite` of a folder.
 ///
 /// # Guarantees
@@ -72,12 +75,16 @@ impl SqliteStore {
         self.shared.counters.transactions.load(Ordering::Relaxed)
     }
 
-    fn read<'a, T, F>(&'a self, read: F) -> BoxFuture<'a, Result<T>>
+    /// Read; a short read runs where it is awaited, since a change of threads costs several times what it takes.
+    fn read<'a, T, F>(&'a self, is_short: bool, read: F) -> BoxFuture<'a, Result<T>>
     where
         T: Send + 'static,
         F: FnOnce(Sql<'_>) -> Result<T> + Send + 'static,
     {
         Box::pin(async move {
+            if is_short {
+                return self.shared.readers.read(&self.shared.counters, read);
+            }
             let shared = self.shared.clone();
             let task = tokio::task::spawn_blocking(move || shared.readers.read(&shared.counters, read));
             task.await.map_err(|error| Error::internal("a read of the metadata store panicked").with_source(error))?
@@ -103,7 +110,7 @@ fn note(sql: Sql<'_>, notes: &Notes) -> Result<()> {
         row.bind(&log.message)
     })?;
     for (job, done, total) in &notes.progress {
-        let update = "UPDATE job SET progress_done = ?2, progress_total = ?3 WHERE id = ?1 AND state < 3";
+        let update = "UPDATE job SET progress_done = ?2, progress_total = ?3 WHERE id = ?1";
         sql.execute("write progress", update, (job.0, signed(*done), signed(*total)))?;
     }
     Ok(())
@@ -127,75 +134,75 @@ impl MetadataStore for SqliteStore {
     }
 
     fn snapshot(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Snapshot>> {
-        self.read(move |sql| read::snapshot(sql, &addresses))
+        self.read(addresses.len() <= FEW, move |sql| read::snapshot(sql, &addresses))
     }
 
     fn tree(&self, root: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
-        self.read(move |sql| read::tree(sql, &root))
+        self.read(true, move |sql| read::tree(sql, &root))
     }
 
     fn versions(&self, address: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
-        self.read(move |sql| read::versions(sql, &address))
+        self.read(false, move |sql| read::versions(sql, &address))
     }
 
     fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
-        self.read(move |sql| read::list(sql, kind.as_deref()))
+        self.read(false, move |sql| read::list(sql, kind.as_deref()))
     }
 
     fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>> {
-        self.read(move |sql| read::referrers(sql, &children))
+        self.read(children.len() <= FEW, move |sql| read::referrers(sql, &children))
     }
 
     fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>> {
-        self.read(read::references)
+        self.read(false, read::references)
     }
 
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>> {
-        self.read(read::unhealthy)
+        self.read(false, read::unhealthy)
     }
 
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {
-        self.read(move |sql| read::jobs(sql, &filter))
+        self.read(filter.ids.as_ref().is_some_and(|ids| ids.len() <= FEW), move |sql| read::jobs(sql, &filter))
     }
 
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>> {
-        self.read(move |sql| read::dependencies(sql, run))
+        self.read(false, move |sql| read::dependencies(sql, run))
     }
 
     fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>> {
-        self.read(move |sql| read::attempts(sql, job))
+        self.read(true, move |sql| read::attempts(sql, job))
     }
 
     fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>> {
-        self.read(move |sql| read::logs(sql, job))
+        self.read(false, move |sql| read::logs(sql, job))
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>> {
-        self.read(move |sql| read::runs(sql, &filter))
+        self.read(filter.id.is_some(), move |sql| read::runs(sql, &filter))
     }
 
     fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
-        self.read(move |sql| read::events(sql, after, run, limit))
+        self.read(limit <= FEW, move |sql| read::events(sql, after, run, limit))
     }
 
     fn last_event(&self) -> BoxFuture<'_, Result<i64>> {
-        self.read(read::last_event)
+        self.read(true, read::last_event)
     }
 
     fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
-        self.read(move |sql| read::messages(sql, limit))
+        self.read(limit <= FEW, move |sql| read::messages(sql, limit))
     }
 
     fn referenced_blobs(&self) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
-        self.read(read::referenced_blobs)
+        self.read(false, read::referenced_blobs)
     }
 
     fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
-        self.read(read::doomed_blobs)
+        self.read(true, read::doomed_blobs)
     }
 
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>> {
-        self.read(move |sql| read::blobs_of(sql, &address, &versions))
+        self.read(false, move |sql| read::blobs_of(sql, &address, &versions))
     }
 
     fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
@@ -212,7 +219,7 @@ impl MetadataStore for SqliteStore {
         Box::pin(async move {
             let shared = self.shared.clone();
             let (dead, taken) = self
-                .read(move |sql| {
+                .read(false, move |sql| {
                     let dead = shared.owners.dead(sql)?;
                     let taken = if dead.is_empty() { Vec::new() } else { read::owners_of_taken_jobs(sql)? };
                     Ok((dead, taken))

@@ -187,7 +187,8 @@ impl Loop {
     fn set_synchronous(&mut self, wanted: Durability) -> Result<()> {
         if self.synchronous != wanted {
             let text = if wanted == Durability::Full { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
-            self.control(text)?;
+            // Not from the cache of statements: SQLite obeys this pragma when it is prepared, not when it is executed.
+            wait_out(|| self.connection.execute_batch(text)).map_err(failed("set how safe a commit is"))?;
             self.synchronous = wanted;
         }
         Ok(())
@@ -205,5 +206,23 @@ fn copy(error: &Error) -> Error {
     match std::error::Error::source(error) {
         Some(source) => copy.with_source(source.to_string()),
         None => copy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durability_can_change_many_times() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let connection = crate::open::open(folder.path()).expect("a new database");
+        let write_lock = crate::open::open_write_lock(folder.path()).expect("a lock file");
+        let mut writer = Loop { connection, write_lock, counters: Arc::default(), synchronous: Durability::Relaxed };
+        for (durability, level) in [(Durability::Relaxed, 1), (Durability::Full, 2)].repeat(3) {
+            writer.set_synchronous(durability).expect("no transaction is open");
+            let found = writer.connection.query_row("PRAGMA synchronous", [], |row| row.get(0));
+            assert_eq!(found, Ok(level), "{durability:?}");
+        }
     }
 }

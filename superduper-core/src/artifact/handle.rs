@@ -96,8 +96,6 @@ pub struct BlobHandle {
     store: Mutex<Option<Arc<dyn ArtifactStore>>>,
     /// Component and version that named the blob, for errors.
     owner: String,
-    /// Its place in the component's document, for errors.
-    field: String,
 }
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -112,7 +110,6 @@ impl BlobHandle {
             value: None,
             store: Mutex::new(None),
             owner: String::new(),
-            field: String::new(),
         }
     }
 
@@ -139,13 +136,7 @@ impl BlobHandle {
             value: None,
             store: Mutex::new(store),
             owner,
-            field: String::new(),
         })
-    }
-
-    /// The same blob, with its place in the owner's document.
-    pub(crate) fn in_field(self, field: String) -> Self {
-        BlobHandle { field, ..self }
     }
 
     /// How documents name the blob that were encoded before it was hashed. It stays the same: another thread may
@@ -250,11 +241,7 @@ impl BlobHandle {
     }
 
     pub(crate) fn owned_by(&self) -> String {
-        match (self.owner.as_str(), self.field.as_str()) {
-            ("", _) => "a new component".to_owned(),
-            (owner, "") => format!("`{owner}`"),
-            (owner, field) => format!("field `{field}` of `{owner}`"),
-        }
+        if self.owner.is_empty() { "a new component".to_owned() } else { self.owner.clone() }
     }
 }
 
@@ -315,7 +302,7 @@ async fn copy(from: &Arc<dyn ArtifactStore>, to: &Arc<dyn ArtifactStore>, hashed
 impl fmt::Debug for BlobHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.digest() {
-            Some(digest) => digest.fmt(f),
+            Some(digest) => fmt::Display::fmt(&digest, f),
             None => f.write_str(&self.name()),
         }
     }

@@ -13,7 +13,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{
+    Notify,
+    broadcast::{self, error::TryRecvError},
+    watch,
+};
 
 /// What happens in a database.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +94,8 @@ impl EventStream {
             self.commits.mark_unchanged();
             let rows = self.db.metadata.events(after, self.run, 256).await?;
             if !rows.is_empty() {
+                // What jobs reported before they ended comes before their end, and is not lost with the end of the run.
+                self.take_progress();
                 for row in rows {
                     self.after = Some(row.seq);
                     if self.run.is_some() && row.kind == "run.ended" {
@@ -103,8 +109,8 @@ impl EventStream {
             tokio::select! {
                 _ = self.commits.changed() => {}
                 event = self.progress.recv() => {
-                    if let Ok(event @ Event::Progress { run, .. }) = event
-                        && (self.run.is_none() || run == self.run)
+                    if let Ok(event) = event
+                        && self.follows(&event)
                     {
                         return Ok(Some(event));
                     }
@@ -112,6 +118,21 @@ impl EventStream {
                 () = nap => {}
             }
         }
+    }
+
+    fn take_progress(&mut self) {
+        loop {
+            match self.progress.try_recv() {
+                Ok(event) if self.follows(&event) => self.waiting.push_back(event),
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Whether a report of progress is of the run that is followed.
+    fn follows(&self, event: &Event) -> bool {
+        self.run.is_none() || matches!(event, Event::Progress { run, .. } if *run == self.run)
     }
 }
 

@@ -71,10 +71,7 @@ impl DecodeEnv {
         let known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         match known {
             Some(handle) => Ok(handle),
-            None => {
-                let (owner, field) = place_of_blob(&name);
-                BlobHandle::stored(reference, self.artifacts.clone(), owner).map(|handle| Arc::new(handle.in_field(field)))
-            }
+            None => BlobHandle::stored(reference, self.artifacts.clone(), owner(&name)).map(Arc::new),
         }
     }
 }
@@ -82,15 +79,20 @@ impl DecodeEnv {
 struct Session {
     env: Arc<DecodeEnv>,
     error: Option<Error>,
-    /// The components being decoded, outermost first.
+    /// What is being decoded, outermost first.
     owners: Vec<Owner>,
 }
 
-/// A component that is being decoded.
+/// A component or output being decoded, with the places of its blobs.
 struct Owner {
-    address: String,
-    /// The places of blobs in its document and their names, for errors.
+    name: String,
     blobs: Vec<(String, String)>,
+}
+
+impl Owner {
+    fn of(name: String, body: &Value) -> Self {
+        Owner { name, blobs: super::tree::find_marks(body).blobs }
+    }
 }
 
 thread_local! {
@@ -105,13 +107,18 @@ impl Drop for Restore {
     }
 }
 
-/// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
-pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    in_session(env, Vec::new(), decode)
+/// Name what is decoded from `body` in the current session, for errors about its blobs.
+pub(super) fn name_owner(name: String, body: &Value) {
+    SESSION.with(|cell| {
+        if let Some(session) = cell.borrow_mut().as_mut() {
+            session.owners.push(Owner::of(name, body));
+        }
+    });
 }
 
-fn in_session<T>(env: &Arc<DecodeEnv>, owners: Vec<Owner>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    let session = Session { env: env.clone(), error: None, owners };
+/// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
+pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    let session = Session { env: env.clone(), error: None, owners: Vec::new() };
     let restore = Restore(SESSION.with(|cell| cell.replace(Some(session))));
     let result = decode();
     let first = SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
@@ -125,38 +132,13 @@ pub(crate) fn current_env() -> Arc<DecodeEnv> {
     current.unwrap_or_else(|| Arc::new(DecodeEnv::new(Registry::global(), None)))
 }
 
-/// The component being decoded, and where in its document this blob is.
-fn place_of_blob(name: &str) -> (String, String) {
-    SESSION
-        .with(|cell| {
-            let session = cell.borrow();
-            let owner = session.as_ref()?.owners.last()?;
-            let fields: Vec<&str> = owner.blobs.iter().filter(|(_, other)| other == name).map(|(path, _)| path.as_str()).collect();
-            Some((owner.address.clone(), fields.join("`, `")))
-        })
-        .unwrap_or_default()
-}
-
-/// Where a body has blobs; bodies without any, which may be large, cost no allocation.
-fn blobs_in(body: &Value) -> Vec<(String, String)> {
-    fn any(value: &Value) -> bool {
-        match value {
-            Value::Array(items) => items.iter().any(any),
-            Value::Object(map) => map.contains_key("$blob") || map.values().any(any),
-            _ => false,
-        }
-    }
-    if any(body) { super::tree::find_marks(body).blobs } else { Vec::new() }
-}
-
-/// Decode an output of a component, which errors then name.
-pub(crate) fn decode_output<T: serde::de::DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>, address: &str, name: &str) -> Result<T> {
-    let blobs = blobs_in(&value).into_iter().map(|(path, blob)| {
-        let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
-        (format!("{name}{dot}{path}"), blob)
-    });
-    let owner = Owner { address: address.to_owned(), blobs: blobs.collect() };
-    in_session(env, vec![owner], || super::read_value(value)).map_err(|error| error.context(format_args!("output `{name}` of `{address}`")))
+/// Who names a blob and in which field, for errors.
+fn owner(blob: &str) -> String {
+    let describe = |owner: &Owner| match owner.blobs.iter().find(|(_, name)| name == blob) {
+        Some((path, _)) if !path.is_empty() => format!("{} (field `{path}`)", owner.name),
+        _ => owner.name.clone(),
+    };
+    SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| session.owners.last().map(describe))).unwrap_or_default()
 }
 
 fn keep(error: Error) -> String {
@@ -246,8 +228,7 @@ fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
     let address = document.address.to_string();
     check_kind::<T>(&document.address.kind, &address)?;
     let env = current_env();
-    let owner = Owner { address: address.clone(), blobs: blobs_in(&document.body) };
-    let component = decode_parts::<T>(document.type_version, unescape(document.body.clone()), owner, |component| {
+    let component = decode_parts::<T>(document.type_version, unescape(document.body.clone()), &address, |component| {
         component.__outputs(&mut |name, cell| cell.bind(name, &address, document.outputs.get(name), &env));
     })?;
     if component.__identifier() != document.address.identifier {
@@ -261,8 +242,7 @@ fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
 
 fn decode_inline<T: ComponentType>(kind: &str, version: u32, body: Value) -> Result<T> {
     check_kind::<T>(kind, kind)?;
-    let blobs = blobs_in(&body);
-    decode_parts::<T>(version, body, Owner { address: kind.to_owned(), blobs }, |_| ())
+    decode_parts::<T>(version, body, kind, |_| ())
 }
 
 /// [`decode_document`] for the registry.
@@ -282,10 +262,8 @@ fn check_kind<T: ComponentType>(kind: &str, address: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Decode, format!("`{address}` is not a `{}`, which is of kind `{}`", std::any::type_name::<T>(), T::__kind())))
 }
 
-fn decode_parts<T: ComponentType>(from: u32, body: Value, owner: Owner, bind: impl FnOnce(&T)) -> Result<T> {
+fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: impl FnOnce(&T)) -> Result<T> {
     let spec = T::SPEC;
-    let address = owner.address.clone();
-    let address = address.as_str();
     if from > spec.version {
         return Err(Error::new(
             ErrorKind::Decode,
@@ -295,7 +273,7 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, owner: Owner, bind: im
     }
     let depth = SESSION.with(|cell| {
         cell.borrow_mut().as_mut().map_or(0, |session| {
-            session.owners.push(owner);
+            session.owners.push(Owner::of(format!("`{address}`"), &body));
             session.owners.len()
         })
     });

@@ -328,7 +328,8 @@ impl JobContext {
     #[doc(hidden)]
     pub fn __dependency<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let value = self.0.dependencies.get(name).cloned().unwrap_or_default();
-        decode_value(value, &self.0.env).map_err(|error| error.context(format_args!("result of `{name}`")).fatal())
+        decode_value(value, &self.0.env, &format!("the result of `{name}`"))
+            .map_err(|error| error.context(format_args!("result of `{name}`")).fatal())
     }
 }
 

@@ -49,7 +49,8 @@ impl Outcome {
             .clone()
             .ok_or_else(|| Error::not_found(format!("job {} (`{trigger}`) has no result: it is {}", job.id, job.state)))?;
         let env = DecodeEnv::new(self.registry.clone(), self.artifacts.clone());
-        decode_value(value, &Arc::new(env)).map_err(|error| error.context(format_args!("result of `{trigger}`")))
+        decode_value(value, &Arc::new(env), &format!("the result of job {}", job.id))
+            .map_err(|error| error.context(format_args!("result of `{trigger}`")))
     }
 
     /// The first job that failed, if one did.

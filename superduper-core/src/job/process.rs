@@ -216,6 +216,9 @@ where
     let (job, attempt, owner) = (JobId(number()?), number()?, OwnerId(number()?));
     let database = parts.next().ok_or_else(bad)?.to_owned();
     die_with_parent();
+    // A worker is nothing but a job, so what it traces is the job's log. A subscriber that is there already stays.
+    let subscriber = tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), super::job_layer());
+    let _ = tracing::subscriber::set_global_default(subscriber);
     let db = open(database).await?;
     let code = match work(db.inner(), job, u32::try_from(attempt).map_err(|_| bad())?, owner).await {
         Ok(()) => 0,

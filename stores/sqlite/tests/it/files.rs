@@ -56,10 +56,14 @@ fn foreign_files_are_refused_and_left_alone() {
     };
     let text = |path: &Path| std::fs::write(path, "not a database, but long enough to have a header ".repeat(20)).expect("a file");
     let empty = |path: &Path| std::fs::write(path, "").expect("a file");
-    let cases: [(&str, &dyn Fn(&Path)); 3] = [("other database", &other_database), ("text", &text), ("empty", &empty)];
-    for (name, make) in cases {
+    for name in ["other database", "text", "empty"] {
         let folder = tempfile::tempdir().expect("a folder");
-        make(&folder.path().join("metadata.sqlite"));
+        let path = folder.path().join("metadata.sqlite");
+        match name {
+            "other database" => other_database(&path),
+            "text" => text(&path),
+            _ => empty(&path),
+        }
         let before = bytes_of(folder.path());
         let error = SqliteStore::open(folder.path()).expect_err(name);
         assert_eq!(error.kind(), ErrorKind::Format, "{name}: {error:?}");
