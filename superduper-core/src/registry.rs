@@ -141,15 +141,20 @@ impl Registry {
         found.ok_or_else(|| {
             let known: Vec<&str> = self.kinds().collect();
             let nearest = known.iter().map(|name| (strsim::levenshtein(name, kind), *name)).min().filter(|(distance, _)| *distance <= 3);
-            let suggestion = nearest.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_default();
+            let suggestion = nearest.map(|(_, name)| format!(" (did you mean `{name}`?)")).unwrap_or_default();
             Error::new(
                 ErrorKind::UnknownKind,
                 format!(
-                    "unknown component kind `{kind}`{suggestion} This program knows: {}",
+                    "unknown component kind `{kind}`{suggestion}. This program knows: {}",
                     if known.is_empty() { "none".to_owned() } else { known.join(", ") }
                 ),
             )
-            .with_hint("link the crate that defines it with `use that_crate as _;`, or add it with `Registry::builder()`")
+            .with_hint(if kind.contains("::") {
+                // The name of a Rust type stands for a generic one that nobody has registered.
+                format!("a generic type needs `superduper::register!({kind} as \"my_crate.Name\");` for each use")
+            } else {
+                "link the crate that defines it with `use that_crate as _;`, or add it with `Registry::builder()`".to_owned()
+            })
         })
     }
 

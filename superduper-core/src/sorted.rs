@@ -1,36 +1,40 @@
-//! `#[serde(with = "superduper::sorted")]`: sets and maps without an order of their own, written in one.
+//! `#[serde(with = "superduper::sorted")]`: a set in an order that does not depend on the process.
+//!
+//! Hash sets iterate in an order of their own in every process, so a component that holds one would look changed
+//! each time it is applied. Hash maps need nothing: the keys of a document are sorted.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 
-/// Write the items in the order of their canonical text, so that equal sets have equal documents.
+/// Write the items in the order of their canonical JSON.
 ///
 /// # Errors
-/// Those of the items.
-pub fn serialize<C, S>(items: &C, serializer: S) -> Result<S::Ok, S::Error>
+/// Those of writing an item.
+pub fn serialize<'a, C, T, S>(items: &'a C, serializer: S) -> Result<S::Ok, S::Error>
 where
-    for<'a> &'a C: IntoIterator<Item: Serialize>,
+    &'a C: IntoIterator<Item = &'a T>,
+    T: Serialize + 'a,
     S: Serializer,
 {
-    let mut texts: Vec<(Vec<u8>, Value)> = Vec::new();
+    let mut sorted = Vec::new();
     for item in items {
-        let value = serde_json::to_value(item).map_err(serde::ser::Error::custom)?;
-        let mut text = Vec::new();
-        crate::digest::write_canonical(&value, &mut text);
-        texts.push((text, value));
+        let value = serde_json::to_value(item).map_err(S::Error::custom)?;
+        let mut key = Vec::new();
+        crate::digest::write_canonical(&value, &mut key);
+        sorted.push((key, item));
     }
-    texts.sort_by(|a, b| a.0.cmp(&b.0));
-    serializer.collect_seq(texts.into_iter().map(|(_, value)| value))
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    serializer.collect_seq(sorted.into_iter().map(|(_, item)| item))
 }
 
-/// Read the items back.
+/// Read the items.
 ///
 /// # Errors
-/// Those of the items.
-pub fn deserialize<'de, C, D>(deserializer: D) -> Result<C, D::Error>
+/// Those of reading an item.
+pub fn deserialize<'de, C, T, D>(deserializer: D) -> Result<C, D::Error>
 where
-    C: Deserialize<'de>,
+    C: FromIterator<T> + IntoIterator<Item = T>,
+    T: Deserialize<'de>,
     D: Deserializer<'de>,
 {
-    C::deserialize(deserializer)
+    Vec::deserialize(deserializer).map(|items| items.into_iter().collect())
 }

@@ -261,3 +261,22 @@ async fn d13_an_update_runs_what_watches_and_what_depends_on_it() {
         assert_eq!(on.successes("plans.Pipeline/main", "train").await, 1);
     }
 }
+
+#[tokio::test]
+async fn a_plan_does_not_depend_on_the_order_of_hash_maps() {
+    #[derive(Component)]
+    #[component(kind = "plans.Bag")]
+    struct Bag {
+        identifier: String,
+        held: std::collections::HashMap<String, Encoder>,
+    }
+    let on = in_memory().await;
+    let bag = || Bag {
+        identifier: "b".into(),
+        held: (0..9).map(|number| (format!("k{number}"), encoder(&format!("e{number}"), 1, 2))).collect(),
+    };
+    let first = on.db.plan(bag()).await.expect("plans").to_string();
+    for _ in 0..9 {
+        assert_eq!(on.db.plan(bag()).await.expect("plans").to_string(), first);
+    }
+}

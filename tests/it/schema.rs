@@ -313,3 +313,14 @@ async fn rows_of_unknown_kinds_are_listed_and_shown() {
         on.db.remove_dyn("elsewhere.Thing/x".parse().expect("an address")).await.expect("removes");
     }
 }
+
+#[tokio::test]
+async fn a18_a_row_of_the_old_kind_is_removed_by_the_renamed_type() {
+    for on in databases().await {
+        on.program(build!(First)).await.apply(first("m", 3)).await.expect("applies");
+        let later = on.program(build!(Renamed)).await;
+        later.remove::<Renamed>("m").await.expect("removes");
+        assert!(on.db.list().await.expect("lists").is_empty());
+        says(&refused(later.remove::<Renamed>("m").await), ErrorKind::NotFound, &["schema.Network/m"]);
+    }
+}

@@ -39,7 +39,7 @@ impl StoredBlob {
     pub(crate) async fn of(handle: Arc<BlobHandle>) -> Result<Self> {
         let store = handle.store();
         if store.is_none() && handle.source().is_none() {
-            let name = handle.name();
+            let name = format!("{handle:?}");
             return Err(Error::new(ErrorKind::NotSaved, format!("no artifact store is at hand for blob {name}"))
                 .with_hint("load the component with `db.load`, which knows where its blobs are"));
         }

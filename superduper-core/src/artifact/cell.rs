@@ -153,7 +153,7 @@ impl<T: Blob> Serialize for Artifact<T> {
         };
         // Only `$blob` begins with `$`; the serializer of documents leaves the other keys as they are.
         let mut map = serializer.serialize_map(Some(2 + hashed.extra.len()))?;
-        map.serialize_entry(&RawKey("$blob"), &handle.name())?;
+        map.serialize_entry(&RawKey("$blob"), &hashed.digest)?;
         map.serialize_entry("size", &hashed.size)?;
         for (key, value) in &hashed.extra {
             map.serialize_entry(key, value)?;

@@ -139,12 +139,15 @@ impl BlobHandle {
         })
     }
 
-    /// How the blob is named in a document: its digest, or a provisional name until it is hashed.
+    /// How documents name the blob that were encoded before it was hashed. It stays the same: another thread may
+    /// hash the blob while a document with this name is under way.
     pub(crate) fn name(&self) -> String {
-        match self.hashed.get() {
-            Some(hashed) => hashed.digest.to_string(),
-            None => format!("pending:{}", self.serial),
-        }
+        format!("pending:{}", self.serial)
+    }
+
+    /// All names that documents may have for it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.name()).chain(self.digest().map(|digest| digest.to_string()))
     }
 
     /// The digest, once known.
@@ -298,6 +301,9 @@ async fn copy(from: &Arc<dyn ArtifactStore>, to: &Arc<dyn ArtifactStore>, hashed
 
 impl fmt::Debug for BlobHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
+        match self.digest() {
+            Some(digest) => fmt::Display::fmt(&digest, f),
+            None => f.write_str(&self.name()),
+        }
     }
 }

@@ -123,6 +123,8 @@ impl Apply {
         match self.source {
             Source::Plan(plan) if plan.purpose == RunPurpose::Remove => super::remove::start(self.db, *plan).await,
             Source::Plan(plan) => {
+                // The conditions alone, before any blob is uploaded; a plan without work has no other commit.
+                db.metadata.commit(Batch { expect: plan.expect.clone(), ops: Vec::new() }, Durability::Relaxed).await?;
                 let snapshot = Snapshot::default();
                 commit_plan(&db, &plan, &snapshot).await?.ok_or_else(|| Error::internal("a plan lost its components"))
             }

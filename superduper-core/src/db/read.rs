@@ -79,12 +79,24 @@ impl Db {
         else {
             return Ok(None);
         };
-        let versions = self.inner().metadata.versions(Address::new(kind, identifier)).await?;
-        let Some(found) = versions.iter().rev().find(|version| version.uuid.to_hex().starts_with(uuid) && uuid.len() >= 16) else {
+        if uuid.len() < 16 {
             return Ok(None);
-        };
-        let tree = self.inner().metadata.tree(found.address.clone()).await?;
-        decode_stored(self.inner(), tree, decode_body::<T>).map(Some)
+        }
+        let versions = self.inner().metadata.versions(Address::new(kind, identifier)).await?;
+        if let Some(found) = versions.iter().rev().find(|version| version.uuid.to_hex().starts_with(uuid)) {
+            let tree = self.inner().metadata.tree(found.address.clone()).await?;
+            return decode_stored(self.inner(), tree, decode_body::<T>).map(Some);
+        }
+        // A row from before its type gained a breaking field has another label than its value has today.
+        for version in versions.iter().rev() {
+            let tree = self.inner().metadata.tree(version.address.clone()).await?;
+            if let Ok(found) = decode_stored(self.inner(), tree, decode_body::<T>)
+                && super::Encoding::of(&found).is_ok_and(|encoding| encoding.tree().root().uuid.to_hex().starts_with(uuid))
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Load one version of a component, at its newest revision.

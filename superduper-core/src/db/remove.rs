@@ -28,6 +28,8 @@ const ATTEMPTS: usize = 16;
 pub struct Remove {
     db: Db,
     address: Address,
+    /// Kinds under which the component may have been stored before its type was renamed.
+    aliases: &'static [&'static str],
     recursive: bool,
     force: bool,
 }
@@ -44,12 +46,12 @@ pub struct Removed {
 impl Db {
     /// Remove a component with all its versions: `cleanup` runs, then rows and blobs go.
     pub fn remove<T: ComponentType>(&self, identifier: &str) -> Remove {
-        self.remove_dyn(Address::new(T::__kind(), identifier))
+        Remove { aliases: T::SPEC.aliases, ..self.remove_dyn(Address::new(T::__kind(), identifier)) }
     }
 
     /// Remove a component by its address; with a version in it, that version only.
     pub fn remove_dyn(&self, address: Address) -> Remove {
-        Remove { db: self.clone(), address, recursive: false, force: false }
+        Remove { db: self.clone(), address, aliases: &[], recursive: false, force: false }
     }
 
     /// What removing a component would do. Writes nothing.
@@ -85,9 +87,22 @@ impl Remove {
     /// # Errors
     /// `NotFound`; `InUse` where something else refers to it, naming it.
     pub async fn plan(&self) -> Result<Plan> {
-        let db = self.db.inner();
-        let inputs = gather(db, &self.address, self.recursive, self.force).await?;
-        Ok(build_removal(self.address.clone(), &inputs, self.force))
+        let first = match self.plan_of(self.address.clone()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => error,
+            planned => return planned,
+        };
+        for alias in self.aliases {
+            match self.plan_of(Address { kind: (*alias).to_owned(), ..self.address.clone() }).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                planned => return planned,
+            }
+        }
+        Err(first)
+    }
+
+    async fn plan_of(&self, address: Address) -> Result<Plan> {
+        let inputs = gather(self.db.inner(), &address, self.recursive, self.force).await?;
+        Ok(build_removal(address, &inputs, self.force))
     }
 
     async fn run(self) -> Result<Removed> {

@@ -60,7 +60,7 @@ impl DecodeEnv {
     pub(crate) fn with_blobs(self, blobs: &[Arc<BlobHandle>]) -> Self {
         {
             let mut known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            known.extend(blobs.iter().map(|handle| (handle.name(), handle.clone())));
+            known.extend(blobs.iter().flat_map(|handle| handle.names().map(|name| (name, handle.clone()))));
         }
         self
     }

@@ -10,6 +10,7 @@ use serde::{
     Serialize, Serializer,
     ser::{Error as _, SerializeMap},
 };
+use serde_json::Value;
 use std::{
     borrow::Cow,
     cell::RefCell,
@@ -39,6 +40,8 @@ pub(crate) enum Segment {
 
 #[derive(Default)]
 struct Frame {
+    /// The component whose fields these are; empty outside of any.
+    owner: String,
     path: Vec<Segment>,
     children: Vec<usize>,
     blobs: Vec<Arc<BlobHandle>>,
@@ -49,6 +52,8 @@ struct Session {
     tree: bool,
     stack: Vec<Frame>,
     records: Vec<Record>,
+    /// Where each record was met first.
+    places: Vec<String>,
     by_path: HashMap<String, usize>,
     /// A shared component is encoded once: its place in memory, while the session borrows the tree.
     by_place: HashMap<(usize, &'static str), usize>,
@@ -62,6 +67,7 @@ impl Session {
             tree,
             stack: vec![Frame::default()],
             records: Vec::new(),
+            places: Vec::new(),
             by_path: HashMap::new(),
             by_place: HashMap::new(),
             blobs: Vec::new(),
@@ -71,6 +77,14 @@ impl Session {
 
     fn path(&self) -> String {
         self.stack.last().map(|frame| path_text(&frame.path)).unwrap_or_default()
+    }
+
+    /// The component and field that are being written.
+    fn place(&self) -> String {
+        match self.stack.last() {
+            Some(frame) if !frame.owner.is_empty() => format!("`{}` in `{}`", path_text(&frame.path), frame.owner),
+            _ => "the root".to_owned(),
+        }
     }
 }
 
@@ -131,8 +145,46 @@ pub(crate) fn encode_tree(component: &dyn Component) -> Result<Tree> {
     match (session.error, written) {
         (Some(error), _) => Err(error),
         (None, Err(error)) => Err(Error::new(ErrorKind::Encode, error.to_string())),
-        (None, Ok(_)) => Ok(Tree { records: session.records, blobs: session.blobs }),
+        (None, Ok(_)) => Ok(Tree { records: in_document_order(session.records), blobs: session.blobs }),
     }
+}
+
+/// Children before parents, siblings as in their parent's document: hash maps are walked in another order each time.
+fn in_document_order(records: Vec<Record>) -> Vec<Record> {
+    let mut order = Vec::with_capacity(records.len());
+    let mut entered = vec![false; records.len()];
+    // An explicit stack, with the child that is next: trees may be deeper than the thread's.
+    let mut stack: Vec<(usize, usize)> = Vec::new();
+    if let Some(root) = records.len().checked_sub(1) {
+        stack.push((root, 0));
+    }
+    while let Some((index, next)) = stack.pop() {
+        entered[index] = true;
+        match records[index].children.get(next) {
+            Some(child) => {
+                stack.push((index, next + 1));
+                if !entered[child.index] {
+                    stack.push((child.index, 0));
+                }
+            }
+            None => order.push(index),
+        }
+    }
+    if order.len() != records.len() || order.is_sorted() {
+        return records;
+    }
+    let mut place = vec![0; records.len()];
+    for (new, old) in order.iter().enumerate() {
+        place[*old] = new;
+    }
+    let mut records: Vec<Option<Record>> = records.into_iter().map(Some).collect();
+    let sorted = order.into_iter().filter_map(|old| records[old].take());
+    sorted
+        .map(|mut record| {
+            record.children.iter_mut().for_each(|child| child.index = place[child.index]);
+            record
+        })
+        .collect()
 }
 
 /// Encode a result or output.
@@ -195,7 +247,7 @@ fn record(component: &dyn Component) -> Result<usize, String> {
         return Err(stop(error.context(format_args!("component of kind `{kind}`"))));
     }
     let depth = with(|session| {
-        session.stack.push(Frame::default());
+        session.stack.push(Frame { owner: format!("{kind}/{identifier}"), ..Frame::default() });
         session.stack.len()
     });
     if depth.unwrap_or(0) > MAX_DEPTH + 1 {
@@ -232,24 +284,33 @@ fn record(component: &dyn Component) -> Result<usize, String> {
             )
             .with_hint("let serde write the field itself, without going through a text or another serializer"));
         }
-        let handles: HashMap<String, &Arc<BlobHandle>> = frame.blobs.iter().map(|handle| (handle.name(), handle)).collect();
+        let handles: HashMap<String, &Arc<BlobHandle>> =
+            frame.blobs.iter().flat_map(|handle| handle.names().map(move |name| (name, handle))).collect();
         let blobs =
             marks.blobs.into_iter().filter_map(|(path, name)| Some(BlobUse { path, handle: (*handles.get(&name)?).clone() })).collect();
         let record = Record::new(component, body, children, blobs);
         let path = record.path();
         if let Some(index) = session.by_path.get(&path).copied() {
-            if session.records[index].body != record.body {
-                let other = session.records[index].first_difference(&record.body);
-                return Err(Error::invalid(format!(
-                    "two different components are both named `{kind}/{identifier}`; they differ in `{other}`"
-                ))
-                .with_hint("give one of them another identifier, or share one value with `Arc`"));
+            let known = &session.records[index];
+            if known.body != record.body {
+                let (one, other) = (hashed_body(known)?, hashed_body(&record)?);
+                if one != other {
+                    let field = crate::plan::first_difference(&one, &other);
+                    return Err(Error::invalid(format!(
+                        "two different components are both named `{kind}/{identifier}`: {} and {}; they differ in `{field}`",
+                        session.places[index],
+                        session.place(),
+                    ))
+                    .with_hint("give one of them another identifier, or share one value with `Arc`"));
+                }
             }
             session.by_place.insert(place, index);
             return Ok(index);
         }
         let index = session.records.len();
         session.records.push(record);
+        let met = session.place();
+        session.places.push(met);
         session.by_path.insert(path, index);
         session.by_place.insert(place, index);
         Ok(index)
@@ -259,6 +320,16 @@ fn record(component: &dyn Component) -> Result<usize, String> {
         Some(Err(error)) => Err(stop(error)),
         None => Err("the encode session was lost".to_owned()),
     }
+}
+
+/// The body with the digests of its blobs, for a comparison that names cannot decide: reads the blobs.
+fn hashed_body(record: &Record) -> Result<Value> {
+    let names: Vec<(String, &Arc<BlobHandle>)> = record.blobs.iter().map(|blob| (blob.handle.name(), &blob.handle)).collect();
+    names.iter().try_for_each(|(_, handle)| handle.hash())?;
+    let pending = names.iter().map(|(name, handle)| (name.as_str(), *handle)).collect();
+    let mut body = record.body.clone();
+    super::tree::patch_pending(&mut body, &pending);
+    Ok(body)
 }
 
 /// Keep the first typed error of the session; serde only carries its text.
@@ -306,9 +377,9 @@ pub(super) fn note_output() {
     with(|session| {
         let depth = session.stack.last().map_or(0, |frame| frame.path.len());
         if session.tree && depth != 1 && session.error.is_none() {
-            let path = session.path();
+            let place = session.place();
             session.error = Some(
-                Error::new(ErrorKind::Encode, format!("field `{path}` is an `Output` inside another value"))
+                Error::new(ErrorKind::Encode, format!("field {place} is an `Output` inside another value"))
                     .with_hint("an `Output<T>` must be a direct field of the component, not of a struct or list inside it"),
             );
         }

@@ -139,8 +139,7 @@ impl Tree {
 
     /// [`Tree::finish`] for blobs that are hashed; `names` are the names they had in the bodies.
     pub(crate) fn finish_with(&mut self, names: &[(String, Arc<BlobHandle>)]) {
-        let pending: HashMap<&str, &Arc<BlobHandle>> =
-            names.iter().filter(|(name, _)| name.starts_with("pending:")).map(|(name, handle)| (name.as_str(), handle)).collect();
+        let pending: HashMap<&str, &Arc<BlobHandle>> = names.iter().map(|(name, handle)| (name.as_str(), handle)).collect();
         for index in 0..self.records.len() {
             if !pending.is_empty() && !self.records[index].blobs.is_empty() {
                 patch_pending(&mut self.records[index].body, &pending);

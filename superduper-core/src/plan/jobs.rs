@@ -1,6 +1,6 @@
 //! Which jobs an apply runs, and what each of them waits for.
 
-use super::{Action, ApplyOptions, LeftOut, NeededJob, PlannedComponent, PlannedJob, PlannedNeed};
+use super::{ApplyOptions, LeftOut, NeededJob, PlannedComponent, PlannedJob, PlannedNeed};
 use crate::{
     encode::{Record, Tree},
     store::{JobBrief, JobId, JobRole, JobState, RunId, Snapshot},
@@ -107,11 +107,11 @@ impl<'a> JobPlanner<'a> {
         let stored = self.snapshot.components.get(&record.path());
         let owes = !fresh && stored.is_some_and(|stored| stored.owes_jobs);
         let unfinished: Vec<&JobBrief> = recorded.iter().copied().filter(|job| !job.state.is_terminal()).collect();
-        self.joins.extend(unfinished.iter().map(|job| job.run));
         let unfinished_ids = unfinished.iter().map(|job| job.id).collect();
         if !self.options.jobs {
             return unfinished_ids;
         }
+        self.joins.extend(unfinished.iter().map(|job| job.run));
         if owes {
             self.clears_owed.push(record.address());
         }
@@ -138,9 +138,9 @@ impl<'a> JobPlanner<'a> {
                 fresh || (owes && !at_revision) || heal(job) || watches(trigger, record, &touched.keys)
             })
             .collect();
-        if !fresh && component.action != Action::Unchanged || wanted.iter().any(|wanted| *wanted) {
-            include_dependents(&record.triggers, &mut wanted);
-        }
+        let never_ran =
+            |position: usize| record.unmet[position].is_empty() && newest(JobRole::Trigger, record.triggers[position].name).is_none();
+        while include_dependents(&record.triggers, &mut wanted) | include_missing(&record.triggers, &mut wanted, never_ran) {}
         let order = topological(&record.triggers);
         // Why a wanted trigger gets no job.
         let mut reasons: Vec<Option<String>> = vec![None; record.triggers.len()];
@@ -251,27 +251,39 @@ fn watches(trigger: &TriggerSpec, record: &Record, changed: &[String]) -> bool {
     }
 }
 
-/// Whoever depends on a job that runs again runs again too.
-fn include_dependents(triggers: &[&'static TriggerSpec], wanted: &mut [bool]) {
-    loop {
-        let mut grew = false;
-        for index in 0..triggers.len() {
-            if wanted[index] || triggers[index].event != Event::Apply {
-                continue;
-            }
-            let depends = triggers[index]
-                .depends_on
-                .iter()
-                .any(|dependency| triggers.iter().zip(&*wanted).any(|(other, wanted)| *wanted && other.name == dependency.name));
-            if depends {
-                wanted[index] = true;
-                grew = true;
-            }
+/// Whoever depends on a job that runs again runs again too. Gives whether there was one more.
+fn include_dependents(triggers: &[&'static TriggerSpec], wanted: &mut [bool]) -> bool {
+    let mut grew = false;
+    for index in 0..triggers.len() {
+        if wanted[index] || triggers[index].event != Event::Apply {
+            continue;
         }
-        if !grew {
-            return;
-        }
+        let depends = triggers[index]
+            .depends_on
+            .iter()
+            .any(|dependency| triggers.iter().zip(&*wanted).any(|(other, wanted)| *wanted && other.name == dependency.name));
+        wanted[index] |= depends;
+        grew |= depends;
     }
+    grew
+}
+
+/// What a job depends on, and this version never ran, runs before it: after a rollback, or for a trigger that a later
+/// build has added. Gives whether there was one more.
+fn include_missing(triggers: &[&'static TriggerSpec], wanted: &mut [bool], never_ran: impl Fn(usize) -> bool) -> bool {
+    let mut grew = false;
+    for index in 0..triggers.len() {
+        if wanted[index] || triggers[index].event != Event::Apply || !never_ran(index) {
+            continue;
+        }
+        let needed = triggers
+            .iter()
+            .zip(&*wanted)
+            .any(|(other, wanted)| *wanted && other.depends_on.iter().any(|dependency| dependency.name == triggers[index].name));
+        wanted[index] |= needed;
+        grew |= needed;
+    }
+    grew
 }
 
 /// Dependencies first, else in the order of the source; the macro has refused cycles.

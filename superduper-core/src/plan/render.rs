@@ -106,7 +106,10 @@ impl Plan {
     fn write_values(&self, f: &mut fmt::Formatter<'_>, component: &PlannedComponent, pad: &str) -> fmt::Result {
         if component.action == Action::Create {
             for (key, value) in shown_fields(&component.document) {
-                if key != "identifier" && !component.children.iter().any(|(path, _)| path.starts_with(&key)) {
+                let holds_children = |(path, _): &(String, usize)| {
+                    path.strip_prefix(key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                };
+                if key != "identifier" && !component.children.iter().any(holds_children) {
                     writeln!(f, "{pad}    {key}: {}", short(&value))?;
                 }
             }
