@@ -1,0 +1,202 @@
+//! Ends: of attempts, and of the run.
+
+use super::*;
+
+impl Driver {
+    pub(super) async fn on_message(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Returned { index } => {
+                if let Some(node) = self.node(index) {
+                    node.lingering = false;
+                }
+                Ok(())
+            }
+            Message::Ended { index, ended, permit } => {
+                self.running -= 1;
+                match ended {
+                    Ended::Here(draft) => self.on_draft(index, *draft, permit),
+                    Ended::Recorded => self.look().await.map(|_| ()),
+                    Ended::Lost(failure) => {
+                        let owner = self.owner;
+                        let Some(node) = self.node(index) else { return Ok(()) };
+                        let at = Timestamp::now();
+                        let end = conclude(&node.row, failure, node.cancel.is_cancelled(), at);
+                        let finish = Finish {
+                            job: node.row.id,
+                            attempt: node.row.attempt,
+                            owner,
+                            started_at: node.row.started_at.unwrap_or(at),
+                            at,
+                            end,
+                            outputs: Vec::new(),
+                            blobs: Vec::new(),
+                            spawned: Vec::new(),
+                            spawned_before: Vec::new(),
+                            messages: Vec::new(),
+                        };
+                        self.on_draft(index, Draft { finish, lingering: None }, permit)
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_draft(&mut self, index: usize, draft: Draft, permit: OwnedSemaphorePermit) -> Result<()> {
+        let Draft { finish, lingering } = draft;
+        if let Some(returned) = lingering {
+            if let Some(node) = self.node(index) {
+                node.lingering = true;
+            }
+            let messages = self.messages.clone();
+            tokio::spawn(async move {
+                // The thread keeps its slot until it returns.
+                let _ = returned.await;
+                drop(permit);
+                let _ = messages.send(Message::Returned { index });
+            });
+        }
+        // Spawned jobs get their ids from the store, so what grows the run is recorded on its own.
+        if !finish.spawned.is_empty() {
+            return self.record_growth(index, finish);
+        }
+        if !finish.outputs.is_empty()
+            && let Slot::Job(node) = &self.slots[index]
+        {
+            let outputs = finish.outputs.iter().map(|output| (output.name.clone(), output.value.clone())).collect();
+            self.group.outputs.push((node.row.target.clone(), outputs));
+        }
+        self.apply_end(index, &finish);
+        self.group.ends += 1;
+        self.ops.push(Op::Finish(Box::new(finish)));
+        Ok(())
+    }
+
+    /// Record an end with spawned jobs at once, and act on it when it is durable.
+    pub(super) fn record_growth(&mut self, index: usize, finish: Finish) -> Result<()> {
+        self.running += 1;
+        let metadata = self.db.metadata.clone();
+        let messages = self.messages.clone();
+        let db = self.db.clone();
+        let instances = self.instances.clone();
+        let target = match &self.slots[index] {
+            Slot::Job(node) => node.row.target.clone(),
+            Slot::External(_) => return Ok(()),
+        };
+        tokio::spawn(async move {
+            let outputs: Vec<(String, Value)> = finish.outputs.iter().map(|output| (output.name.clone(), output.value.clone())).collect();
+            let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(finish))] };
+            let ended = match metadata.commit(batch, Durability::Full).await {
+                Ok(committed) => {
+                    db.committed();
+                    if committed.fenced.is_empty() {
+                        instances.outputs_committed(&target, &outputs);
+                    }
+                    Ended::Recorded
+                }
+                Err(error) => Ended::Lost(JobFailure::of(&error.context("recording the result"))),
+            };
+            if let Ok(permit) = db.slots.clone().acquire_owned().await {
+                let _ = messages.send(Message::Ended { index, ended, permit });
+            }
+        });
+        Ok(())
+    }
+
+    /// Take the end of an attempt into the graph and the row.
+    pub(super) fn apply_end(&mut self, index: usize, finish: &Finish) {
+        let Some(node) = self.node(index) else { return };
+        let row = &mut node.row;
+        row.owner = None;
+        row.started_at = Some(finish.started_at);
+        node.hold = Hold::None;
+        match &finish.end {
+            Finished::Succeeded(value) => {
+                row.state = JobState::Succeeded;
+                row.result = Some(value.clone());
+                row.failure = None;
+                row.ended_at = Some(finish.at);
+                self.dag.succeed(index);
+            }
+            Finished::Failed(failure) | Finished::Cancelled(failure) => {
+                row.state = if matches!(finish.end, Finished::Failed(_)) { JobState::Failed } else { JobState::Cancelled };
+                row.failure = Some(failure.clone());
+                row.ended_at = Some(finish.at);
+                self.adopt(index);
+            }
+            Finished::Retry(failure, time) => {
+                row.state = JobState::Queued;
+                row.tries += 1;
+                row.failure = Some(failure.clone());
+                row.not_before = Some(*time);
+                node.hold = Hold::Delayed;
+                self.delayed.insert((*time, index), ());
+            }
+            Finished::Blocked(reason) => {
+                row.state = JobState::Blocked;
+                row.blocked = Some(reason.clone());
+                node.hold = Hold::Elsewhere;
+            }
+            Finished::Released => {
+                row.state = JobState::Queued;
+                self.dag.give_back(index);
+            }
+        }
+    }
+
+    pub(super) fn end_if_done(&mut self) {
+        if self.ended || !self.dag.is_done() || self.running > 0 || self.run.state != RunState::Running {
+            return;
+        }
+        if self.run.purpose == RunPurpose::Remove && !self.ops.is_empty() {
+            // Rows go only when the success of every cleanup is durable.
+            return;
+        }
+        self.ended = true;
+        let at = Timestamp::now();
+        let rows = || self.slots.iter().filter_map(|slot| if let Slot::Job(node) = slot { Some(&node.row) } else { None });
+        let any = |state| rows().any(|row| row.state == state);
+        let state = if any(JobState::Failed) && !self.forced {
+            RunState::Failed
+        } else if any(JobState::Cancelled) && !self.forced {
+            RunState::Cancelled
+        } else {
+            RunState::Succeeded
+        };
+        if self.run.purpose == RunPurpose::Remove && state == RunState::Succeeded {
+            // The rows go in the same commit that ends the run.
+            if let Ok(removal) = serde_json::from_value::<Removal>(self.run.data.clone()) {
+                for (address, versions) in removal.versions {
+                    self.ops.push(Op::Delete { address, versions });
+                }
+            }
+        }
+        self.run.state = state;
+        self.run.ended_at = Some(at);
+        self.ops.push(Op::EndRun { run: self.run.id, state, at });
+    }
+
+    /// The run is over: what a removal leaves to do, and the last word of the store.
+    pub(super) async fn settle_end(&mut self) -> Result<()> {
+        if self.run.state == RunState::Running {
+            // Another process ended it.
+            if let Some(row) = self.db.metadata.runs(RunFilter { id: Some(self.run.id), ..RunFilter::default() }).await?.pop() {
+                self.run = row;
+            }
+        }
+        if self.run.purpose == RunPurpose::Remove && self.run.state == RunState::Succeeded {
+            self.db.sweep_after_removal(&self.run).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn outcome(&mut self) -> Outcome {
+        let jobs = std::mem::take(&mut self.slots)
+            .into_iter()
+            .filter_map(|slot| match slot {
+                Slot::Job(node) => Some(node.row),
+                Slot::External(_) => None,
+            })
+            .collect();
+        Outcome { run: self.run.clone(), jobs, registry: self.db.registry.clone(), artifacts: Some(self.db.artifacts.clone()) }
+    }
+}

@@ -1,0 +1,355 @@
+//! Drives one run: takes ready jobs, hands them to executors, records what becomes of them.
+//!
+//! Invariants: a job starts only after its take is durable; what waits for a job starts only after that
+//! job's result is durable. Results, takes and starts that are ready at the same time share one commit.
+
+mod adopt;
+mod end;
+mod look;
+mod take;
+
+use super::{
+    CancelToken, Instances, Outcome,
+    dag::{Dag, Progress},
+    executor::{Attempt, Ended},
+    run_job::{Draft, JobSpec, conclude},
+};
+use crate::{
+    Address, Error, FailureKind, JobFailure, Result,
+    db::DbInner,
+    plan::Removal,
+    store::{
+        Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunFilter,
+        RunPurpose, RunRow, RunState, Timestamp,
+    },
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    task::JoinHandle,
+};
+
+/// How long jobs that another process runs are left alone before looking again.
+const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How often marks of cancellation are looked for while jobs run.
+const CANCEL_POLL: Duration = Duration::from_secs(1);
+/// The most jobs that are taken ahead of their start.
+const MOST_AHEAD: usize = 512;
+
+/// What the outside tells a driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Cancel these jobs, or all.
+    Cancel(Option<Vec<JobId>>),
+    /// Look at the store again.
+    Look,
+}
+
+/// The outside's hold on a driver.
+#[derive(Clone)]
+pub(crate) struct RunHandle {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) done: watch::Receiver<Option<Arc<Result<Outcome>>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Not ours.
+    None,
+    /// Asked for in the commit that is under way.
+    Asked,
+    /// Taken ahead; starts when there is a free slot.
+    Ahead,
+    /// An attempt is under way.
+    Running,
+    /// Waits for the time of its next try.
+    Delayed,
+    /// Another process has it, or it is blocked.
+    Elsewhere,
+}
+
+struct Node {
+    row: JobRow,
+    hold: Hold,
+    /// Dag indexes of jobs whose results are parameters, with the parameter's name.
+    parameters: Vec<(String, usize)>,
+    cancel: Arc<CancelToken>,
+    /// The method of a late attempt has not returned.
+    lingering: bool,
+}
+
+/// A job of another run that jobs of this one wait for.
+struct External {
+    id: JobId,
+    /// Whether it must succeed; else any end will do.
+    must_succeed: bool,
+    result: Option<Value>,
+}
+
+enum Slot {
+    Job(Box<Node>),
+    External(External),
+}
+
+enum Message {
+    Ended { index: usize, ended: Ended, permit: OwnedSemaphorePermit },
+    Returned { index: usize },
+}
+
+/// What a commit under way was for.
+#[derive(Default)]
+struct Group {
+    /// Jobs that it asks for.
+    asked: Vec<usize>,
+    /// How many attempts it ends; short jobs make large groups, and large groups take more ahead.
+    ends: usize,
+    /// Outputs that are to be shown once they are durable.
+    outputs: Vec<(Address, Vec<(String, Value)>)>,
+    /// What is written, for another try where the store fails.
+    ops: Vec<Op>,
+}
+
+type CommitTask = JoinHandle<(Result<Committed>, Group)>;
+
+/// Drives one run.
+pub(crate) struct Driver {
+    db: Arc<DbInner>,
+    run: RunRow,
+    owner: OwnerId,
+    dag: Dag,
+    slots: Vec<Slot>,
+    by_id: HashMap<JobId, usize>,
+    instances: Arc<Instances>,
+    ops: Vec<Op>,
+    group: Group,
+    /// Whether a removal goes on where cleanup fails.
+    forced: bool,
+    /// Slots reserved for jobs that start as soon as their take is durable.
+    reserved: HashMap<usize, OwnedSemaphorePermit>,
+    ahead: VecDeque<usize>,
+    ahead_limit: usize,
+    running: usize,
+    delayed: BTreeMap<(Timestamp, usize), ()>,
+    externals: usize,
+    ended: bool,
+    messages: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    commands: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Driver {
+    /// Start a driver for a run whose rows are given.
+    pub(crate) fn start(
+        db: &Arc<DbInner>,
+        owner: OwnerId,
+        run: RunRow,
+        rows: Vec<JobRow>,
+        dependencies: Vec<JobDependency>,
+        instances: Arc<Instances>,
+    ) -> RunHandle {
+        let (commands_in, commands) = mpsc::unbounded_channel();
+        let (done_in, done) = watch::channel(None);
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let handle = RunHandle { commands: commands_in, done };
+        let id = run.id;
+        let forced = is_forced(&run);
+        db.runs_lock().insert(id, handle.clone());
+        let mut driver = Driver {
+            db: db.clone(),
+            run,
+            owner,
+            dag: Dag::default(),
+            slots: Vec::with_capacity(rows.len()),
+            by_id: HashMap::with_capacity(rows.len()),
+            instances,
+            ops: Vec::new(),
+            group: Group::default(),
+            forced,
+            reserved: HashMap::new(),
+            ahead: VecDeque::new(),
+            ahead_limit: 0,
+            running: 0,
+            delayed: BTreeMap::new(),
+            externals: 0,
+            ended: false,
+            messages,
+            inbox,
+            commands,
+        };
+        driver.add_rows(rows, dependencies);
+        let db = db.clone();
+        tokio::spawn(async move {
+            let result = driver.drive().await;
+            driver.release_held().await;
+            let outcome = result.map(|()| driver.outcome());
+            db.flush_notes().await;
+            db.runs_lock().remove(&id);
+            let _ = done_in.send(Some(Arc::new(outcome)));
+        });
+        handle
+    }
+
+    fn node(&mut self, index: usize) -> Option<&mut Node> {
+        match &mut self.slots[index] {
+            Slot::Job(node) => Some(node),
+            Slot::External(_) => None,
+        }
+    }
+
+    async fn drive(&mut self) -> Result<()> {
+        let mut commit: Option<CommitTask> = None;
+        let mut poll = POLL.0;
+        let mut failures = 0;
+        let mut next_cancel_look = tokio::time::Instant::now() + CANCEL_POLL;
+        self.poll_externals().await?;
+        loop {
+            self.wake_delayed();
+            self.start_ahead();
+            if commit.is_none() {
+                self.ask_for_ready();
+                self.end_if_done();
+                commit = self.flush();
+            }
+            if commit.is_none() && self.dag.is_done() && self.running == 0 {
+                return self.settle_end().await;
+            }
+            let away = self.waits_elsewhere();
+            let wants_slot = !self.ahead.is_empty() || (self.dag.ready_count() > 0 && self.reserved.is_empty() && commit.is_none());
+            let next_delayed = self.delayed.keys().next().map(|(time, _)| *time);
+            tokio::select! {
+                biased;
+                Some(message) = self.inbox.recv() => {
+                    self.on_message(message).await?;
+                    while let Ok(message) = self.inbox.try_recv() {
+                        self.on_message(message).await?;
+                    }
+                }
+                Some(command) = self.commands.recv() => self.on_command(command).await?,
+                result = async { match commit.as_mut() { Some(task) => task.await, None => std::future::pending().await } } => {
+                    commit = None;
+                    let (committed, group) = result.map_err(|error| Error::internal(format!("the commit task of run {} ended: {error}", self.run.id)))?;
+                    match committed {
+                        Ok(committed) => {
+                            failures = 0;
+                            self.db.committed();
+                            self.on_committed(committed, group).await?;
+                        }
+                        Err(error) => {
+                            failures += 1;
+                            if !error.is_retryable() || failures > 3 {
+                                return Err(error.context(format_args!("run {} stopped; `db.resume()` continues it", self.run.id)));
+                            }
+                            self.after_failed_commit(group).await;
+                        }
+                    }
+                }
+                permit = self.db.slots.clone().acquire_owned(), if wants_slot => {
+                    drop(permit);
+                }
+                () = until(next_delayed) => {}
+                () = tokio::time::sleep(poll), if away => {
+                    poll = (poll * 2).min(POLL.1);
+                    if self.look().await? {
+                        poll = POLL.0;
+                    }
+                }
+                () = tokio::time::sleep_until(next_cancel_look), if self.running > 0 && self.db.shared() => {
+                    next_cancel_look = tokio::time::Instant::now() + CANCEL_POLL;
+                    self.look_for_cancellation().await?;
+                }
+            }
+        }
+    }
+
+    /// Whether progress depends on other processes or runs.
+    fn waits_elsewhere(&self) -> bool {
+        self.externals > 0
+            || (self.running == 0
+                && self.ahead.is_empty()
+                && !self.dag.is_done()
+                && self.slots.iter().any(|slot| matches!(slot, Slot::Job(node) if node.hold == Hold::Elsewhere)))
+    }
+
+    fn flush(&mut self) -> Option<CommitTask> {
+        if self.ops.is_empty() {
+            return None;
+        }
+        let mut group = std::mem::take(&mut self.group);
+        group.ops = std::mem::take(&mut self.ops);
+        let batch = Batch { expect: Vec::new(), ops: group.ops.clone() };
+        let metadata = self.db.metadata.clone();
+        Some(tokio::spawn(async move {
+            let result = metadata.commit(batch, Durability::Full).await;
+            (result, group)
+        }))
+    }
+
+    async fn on_committed(&mut self, committed: Committed, group: Group) -> Result<()> {
+        self.ahead_limit = if group.ends > 1 { (group.ends * 2).min(MOST_AHEAD) } else { 0 };
+        for (target, outputs) in &group.outputs {
+            self.instances.outputs_committed(target, outputs);
+        }
+        let owner = self.owner;
+        let claimed: HashMap<JobId, u32> = committed.claimed.into_iter().collect();
+        let mut look = false;
+        for index in group.asked {
+            let permit = self.reserved.remove(&index);
+            let Some(node) = self.node(index) else { continue };
+            match claimed.get(&node.row.id) {
+                Some(attempt) => {
+                    node.row.attempt = *attempt;
+                    node.row.owner = Some(owner);
+                    node.hold = Hold::Ahead;
+                    match permit {
+                        Some(permit) => self.launch(index, permit),
+                        None => self.ahead.push_back(index),
+                    }
+                }
+                None => {
+                    node.hold = Hold::Elsewhere;
+                    look = true;
+                }
+            }
+        }
+        if look || !committed.fenced.is_empty() {
+            if self.ended {
+                self.ended = false;
+                self.run.state = RunState::Running;
+                self.run.ended_at = None;
+            }
+            self.look().await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of the batch was written: it is tried again, in front of what came after.
+    async fn after_failed_commit(&mut self, mut group: Group) {
+        group.ops.append(&mut self.ops);
+        self.ops = std::mem::take(&mut group.ops);
+        group.asked.append(&mut self.group.asked);
+        group.outputs.append(&mut self.group.outputs);
+        group.ends += self.group.ends;
+        self.group = group;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn until(time: Option<Timestamp>) {
+    match time {
+        Some(time) => {
+            let ms = u64::try_from(time.0.saturating_sub(Timestamp::now().0)).unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(ms + 1)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a run is a removal that goes on where cleanup fails.
+pub(crate) fn is_forced(run: &RunRow) -> bool {
+    run.purpose == RunPurpose::Remove && run.data.get("force").and_then(Value::as_bool) == Some(true)
+}

@@ -1,0 +1,134 @@
+//! Taking jobs and starting them.
+
+use super::*;
+
+impl Driver {
+    pub(super) fn wake_delayed(&mut self) {
+        let now = Timestamp::now();
+        let mut late = Vec::new();
+        while let Some(entry) = self.delayed.first_entry() {
+            let (time, index) = *entry.key();
+            if time > now {
+                break;
+            }
+            entry.remove();
+            match self.node(index) {
+                // A retry starts only after the method of the late attempt has returned.
+                Some(node) if node.lingering => late.push((now.plus_ms(50), index)),
+                Some(node) => {
+                    node.hold = Hold::None;
+                    self.dag.give_back(index);
+                }
+                None => {}
+            }
+        }
+        self.delayed.extend(late.into_iter().map(|key| (key, ())));
+    }
+
+    /// Start jobs that were taken ahead, as far as there are slots.
+    pub(super) fn start_ahead(&mut self) {
+        while let Some(index) = self.ahead.front().copied() {
+            let Ok(permit) = self.db.slots.clone().try_acquire_owned() else { return };
+            self.ahead.pop_front();
+            self.launch(index, permit);
+        }
+    }
+
+    /// Ask for ready jobs: those that can start now, and some ahead while jobs are short.
+    pub(super) fn ask_for_ready(&mut self) {
+        let mut now = Vec::new();
+        let mut ahead = Vec::new();
+        let mut room = self.ahead_limit.saturating_sub(self.ahead.len());
+        while let Some(index) = self.dag.first_ready() {
+            let permit = if self.ahead.is_empty() { self.db.slots.clone().try_acquire_owned().ok() } else { None };
+            let starts = permit.is_some();
+            match permit {
+                Some(permit) => {
+                    self.reserved.insert(index, permit);
+                }
+                None if room > 0 => room -= 1,
+                None => break,
+            }
+            self.dag.take(index);
+            let Some(node) = self.node(index) else { continue };
+            node.hold = Hold::Asked;
+            let id = node.row.id;
+            self.group.asked.push(index);
+            if starts { now.push(id) } else { ahead.push(id) }
+        }
+        let (owner, at) = (self.owner, Timestamp::now());
+        for (jobs, start) in [(now, true), (ahead, false)] {
+            if !jobs.is_empty() {
+                self.ops.push(Op::Claim { jobs, owner, start, at });
+            }
+        }
+    }
+
+    pub(super) fn launch(&mut self, index: usize, permit: OwnedSemaphorePermit) {
+        let run = self.run.id;
+        let waiting: Vec<JobId> = self.dag.waiting_for(index).into_iter().filter_map(|other| Some(self.node(other)?.row.id)).collect();
+        let parameters = match self.node(index) {
+            Some(node) => std::mem::take(&mut node.parameters),
+            None => return,
+        };
+        let mut dependencies = HashMap::with_capacity(parameters.len());
+        for (name, other) in &parameters {
+            let value = match &self.slots[*other] {
+                Slot::Job(node) => node.row.result.clone(),
+                Slot::External(external) => external.result.clone(),
+            };
+            dependencies.insert(name.clone(), value.unwrap_or_default());
+        }
+        let owner = self.owner;
+        let forced = self.forced;
+        let default_executor = self.db.options.executor;
+        let Some(node) = self.node(index) else { return };
+        node.parameters = parameters;
+        node.hold = Hold::Running;
+        node.row.owner = Some(owner);
+        node.row.state = JobState::Running;
+        node.row.started_at = Some(Timestamp::now());
+        let cancel = node.cancel.clone();
+        let spec = JobSpec { row: node.row.clone(), attempt: node.row.attempt, owner, dependencies, waiting, forced };
+        let name = spec.row.executor.clone().unwrap_or_else(|| default_executor.to_owned());
+        self.running += 1;
+        let attempt = Attempt { db: self.db.clone(), spec, instances: self.instances.clone(), cancel };
+        let executor = self.db.executor(&name);
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let ended = match executor {
+                Ok(executor) => executor.execute(attempt).await,
+                Err(error) => Ended::Lost(JobFailure::of(&error.context(format_args!("run {run}")).fatal())),
+            };
+            // The driver is gone only when the database is closed.
+            let _ = messages.send(Message::Ended { index, ended, permit });
+        });
+    }
+
+    /// Give back what was taken and not started.
+    pub(super) async fn release_held(&mut self) {
+        let (owner, at) = (self.owner, Timestamp::now());
+        let mut ops = Vec::new();
+        while let Some(index) = self.ahead.pop_front() {
+            if let Some(node) = self.node(index) {
+                ops.push(Op::Finish(Box::new(Finish {
+                    job: node.row.id,
+                    attempt: node.row.attempt,
+                    owner,
+                    started_at: at,
+                    at,
+                    end: Finished::Released,
+                    outputs: Vec::new(),
+                    blobs: Vec::new(),
+                    spawned: Vec::new(),
+                    spawned_before: Vec::new(),
+                    messages: Vec::new(),
+                })));
+            }
+        }
+        if !ops.is_empty() {
+            // A failure here only means that the jobs are reclaimed when this process is gone.
+            let _ = self.db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await;
+        }
+    }
+}
