@@ -4,6 +4,7 @@
 
 use crate::table::Table;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
@@ -189,9 +190,10 @@ impl State {
     /// The newest job of each trigger or hook of a version, ascending.
     pub(crate) fn newest_jobs(&self, component: ComponentId, version: u32) -> Vec<JobBrief> {
         let mut newest: Vec<&JobRow> = Vec::new();
+        let mut seen = HashSet::new();
         let ids = self.jobs_of_version.range((component, version, JobId(0))..=(component, version, JobId(i64::MAX)));
         for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
-            if !newest.iter().any(|other| other.role == row.role && other.method == row.method) {
+            if seen.insert((row.role, row.method.as_str())) {
                 newest.push(row);
             }
         }
