@@ -1,6 +1,52 @@
 //! Plain structs become components: applied, versioned, and their triggers run as durable jobs.
+//!
+//! `#[derive(Component)]` makes a struct a component. [`Db::apply`] plans, stores and versions it and runs
+//! its triggers as jobs that survive a crash; [`Db::remove`] takes it away again.
+//!
+#![doc = concat!("```no_run\n", include_str!("../examples/quickstart.rs"), "\n```")]
 
+pub mod blocking;
+mod open;
+
+pub use open::{BuildAt, OpenDb};
 pub use superduper_core::*;
 
 #[doc(hidden)]
 pub use superduper_core::__private;
+
+pub use superduper_derive::main;
+
+/// What `#[superduper::main]` calls.
+#[doc(hidden)]
+pub fn __run_main<F: Future>(main: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| fail(&Error::from(error).context("starting the runtime")));
+    runtime.block_on(async {
+        if let Err(error) = worker().await {
+            fail(&error);
+        }
+        main.await
+    })
+}
+
+/// A program that cannot start can only say so.
+fn fail(error: &Error) -> ! {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{error}");
+    std::process::exit(70)
+}
+
+/// What a program needs in scope.
+pub mod prelude {
+    pub use crate::{BuildAt, OpenDb};
+    pub use superduper_core::prelude::*;
+}
+
+/// Start this process as a worker where its parent asks for that; the first line of a program whose jobs
+/// may run in worker processes. `#[superduper::main]` writes it for you.
+///
+/// # Errors
+/// Those of reading the job; the parent reports them as a lost worker.
+pub async fn worker() -> Result<()> {
+    superduper_core::worker(|location| async move { Db::open(location).await }).await
+}

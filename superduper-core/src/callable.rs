@@ -3,7 +3,11 @@
 //! Invariant: the name is the identity. A callable stored by one build calls the function of that name
 //! in another; one that is unknown there is an error by name at load.
 
-use crate::{Error, ErrorKind, Result, encode::Encoded, lifecycle::BoxFuture};
+use crate::{
+    Error, ErrorKind, Result,
+    encode::{Encoded, RawKey},
+    lifecycle::BoxFuture,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
 use serde_json::Value;
 use std::fmt;
@@ -61,7 +65,7 @@ impl Args {
 /// A reference to a `#[callable]` function: stored by name, called by name.
 ///
 /// ```
-/// # use superduper_core as superduper;
+/// # extern crate superduper_core as superduper;
 /// use superduper::{Callable, Result, callable};
 ///
 /// #[callable("doc.double")]
@@ -149,8 +153,9 @@ impl fmt::Debug for Callable {
 
 impl Serialize for Callable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry("$callable", self.name())?;
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry(&RawKey("$callable"), self.name())?;
+        map.serialize_entry("code", &self.code_digest().short())?;
         map.end()
     }
 }

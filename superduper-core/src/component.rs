@@ -48,7 +48,7 @@ pub struct TypeSpec {
     label = "this type does not derive `Component`",
     note = "add `#[derive(Component)]` to the struct and give it a field `identifier: String`"
 )]
-pub trait ComponentType: Sized + Send + Sync + VisitChildren + 'static {
+pub trait ComponentType: Sized + Send + Sync + VisitChildren + AsComponent + 'static {
     /// What the derive knows of the type.
     const SPEC: TypeSpec;
 
@@ -78,7 +78,7 @@ pub trait ComponentType: Sized + Send + Sync + VisitChildren + 'static {
     /// Visit the `Output` fields, by name.
     fn __outputs(&self, visit: &mut dyn FnMut(&'static str, &dyn OutputCell));
     /// Visit the components held in fields.
-    fn __children(&self, visit: &mut dyn FnMut(&dyn Component));
+    fn __children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component));
 }
 
 /// How a type brings documents of older versions of itself up to date; asked for by `#[component(migrate)]`.
@@ -99,7 +99,7 @@ pub trait Migrate {
     label = "this type does not derive `Component`",
     note = "add `#[derive(Component)]` to the struct and give it a field `identifier: String`"
 )]
-pub trait Component: Any + Send + Sync + VisitChildren {
+pub trait Component: Any + Send + Sync + VisitChildren + AsComponent {
     /// The wire name of the type.
     fn kind(&self) -> &'static str;
     /// The user's name for this component.
@@ -127,7 +127,7 @@ pub trait Component: Any + Send + Sync + VisitChildren {
     #[doc(hidden)]
     fn __visit_outputs(&self, visit: &mut dyn FnMut(&'static str, &dyn OutputCell));
     #[doc(hidden)]
-    fn __visit_children(&self, visit: &mut dyn FnMut(&dyn Component));
+    fn __visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component));
 }
 
 /// A trigger bound to its component and context, ready to run.
@@ -136,7 +136,7 @@ pub enum TriggerCall<'a> {
     /// To be awaited on the runtime.
     Async(BoxFuture<'a, Result<crate::encode::Encoded>>),
     /// To be called on a worker thread.
-    Sync(Box<dyn FnOnce() -> Result<crate::encode::Encoded> + 'a>),
+    Sync(Box<dyn FnOnce() -> Result<crate::encode::Encoded> + Send + 'a>),
 }
 
 impl<T: ComponentType> Component for T {
@@ -195,7 +195,7 @@ impl<T: ComponentType> Component for T {
     fn __visit_outputs(&self, visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {
         self.__outputs(visit);
     }
-    fn __visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    fn __visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
         self.__children(visit);
     }
 }
@@ -222,22 +222,44 @@ pub fn downcast<T: ComponentType>(component: Box<dyn Component>) -> Result<T> {
     })
 }
 
+/// What can be given to `db.apply` and `db.plan`: a component, a reference, a `Box` or an `Arc` of one.
+pub trait AsComponent {
+    /// The component.
+    fn as_component(&self) -> &dyn Component;
+}
+
+impl<T: AsComponent + ?Sized> AsComponent for &T {
+    fn as_component(&self) -> &dyn Component {
+        (**self).as_component()
+    }
+}
+impl<T: AsComponent + ?Sized> AsComponent for Box<T> {
+    fn as_component(&self) -> &dyn Component {
+        (**self).as_component()
+    }
+}
+impl<T: AsComponent + ?Sized> AsComponent for Arc<T> {
+    fn as_component(&self) -> &dyn Component {
+        (**self).as_component()
+    }
+}
+
 /// Places where components can sit inside a field; `setup` of a parent reaches children through it.
 ///
 /// The derive implements it for components (which visit themselves), this crate for the standard
 /// containers of them. Implement it for a plain struct that holds components whose `setup` should run before the parent's.
 pub trait VisitChildren {
     /// Call `visit` for each component held, in a fixed order.
-    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component));
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component));
 }
 
 impl<T: VisitChildren + ?Sized> VisitChildren for Box<T> {
-    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
         (**self).visit_children(visit);
     }
 }
 impl<T: VisitChildren + ?Sized> VisitChildren for Arc<T> {
-    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
         (**self).visit_children(visit);
     }
 }
@@ -245,7 +267,7 @@ impl<T: VisitChildren + ?Sized> VisitChildren for Arc<T> {
 macro_rules! visit_items {
     ($($container:ty),+) => {$(
         impl<T: VisitChildren> VisitChildren for $container {
-            fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+            fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
                 for item in self {
                     item.visit_children(visit);
                 }
@@ -256,14 +278,14 @@ macro_rules! visit_items {
 visit_items!(Option<T>, Vec<T>, VecDeque<T>, [T]);
 
 impl<T: VisitChildren, const N: usize> VisitChildren for [T; N] {
-    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
         for item in self {
             item.visit_children(visit);
         }
     }
 }
 impl<K: Ord, T: VisitChildren, S> VisitChildren for HashMap<K, T, S> {
-    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
         let mut entries: Vec<_> = self.iter().collect();
         entries.sort_by(|a, b| a.0.cmp(b.0));
         for (_, item) in entries {
@@ -272,14 +294,14 @@ impl<K: Ord, T: VisitChildren, S> VisitChildren for HashMap<K, T, S> {
     }
 }
 impl<K, T: VisitChildren> VisitChildren for BTreeMap<K, T> {
-    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
         for item in self.values() {
             item.visit_children(visit);
         }
     }
 }
 impl<A: VisitChildren, B: VisitChildren> VisitChildren for (A, B) {
-    fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
         self.0.visit_children(visit);
         self.1.visit_children(visit);
     }

@@ -231,6 +231,12 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 /// A cause chain kept as text, for causes that cannot be moved out of their error.
 #[derive(Debug)]
 struct Chain {

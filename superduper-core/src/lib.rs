@@ -9,6 +9,8 @@ pub mod address;
 mod artifact;
 mod callable;
 mod component;
+mod db;
+mod derived;
 mod digest;
 mod encode;
 mod error;
@@ -18,24 +20,34 @@ mod output;
 mod plan;
 mod registry;
 mod runtime;
+mod secret;
+pub mod sorted;
 pub mod store;
 mod trigger;
 
 pub use address::{Address, VersionRef};
-pub use artifact::{BlobHandle, BlobSource, Bytes, Hashed};
+pub use artifact::{
+    Artifact, Blob, BlobHandle, BlobSource, Bytes, Dtype, Element, File, Hashed, StoredBlob, TensorData, TensorInfo, Tensors,
+};
 pub use callable::{Callable, Function, Param};
-pub use component::{Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
+pub use component::{AsComponent, Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
+pub use db::{
+    Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Encoding, Event, EventStream, GcReport, Listed, Message, Remove, Removed,
+    Resume, Run, Status,
+};
 pub use digest::{Digest, Hasher};
 pub use encode::{MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
-pub use job::{JobContext, Outcome};
+pub use job::{Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, Outcome, job_layer, worker};
 pub use lifecycle::{BoxFuture, Lifecycle};
 pub use output::Output;
+pub use plan::{Action, Change, LeftOut, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed};
 pub use registry::{Registry, RegistryBuilder};
 pub use runtime::Runtime;
+pub use secret::Secret;
 pub use serde_json::{Value, json};
 pub use superduper_derive::{Component, callable, trigger, triggers};
-pub use trigger::{Dependency, Event, Requirement, TriggerOutput, TriggerSpec, Watch};
+pub use trigger::{Dependency, Requirement, TriggerOutput, TriggerSpec, Watch};
 
 /// What the macros write refers to this module; it may change in any release.
 #[doc(hidden)]
@@ -43,11 +55,12 @@ pub mod __private {
     pub use crate::{
         callable::{Args, FunctionEntry},
         component::TriggerCall,
+        derived::{check_builder, finish_builder, hooks_of, is_component, stored_field, takes_result},
         encode::{Encoded, deserialize_typed, serialize_component},
         lifecycle::{Hooks, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},
-        trigger::{RequiredField, Run, TakesResult, Trigger},
+        trigger::{Dependency, Event, RequiredField, Run, TakesResult, Trigger},
     };
     pub use inventory;
     pub use serde;
@@ -56,7 +69,7 @@ pub mod __private {
 /// What a program that defines components needs in scope.
 pub mod prelude {
     pub use crate::{
-        Address, BoxError, Bytes, Callable, Component, Error, ErrorKind, JobContext, Lifecycle, Output, Result, ResultExt, Runtime, Value,
-        callable, json, register, trigger, triggers,
+        Address, Artifact, BoxError, Bytes, Callable, Component, ComponentExt, Db, Dtype, Error, ErrorKind, File, JobContext, Lifecycle,
+        Output, Result, ResultExt, Runtime, Secret, Tensors, Value, callable, json, register, trigger, triggers,
     };
 }

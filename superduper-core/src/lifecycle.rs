@@ -132,18 +132,18 @@ pub mod probe {
 
     /// A field under examination: `(&&Field(&self.x)).children(visit)`, `(&&Field(&self.x)).output("x", visit)`.
     pub struct Field<'a, T: ?Sized>(pub &'a T);
-    pub trait ViaChildren {
-        fn children(&self, visit: &mut dyn FnMut(&dyn Component));
+    pub trait ViaChildren<'a> {
+        fn children(&self, visit: &mut dyn FnMut(&'a dyn Component));
     }
-    impl<T: VisitChildren + ?Sized> ViaChildren for &Field<'_, T> {
-        fn children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+    impl<'a, T: VisitChildren + ?Sized> ViaChildren<'a> for &Field<'a, T> {
+        fn children(&self, visit: &mut dyn FnMut(&'a dyn Component)) {
             self.0.visit_children(visit);
         }
     }
-    pub trait NoChildren {
-        fn children(&self, _visit: &mut dyn FnMut(&dyn Component)) {}
+    pub trait NoChildren<'a> {
+        fn children(&self, _visit: &mut dyn FnMut(&'a dyn Component)) {}
     }
-    impl<T: ?Sized> NoChildren for Field<'_, T> {}
+    impl<'a, T: ?Sized> NoChildren<'a> for Field<'a, T> {}
 
     pub trait ViaOutput {
         fn output(&self, name: &'static str, visit: &mut dyn FnMut(&'static str, &dyn OutputCell));

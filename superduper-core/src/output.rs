@@ -101,8 +101,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Output<T> {
             Slot::Ready(value) => return Ok(value.clone()),
             Slot::Stored(value, env) => {
                 let name = state.name.unwrap_or("?");
-                let value: T = decode_value(value.clone(), env)
-                    .map_err(|error| error.context(format_args!("output `{name}` of `{}`", state.owner)))?;
+                let owner = format!("output `{name}` of `{}`", state.owner);
+                let value: T = decode_value(value.clone(), env, &owner).map_err(|error| error.context(&owner))?;
                 Arc::new(value)
             }
             Slot::Empty => return Err(Error::new(ErrorKind::NotSetUp, "the output is empty")),
@@ -130,6 +130,19 @@ impl<T: Serialize + Send + Sync + 'static> Output<T> {
         let (key, name) = self.bound_name()?;
         let encoded = Encoded::of(&value).map_err(|error| error.context(format_args!("output `{name}`")))?;
         Ok(PendingOutput { key, name, encoded, value: Arc::new(value) })
+    }
+}
+
+/// A clone has the value of now; what is set later in one is not seen in the other.
+impl<T> Clone for Output<T> {
+    fn clone(&self) -> Self {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let value = match &state.value {
+            Slot::Empty => Slot::Empty,
+            Slot::Stored(value, env) => Slot::Stored(value.clone(), env.clone()),
+            Slot::Ready(value) => Slot::Ready(value.clone()),
+        };
+        Output(Arc::new(RwLock::new(State { name: state.name, owner: state.owner.clone(), value })))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     Error, ErrorKind, Result,
     component::{Component, ComponentType, TypeSpec},
     encode::Document,
+    trigger::TriggerSpec,
 };
 use serde_json::Value;
 use std::{
@@ -20,6 +21,8 @@ pub struct Registration {
     pub type_id: fn() -> TypeId,
     pub type_name: fn() -> &'static str,
     pub spec: &'static TypeSpec,
+    pub lifecycle: fn() -> bool,
+    pub trigger: fn(&str) -> Option<&'static TriggerSpec>,
     pub decode: fn(&Document) -> Result<Box<dyn Component>>,
     pub decode_inline: fn(&str, u32, Value) -> Result<Box<dyn Component>>,
 }
@@ -33,10 +36,20 @@ impl Registration {
             type_id: TypeId::of::<T>,
             type_name: std::any::type_name::<T>,
             spec: const { &T::SPEC },
+            lifecycle: has_lifecycle::<T>,
+            trigger: trigger_spec::<T>,
             decode: crate::encode::decode_boxed::<T>,
             decode_inline: crate::encode::decode_inline_boxed::<T>,
         }
     }
+}
+
+fn has_lifecycle<T: ComponentType>() -> bool {
+    T::__hooks().present
+}
+
+fn trigger_spec<T: ComponentType>(name: &str) -> Option<&'static TriggerSpec> {
+    T::__triggers().iter().map(|trigger| &trigger.spec).find(|spec| spec.name == name)
 }
 
 /// Register an instance of a generic component type: `register!(Pipeline<Linear> as "my_crate.LinearPipeline");`.
@@ -65,7 +78,7 @@ pub fn registered_kind<T: 'static>() -> &'static str {
 /// source is not linked: write `use that_crate as _;`, or build a registry by hand:
 ///
 /// ```
-/// # use superduper_core as superduper;
+/// # extern crate superduper_core as superduper;
 /// use superduper::{Registry, prelude::*};
 ///
 /// #[derive(Component)]

@@ -1,20 +1,436 @@
-//! The macros of superduper: `Component`, `triggers`, `trigger`, `callable`.
+//! The macros of superduper. Programs use them through `superduper::prelude`.
+//!
+//! | macro | stands on | makes of it |
+//! |---|---|---|
+//! | [`#[derive(Component)]`](derive@Component) | a struct | a component: stored, versioned, built by a checked builder |
+//! | [`#[triggers]`](macro@triggers) | an `impl` block | the table of its triggers |
+//! | [`#[trigger]`](macro@trigger) | a method in such a block | a job that runs on an event |
+//! | [`#[callable]`](macro@callable) | a function | a value that can be stored and called by name |
+//! | [`#[main]`](macro@main) | `async fn main` | a program whose jobs can run in worker processes |
+//!
+//! Whatever a macro writes can be written by hand, and each of them shows how. Mistakes are found at compile
+//! time where tokens or types allow it: errors stand at the very word, all at once, with a suggestion where
+//! one is near.
+//!
+//! Invariant: a macro that reports an error still writes code that compiles, so that one mistake is one error.
+
+mod callable;
+mod component;
+mod main_function;
+mod shared;
+mod triggers;
 
 use proc_macro::TokenStream;
 
+/// Makes a struct with named fields a component.
+///
+/// ```
+/// use superduper::prelude::*;
+///
+/// #[derive(Component)]
+/// struct Model {
+///     identifier: String,
+///     #[component(breaking)]
+///     layers: Vec<usize>,
+///     lr: f64,
+///     note: Option<String>,
+///     weights: Output<Vec<f32>>,
+/// }
+///
+/// let model = Model::builder("mnist").layers(vec![784, 10]).lr(0.1).build()?;
+/// assert_eq!(model.identifier(), "mnist");
+///
+/// let error = Model::builder("mnist").lr(0.1).build().err().expect("`layers` has no default");
+/// assert!(error.to_string().contains("field `layers` is missing"));
+/// # Ok::<(), superduper::Error>(())
+/// ```
+///
+/// # Fields
+/// One field is the identifier: `identifier: String`, or the one marked `#[component(identifier)]`.
+/// Each other field is stored if its type is a component, is made of components (`Option`, `Vec`, maps,
+/// `Box<dyn Component>`, `Arc<dyn Component>`), is an artifact or callable, or has serde's `Serialize` and
+/// `Deserialize`. `Output<T>` and `Runtime<T>` are known by their names and need no attribute. A field of an
+/// `Option`, `Output` or `Runtime` may be missing in a document.
+///
+/// | attribute of a field | meaning |
+/// |---|---|
+/// | `#[component(breaking)]` | a change makes a new version; other changes update in place |
+/// | `#[component(skip)]` | not stored; made by `Default` |
+/// | `#[component(default)]`, `#[component(default = "path")]` | may be missing; then made by `Default`, or by the function |
+/// | `#[component(identifier)]` | this field is the identifier |
+///
+/// # The struct
+///
+/// | attribute of the struct | meaning |
+/// |---|---|
+/// | `#[component(kind = "acme.Model")]` | the wire name; otherwise `crate.Type` |
+/// | `#[component(alias = "Old")]` | a former wire name, or a former name in this crate; can be repeated |
+/// | `#[component(version = 2)]` | the version of the document's form, from 1 |
+/// | `#[component(migrate)]` | documents of older versions go through the type's `superduper::Migrate` |
+/// | `#[component(lifecycle = yes)]`, `no` | whether the type has an `impl Lifecycle`; needed on generic types |
+/// | `#[component(triggers = yes)]`, `no` | whether the type has a `#[triggers]` block; needed on generic types |
+/// | `#[component(crate = "path")]` | where superduper is; otherwise `::superduper` |
+///
+/// `#[serde(…)]` on the struct and its fields works as ever: `rename`, `rename_all`, `default`, `alias`, `with`,
+/// `flatten`, `skip`. What would make the document another thing than an object of the fields (`transparent`,
+/// `into`, names for reading only) is refused. The struct itself must not derive serde's traits: `Component`
+/// writes them, and a second derive is an error about conflicting implementations.
+///
+/// # The builder
+/// `Model::builder(identifier)` has a method for each stored field. It takes numbers, `bool`, `char`,
+/// type parameters and boxed trait objects as they are, and everything else as `impl Into<T>`. `build` names every field
+/// that is missing, checks the identifier and runs `postinit`. Fields that are an `Option`, an `Output`,
+/// a `Runtime`, `skip` or `default` need not be given. For a field named `build` the method is `with_build`.
+///
+/// # Generic components
+/// Each use is a type of its own and is registered by a line of its own. Because an `impl Lifecycle` or a
+/// `#[triggers]` block with further bounds could be lost silently, the type says whether it has them.
+/// Type parameters are bound by `Serialize + DeserializeOwned + Send + Sync + 'static`; children of
+/// type `T` are found only where the struct says `T: Component`.
+///
+/// ```
+/// use superduper::{prelude::*, register};
+///
+/// #[derive(Component)]
+/// #[component(lifecycle = no, triggers = no)]
+/// struct Pipeline<M: Component> {
+///     identifier: String,
+///     model: M,
+/// }
+///
+/// #[derive(Component)]
+/// struct Linear {
+///     identifier: String,
+/// }
+///
+/// register!(Pipeline<Linear> as "acme.LinearPipeline");
+///
+/// let pipeline = Pipeline::builder("p").model(Linear::builder("l").build()?).build()?;
+/// assert_eq!(pipeline.kind(), "acme.LinearPipeline");
+/// # Ok::<(), superduper::Error>(())
+/// ```
+///
+/// # By hand
+/// For a struct with the fields `identifier: String` and `lr: f64` the derive writes this, and a builder:
+///
+/// ```
+/// use superduper::{
+///     Component, ComponentType, Error, FieldSpec, Result, TypeSpec, Value, VisitChildren,
+///     __private::{Hooks, OutputCell, Registration, Trigger, deserialize_typed, inventory, probe, serialize_component},
+/// };
+/// use serde::{Deserialize, Deserializer, Serialize, Serializer};
+///
+/// struct Model {
+///     identifier: String,
+///     lr: f64,
+/// }
+///
+/// // Reads and writes the fields. It is apart from the component, because a component inside another one
+/// // is written as a reference to it.
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(remote = "Model")]
+/// struct Body {
+///     identifier: String,
+///     lr: f64,
+/// }
+///
+/// impl Serialize for Model {
+///     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+///         serialize_component(self, serializer)
+///     }
+/// }
+/// impl<'de> Deserialize<'de> for Model {
+///     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+///         deserialize_typed(deserializer)
+///     }
+/// }
+///
+/// impl ComponentType for Model {
+///     const SPEC: TypeSpec = TypeSpec {
+///         name: "Model",
+///         version: 1,
+///         aliases: &[],
+///         fields: &[
+///             FieldSpec { name: "identifier", key: "identifier", breaking: false },
+///             FieldSpec { name: "lr", key: "lr", breaking: false },
+///         ],
+///         module: module_path!(),
+///     };
+///     fn __kind() -> &'static str {
+///         "acme.Model"
+///     }
+///     fn __identifier(&self) -> &str {
+///         &self.identifier
+///     }
+///     fn __serialize_body<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+///         Body::serialize(self, serializer)
+///     }
+///     fn __deserialize_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+///         Body::deserialize(deserializer)
+///     }
+///     fn __migrate(_from: u32, body: Value) -> Result<Value> {
+///         Ok(body) // with `migrate`: <Self as superduper::Migrate>::migrate(from, body)
+///     }
+///     fn __hooks() -> Hooks<Self> {
+///         Hooks::none() // with an `impl Lifecycle`: Hooks::of()
+///     }
+///     fn __triggers() -> &'static [Trigger<Self>] {
+///         use probe::NoTriggers as _; // the default where there is no block of triggers
+///         Self::__TRIGGERS
+///     }
+///     fn __outputs(&self, _visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {
+///         // for each `Output` field: visit("weights", &self.weights);
+///     }
+///     fn __children(&self, _visit: &mut dyn FnMut(&dyn Component)) {
+///         // for each field that holds components: self.model.visit_children(visit);
+///     }
+/// }
+/// impl VisitChildren for Model {
+///     fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+///         visit(self);
+///     }
+/// }
+/// inventory::submit! { Registration::of::<Model>("acme.Model") }
+///
+/// let written = serde_json::to_value(Model { identifier: "m".into(), lr: 0.1 }).unwrap();
+/// let read: Model = serde_json::from_value(written).unwrap();
+/// assert_eq!((read.identifier(), read.lr), ("m", 0.1));
+/// ```
 #[proc_macro_derive(Component, attributes(component, serde))]
-pub fn derive_component(_input: TokenStream) -> TokenStream {
-    TokenStream::new()
+pub fn derive_component(input: TokenStream) -> TokenStream {
+    component::derive(&syn::parse_macro_input!(input as syn::DeriveInput)).into()
 }
+
+/// Collects the [`#[trigger]`](macro@trigger) methods of a component.
+///
+/// It stands on one inherent `impl` block of the type; a second one is an error about two definitions of
+/// `__TRIGGERS`. Other items of the block stay as they are. `#[triggers(crate = "path")]` says where superduper is.
+///
+/// ```
+/// use superduper::prelude::*;
+///
+/// #[derive(Component)]
+/// struct Model {
+///     identifier: String,
+///     lr: f64,
+///     data: Option<String>,
+/// }
+///
+/// #[triggers]
+/// impl Model {
+///     #[trigger("apply", requires = "data", retries = 3, timeout = "10m")]
+///     async fn train(&self, ctx: &JobContext) -> Result<f64> {
+///         Ok(self.lr)
+///     }
+///
+///     // A parameter named after a trigger takes its result; so `report` waits for `train`.
+///     #[trigger("apply")]
+///     fn report(&self, train: Option<f64>) -> Result<String> {
+///         Ok(format!("{train:?}"))
+///     }
+/// }
+///
+/// let model = Model::builder("m").lr(0.1).build()?;
+/// assert_eq!(model.__trigger_specs()[1].depends_on[0].name, "train");
+/// # Ok::<(), superduper::Error>(())
+/// ```
+///
+/// # By hand
+/// The block above is the methods without their attributes, and this:
+///
+/// ```
+/// # use superduper::prelude::*;
+/// use superduper::{
+///     __private::{Run, Trigger},
+///     Dependency, Event, Requirement, TriggerOutput, TriggerSpec, Watch,
+/// };
+/// #
+/// # #[derive(Component)]
+/// # struct Model {
+/// #     identifier: String,
+/// #     lr: f64,
+/// #     data: Option<String>,
+/// # }
+/// # impl Model {
+/// #     async fn train(&self, ctx: &JobContext) -> Result<f64> {
+/// #         Ok(self.lr)
+/// #     }
+/// #     fn report(&self, train: Option<f64>) -> Result<String> {
+/// #         Ok(format!("{train:?}"))
+/// #     }
+/// # }
+///
+/// impl Model {
+///     const __TRIGGERS: &'static [Trigger<Self>] = &[
+///         Trigger {
+///             spec: TriggerSpec {
+///                 name: "train",
+///                 event: Event::Apply,
+///                 depends_on: &[],
+///                 requires: &["data"],
+///                 watch: Watch::Fields(&["data"]), // and those of `watch`
+///                 retries: 3,
+///                 backoff_ms: 1000,
+///                 timeout_ms: Some(600_000),
+///                 executor: None,
+///                 blocking: false,
+///             },
+///             requires: &[("data", |model| model.data.is_met())],
+///             run: Run::Async(|model, ctx| Box::pin(async move { model.train(ctx).await.into_encoded() })),
+///         },
+///         Trigger {
+///             spec: TriggerSpec {
+///                 name: "report",
+///                 event: Event::Apply,
+///                 depends_on: &[Dependency { name: "train", parameter: true, optional: true }],
+///                 requires: &[],
+///                 watch: Watch::Fields(&[]),
+///                 retries: 0,
+///                 backoff_ms: 1000,
+///                 timeout_ms: None,
+///                 executor: None,
+///                 blocking: true,
+///             },
+///             requires: &[],
+///             run: Run::Sync(|model, ctx| model.report(ctx.__dependency("train")?).into_encoded()),
+///         },
+///     ];
+/// }
+/// # assert_eq!(Model { identifier: "m".into(), lr: 0.1, data: None }.__unmet("train"), ["data"]);
+/// ```
 #[proc_macro_attribute]
-pub fn triggers(_args: TokenStream, input: TokenStream) -> TokenStream {
-    input
+pub fn triggers(args: TokenStream, item: TokenStream) -> TokenStream {
+    triggers::triggers(args.into(), item.into()).into()
 }
+
+/// Makes a method of a [`#[triggers]`](macro@triggers) block a job that runs on an event.
+///
+/// The event comes first: `"apply"` runs when the component is applied, `"call"` only when a job spawns it.
+///
+/// | option | meaning |
+/// |---|---|
+/// | `depends_on = "a"`, `["a", "b"]` | waits for these triggers; `depends` is the same |
+/// | `requires = "field"`, `["f", "g"]` | there is no job unless these fields are set (`superduper::Requirement`) |
+/// | `watch = "field"`, `["f", "g"]`, `"*"` | an update of these fields runs it again, as one of `requires` does; `"*"`: any |
+/// | `retries = 3` | how often it is tried again after a failure |
+/// | `backoff = "1s"` | the pause before the first retry, which doubles with each further one |
+/// | `timeout = "10m"` | the time limit of one attempt |
+/// | `executor = "process"`, `"threads"` | where it runs, if not where the database says |
+///
+/// Durations are numbers with the units `d`, `h`, `m`, `s`, `ms`, largest first: `"1h30m"`, `"0.5s"`.
+///
+/// The method takes `&self`, at any place `ctx: &JobContext`, and parameters named after other triggers, whose
+/// results they take; a leading underscore does not count. It then waits for them. A parameter that is an
+/// `Option` is `None` where the other trigger had unmet requirements. It returns nothing or a
+/// `Result<T, E>` with a `T` that serde writes and any error. A plain `fn` runs on a worker thread, an
+/// `async fn` on the runtime, so its future must be `Send`. `#[cfg(…)]` on the method counts.
+///
+/// # By hand
+/// [`#[triggers]`](macro@triggers) reads this attribute and shows what it writes. Outside of such a block it is an error:
+///
+/// ```compile_fail
+/// # use superduper::prelude::*;
+/// struct Model;
+/// impl Model {
+///     #[trigger("apply")] // put `#[triggers]` on the `impl` block
+///     fn train(&self) {}
+/// }
+/// ```
 #[proc_macro_attribute]
-pub fn trigger(_args: TokenStream, input: TokenStream) -> TokenStream {
-    input
+pub fn trigger(_args: TokenStream, item: TokenStream) -> TokenStream {
+    triggers::misplaced(&item.into()).into()
 }
+
+/// Makes a function callable by name, with arguments by name.
+///
+/// The function stays an ordinary one. `Callable::of::<f>()` is a value that refers to it: it can be a field of
+/// a component and is stored as the function's name. The name is `module::path::f`, which differs between
+/// programs; `#[callable("my.name")]` pins it. `#[callable("my.name", crate = "path")]` also says where superduper is.
+///
+/// Parameters have names and own their values (`String`, not `&str`); an `Option` may be left out in a call.
+/// The function is sync or async, not generic, and returns nothing or a `Result<T, E>` with a `T` that
+/// serde writes and any error.
+///
+/// ```
+/// use superduper::prelude::*;
+///
+/// #[callable("doc.greet")]
+/// async fn greet(name: String, times: Option<usize>) -> Result<String> {
+///     Ok(format!("hello {name}! ").repeat(times.unwrap_or(1)))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let callable = Callable::of::<greet>();
+/// assert_eq!(callable.params()[0].name, "name");
+/// assert_eq!(callable.call::<String>(json!({"name": "you"})).await?, "hello you! ");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # By hand
+///
+/// ```
+/// use superduper::{
+///     __private::{FunctionEntry, inventory},
+///     Callable, Function, Param, Result, TriggerOutput,
+/// };
+///
+/// fn double(x: i64) -> Result<i64> {
+///     Ok(2 * x)
+/// }
+///
+/// // A type and a function may share a name.
+/// #[allow(non_camel_case_types)]
+/// struct double {}
+/// impl Function for double {
+///     const NAME: &'static str = "doc.double_by_hand";
+/// }
+/// inventory::submit! {
+///     FunctionEntry {
+///         name: "doc.double_by_hand",
+///         params: &[Param { name: "x", ty: "i64" }],
+///         code: "fn double(x: i64) -> Result<i64> { Ok(2 * x) }", // a change is shown in plans
+///         call: |mut args| Box::pin(async move { double(args.take("x")?).into_encoded() }),
+///     }
+/// }
+///
+/// assert_eq!(Callable::of::<double>().name(), "doc.double_by_hand");
+/// ```
 #[proc_macro_attribute]
-pub fn callable(_args: TokenStream, input: TokenStream) -> TokenStream {
-    input
+pub fn callable(args: TokenStream, item: TokenStream) -> TokenStream {
+    callable::callable(args.into(), item.into()).into()
+}
+
+/// Makes an `async fn main` the main function of a program whose jobs can run in worker processes.
+///
+/// The executor `process` starts the same binary again with a job's id. This attribute builds a tokio runtime with
+/// a thread per core, looks whether the process was started as such a worker, runs the job where it was, and
+/// the function's body where it was not.
+///
+/// ```
+/// # mod superduper {
+/// #     pub fn __run_main<F: Future>(body: F) -> F::Output { let _ = body; unreachable!() }
+/// # }
+/// # mod program {
+/// # use super::superduper;
+/// #[superduper_derive::main]
+/// async fn main() -> Result<(), std::io::Error> {
+///     Ok(())
+/// }
+/// # }
+/// ```
+///
+/// By hand, with the facade crate `superduper`:
+///
+/// ```text
+/// #[tokio::main]
+/// async fn main() -> superduper::Result<()> {
+///     superduper::worker().await?; // ends here in a worker
+///     …
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
+    main_function::main_function(args.into(), item.into()).into()
 }

@@ -1,1 +1,60 @@
 //! Models ready to use, on candle.
+//!
+//! [`Classifier`] is a component to apply as it is. The pieces it is made of are for components of your own: a
+//! multi-layer perceptron ([`Mlp`]), optimizers whose state can be saved ([`optim`]), learning-rate
+//! schedules ([`schedule`]), a table of rows ([`Table`]), a training loop that can be watched, stopped
+//! and continued ([`Training`]), metrics ([`metrics`]) and [`Weights`] that become an `Artifact<Tensors>`.
+//!
+//! ```
+//! use superduper_candle::{AdamW, Mlp, MlpSpec, Optimizer, Table, Training, metrics};
+//!
+//! // Two well separated classes on a line.
+//! let features: Vec<f32> = (0..64).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 } + i as f32 / 200.0).collect();
+//! let labels: Vec<u32> = (0..64).map(|i| i % 2).collect();
+//! let (train, test) = Table::new(1, features, labels)?.split(7, 0.25)?;
+//!
+//! let model = Mlp::init(MlpSpec { inputs: 1, hidden: vec![8], classes: 2 }, 7)?;
+//! let optimizer = AdamW { learning_rate: 0.05, ..AdamW::default() };
+//! let mut state = optimizer.init();
+//! Training { epochs: 10, batch: 16, seed: 7, ..Training::default() }.run(&model, &train, &optimizer, &mut state, |_| superduper_candle::go_on())?;
+//!
+//! let scores = metrics::evaluate(&model.logits(&test.features()?)?, test.labels())?;
+//! assert_eq!(scores.accuracy, 1.0);
+//! # Ok::<(), superduper::Error>(())
+//! ```
+//!
+//! # Guarantees
+//! - Everything random is a function of a seed and a name or epoch: parameters ([`Mlp::init`]), the
+//!   order of rows ([`data::order`]) and the split of a table ([`Table::split`]). The same seed, data
+//!   and program give bit-identical weights on one machine with `RAYON_NUM_THREADS=1`.
+//! - A training that continues from saved [`Weights`] and [`OptimizerState`] ends with the weights of
+//!   one that was never interrupted.
+//!
+//! # Assumptions
+//! - All tensors are on the CPU. Small layers gain nothing from more than one thread: set
+//!   `RAYON_NUM_THREADS=1` and run jobs beside each other instead.
+
+mod classifier;
+pub mod data;
+mod linear;
+pub mod metrics;
+mod mlp;
+pub mod optim;
+pub mod rng;
+mod saved;
+pub mod schedule;
+mod train;
+mod weights;
+
+pub use classifier::{Classifier, Fitted};
+pub use data::{Batch, Table};
+pub use metrics::Evaluation;
+pub use mlp::{Mlp, MlpSpec};
+pub use optim::{AdamW, Optimizer, OptimizerState, Sgd};
+pub use rng::Rng;
+pub use schedule::{Constant, CosineWarmup, Schedule};
+pub use train::{Flow, History, Model, Step, Training, go_on, report_to, stop};
+pub use weights::{Array, Weights};
+
+// Not called from here: a feature of this crate switches on faster kernels of the `gemm` that candle calls.
+use gemm as _;

@@ -123,6 +123,7 @@ impl State {
         let wanted = |row: &JobRow| {
             filter.ids.as_ref().is_none_or(|ids| ids.contains(&row.id))
                 && filter.run.is_none_or(|run| run == row.run)
+                && filter.roles.as_ref().is_none_or(|roles| roles.contains(&row.role))
                 && filter.states.as_ref().is_none_or(|states| states.contains(&row.state))
                 && filter.target.as_ref().is_none_or(|target| {
                     let number = row.target.version.map(|at| at.version);

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
-        AttemptRow, BlobRow, ComponentId, EventRow, JobBrief, JobId, JobRow, LogRow, MessageRow, OwnerId, RunId, RunRow, StoredVersion,
-        Timestamp,
+        AttemptRow, BlobRow, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogRow, MessageRow, OwnerId, RunId, RunRow,
+        StoredVersion, Timestamp,
     },
 };
 
@@ -187,15 +187,21 @@ impl State {
         })
     }
 
-    /// The newest job of each trigger or hook of a version, ascending.
+    /// The newest job of each trigger or hook of a version, and the spawned ones that did not succeed; ascending.
     pub(crate) fn newest_jobs(&self, component: ComponentId, version: u32) -> Vec<JobBrief> {
         let mut newest: Vec<&JobRow> = Vec::new();
         let mut seen = HashSet::new();
+        let mut retried = HashSet::new();
         let ids = self.jobs_of_version.range((component, version, JobId(0))..=(component, version, JobId(i64::MAX)));
         for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
-            if seen.insert((row.role, row.method.as_str())) {
+            let again = match row.key {
+                None => !seen.insert((row.role, row.method.as_str())),
+                Some(_) => row.state == JobState::Succeeded || retried.contains(&row.id),
+            };
+            if !again {
                 newest.push(row);
             }
+            retried.extend(row.retry_of);
         }
         newest.into_iter().rev().map(brief).collect()
     }
@@ -219,6 +225,7 @@ fn brief(row: &JobRow) -> JobBrief {
         target: row.target.clone(),
         role: row.role,
         method: row.method.clone(),
+        key: row.key.clone(),
         state: row.state,
         failure: row.failure.clone(),
     }

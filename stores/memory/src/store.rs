@@ -78,7 +78,7 @@ impl MetadataStore for MemoryStore {
                 state.logs.set((log.job, next), log);
             }
             for (job, done, total) in notes.progress {
-                if state.jobs.get(&job).is_some_and(|job| !job.row.state.is_terminal()) {
+                if state.jobs.get(&job).is_some() {
                     state.jobs.change(&job, |job| job.row.progress = Some((done, total)));
                 }
             }

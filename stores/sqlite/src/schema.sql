@@ -137,7 +137,10 @@ CREATE TABLE job (
     failure TEXT
 ) STRICT;
 CREATE INDEX job_run ON job (run);
-CREATE INDEX job_target ON job (component, version, role, method);
+-- Spawned jobs may be many; they must not stand between a component and its few others.
+CREATE INDEX job_target ON job (component, version, role, method) WHERE key IS NULL;
+CREATE INDEX job_spawned ON job (component, version) WHERE key IS NOT NULL;
+CREATE INDEX job_retried ON job (retry_of) WHERE retry_of IS NOT NULL;
 CREATE INDEX job_unsucceeded ON job (component, version) WHERE succeeded = 0;
 CREATE UNIQUE INDEX job_key ON job (run, key) WHERE key IS NOT NULL;
 

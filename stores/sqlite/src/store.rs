@@ -110,7 +110,7 @@ fn note(sql: Sql<'_>, notes: &Notes) -> Result<()> {
         row.bind(&log.message)
     })?;
     for (job, done, total) in &notes.progress {
-        let update = "UPDATE job SET progress_done = ?2, progress_total = ?3 WHERE id = ?1 AND state < 3";
+        let update = "UPDATE job SET progress_done = ?2, progress_total = ?3 WHERE id = ?1";
         sql.execute("write progress", update, (job.0, signed(*done), signed(*total)))?;
     }
     Ok(())

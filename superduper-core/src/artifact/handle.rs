@@ -1,5 +1,6 @@
 //! A blob on its way: from where it can be streamed, its digest once known, the store once saved.
 
+use super::Blob;
 use crate::{
     Bytes, Digest, Error, ErrorKind, Result,
     digest::Hasher,
@@ -7,7 +8,9 @@ use crate::{
 };
 use serde_json::{Map, Value};
 use std::{
+    any::Any,
     fmt,
+    ops::Range,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -27,15 +30,49 @@ pub trait BlobSource: Send + Sync {
     /// # Errors
     /// Those of reading the source.
     fn hash(&self) -> Result<Hashed> {
-        let mut hasher = Hasher::new();
-        let mut size = 0;
+        hash_chunks(self.chunks()?)
+    }
+
+    /// Whether the bytes cannot change between `hash` and `chunks`, as memory that nobody else can write. The store
+    /// then need not hash them a second time.
+    fn is_immutable(&self) -> bool {
+        false
+    }
+
+    /// Part of the bytes. Blocks.
+    ///
+    /// # Errors
+    /// Those of reading the source, and one for a range outside of it.
+    fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let mut part = Vec::new();
+        let mut at = 0;
         for chunk in self.chunks()? {
             let chunk = chunk?;
-            hasher.update(&chunk);
-            size += chunk.len() as u64;
+            let end = at + chunk.len() as u64;
+            if end > range.start && at < range.end {
+                let from = range.start.saturating_sub(at) as usize;
+                let to = (range.end.min(end) - at) as usize;
+                part.extend_from_slice(&chunk[from..to]);
+            }
+            at = end;
+            if at >= range.end {
+                break;
+            }
         }
-        Ok(Hashed { digest: hasher.finish(), size, extra: Map::new() })
+        Ok(part.into())
     }
+}
+
+/// Hash bytes as they come.
+pub(super) fn hash_chunks(chunks: Chunks) -> Result<Hashed> {
+    let mut hasher = Hasher::new();
+    let mut size = 0;
+    for chunk in chunks {
+        let chunk = chunk?;
+        hasher.update(&chunk);
+        size += chunk.len() as u64;
+    }
+    Ok(Hashed { digest: hasher.finish(), size, extra: Map::new() })
 }
 
 /// What hashing a source gave.
@@ -54,6 +91,8 @@ pub struct BlobHandle {
     serial: u64,
     hashed: OnceLock<Hashed>,
     source: Option<Arc<dyn BlobSource>>,
+    /// What the source was made of, so that a reader in the same process gets it back.
+    value: Option<Arc<dyn Any + Send + Sync>>,
     store: Mutex<Option<Arc<dyn ArtifactStore>>>,
     /// Component and version that named the blob, for errors.
     owner: String,
@@ -68,9 +107,20 @@ impl BlobHandle {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             hashed: OnceLock::new(),
             source: Some(source),
+            value: None,
             store: Mutex::new(None),
             owner: String::new(),
         }
+    }
+
+    /// The blob of a value that is not saved yet.
+    pub(crate) fn of_value<T: Blob>(value: Arc<T>) -> Self {
+        BlobHandle { value: Some(value.clone()), ..BlobHandle::new(T::source(value)) }
+    }
+
+    /// The value that the blob was made of, if it is of this type.
+    pub(crate) fn value<T: Blob>(&self) -> Option<Arc<T>> {
+        self.value.clone()?.downcast().ok()
     }
 
     /// A blob that a stored reference names.
@@ -83,6 +133,7 @@ impl BlobHandle {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             hashed: OnceLock::from(Hashed { digest, size, extra }),
             source: None,
+            value: None,
             store: Mutex::new(store),
             owner,
         })
@@ -145,11 +196,12 @@ impl BlobHandle {
         let hashed = self.hashed.get().ok_or_else(|| Error::internal("a blob is saved before it is hashed"))?;
         let put = match &self.source {
             Some(source) => {
-                if store.size(hashed.digest).await? == Some(hashed.size) {
-                    Put::Exists
+                let immutable = source.is_immutable();
+                let chunks = opened_late(source.clone());
+                if immutable {
+                    store.put_immutable(hashed.digest, hashed.size, chunks).await?
                 } else {
-                    let source = source.clone();
-                    store.put(hashed.digest, hashed.size, source.chunks()?).await?
+                    store.put(hashed.digest, hashed.size, chunks).await?
                 }
             }
             None => {
@@ -180,13 +232,47 @@ impl BlobHandle {
             .with_hint("restore the file from a backup; remove it and apply the component again with the same bytes")
     }
 
-    fn owned_by(&self) -> String {
-        if self.owner.is_empty() { "a new component".to_owned() } else { format!("`{}`", self.owner) }
+    /// The error for a blob whose bytes are intact, but not those of a value of the type asked for.
+    pub fn malformed(&self, digest: Digest, what: impl fmt::Display) -> Error {
+        Error::new(ErrorKind::Decode, format!("blob {digest} of {} cannot be read: {what}", self.owned_by()))
+    }
+
+    pub(crate) fn owned_by(&self) -> String {
+        if self.owner.is_empty() { "a new component".to_owned() } else { self.owner.clone() }
     }
 }
 
 /// The size of the pieces in which a blob is read.
 pub(crate) const CHUNK: u64 = 4 * 1024 * 1024;
+
+/// The chunks of a source that is opened when the first one is pulled: a store that has the blob never does.
+fn opened_late(source: Arc<dyn BlobSource>) -> Chunks {
+    let mut chunks: Option<Chunks> = None;
+    let mut failed = false;
+    Box::new(std::iter::from_fn(move || {
+        if chunks.is_none() && !failed {
+            match source.chunks() {
+                Ok(opened) => chunks = Some(opened),
+                Err(error) => {
+                    failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        chunks.as_mut()?.next()
+    }))
+}
+
+/// Run what blocks on a thread that may block.
+pub(crate) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Error::new(ErrorKind::Cancelled, "the runtime is shutting down").with_source(error)),
+        },
+    }
+}
 
 async fn copy(from: &Arc<dyn ArtifactStore>, to: &Arc<dyn ArtifactStore>, hashed: &Hashed) -> Result<Put> {
     let (sender, receiver) = std::sync::mpsc::sync_channel::<Result<Bytes>>(2);

@@ -71,7 +71,7 @@ impl DecodeEnv {
         let known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         match known {
             Some(handle) => Ok(handle),
-            None => BlobHandle::stored(reference, self.artifacts.clone(), owner()).map(Arc::new),
+            None => BlobHandle::stored(reference, self.artifacts.clone(), owner(&name)).map(Arc::new),
         }
     }
 }
@@ -79,8 +79,20 @@ impl DecodeEnv {
 struct Session {
     env: Arc<DecodeEnv>,
     error: Option<Error>,
-    /// The components being decoded, outermost first.
-    owners: Vec<String>,
+    /// What is being decoded, outermost first.
+    owners: Vec<Owner>,
+}
+
+/// A component or output being decoded, with the places of its blobs.
+struct Owner {
+    name: String,
+    blobs: Vec<(String, String)>,
+}
+
+impl Owner {
+    fn of(name: String, body: &Value) -> Self {
+        Owner { name, blobs: super::tree::find_marks(body).blobs }
+    }
 }
 
 thread_local! {
@@ -93,6 +105,15 @@ impl Drop for Restore {
         let outer = self.0.take();
         SESSION.with(|cell| cell.replace(outer));
     }
+}
+
+/// Name what is decoded from `body` in the current session, for errors about its blobs.
+pub(super) fn name_owner(name: String, body: &Value) {
+    SESSION.with(|cell| {
+        if let Some(session) = cell.borrow_mut().as_mut() {
+            session.owners.push(Owner::of(name, body));
+        }
+    });
 }
 
 /// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
@@ -111,8 +132,13 @@ pub(crate) fn current_env() -> Arc<DecodeEnv> {
     current.unwrap_or_else(|| Arc::new(DecodeEnv::new(Registry::global(), None)))
 }
 
-fn owner() -> String {
-    SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| session.owners.last().cloned())).unwrap_or_default()
+/// Who names a blob and in which field, for errors.
+fn owner(blob: &str) -> String {
+    let describe = |owner: &Owner| match owner.blobs.iter().find(|(_, name)| name == blob) {
+        Some((path, _)) if !path.is_empty() => format!("{} (field `{path}`)", owner.name),
+        _ => owner.name.clone(),
+    };
+    SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| session.owners.last().map(describe))).unwrap_or_default()
 }
 
 fn keep(error: Error) -> String {
@@ -247,7 +273,7 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
     }
     let depth = SESSION.with(|cell| {
         cell.borrow_mut().as_mut().map_or(0, |session| {
-            session.owners.push(address.to_owned());
+            session.owners.push(Owner::of(format!("`{address}`"), &body));
             session.owners.len()
         })
     });

@@ -9,13 +9,13 @@ mod serializer;
 mod session;
 mod tree;
 
-pub use decode::{DecodeEnv, Document, decode_body, deserialize_boxed, deserialize_typed};
+pub use decode::{DecodeEnv, Document, decode_body, deserialize_typed};
 pub(crate) use decode::{current_env, decode_boxed, decode_inline_boxed, in_decode_session};
 pub(crate) use serializer::to_value;
 pub use session::{RawKey, serialize_component};
 pub(crate) use session::{encode_tree, note_blob};
-pub(crate) use tree::patch_pending;
 pub use tree::{BlobUse, ChildUse, Record, Tree};
+pub(crate) use tree::{is_marked, patch_pending};
 
 use crate::{Error, ErrorKind, Result, artifact::BlobHandle};
 use serde::{Serialize, de::DeserializeOwned};
@@ -54,13 +54,14 @@ impl Encoded {
     /// Read the value back in the same process, with blobs that may not be saved yet.
     pub(crate) fn into_typed<T: DeserializeOwned>(self) -> Result<T> {
         let env = DecodeEnv::for_blobs(self.blobs);
-        decode_value(self.value, &Arc::new(env))
+        decode_value(self.value, &Arc::new(env), "a result")
     }
 }
 
-/// Decode a stored result or output.
-pub(crate) fn decode_value<T: DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>) -> Result<T> {
+/// Decode a stored result or output; `owner` is named in errors about its blobs.
+pub(crate) fn decode_value<T: DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>, owner: &str) -> Result<T> {
     in_decode_session(env, || {
+        decode::name_owner(owner.to_owned(), &value);
         serde_path_to_error::deserialize(serializer::unescape(value)).map_err(|error| {
             let path = error.path().to_string();
             let error = error.into_inner();

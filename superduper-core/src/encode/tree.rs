@@ -1,5 +1,6 @@
 //! An encoded tree of components: records, their references to each other and to blobs, their hashes.
 
+use super::Document;
 use crate::{
     Digest, Error, ErrorKind, Result,
     address::Address,
@@ -104,6 +105,11 @@ impl Record {
         format!("{}:{}:{}", self.kind, self.identifier, self.uuid.short())
     }
 
+    /// The component as the decoder takes it: without version and outputs.
+    pub(crate) fn document(&self) -> Document {
+        Document { address: self.address(), type_version: self.type_version, body: self.body.clone(), outputs: serde_json::Map::new() }
+    }
+
     /// The path of the first place where another body differs.
     pub(crate) fn first_difference(&self, other: &Value) -> String {
         crate::plan::first_difference(&self.body, other)
@@ -123,14 +129,18 @@ impl Tree {
     /// # Errors
     /// Those of reading a blob's source.
     pub fn finish(&mut self) -> Result<()> {
-        let mut pending = Vec::new();
+        let names: Vec<(String, Arc<BlobHandle>)> = self.blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
         for handle in &self.blobs {
-            if handle.digest().is_none() {
-                let name = handle.name();
-                handle.hash()?;
-                pending.push((name, handle.clone()));
-            }
+            handle.hash()?;
         }
+        self.finish_with(&names);
+        Ok(())
+    }
+
+    /// [`Tree::finish`] for blobs that are hashed; `names` are the names they had in the bodies.
+    pub(crate) fn finish_with(&mut self, names: &[(String, Arc<BlobHandle>)]) {
+        let pending: HashMap<&str, &Arc<BlobHandle>> =
+            names.iter().filter(|(name, _)| name.starts_with("pending:")).map(|(name, handle)| (name.as_str(), handle)).collect();
         for index in 0..self.records.len() {
             if !pending.is_empty() && !self.records[index].blobs.is_empty() {
                 patch_pending(&mut self.records[index].body, &pending);
@@ -141,7 +151,6 @@ impl Tree {
             let breaking: Vec<&str> = record.fields.iter().filter(|field| field.breaking).map(|field| field.key).collect();
             record.uuid = hash(record, |key| breaking.contains(&key), |child| before[child].uuid, false);
         }
-        Ok(())
     }
 
     /// Compare with a second encoding of the same component: same fields, same order, same content.
@@ -181,6 +190,11 @@ fn hash(record: &Record, wanted: impl Fn(&str) -> bool, child: impl Fn(usize) ->
                     true
                 }
                 "$secret" => !secrets,
+                // The name is the identity; the digest of the body beside it only serves notes in plans.
+                "$callable" => {
+                    out.extend_from_slice(text.as_bytes());
+                    true
+                }
                 _ => false,
             };
             write_substituted(&fields[key], &mut substitute, &mut out);
@@ -234,6 +248,11 @@ pub(crate) fn mark_of(map: &serde_json::Map<String, Value>) -> Option<(&'static 
     None
 }
 
+/// Whether superduper wrote the object, not the user.
+pub(crate) fn is_marked(map: &serde_json::Map<String, Value>) -> bool {
+    mark_of(map).is_some()
+}
+
 #[derive(Default)]
 pub(super) struct Marks {
     pub(super) refs: Vec<(String, String)>,
@@ -276,12 +295,12 @@ fn walk(value: &Value, path: &mut String, marks: &mut Marks) {
 }
 
 /// Replace the provisional names of blobs by their references.
-pub(crate) fn patch_pending(value: &mut Value, pending: &[(String, Arc<BlobHandle>)]) {
+pub(crate) fn patch_pending(value: &mut Value, pending: &HashMap<&str, &Arc<BlobHandle>>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| patch_pending(item, pending)),
         Value::Object(map) => {
             if let Some(("$blob", name)) = mark_of(map) {
-                if let Some(reference) = pending.iter().find(|(known, _)| known == name).and_then(|(_, handle)| handle.reference()) {
+                if let Some(reference) = pending.get(name).and_then(|handle| handle.reference()) {
                     *value = reference;
                 }
             } else {

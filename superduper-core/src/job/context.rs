@@ -1,11 +1,340 @@
-//! What a hook or trigger is given.
+//! What a hook or trigger is given: who it is, what it may report, what it may ask for.
 
-use std::{any::Any, sync::Arc};
+use crate::{
+    Address, Digest, Error, ErrorKind, Output, Result,
+    db::DbInner,
+    encode::{DecodeEnv, Encoded, decode_value},
+    output::PendingOutput,
+    store::{JobId, LogLevel, LogRow, Notes, RunId, Timestamp},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+use tokio::sync::Notify;
 
 /// What a hook or trigger is given.
-#[derive(Debug)]
-pub struct JobContext(());
+///
+/// It can be cloned and sent to other tasks and threads of the job.
+#[derive(Clone)]
+pub struct JobContext(Arc<Shared>);
 
-pub(crate) fn current_overlay(_key: usize) -> Option<Arc<dyn Any + Send + Sync>> {
-    None
+/// Who a context is for.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) target: Address,
+    pub(crate) uuid: Digest,
+    pub(crate) run: Option<RunId>,
+    pub(crate) job: Option<JobId>,
+    pub(crate) attempt: u32,
+    pub(crate) key: Option<String>,
+}
+
+/// Cancellation of a job, shared between who asks and who runs.
+#[derive(Debug, Default)]
+pub(crate) struct CancelToken {
+    requested: AtomicBool,
+    notify: Notify,
+}
+
+impl CancelToken {
+    pub(crate) fn cancel(&self) {
+        self.requested.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.requested.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.is_cancelled() {
+            notified.await;
+        }
+    }
+}
+
+/// A job asked for with [`JobContext::spawn`].
+#[derive(Debug, Clone)]
+pub(crate) struct SpawnRequest {
+    pub(crate) key: String,
+    pub(crate) target: Address,
+    pub(crate) trigger: String,
+    pub(crate) after: Vec<String>,
+}
+
+/// What a job leaves behind beside its result.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) outputs: Vec<PendingOutput>,
+    pub(crate) spawned: Vec<SpawnRequest>,
+    pub(crate) messages: Vec<(String, Value)>,
+}
+
+struct Shared {
+    identity: Identity,
+    db: Weak<DbInner>,
+    env: Arc<DecodeEnv>,
+    dependencies: HashMap<String, Value>,
+    cancel: Arc<CancelToken>,
+    overlay: Mutex<HashMap<usize, Arc<dyn Any + Send + Sync>>>,
+    effects: Mutex<Effects>,
+    blocked: Mutex<Option<String>>,
+    progress: (AtomicU64, AtomicU64),
+    notes: Arc<NoteBuffer>,
+}
+
+/// Logs and progress of jobs on their way to the store; written in groups.
+#[derive(Default)]
+pub(crate) struct NoteBuffer {
+    logs: Mutex<Vec<LogRow>>,
+    progress: Mutex<BTreeMap<JobId, (u64, u64)>>,
+    pub(crate) filled: Notify,
+}
+
+impl NoteBuffer {
+    pub(crate) fn log(&self, row: LogRow) {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        self.filled.notify_one();
+    }
+
+    fn progress(&self, job: JobId, done: u64, total: u64) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(job, (done, total));
+        self.filled.notify_one();
+    }
+
+    pub(crate) fn take(&self) -> Option<Notes> {
+        let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        if logs.is_empty() && progress.is_empty() {
+            return None;
+        }
+        Some(Notes { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect() })
+    }
+}
+
+tokio::task_local! {
+    static CURRENT: JobContext;
+}
+
+/// The value that the current job has set for an output, if it has.
+pub(crate) fn current_overlay(key: usize) -> Option<Arc<dyn Any + Send + Sync>> {
+    CURRENT.try_with(|ctx| ctx.0.overlay.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()).ok().flatten()
+}
+
+/// The context of the job that is running here.
+pub(crate) fn current() -> Option<JobContext> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+impl JobContext {
+    pub(crate) fn new(
+        identity: Identity,
+        db: Weak<DbInner>,
+        env: Arc<DecodeEnv>,
+        dependencies: HashMap<String, Value>,
+        cancel: Arc<CancelToken>,
+        notes: Arc<NoteBuffer>,
+    ) -> Self {
+        JobContext(Arc::new(Shared {
+            identity,
+            db,
+            env,
+            dependencies,
+            cancel,
+            overlay: Mutex::default(),
+            effects: Mutex::default(),
+            blocked: Mutex::default(),
+            progress: (AtomicU64::new(0), AtomicU64::new(0)),
+            notes,
+        }))
+    }
+
+    /// Run a future as part of this job.
+    pub(crate) async fn scope<F: Future>(&self, future: F) -> F::Output {
+        CURRENT.scope(self.clone(), future).await
+    }
+
+    /// Run a function as part of this job.
+    pub(crate) fn scope_sync<R>(&self, call: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self.clone(), call)
+    }
+
+    pub(crate) fn take_effects(&self) -> Effects {
+        std::mem::take(&mut *self.0.effects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn take_blocked(&self) -> Option<String> {
+        self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Kind, identifier, version and revision of the component.
+    pub fn address(&self) -> &Address {
+        &self.0.identity.target
+    }
+
+    /// The version of the component.
+    pub fn version(&self) -> u32 {
+        self.0.identity.target.version.map_or(0, |at| at.version)
+    }
+
+    /// The content label of the component: `Kind:identifier:uuid`.
+    pub fn huuid(&self) -> String {
+        let Identity { target, uuid, .. } = &self.0.identity;
+        format!("{}:{}:{}", target.kind, target.identifier, uuid.short())
+    }
+
+    /// The job; `None` in an explicit `db.setup(&component)`.
+    pub fn job_id(&self) -> Option<JobId> {
+        self.0.identity.job
+    }
+
+    /// The run that the job belongs to.
+    pub fn run_id(&self) -> Option<RunId> {
+        self.0.identity.run
+    }
+
+    /// The key under which the job was spawned.
+    pub fn key(&self) -> Option<&str> {
+        self.0.identity.key.as_deref()
+    }
+
+    /// The number of this attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.0.identity.attempt
+    }
+
+    /// Whether this job may have run before: an earlier attempt failed, or was lost with its process.
+    pub fn is_retry(&self) -> bool {
+        self.0.identity.attempt > 1
+    }
+
+    /// Whether somebody asked to cancel the job. Long work should look now and then and return early.
+    pub fn cancelled(&self) -> bool {
+        self.0.cancel.is_cancelled()
+    }
+
+    /// Wait until somebody asks to cancel the job; for `select!` beside the work.
+    pub async fn until_cancelled(&self) {
+        self.0.cancel.cancelled().await;
+    }
+
+    /// Return early with `?` where the job was cancelled.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.cancelled() { Err(Error::new(ErrorKind::Cancelled, "the job was cancelled")) } else { Ok(()) }
+    }
+
+    /// Report steps done and steps in total; shown by events and `db.jobs`.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.0.progress.0.store(done, Ordering::Relaxed);
+        self.0.progress.1.store(total, Ordering::Relaxed);
+        if let Some(job) = self.0.identity.job {
+            self.0.notes.progress(job, done, total);
+            if let Some(db) = self.0.db.upgrade() {
+                db.announce_progress(job, self.0.identity.run, done, total);
+            }
+        }
+    }
+
+    /// Add a line to the job's log.
+    pub fn log(&self, message: impl fmt::Display) {
+        self.log_at(LogLevel::Info, message.to_string());
+    }
+
+    pub(crate) fn log_at(&self, level: LogLevel, message: String) {
+        if let Some(job) = self.0.identity.job {
+            let row = LogRow { job, attempt: self.0.identity.attempt, at: Timestamp::now(), level, message };
+            self.0.notes.log(row);
+        }
+    }
+
+    /// Set an output of the component: visible in this job at once, elsewhere when the job's result is durable.
+    ///
+    /// # Errors
+    /// `NotSaved` for an output that is not a field of the job's component; `Encode` for a value that JSON cannot hold.
+    pub fn set<T: Serialize + Send + Sync + 'static>(&self, output: &Output<T>, value: T) -> Result<()> {
+        let pending = output.pending(value)?;
+        self.0.overlay.lock().unwrap_or_else(PoisonError::into_inner).insert(pending.key, pending.value.clone());
+        let mut effects = self.0.effects.lock().unwrap_or_else(PoisonError::into_inner);
+        effects.outputs.retain(|other| other.key != pending.key);
+        effects.outputs.push(pending);
+        Ok(())
+    }
+
+    /// Let the run grow by a job: `trigger` of a stored component, once the jobs with the keys `after` are done.
+    ///
+    /// It is recorded together with this job's result. A key that the run already has adds nothing, so a job
+    /// that is tried again spawns the same jobs. What waits for this job, and the run's end, wait for spawned jobs too.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty key, or an unknown trigger when the job ends.
+    pub fn spawn(&self, key: impl Into<String>, component: &Address, trigger: impl Into<String>, after: &[&str]) -> Result<()> {
+        let key = key.into();
+        if key.is_empty() {
+            return Err(Error::invalid("the key of a spawned job is empty"));
+        }
+        let request = SpawnRequest {
+            key,
+            target: component.clone(),
+            trigger: trigger.into(),
+            after: after.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).spawned.push(request);
+        Ok(())
+    }
+
+    /// Send a message to the outside, together with this job's result; see `db.on_message`.
+    ///
+    /// # Errors
+    /// `Encode` for a payload that JSON cannot hold.
+    pub fn emit(&self, topic: impl Into<String>, payload: impl Serialize) -> Result<()> {
+        let payload = Encoded::of(&payload)?;
+        if !payload.blobs.is_empty() {
+            return Err(Error::invalid("a message cannot hold artifacts; put them into an output and send their address"));
+        }
+        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).messages.push((topic.into(), payload.value));
+        Ok(())
+    }
+
+    /// Give up for now: return this error to let the job wait until `db.unblock(job)` releases it.
+    pub fn block(&self, reason: impl fmt::Display) -> Error {
+        let reason = reason.to_string();
+        *self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+        Error::new(ErrorKind::User, format!("blocked: {reason}"))
+    }
+
+    /// The database, for looking things up; a job that applies something must `.detach()`.
+    ///
+    /// # Errors
+    /// `NotFound` while the database is being closed.
+    pub fn db(&self) -> Result<crate::Db> {
+        self.0.db.upgrade().map(crate::Db::from_inner).ok_or_else(|| Error::not_found("the database of this job is closed"))
+    }
+
+    /// The result of a trigger that this one depends on; `null` where an optional one was left out.
+    #[doc(hidden)]
+    pub fn __dependency<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let value = self.0.dependencies.get(name).cloned().unwrap_or_default();
+        decode_value(value, &self.0.env, &format!("the result of `{name}`"))
+            .map_err(|error| error.context(format_args!("result of `{name}`")).fatal())
+    }
+}
+
+impl fmt::Debug for JobContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobContext({}, attempt {})", self.0.identity.target, self.0.identity.attempt)
+    }
 }

@@ -1,8 +1,24 @@
-//! Jobs: their context, their order, how they are run.
+//! Jobs: their context, their order, how they are run and by whom.
 
 mod context;
+mod dag;
+mod driver;
+mod executor;
+mod instance;
+mod layer;
 mod outcome;
+mod process;
+mod run_job;
 
 pub use context::JobContext;
-pub(crate) use context::current_overlay;
+pub(crate) use context::{CancelToken, Identity, NoteBuffer, current, current_overlay};
+pub(crate) use driver::{Command, Driver, RunHandle};
+pub use executor::{Attempt, Executor, ExecutorCapabilities};
+pub(crate) use executor::{Ended, Threads};
+pub(crate) use instance::{Instances, references, setup_tree};
+pub use layer::{JobLayer, job_layer};
 pub use outcome::Outcome;
+pub(crate) use outcome::describe;
+pub(crate) use process::Process;
+pub use process::worker;
+pub(crate) use run_job::{JobSpec, hash_all};

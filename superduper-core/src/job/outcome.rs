@@ -1,6 +1,13 @@
 //! What became of a run.
 
-use crate::store::{JobRow, RunRow};
+use crate::{
+    Error, ErrorKind, Result,
+    encode::{DecodeEnv, decode_value},
+    registry::Registry,
+    store::{ArtifactStore, JobId, JobRow, JobState, RunId, RunRow, RunState},
+};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// What became of a run: the run and all its jobs.
 #[derive(Debug, Clone)]
@@ -9,4 +16,77 @@ pub struct Outcome {
     pub run: RunRow,
     /// Its jobs, in the order they were recorded.
     pub jobs: Vec<JobRow>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) artifacts: Option<Arc<dyn ArtifactStore>>,
+}
+
+impl Outcome {
+    /// The run's id.
+    pub fn run_id(&self) -> RunId {
+        self.run.id
+    }
+
+    /// Whether every job succeeded.
+    pub fn succeeded(&self) -> bool {
+        self.run.state == RunState::Succeeded
+    }
+
+    /// The job of a trigger or hook of the run's root component.
+    pub fn job(&self, method: &str) -> Option<&JobRow> {
+        let of_root = |job: &&JobRow| job.target.path() == self.run.root.path();
+        let named = |job: &&JobRow| job.method == method;
+        self.jobs.iter().filter(named).find(of_root).or_else(|| self.jobs.iter().find(named))
+    }
+
+    /// The result of a trigger of the run's root component.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job or it did not succeed; `Decode` where the result is no `T`.
+    pub fn result<T: DeserializeOwned>(&self, trigger: &str) -> Result<T> {
+        let job = self.job(trigger).ok_or_else(|| Error::not_found(format!("run {} has no job `{trigger}`", self.run.id)))?;
+        let value = job
+            .result
+            .clone()
+            .ok_or_else(|| Error::not_found(format!("job {} (`{trigger}`) has no result: it is {}", job.id, job.state)))?;
+        let env = DecodeEnv::new(self.registry.clone(), self.artifacts.clone());
+        decode_value(value, &Arc::new(env), &format!("the result of job {}", job.id))
+            .map_err(|error| error.context(format_args!("result of `{trigger}`")))
+    }
+
+    /// The first job that failed, if one did.
+    pub fn first_failure(&self) -> Option<&JobRow> {
+        self.jobs.iter().find(|job| job.state == JobState::Failed)
+    }
+
+    /// The error that stands for this outcome, or the outcome itself where all went well.
+    pub(crate) fn into_result(self) -> Result<Outcome> {
+        // A forced removal succeeds although some of its jobs failed.
+        if self.succeeded() {
+            return Ok(self);
+        }
+        if let Some(job) = self.first_failure() {
+            let error = describe(job, ErrorKind::JobFailed);
+            return Err(error.with_outcome(self));
+        }
+        if let Some(job) = self.jobs.iter().find(|job| job.state == JobState::Cancelled) {
+            let error = describe(job, ErrorKind::Cancelled);
+            return Err(error.with_outcome(self));
+        }
+        Ok(self)
+    }
+
+    /// Ids of the jobs that are not final.
+    pub fn unfinished(&self) -> Vec<JobId> {
+        self.jobs.iter().filter(|job| !job.state.is_terminal()).map(|job| job.id).collect()
+    }
+}
+
+/// The error that a failed or cancelled job stands for.
+pub(crate) fn describe(job: &JobRow, kind: ErrorKind) -> Error {
+    let text = format!("job {} (`{}` of `{}`) {}", job.id, job.method, job.target, job.state);
+    let error = match &job.failure {
+        Some(failure) => Error::new(kind, format!("{text}: {}", failure.message)).with_source(failure.clone()),
+        None => Error::new(kind, text),
+    };
+    error.with_hint(format!("apply the component again to run what is left, or `db.retry({})`", job.id))
 }

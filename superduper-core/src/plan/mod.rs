@@ -1,39 +1,193 @@
-//! What an apply or a removal would do.
+//! What an apply or a removal would do: pure data, made without writing anything.
+//!
+//! Invariant: a plan is a function of the component and the state it was read from; planning twice
+//! gives the same text. It carries what it read, so that applying it can refuse a state that moved.
 
+mod build;
+mod diff;
+mod jobs;
+mod remove;
+mod render;
+
+pub(crate) use build::{ApplyOptions, build};
+pub(crate) use diff::{first_difference, shown_fields};
+pub(crate) use remove::{RemoveInput, build_removal};
+
+use crate::{
+    Address, Digest,
+    encode::Tree,
+    store::{Expect, JobId, JobRole, RunId, RunPurpose},
+    trigger::TriggerSpec,
+};
 use serde_json::Value;
+use std::sync::Arc;
 
-/// The path of the first place where two documents differ.
-pub(crate) fn first_difference(left: &Value, right: &Value) -> String {
-    fn go(left: &Value, right: &Value, path: &mut String) -> bool {
-        let length = path.len();
-        match (left, right) {
-            (Value::Object(a), Value::Object(b)) => {
-                for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
-                    if length > 0 {
-                        path.push('.');
-                    }
-                    path.push_str(key);
-                    if go(a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), path) {
-                        return true;
-                    }
-                    path.truncate(length);
-                }
-                a.len() != b.len()
-            }
-            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-                for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                    path.push_str(&format!("[{index}]"));
-                    if go(a, b, path) {
-                        return true;
-                    }
-                    path.truncate(length);
-                }
-                false
-            }
-            (a, b) => a != b,
-        }
+/// What happens to a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is stored for the first time, as version 0.
+    Create,
+    /// A breaking change: it gets another version.
+    NewVersion,
+    /// Another change: its newest version gets another revision.
+    Update,
+    /// Nothing.
+    Unchanged,
+    /// Versions of it are removed.
+    Remove,
+}
+
+/// A value that changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Where, from the component: `layers[2].size`, through children too.
+    pub path: String,
+    /// The stored value; `None` where there is none.
+    pub old: Option<Value>,
+    /// The new value; `None` where it goes.
+    pub new: Option<Value>,
+    /// Whether the field is breaking.
+    pub breaking: bool,
+}
+
+/// What happens to one component of the tree.
+#[derive(Debug, Clone)]
+pub struct PlannedComponent {
+    /// Kind, identifier, and the version and revision it will have.
+    pub address: Address,
+    /// What happens.
+    pub action: Action,
+    /// The version and revision it has now.
+    pub from: Option<Address>,
+    /// The older version that had the same content.
+    pub content_of: Option<u32>,
+    /// Hash of kind, identifier and breaking fields.
+    pub uuid: Digest,
+    /// Hash of all declared content.
+    pub content_hash: Digest,
+    /// The values that change.
+    pub changes: Vec<Change>,
+    /// The components it holds, by index, with their paths.
+    pub children: Vec<(String, usize)>,
+    pub(crate) document: Value,
+}
+
+/// Something that a planned job waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedNeed {
+    /// The job.
+    pub job: NeededJob,
+    /// The parameter that takes its result.
+    pub parameter: Option<String>,
+}
+
+/// A job that a planned job waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NeededJob {
+    /// Another job of the plan, by index.
+    Planned(usize),
+    /// A job on record.
+    Recorded(JobId),
+}
+
+/// A job of the plan.
+#[derive(Debug, Clone)]
+pub struct PlannedJob {
+    /// Kind, identifier, version and revision of its component.
+    pub target: Address,
+    /// What it does.
+    pub role: JobRole,
+    /// The trigger or hook.
+    pub method: String,
+    /// What it waits for.
+    pub needs: Vec<PlannedNeed>,
+    /// The job that it tries again.
+    pub retry_of: Option<JobId>,
+    /// For a spawned job that is tried again, its key.
+    pub key: Option<String>,
+    pub(crate) spec: Option<&'static TriggerSpec>,
+}
+
+/// A trigger for which there will be no job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The component.
+    pub component: Address,
+    /// The trigger.
+    pub trigger: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What an apply or a removal would do. Print it, or give it to `apply_plan`.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(crate) purpose: RunPurpose,
+    pub(crate) root: Address,
+    pub(crate) components: Vec<PlannedComponent>,
+    pub(crate) jobs: Vec<PlannedJob>,
+    pub(crate) left_out: Vec<LeftOut>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) joins: Vec<RunId>,
+    pub(crate) expect: Vec<Expect>,
+    pub(crate) sweep_epoch: u64,
+    pub(crate) owes_jobs: bool,
+    pub(crate) clears_owed: Vec<Address>,
+    pub(crate) tree: Option<Arc<Tree>>,
+    pub(crate) removal: Option<Removal>,
+}
+
+/// What a removal deletes once its cleanup jobs are done.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Removal {
+    pub(crate) versions: Vec<(Address, Vec<u32>)>,
+    pub(crate) whole: Vec<Address>,
+    pub(crate) force: bool,
+}
+
+impl Plan {
+    /// The component that is applied or removed, with its version.
+    pub fn root(&self) -> &Address {
+        &self.root
     }
-    let mut path = String::new();
-    go(left, right, &mut path);
-    path
+
+    /// The components, children before parents.
+    pub fn components(&self) -> &[PlannedComponent] {
+        &self.components
+    }
+
+    /// The jobs; what a job needs comes before it.
+    pub fn jobs(&self) -> &[PlannedJob] {
+        &self.jobs
+    }
+
+    /// The triggers for which there will be no job.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Unfinished runs that the apply would join.
+    pub fn joins(&self) -> &[RunId] {
+        &self.joins
+    }
+
+    /// What a reader should know beside: changed bodies of callables, reverts.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The values that change, seen from the root: a change in a child has the child's path in front.
+    pub fn changes(&self) -> &[Change] {
+        self.components.last().map_or(&[], |root| &root.changes)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.components.iter().all(|component| component.action == Action::Unchanged) && self.clears_owed.is_empty()
+    }
+
+    /// What happens to a component of the tree, by `Kind/identifier`.
+    pub fn component(&self, path: &str) -> Option<&PlannedComponent> {
+        self.components.iter().find(|component| component.address.path() == path)
+    }
 }

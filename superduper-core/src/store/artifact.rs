@@ -41,9 +41,11 @@ pub struct ArtifactCapabilities {
 ///
 /// - `put` MUST be atomic: at no moment, also not after a crash or a full disk, does a blob exist under its
 ///   name with other bytes than the whole of it. When `put` returns, a durable store MUST have the blob on disk.
-/// - `put` of a blob that exists MUST write no byte of it.
+/// - `put` of a blob that exists in its full length MUST pull no chunk and write no byte of it; it SHOULD refresh
+///   the time of the blob, so that a concurrent collection of garbage sees it in use. One of another length is replaced.
 /// - `put` MUST refuse a source whose bytes do not have the digest or size that was announced.
-/// - `get` and `get_range` MUST give `Integrity` for a blob that is missing or shorter than asked for; they need not verify the digest.
+/// - A `put` that fails or is dropped MUST leave nothing under the blob's name.
+/// - `get_range` MUST give `Integrity` for a blob that is missing or shorter than asked for; it need not verify the digest.
 /// - `delete` of a missing blob MUST succeed.
 /// - Memory use MUST NOT grow with the size of a blob.
 pub trait ArtifactStore: Send + Sync + std::fmt::Debug {
@@ -53,7 +55,12 @@ pub trait ArtifactStore: Send + Sync + std::fmt::Debug {
     fn capabilities(&self) -> ArtifactCapabilities;
     /// Write a blob.
     fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>>;
-    /// Read a whole blob, chunk by chunk: `offset` 0 is the start; an empty answer is the end.
+    /// Write a blob from memory that cannot have changed since its digest was taken in this process: as `put`, but
+    /// the store need not take the digest again.
+    fn put_immutable<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+        self.put(digest, size, chunks)
+    }
+    /// Read part of a blob: as many bytes as asked for.
     fn get_range(&self, digest: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>>;
     /// The length of a blob, if it exists.
     fn size(&self, digest: Digest) -> BoxFuture<'_, Result<Option<u64>>>;

@@ -127,7 +127,7 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// A run is over.
+    /// A run is over. Ignored if the run has ended, or has a job that is not final.
     EndRun {
         /// The run.
         run: RunId,

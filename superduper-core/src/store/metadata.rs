@@ -25,6 +25,8 @@ pub struct JobFilter {
     /// Jobs of this component, of any version or, if the address has one, of that version; jobs of removed components
     /// of the same name included.
     pub target: Option<Address>,
+    /// Jobs that do one of these things.
+    pub roles: Option<Vec<JobRole>>,
     /// Jobs in one of these states.
     pub states: Option<Vec<JobState>>,
     /// At most so many, the newest; the answer is in ascending order all the same.
@@ -74,7 +76,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// Write logs and progress, with [`Durability::Relaxed`].
     fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>>;
 
-    /// What a plan needs: the newest versions of these components and their newest jobs.
+    /// What a plan needs: the newest versions of these components and their newest jobs. Of jobs that others
+    /// spawned, which may be many, only those that did not succeed and were not tried again.
     fn snapshot(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Snapshot>>;
     /// A version with all versions below it, each once, the asked one first; empty if there is none.
     /// Without a version in the address the newest, without a revision the newest of that version.
@@ -88,7 +91,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>>;
     /// References of the newest revisions of all newest versions, to whatever version.
     fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>>;
-    /// The newest job of each trigger or hook of all newest versions, if it did not succeed.
+    /// The newest job of each trigger or hook of all newest versions, if it did not succeed; of spawned jobs those that
+    /// did not succeed and were not tried again.
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>>;
 
     /// Jobs, ascending.

@@ -243,6 +243,8 @@ pub struct JobBrief {
     pub role: JobRole,
     /// The trigger or hook.
     pub method: String,
+    /// For a spawned job the key; each key counts as a job of its own.
+    pub key: Option<String>,
     /// Its state.
     pub state: JobState,
     /// Why it failed, was cancelled or skipped.

@@ -93,7 +93,11 @@ pub async fn unfinished_runs_are_checked(store: &dyn MetadataStore) {
     }
     done(check("idle", None).await);
     done(check("absent", None).await);
-    commit(store, vec![Op::EndRun { run, state: RunState::Succeeded, at: at(50) }]).await;
+    let end = Op::EndRun { run, state: RunState::Cancelled, at: at(50) };
+    commit(store, vec![end.clone()]).await;
+    refused(check("a", None).await, ErrorKind::Conflict);
+    commit(store, cancelled(&committed.jobs)).await;
+    commit(store, vec![end]).await;
     done(check("a", None).await);
     done(check("other", None).await);
 }

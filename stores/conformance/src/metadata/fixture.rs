@@ -186,3 +186,15 @@ pub(super) async fn events_after(store: &dyn MetadataStore, after: i64) -> Vec<E
 pub(super) async fn kinds_after(store: &dyn MetadataStore, after: i64) -> Vec<String> {
     events_after(store, after).await.into_iter().map(|event| event.kind).collect()
 }
+
+/// Cancel jobs that nobody has taken.
+pub(super) fn cancelled(jobs: &[superduper_core::store::JobId]) -> Vec<Op> {
+    let failure = superduper_core::JobFailure::new(superduper_core::FailureKind::Cancelled, "cancelled");
+    let settle = |job: &superduper_core::store::JobId| Op::Settle {
+        job: *job,
+        state: superduper_core::store::JobState::Cancelled,
+        failure: failure.clone(),
+        at: at(8),
+    };
+    jobs.iter().map(settle).collect()
+}

@@ -96,10 +96,11 @@ pub async fn jobs_are_filtered(store: &dyn MetadataStore) {
 
 /// Runs by id, state and component.
 pub async fn runs_are_filtered(store: &dyn MetadataStore) {
-    let (first, _) = run_of(store, "a", &["go"]).await;
+    let (first, open) = run_of(store, "a", &["go"]).await;
     let second = commit(store, vec![create("b"), start_run("b"), jobs(vec![job("a", "go"), job("a", "too")])]).await.run.expect("a run");
     let (third, _) = run_of(store, "c", &[]).await;
-    commit(store, vec![Op::EndRun { run: first, state: RunState::Succeeded, at: at(9) }]).await;
+    commit(store, cancelled(&open)).await;
+    commit(store, vec![Op::EndRun { run: first, state: RunState::Cancelled, at: at(9) }]).await;
     let read = async |filter: RunFilter| done(store.runs(filter).await).into_iter().map(|run| run.id).collect::<Vec<RunId>>();
     let base = RunFilter::default;
     assert_eq!(read(base()).await, [first, second, third]);

@@ -128,7 +128,13 @@ impl Commit<'_> {
         if state == RunState::Running {
             return Err(Error::invalid(format!("run {run} cannot end as running")));
         }
-        if self.state.runs.get(&run).is_some_and(|row| row.state == RunState::Running) {
+        // A job that is open after all, because the end of its attempt was fenced off, keeps its run open.
+        let open = self
+            .state
+            .jobs_of_run
+            .range((run, JobId(0))..=(run, JobId(i64::MAX)))
+            .any(|((_, id), ())| self.state.jobs.get(id).is_some_and(|job| !job.row.state.is_terminal()));
+        if !open && self.state.runs.get(&run).is_some_and(|row| row.state == RunState::Running) {
             self.state.runs.change(&run, |row| {
                 row.state = state;
                 row.ended_at = Some(at);

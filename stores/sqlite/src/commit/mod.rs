@@ -127,7 +127,9 @@ impl<'b> Commit<'_, 'b> {
         if state == RunState::Running {
             return Err(Error::invalid(format!("run {run} cannot end as running")));
         }
-        let update = "UPDATE run SET state = ?2, ended_at = ?3 WHERE id = ?1 AND state = 0";
+        // A job that is open after all, because the end of its attempt was fenced off, keeps its run open.
+        let update = "UPDATE run SET state = ?2, ended_at = ?3 WHERE id = ?1 AND state = 0 \
+            AND NOT EXISTS (SELECT 1 FROM job WHERE run = ?1 AND state < 3)";
         if self.sql.execute("end a run", update, (run.0, state.code(), at.0))? == 1 {
             self.event(at, Of::Run(run.0), "run.ended", Some(state.name().into()));
         }

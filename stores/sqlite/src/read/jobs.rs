@@ -13,7 +13,7 @@ use superduper_core::{
     },
 };
 
-const BRIEF: &str = "c.kind, c.identifier, j.version, j.revision, j.id, j.run, j.role, j.method, j.state, j.failure";
+const BRIEF: &str = "c.kind, c.identifier, j.version, j.revision, j.id, j.run, j.role, j.method, j.state, j.failure, j.key";
 
 fn brief(row: &Row<'_>) -> rusqlite::Result<JobBrief> {
     Ok(JobBrief {
@@ -24,17 +24,21 @@ fn brief(row: &Row<'_>) -> rusqlite::Result<JobBrief> {
         method: text(row, 7)?.unwrap_or_default(),
         state: JobState::of(row.get(8)?),
         failure: failure(row, 9)?,
+        key: text(row, 10)?,
     })
 }
 
-/// The newest job of each trigger or hook of some versions.
+/// The newest job of each trigger or hook of some versions, and the spawned ones that did not succeed.
 pub(super) fn newest_jobs(sql: Sql<'_>, versions: &[StoredVersion]) -> Result<Vec<JobBrief>> {
     let keys: Vec<(i64, u32)> = versions.iter().map(|version| (version.component.0, version.version())).collect();
     let keys = serde_json::to_string(&keys).map_err(|error| Error::internal("list versions").with_source(error))?;
     let query = format!(
         "SELECT {BRIEF} FROM job j JOIN component c ON c.id = j.component WHERE j.id IN ( \
             SELECT max(o.id) FROM json_each(?1) k CROSS JOIN job o ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 \
-            GROUP BY o.component, o.version, o.role, o.method) ORDER BY j.id"
+            WHERE o.key IS NULL GROUP BY o.component, o.version, o.role, o.method \
+            UNION ALL SELECT o.id FROM json_each(?1) k CROSS JOIN job o INDEXED BY job_unsucceeded \
+            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.succeeded = 0 AND o.key IS NOT NULL \
+            AND NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = o.id)) ORDER BY j.id"
     );
     sql.query("read the newest jobs of components", &query, [keys], brief)
 }
@@ -44,37 +48,46 @@ pub(crate) fn unhealthy(sql: Sql<'_>) -> Result<Vec<JobBrief>> {
         "SELECT {BRIEF} FROM job j INDEXED BY job_unsucceeded \
         CROSS JOIN component c ON c.id = j.component AND c.newest = j.version AND c.removed = 0 \
         WHERE j.succeeded = 0 AND NOT EXISTS (SELECT 1 FROM job o WHERE o.component = j.component AND o.version = j.version \
-            AND o.role = j.role AND o.method = j.method AND o.id > j.id) ORDER BY j.id"
+            AND o.role = j.role AND o.method = j.method AND o.key IS NULL AND j.key IS NULL AND o.id > j.id) \
+        AND (j.key IS NULL OR NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = j.id)) ORDER BY j.id"
     );
     sql.query("read jobs that did not succeed", &query, [], brief)
 }
 
 pub(crate) fn jobs(sql: Sql<'_>, filter: &JobFilter) -> Result<Vec<JobRow>> {
-    let mut conditions: Vec<&str> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
     if let Some(ids) = &filter.ids {
-        conditions.push("j.id IN (SELECT value FROM json_each(?))");
+        conditions.push("j.id IN (SELECT value FROM json_each(?))".to_owned());
         values.push(Box::new(number_list(ids.iter().map(|id| id.0))));
     }
     if let Some(run) = filter.run {
-        conditions.push("j.run = ?");
+        conditions.push("j.run = ?".to_owned());
         values.push(Box::new(run.0));
     }
     if let Some(target) = &filter.target {
-        conditions.push("j.component IN (SELECT id FROM component WHERE kind = ? AND identifier = ?)");
-        values.push(Box::new(target.kind.clone()));
-        values.push(Box::new(target.identifier.clone()));
+        // Both halves have an index of their own.
+        let of = "j.component IN (SELECT id FROM component WHERE kind = ? AND identifier = ?)";
+        conditions.push(format!("({of} AND j.key IS NULL OR {of} AND j.key IS NOT NULL)"));
+        for _ in 0..2 {
+            values.push(Box::new(target.kind.clone()));
+            values.push(Box::new(target.identifier.clone()));
+        }
         if let Some(at) = target.version {
-            conditions.push("j.version = ?");
+            conditions.push("j.version = ?".to_owned());
             values.push(Box::new(at.version));
         }
     }
+    if let Some(roles) = &filter.roles {
+        conditions.push("j.role IN (SELECT value FROM json_each(?))".to_owned());
+        values.push(Box::new(number_list(roles.iter().map(|role| role.code()))));
+    }
     let mut index = "";
     if let Some(states) = &filter.states {
-        conditions.push("j.state IN (SELECT value FROM json_each(?))");
+        conditions.push("j.state IN (SELECT value FROM json_each(?))".to_owned());
         values.push(Box::new(number_list(states.iter().map(|state| state.code()))));
         if conditions.len() == 1 && !states.contains(&JobState::Succeeded) {
-            conditions.push("j.succeeded = 0");
+            conditions.push("j.succeeded = 0".to_owned());
             index = "INDEXED BY job_unsucceeded";
         }
     }

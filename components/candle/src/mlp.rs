@@ -1,0 +1,290 @@
+//! A multi-layer perceptron that tells classes apart.
+//!
+//! Parameters are named `l1.weight`, `l1.bias`, `l2.weight` and so on, from the input to the logits;
+//! their values at the start depend on nothing but the seed, their name and their shape.
+
+use crate::{
+    data::{Batch, Table},
+    linear::linear,
+    rng::Rng,
+    train::Model,
+    weights::{Array, Weights},
+};
+use candle_core::{D, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use superduper::{Error, Result, ResultExt};
+
+/// The sizes of a multi-layer perceptron.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MlpSpec {
+    /// The number of features.
+    pub inputs: usize,
+    /// The width of each hidden layer; with none the model is multinomial logistic regression.
+    pub hidden: Vec<usize>,
+    /// The number of classes.
+    pub classes: usize,
+}
+
+impl MlpSpec {
+    /// Name and shape of each parameter: weights are `[outputs, inputs]`, biases `[outputs]`, as in PyTorch.
+    pub fn parameters(&self) -> BTreeMap<String, Vec<usize>> {
+        let widths: Vec<usize> = [self.inputs].into_iter().chain(self.hidden.iter().copied()).chain([self.classes]).collect();
+        let layers = widths.windows(2).enumerate();
+        layers
+            .flat_map(|(index, pair)| {
+                let layer = index + 1;
+                [(format!("l{layer}.weight"), vec![pair[1], pair[0]]), (format!("l{layer}.bias"), vec![pair[1]])]
+            })
+            .collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.inputs == 0 || self.classes == 0 || self.hidden.contains(&0) {
+            return Err(Error::invalid(format!(
+                "a perceptron of {} inputs, hidden layers of {:?} and {} classes has an empty layer",
+                self.inputs, self.hidden, self.classes
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A multi-layer perceptron with rectified linear units: `xₖ₊₁ = max(0, xₖ Wᵀ + b)`, the last layer without `max`.
+#[derive(Debug)]
+pub struct Mlp {
+    spec: MlpSpec,
+    params: BTreeMap<String, Var>,
+}
+
+impl Mlp {
+    /// Make a model with random parameters.
+    ///
+    /// Weights and biases of a layer with `n` inputs are uniform in `±1/√n`, as in PyTorch's
+    /// `torch.nn.Linear`, a form of Y. LeCun et al., "Efficient BackProp", 1998, section 4.6.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty layer.
+    pub fn init(spec: MlpSpec, seed: u64) -> Result<Self> {
+        spec.check()?;
+        let shapes = spec.parameters();
+        let mut weights = Weights::new();
+        for (name, shape) in &shapes {
+            let layer = name.split('.').next().unwrap_or_default();
+            let inputs = shapes[&format!("{layer}.weight")][1];
+            let bound = 1.0 / (inputs as f32).sqrt();
+            let mut rng = Rng::named(seed, name);
+            let data = (0..shape.iter().product()).map(|_| bound * (2.0 * rng.uniform() - 1.0)).collect();
+            weights.insert(name, Array::new(shape.clone(), data)?);
+        }
+        Mlp::from_weights(spec, &weights)
+    }
+
+    /// Make a model with parameters that were saved.
+    ///
+    /// # Errors
+    /// `InvalidInput` where a parameter is missing, too many, or of another shape than the sizes say.
+    pub fn from_weights(spec: MlpSpec, weights: &Weights) -> Result<Self> {
+        Mlp::from_params(spec, weights.to_vars()?)
+    }
+
+    /// Make a model that shares its parameters with the caller; they may be f32 or f64.
+    ///
+    /// # Errors
+    /// Those of [`Mlp::from_weights`].
+    pub fn from_params(spec: MlpSpec, params: BTreeMap<String, Var>) -> Result<Self> {
+        spec.check()?;
+        let shapes = spec.parameters();
+        for (name, shape) in &shapes {
+            let var = params.get(name).ok_or_else(|| Error::invalid(format!("parameter `{name}` of shape {shape:?} is missing")))?;
+            if var.dims() != shape {
+                return Err(Error::invalid(format!("parameter `{name}` has shape {:?}, the model needs {shape:?}", var.dims())));
+            }
+        }
+        if let Some(name) = params.keys().find(|name| !shapes.contains_key(*name)) {
+            return Err(Error::invalid(format!("the model has no parameter `{name}`")));
+        }
+        Ok(Mlp { spec, params })
+    }
+
+    /// The sizes of the model.
+    pub fn spec(&self) -> &MlpSpec {
+        &self.spec
+    }
+
+    /// Copy the parameters.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn weights(&self) -> Result<Weights> {
+        Weights::of(&self.params)
+    }
+
+    /// The score of each class for features of shape `[rows, inputs]`: shape `[rows, classes]`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for features of another shape.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        let inputs = self.spec.inputs;
+        if features.rank() != 2 || features.dims()[1] != inputs {
+            return Err(Error::invalid(format!("features have shape {:?}, the model needs [rows, {inputs}]", features.dims())));
+        }
+        let mut x = features.clone();
+        for layer in 1..=self.spec.hidden.len() + 1 {
+            if layer > 1 {
+                x = x.relu().context("rectifier")?;
+            }
+            x = self.linear(layer, &x).context(format_args!("layer l{layer} with input of shape {:?}", x.dims()))?;
+        }
+        Ok(x)
+    }
+
+    /// The probability of each class for features of shape `[rows, inputs]`: shape `[rows, classes]`, rows sum to 1.
+    ///
+    /// # Errors
+    /// `InvalidInput` for features of another shape.
+    pub fn probabilities(&self, features: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::softmax(&self.logits(features)?, D::Minus1).context("softmax")
+    }
+
+    /// The most likely class of each row, for features of shape `[rows, inputs]`; the lowest of equals.
+    ///
+    /// # Errors
+    /// `InvalidInput` for features of another shape.
+    pub fn predict(&self, features: &Tensor) -> Result<Vec<u32>> {
+        crate::metrics::most_likely(&self.logits(features)?)
+    }
+
+    fn linear(&self, layer: usize, x: &Tensor) -> candle_core::Result<Tensor> {
+        let weight = &self.params[&format!("l{layer}.weight")];
+        let bias = &self.params[&format!("l{layer}.bias")];
+        linear(x, weight, bias)
+    }
+}
+
+impl Model for Mlp {
+    fn params(&self) -> &BTreeMap<String, Var> {
+        &self.params
+    }
+
+    /// The mean cross entropy of a batch, in nats.
+    fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        let logits = self.logits(&batch.features)?;
+        candle_nn::loss::cross_entropy(&logits, &batch.labels).context(format_args!(
+            "cross entropy of logits {:?} and labels {:?}",
+            logits.dims(),
+            batch.labels.dims()
+        ))
+    }
+
+    fn check(&self, table: &Table) -> Result<()> {
+        let MlpSpec { inputs, classes, .. } = self.spec;
+        if table.width() != inputs {
+            return Err(Error::invalid(format!(
+                "the table has shape [{}, {}], the model needs [rows, {inputs}]",
+                table.rows(),
+                table.width()
+            )));
+        }
+        if let Some(row) = table.labels().iter().position(|label| *label as usize >= classes) {
+            return Err(Error::invalid(format!(
+                "row {row} is of class {}, the model has classes 0 to {}",
+                table.labels()[row],
+                classes - 1
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    fn spec() -> MlpSpec {
+        MlpSpec { inputs: 3, hidden: vec![5, 4], classes: 3 }
+    }
+
+    #[test]
+    fn parameters_depend_on_seed_and_name_alone() -> Result<()> {
+        let one = Mlp::init(spec(), 1)?.weights()?;
+        assert_eq!(one, Mlp::init(spec(), 1)?.weights()?);
+        assert_ne!(one, Mlp::init(spec(), 2)?.weights()?);
+        let deeper = Mlp::init(MlpSpec { hidden: vec![5, 4, 7], ..spec() }, 1)?.weights()?;
+        assert_eq!(one.get("l2.weight"), deeper.get("l2.weight"));
+        assert_eq!(one.count(), 3 * 5 + 5 + 5 * 4 + 4 + 4 * 3 + 3);
+        assert!(one.get("l1.weight").unwrap().data().iter().all(|value| value.abs() <= 1.0 / 3_f32.sqrt()));
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() -> Result<()> {
+        let mut params = BTreeMap::new();
+        for (name, var) in Mlp::init(spec(), 4)?.params() {
+            params.insert(name.clone(), Var::from_tensor(&var.to_dtype(DType::F64).unwrap()).unwrap());
+        }
+        let model = Mlp::from_params(spec(), params.clone())?;
+        let batch = Batch {
+            features: Tensor::new(&[[0.3_f64, -1.2, 0.8], [1.5, 0.1, -0.4], [-0.7, 0.9, 0.2], [0.6, 0.6, -1.1]], &Device::Cpu).unwrap(),
+            labels: Tensor::new(&[0_u32, 2, 1, 2], &Device::Cpu).unwrap(),
+        };
+        let loss = || model.loss(&batch).unwrap().to_scalar::<f64>().unwrap();
+        let grads = model.loss(&batch)?.backward().unwrap();
+        let (width, mut largest) = (1e-6, 0_f64);
+        for (name, var) in &params {
+            let gradient = grads.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            let values = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for index in 0..values.len() {
+                let at = |value: f64| {
+                    let mut moved = values.clone();
+                    moved[index] = value;
+                    var.set(&Tensor::from_vec(moved, var.dims(), &Device::Cpu).unwrap()).unwrap();
+                    loss()
+                };
+                let slope = (at(values[index] + width) - at(values[index] - width)) / (2.0 * width);
+                at(values[index]);
+                assert!((slope - gradient[index]).abs() < 1e-7, "{name}[{index}]: {slope} is not {}", gradient[index]);
+                largest = largest.max(slope.abs());
+            }
+        }
+        assert!(largest > 0.05, "the gradients are not all zero");
+        Ok(())
+    }
+
+    #[test]
+    fn without_hidden_layers_it_is_logistic_regression() -> Result<()> {
+        let spec = MlpSpec { inputs: 2, hidden: vec![], classes: 2 };
+        let weights = Weights::from_iter([
+            ("l1.weight".to_owned(), Array::new([2, 2], vec![1.0, 2.0, -1.0, 0.5])?),
+            ("l1.bias".to_owned(), Array::new([2], vec![0.25, -0.25])?),
+        ]);
+        let model = Mlp::from_weights(spec, &weights)?;
+        let x = Tensor::new(&[[3_f32, -1.0]], &Device::Cpu).unwrap();
+        assert_eq!(model.logits(&x)?.to_vec2::<f32>().unwrap(), [[1.25, -3.75]]);
+        let p = model.probabilities(&x)?.to_vec2::<f32>().unwrap();
+        assert!((p[0][0] - 1.0 / (1.0 + (-5_f32).exp())).abs() < 1e-6 && (p[0][0] + p[0][1] - 1.0).abs() < 1e-6);
+        assert_eq!(model.predict(&x)?, [0]);
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused_by_name() -> Result<()> {
+        let model = Mlp::init(spec(), 0)?;
+        let x = Tensor::zeros((2, 4), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(model.logits(&x).unwrap_err().to_string(), "features have shape [2, 4], the model needs [rows, 3]");
+        let mut weights = model.weights()?;
+        weights.insert("l2.bias", Array::zeros([9]));
+        let refused = |weights: &Weights| Mlp::from_weights(spec(), weights).unwrap_err().to_string();
+        assert_eq!(refused(&weights), "parameter `l2.bias` has shape [9], the model needs [4]");
+        weights.remove("l2.bias");
+        assert_eq!(refused(&weights), "parameter `l2.bias` of shape [4] is missing");
+        let mut weights = model.weights()?;
+        weights.insert("l9.bias", Array::zeros([9]));
+        assert_eq!(refused(&weights), "the model has no parameter `l9.bias`");
+        let table = Table::new(3, vec![0.0; 6], vec![0, 3])?;
+        assert_eq!(model.check(&table).unwrap_err().to_string(), "row 1 is of class 3, the model has classes 0 to 2");
+        assert!(Mlp::init(MlpSpec { hidden: vec![0], ..spec() }, 0).is_err());
+        Ok(())
+    }
+}

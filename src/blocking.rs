@@ -1,0 +1,113 @@
+//! The database for programs without async code of their own.
+//!
+//! [`Db`] owns a tokio runtime; each method waits. Everything else is the async [`Db`](crate::Db), reached
+//! through [`Db::run`].
+
+use crate::{Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, Listed, Outcome, Plan, Removed, Result};
+use std::path::PathBuf;
+
+/// A database whose methods wait.
+///
+/// ```
+/// use superduper::{blocking::Db, prelude::*};
+///
+/// #[derive(Component)]
+/// struct Greeting {
+///     identifier: String,
+///     text: String,
+/// }
+///
+/// let db = Db::in_memory()?;
+/// db.apply(Greeting { identifier: "hello".into(), text: "hi".into() })?;
+/// assert_eq!(db.load::<Greeting>("hello")?.text, "hi");
+/// # Ok::<(), superduper::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Db {
+    inner: crate::Db,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Db {
+    /// Open the database in a folder or at a URL; see [`OpenDb::open`].
+    ///
+    /// # Errors
+    /// As for [`OpenDb::open`].
+    pub fn open(location: impl Into<PathBuf> + Send) -> Result<Self> {
+        Self::build(crate::Db::builder().at(location)?)
+    }
+
+    /// A database that lives as long as this value.
+    ///
+    /// # Errors
+    /// As for [`OpenDb::in_memory`].
+    pub fn in_memory() -> Result<Self> {
+        Self::build(crate::Db::builder().in_memory())
+    }
+
+    /// Open a database with chosen stores and limits.
+    ///
+    /// # Errors
+    /// As for [`DbBuilder::build`].
+    pub fn build(builder: DbBuilder) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().map_err(Error::from)?;
+        let inner = runtime.block_on(builder.build())?;
+        Ok(Db { inner, runtime })
+    }
+
+    /// Wait for anything the async database can do.
+    pub fn run<R>(&self, work: impl AsyncFnOnce(&crate::Db) -> R) -> R {
+        self.runtime.block_on(work(&self.inner))
+    }
+
+    /// See [`crate::Db::plan`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plan(&self, component: impl AsComponent) -> Result<Plan> {
+        self.runtime.block_on(self.inner.plan(component))
+    }
+
+    /// See [`crate::Db::apply`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply(&self, component: impl AsComponent) -> Result<Applied> {
+        let apply = self.inner.apply(component);
+        self.runtime.block_on(apply.into_future())
+    }
+
+    /// See [`crate::Db::load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load<T: ComponentType>(&self, name: &str) -> Result<T> {
+        self.runtime.block_on(self.inner.load(name))
+    }
+
+    /// See [`crate::Db::list`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        self.runtime.block_on(self.inner.list())
+    }
+
+    /// See [`crate::Db::remove`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove<T: ComponentType>(&self, identifier: &str) -> Result<Removed> {
+        let remove = self.inner.remove::<T>(identifier);
+        self.runtime.block_on(remove.into_future())
+    }
+
+    /// See [`crate::Db::resume`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resume(&self) -> Result<Vec<Outcome>> {
+        let resume = self.inner.resume();
+        self.runtime.block_on(resume.into_future())
+    }
+}

@@ -1,0 +1,431 @@
+//! Applying a component: encode, plan, upload, commit, run.
+
+use super::{Db, DbInner, Run, encoding::decode_tree};
+use crate::{
+    Address, Error, ErrorKind, Result,
+    component::Component,
+    encode::{Record, Tree, encode_tree},
+    job::{Driver, Instances, Outcome, RunHandle, current, hash_all},
+    lifecycle::BoxFuture,
+    plan::{Action, ApplyOptions, NeededJob, Plan, PlannedJob, build},
+    store::{
+        Batch, BlobRow, Durability, EdgeRow, Expect, JobDependency, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, OwnerId,
+        PutAction, PutVersion, RunPurpose, RunRow, RunState, Snapshot, Timestamp,
+    },
+};
+use serde_json::Value;
+use std::{future::IntoFuture, sync::Arc};
+
+/// How often an apply plans again after others moved the state.
+const ATTEMPTS: usize = 16;
+
+/// An apply under construction; await it.
+///
+/// Awaited, it waits for its jobs and gives [`Applied`]. Where a job fails, the error is of kind
+/// [`JobFailed`](crate::ErrorKind::JobFailed) and has the whole outcome attached; what was stored stays stored.
+#[must_use = "an apply does nothing until it is awaited"]
+pub struct Apply {
+    db: Db,
+    source: Source,
+    options: ApplyOptions,
+}
+
+enum Source {
+    Tree(Result<Tree>),
+    Plan(Box<Plan>),
+}
+
+/// What an apply did.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Kind, identifier, version and revision.
+    pub address: Address,
+    /// What happened to the component itself.
+    pub action: Action,
+    /// What happened to each component of the tree, children first.
+    pub components: Vec<(Address, Action)>,
+    /// The run's outcome; `None` where there was nothing to run.
+    pub outcome: Option<Outcome>,
+}
+
+impl Applied {
+    /// The version that is now the newest.
+    pub fn version(&self) -> u32 {
+        self.address.version.map_or(0, |at| at.version)
+    }
+
+    /// The revision of that version.
+    pub fn revision(&self) -> u32 {
+        self.address.version.and_then(|at| at.revision).unwrap_or(0)
+    }
+
+    /// The jobs that ran, in the order they were recorded.
+    pub fn jobs(&self) -> &[JobRow] {
+        self.outcome.as_ref().map_or(&[], |outcome| &outcome.jobs)
+    }
+
+    /// The result of a trigger of the component.
+    ///
+    /// # Errors
+    /// `NotFound` where it did not run; `Decode` where the result is no `T`.
+    pub fn result<T: serde::de::DeserializeOwned>(&self, trigger: &str) -> Result<T> {
+        match &self.outcome {
+            Some(outcome) => outcome.result(trigger),
+            None => {
+                Err(Error::not_found(format!("`{trigger}` did not run: nothing had changed"))
+                    .with_hint("read older results with `db.jobs(…)`"))
+            }
+        }
+    }
+}
+
+impl Apply {
+    pub(super) fn new(db: Db, component: &dyn Component) -> Self {
+        let tree = db.inner().registry.check(component).and_then(|()| encode_tree(component));
+        Apply { db, source: Source::Tree(tree), options: ApplyOptions { jobs: true, retry_failed: true } }
+    }
+
+    pub(super) fn of_plan(db: Db, plan: Plan) -> Self {
+        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions { jobs: true, retry_failed: true } }
+    }
+
+    /// Whether jobs are planned. Without, the version owes its jobs, and the next plain apply plans them.
+    pub fn jobs(mut self, jobs: bool) -> Self {
+        self.options.jobs = jobs;
+        self
+    }
+
+    /// Whether jobs of the component that failed, were cancelled or skipped are planned again, as by default.
+    pub fn retry_failed(mut self, retry: bool) -> Self {
+        self.options.retry_failed = retry;
+        self
+    }
+
+    /// Do not wait for the jobs: awaited, this gives a [`Run`].
+    pub fn detach(self) -> Detach {
+        Detach(self)
+    }
+
+    /// What awaiting it would do.
+    pub(super) async fn plan(self) -> Result<Plan> {
+        match self.source {
+            Source::Tree(tree) => {
+                let tree = prepare(self.db.inner(), tree?).await?;
+                let (plan, _) = plan_once(self.db.inner(), &tree, self.options).await?;
+                Ok(plan)
+            }
+            Source::Plan(plan) => Ok(*plan),
+        }
+    }
+
+    async fn start(self) -> Result<Run> {
+        let db = self.db.inner().clone();
+        match self.source {
+            Source::Plan(plan) if plan.purpose == RunPurpose::Remove => super::remove::start(self.db, *plan).await,
+            Source::Plan(plan) => {
+                let snapshot = Snapshot::default();
+                commit_plan(&db, &plan, &snapshot).await?.ok_or_else(|| Error::internal("a plan lost its components"))
+            }
+            Source::Tree(tree) => {
+                let tree = prepare(&db, tree?).await?;
+                let mut last = None;
+                for attempt in 0..ATTEMPTS {
+                    let (plan, snapshot) = plan_once(&db, &tree, self.options).await?;
+                    match commit_plan(&db, &plan, &snapshot).await {
+                        Ok(Some(run)) => return Ok(run),
+                        Ok(None) => return Err(Error::internal("a plan lost its components")),
+                        Err(error) if error.kind() == ErrorKind::Conflict => {
+                            last = Some(error);
+                            tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                let error = last.unwrap_or_else(|| Error::internal("an apply was tried no time"));
+                Err(error.context(format_args!("the state moved {ATTEMPTS} times while `{}` was being applied", tree.root().path())))
+            }
+        }
+    }
+}
+
+impl IntoFuture for Apply {
+    type Output = Result<Applied>;
+    type IntoFuture = BoxFuture<'static, Result<Applied>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            if current().is_some() {
+                return Err(Error::invalid("an apply inside a job would wait for a slot that the job holds")
+                    .with_hint("use `db.apply(component).detach()` inside jobs"));
+            }
+            self.start().await?.finish().await
+        })
+    }
+}
+
+/// An apply that does not wait for its jobs; await it to get the [`Run`].
+#[must_use = "an apply does nothing until it is awaited"]
+pub struct Detach(Apply);
+
+impl IntoFuture for Detach {
+    type Output = Result<Run>;
+    type IntoFuture = BoxFuture<'static, Result<Run>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.0.start())
+    }
+}
+
+/// Bring an encoded tree into the form that is stored: blobs hashed, `postinit` run on a decoded copy.
+async fn prepare(db: &Arc<DbInner>, tree: Tree) -> Result<Arc<Tree>> {
+    for record in &tree.records {
+        db.registry.entry(record.kind).map_err(|error| error.context(format_args!("`{}`", record.path())))?;
+    }
+    let given = finish(tree).await?;
+    let copy = finish(encode_copy(db, &given)?).await?;
+    let same = given.records.len() == copy.records.len() && given.records.iter().zip(&copy.records).all(|(a, b)| a.body == b.body);
+    if !same {
+        // `postinit` changed something, or the encoding is not deterministic: a second round tells.
+        let again = finish(encode_copy(db, &copy)?).await?;
+        copy.check_deterministic(&again)?;
+    }
+    Ok(Arc::new(copy))
+}
+
+fn encode_copy(db: &Arc<DbInner>, tree: &Tree) -> Result<Tree> {
+    let kind = tree.root().kind;
+    let entry = db.registry.entry(kind)?;
+    let copy = decode_tree(tree, &db.registry, |document| (entry.decode)(document))?;
+    encode_tree(&*copy)
+}
+
+async fn finish(mut tree: Tree) -> Result<Tree> {
+    let names: Vec<(String, Arc<crate::BlobHandle>)> = tree.blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
+    hash_all(&tree.blobs).await?;
+    tree.finish_with(&names);
+    Ok(tree)
+}
+
+async fn plan_once(db: &Arc<DbInner>, tree: &Arc<Tree>, options: ApplyOptions) -> Result<(Plan, Snapshot)> {
+    let addresses = tree.records.iter().map(Record::address).collect();
+    let snapshot = db.metadata.snapshot(addresses).await?;
+    let mut plan = build(tree, &snapshot, &db.registry, options)?;
+    for component in plan.components.iter_mut().filter(|component| component.action == Action::NewVersion) {
+        let versions = db.metadata.versions(component.address.unversioned()).await?;
+        let older = versions.iter().rev().find(|version| version.content_hash == component.content_hash);
+        component.content_of = older.map(crate::store::StoredVersion::version);
+    }
+    Ok((plan, snapshot))
+}
+
+/// Upload what is missing, write everything in one transaction, start the run.
+async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Result<Option<Run>> {
+    let Some(tree) = plan.tree.as_ref() else { return Ok(None) };
+    let Some(root) = plan.components.last() else { return Ok(None) };
+    for job in &plan.jobs {
+        db.check_executor(job.spec.and_then(|spec| spec.executor))?;
+    }
+    let applied = Applied {
+        address: root.address.clone(),
+        action: root.action,
+        components: plan.components.iter().map(|component| (component.address.clone(), component.action)).collect(),
+        outcome: None,
+    };
+    let changed = |index: &usize| plan.components[*index].action != Action::Unchanged;
+    let indexes: Vec<usize> = (0..plan.components.len()).filter(changed).collect();
+    let at = Timestamp::now();
+    let mut ops = Vec::with_capacity(indexes.len() + 3);
+    let mut expect = plan.expect.clone();
+    let mut uploads = false;
+    for index in indexes {
+        let record = &tree.records[index];
+        for blob in &record.blobs {
+            blob.handle
+                .save(&db.artifacts)
+                .await
+                .map_err(|error| error.context(format_args!("`{}`: field `{}`", record.path(), blob.path)))?;
+            uploads = true;
+        }
+        ops.push(Op::Put(put(plan, index, record, at)));
+    }
+    if uploads {
+        expect.push(Expect::SweepEpoch(plan.sweep_epoch));
+    }
+    ops.extend(plan.clears_owed.iter().map(|address| Op::Owe { address: address.clone(), owes: false }));
+    let joins = plan.jobs.is_empty() && !plan.joins.is_empty();
+    if ops.is_empty() && plan.jobs.is_empty() {
+        let mut handles = Vec::new();
+        if joins {
+            for run in &plan.joins {
+                handles.push(db.attach(*run).await?);
+            }
+        }
+        return Ok(Some(Run::new(db.clone(), plan.joins.first().copied().filter(|_| joins), handles, applied)));
+    }
+    let mut jobs = Vec::new();
+    if !plan.jobs.is_empty() {
+        let owner = db.owner().await?;
+        ops.push(Op::Run(NewRun { purpose: plan.purpose, root: plan.root.clone(), data: Value::Null, at }));
+        jobs = new_jobs(db, &plan.jobs, owner, at);
+        ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
+    }
+    let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    db.committed();
+    let Some(run) = committed.run else {
+        return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied)));
+    };
+    let instances = Arc::new(Instances::default());
+    for (index, component) in plan.components.iter().enumerate() {
+        let record = &tree.records[index];
+        let stored = snapshot.components.get(&record.path());
+        let keeps = matches!(component.action, Action::Unchanged | Action::Update);
+        // A plan made earlier does not carry outputs; such instances are read from the store.
+        if keeps && stored.is_none() {
+            continue;
+        }
+        let outputs = stored.filter(|_| keeps).map(|stored| stored.outputs.clone()).unwrap_or_default();
+        let type_version = if component.action == Action::Unchanged {
+            stored.map_or(record.type_version, |stored| stored.type_version)
+        } else {
+            record.type_version
+        };
+        instances.add(component.address.clone(), component.uuid, type_version, component.document.clone(), outputs);
+    }
+    let handle = start_run(db, run, plan, Value::Null, jobs, &committed.jobs, instances, at).await?;
+    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied)))
+}
+
+fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> PutVersion {
+    let component = &plan.components[index];
+    let edges = record
+        .children
+        .iter()
+        .map(|child| {
+            let address = &plan.components[child.index].address;
+            EdgeRow { path: child.path.clone(), child: address.at(address.version.map_or(0, |at| at.version)) }
+        })
+        .collect();
+    let blobs = record
+        .blobs
+        .iter()
+        .filter_map(|blob| blob.handle.hashed().map(|hashed| BlobRow { path: blob.path.clone(), digest: hashed.digest, size: hashed.size }))
+        .collect();
+    PutVersion {
+        address: component.address.clone(),
+        action: match component.action {
+            Action::Create => PutAction::Create,
+            Action::NewVersion => PutAction::Version,
+            _ => PutAction::Revision,
+        },
+        uuid: component.uuid,
+        content_hash: component.content_hash,
+        type_version: record.type_version,
+        document: component.document.clone(),
+        edges,
+        blobs,
+        content_of: component.content_of,
+        owes_jobs: plan.owes_jobs,
+        at,
+    }
+}
+
+/// The rows of planned jobs; as many as have a free slot are taken in the same commit.
+pub(super) fn new_jobs(db: &Arc<DbInner>, planned: &[PlannedJob], owner: OwnerId, at: Timestamp) -> Vec<NewJob> {
+    let mut free = db.slots.available_permits();
+    planned
+        .iter()
+        .map(|job| {
+            let starts = free > 0 && job.needs.is_empty();
+            if starts {
+                free -= 1;
+            }
+            NewJob {
+                target: job.target.clone(),
+                role: job.role,
+                method: job.method.clone(),
+                key: job.key.clone(),
+                retry_of: job.retry_of,
+                blocked: None,
+                executor: job.spec.and_then(|spec| spec.executor).map(str::to_owned),
+                retries: job.spec.map_or(0, |spec| spec.retries),
+                backoff_ms: job.spec.map_or(0, |spec| spec.backoff_ms),
+                timeout_ms: job.spec.and_then(|spec| spec.timeout_ms),
+                needs: job
+                    .needs
+                    .iter()
+                    .map(|need| Need {
+                        job: match need.job {
+                            NeededJob::Planned(index) => JobRef::New(index),
+                            NeededJob::Recorded(id) => JobRef::Id(id),
+                        },
+                        parameter: need.parameter.clone(),
+                    })
+                    .collect(),
+                claim: starts.then_some(owner),
+                at,
+            }
+        })
+        .collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a commit and its plan know of a new run; two call sites")]
+/// Start the driver of a run that was just recorded, without reading it back.
+pub(super) async fn start_run(
+    db: &Arc<DbInner>,
+    run: crate::store::RunId,
+    plan: &Plan,
+    data: Value,
+    jobs: Vec<NewJob>,
+    ids: &[JobId],
+    instances: Arc<Instances>,
+    at: Timestamp,
+) -> Result<RunHandle> {
+    let owner = db.owner().await?;
+    let mut dependencies = Vec::new();
+    let mut rows = Vec::with_capacity(jobs.len());
+    for (job, id) in jobs.into_iter().zip(ids) {
+        for need in &job.needs {
+            let needs = match need.job {
+                JobRef::New(index) => ids[index],
+                JobRef::Id(id) => id,
+            };
+            dependencies.push(JobDependency { job: *id, needs, parameter: need.parameter.clone() });
+        }
+        rows.push(recorded(job, *id, run));
+    }
+    let row =
+        RunRow { id: run, purpose: plan.purpose, root: plan.root.clone(), state: RunState::Running, data, created_at: at, ended_at: None };
+    Ok(Driver::start(db, owner, row, rows, dependencies, instances))
+}
+
+fn recorded(job: NewJob, id: JobId, run: crate::store::RunId) -> JobRow {
+    let taken = job.claim.is_some();
+    JobRow {
+        id,
+        run,
+        component: crate::store::ComponentId(0),
+        target: job.target,
+        role: job.role,
+        method: job.method,
+        key: job.key,
+        retry_of: job.retry_of,
+        state: if taken { JobState::Running } else { JobState::Queued },
+        blocked: None,
+        attempt: u32::from(taken),
+        tries: 0,
+        lost: 0,
+        owner: job.claim,
+        cancel_requested: false,
+        executor: job.executor,
+        retries: job.retries,
+        backoff_ms: job.backoff_ms,
+        timeout_ms: job.timeout_ms,
+        not_before: None,
+        progress: None,
+        result: None,
+        failure: None,
+        created_at: job.at,
+        started_at: taken.then_some(job.at),
+        ended_at: None,
+    }
+}

@@ -1,0 +1,176 @@
+//! Opening a database with chosen stores and limits.
+
+use super::{Db, DbInner, events::Handlers, inner::Options};
+use crate::{
+    Error, ErrorKind, Result,
+    job::{Executor, NoteBuffer, Process, Threads},
+    registry::Registry,
+    store::{ArtifactStore, MetadataStore},
+};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::Duration,
+};
+use tokio::sync::{OnceCell, Semaphore, broadcast, watch};
+
+/// Opens a database with chosen stores and limits.
+#[derive(Debug, Default)]
+pub struct DbBuilder {
+    metadata: Option<Arc<dyn MetadataStore>>,
+    artifacts: Option<Arc<dyn ArtifactStore>>,
+    registry: Option<Registry>,
+    parallelism: Option<usize>,
+    executor: Option<String>,
+    executors: Vec<Arc<dyn Executor>>,
+    program: Option<PathBuf>,
+    worker_args: Vec<String>,
+    worker_env: Vec<(String, String)>,
+    cancel_grace: Option<Duration>,
+    gc_grace: Option<Duration>,
+}
+
+impl DbBuilder {
+    /// Where documents, versions, runs and jobs live. Required.
+    pub fn metadata(mut self, store: Arc<dyn MetadataStore>) -> Self {
+        self.metadata = Some(store);
+        self
+    }
+
+    /// Where blobs live. Required.
+    pub fn artifacts(mut self, store: Arc<dyn ArtifactStore>) -> Self {
+        self.artifacts = Some(store);
+        self
+    }
+
+    /// Whether a metadata store was chosen.
+    #[doc(hidden)]
+    pub fn has_metadata(&self) -> bool {
+        self.metadata.is_some()
+    }
+
+    /// Whether an artifact store was chosen.
+    #[doc(hidden)]
+    pub fn has_artifacts(&self) -> bool {
+        self.artifacts.is_some()
+    }
+
+    /// The component types; all that are linked into the program where this is not called.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// How many attempts may run at the same time; at least 1. By default the number of cores, at least 4.
+    pub fn parallelism(mut self, attempts: usize) -> Self {
+        self.parallelism = Some(attempts.max(1));
+        self
+    }
+
+    /// What runs jobs that do not choose for themselves: `threads` (the default) or `process`.
+    pub fn executor(mut self, name: impl Into<String>) -> Self {
+        self.executor = Some(name.into());
+        self
+    }
+
+    /// Add an executor.
+    pub fn with_executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.executors.push(executor);
+        self
+    }
+
+    /// The program that is started as a worker process; this one where it is not called.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
+    /// An argument for worker processes.
+    pub fn worker_arg(mut self, argument: impl Into<String>) -> Self {
+        self.worker_args.push(argument.into());
+        self
+    }
+
+    /// An environment variable for worker processes.
+    pub fn worker_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.worker_env.push((name.into(), value.into()));
+        self
+    }
+
+    /// How long a cancelled job may go on before it is stopped by force; 10 seconds by default.
+    ///
+    /// A sync trigger in `threads` cannot be stopped; it is waited for.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.cancel_grace = Some(grace);
+        self
+    }
+
+    /// How old a blob that nothing refers to must be for `gc` to delete it; one minute by default.
+    ///
+    /// It only spares applies that are under way from uploading again; `gc` beside them is safe at any value.
+    pub fn gc_grace(mut self, grace: Duration) -> Self {
+        self.gc_grace = Some(grace);
+        self
+    }
+
+    /// Open the database. Jobs of processes that are gone are queued again; no user code runs.
+    ///
+    /// # Errors
+    /// `InvalidInput` without stores, `UnknownKind` where two types claim one kind, `Unsupported` for an unknown executor, `Store`.
+    pub async fn build(self) -> Result<Db> {
+        let missing =
+            |what: &str| Error::invalid(format!("the database has no {what} store")).with_hint("use `Db::open(…)`, or name both stores");
+        let metadata = self.metadata.ok_or_else(|| missing("metadata"))?;
+        let artifacts = self.artifacts.ok_or_else(|| missing("artifact"))?;
+        let registry = match self.registry {
+            Some(registry) => registry,
+            None => Registry::linked()?,
+        };
+        let cores = std::thread::available_parallelism().map_or(4, usize::from).max(4);
+        let mut executors: HashMap<&'static str, Arc<dyn Executor>> = HashMap::new();
+        let process = Process { program: self.program.clone() };
+        let built_in: [Arc<dyn Executor>; 2] = [Arc::new(Threads), Arc::new(process)];
+        for executor in built_in.into_iter().chain(self.executors) {
+            executors.insert(executor.name(), executor);
+        }
+        let asked = self.executor.as_deref().unwrap_or("threads");
+        let executor = executors.keys().copied().find(|name| *name == asked);
+        let executor = executor.ok_or_else(|| {
+            let mut known: Vec<&str> = executors.keys().copied().collect();
+            known.sort_unstable();
+            Error::new(ErrorKind::Unsupported, format!("unknown executor `{asked}`; known are: {}", known.join(", ")))
+        })?;
+        let inner = Arc::new(DbInner {
+            metadata,
+            artifacts,
+            registry: Arc::new(registry),
+            options: Options {
+                executor,
+                cancel_grace: self.cancel_grace.unwrap_or(Duration::from_secs(10)),
+                gc_grace: self.gc_grace.unwrap_or(Duration::from_secs(60)),
+                worker_args: self.worker_args,
+                worker_env: self.worker_env,
+                program: self.program,
+            },
+            notes: Arc::new(NoteBuffer::default()),
+            slots: Arc::new(Semaphore::new(self.parallelism.unwrap_or(cores))),
+            executors,
+            runs: Mutex::default(),
+            owner: OnceCell::new(),
+            commits: watch::channel(0).0,
+            progress: broadcast::channel(1024).0,
+            handlers: Handlers::default(),
+            note_writer: AtomicBool::new(false),
+            note_gate: tokio::sync::Mutex::default(),
+        });
+        if asked == "process" {
+            inner.check_executor(None)?;
+        }
+        // A worker process has a parent that looks after the rest.
+        if std::env::var_os("SUPERDUPER_WORKER").is_none() {
+            inner.reclaim_dead().await?;
+        }
+        Ok(Db::from_inner(inner))
+    }
+}

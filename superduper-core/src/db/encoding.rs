@@ -1,0 +1,158 @@
+//! What every component can do without a database: encode, decode, name itself, show itself.
+
+use crate::{
+    Address, Digest, Error, Result,
+    component::{AsComponent, Component, ComponentType},
+    encode::{DecodeEnv, Tree, decode_body, encode_tree, in_decode_session},
+    registry::Registry,
+};
+use serde_json::{Value, json};
+use std::{collections::HashSet, sync::Arc};
+
+/// An encoded component: the documents of its tree, children first, and its blobs.
+#[derive(Debug, Clone)]
+pub struct Encoding {
+    tree: Arc<Tree>,
+}
+
+impl Encoding {
+    /// Encode a component and hash its blobs.
+    pub(crate) fn of(component: &dyn Component) -> Result<Self> {
+        let mut tree = encode_tree(component)?;
+        tree.finish()?;
+        Ok(Encoding { tree: Arc::new(tree) })
+    }
+
+    /// The records, children before parents, the component itself last.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The component's own document.
+    pub fn document(&self) -> &Value {
+        &self.tree.root().body
+    }
+
+    /// Digests and sizes of all blobs.
+    pub fn blobs(&self) -> Vec<(Digest, u64)> {
+        self.tree.blobs.iter().filter_map(|blob| blob.hashed().map(|hashed| (hashed.digest, hashed.size))).collect()
+    }
+
+    /// All documents as one JSON value.
+    pub fn to_json(&self) -> Value {
+        let documents: Vec<Value> = self
+            .tree
+            .records
+            .iter()
+            .map(|record| {
+                json!({
+                    "_format": 1,
+                    "kind": record.kind,
+                    "version": record.type_version,
+                    "identifier": record.identifier,
+                    "uuid": record.uuid.to_hex(),
+                    "content_hash": record.content_hash.to_hex(),
+                    "fields": record.body,
+                })
+            })
+            .collect();
+        Value::Array(documents)
+    }
+}
+
+/// What every component can do without a database.
+pub trait ComponentExt {
+    /// Documents and blobs.
+    ///
+    /// # Errors
+    /// `Encode` for what cannot be stored, with the field's path.
+    fn encode(&self) -> Result<Encoding>;
+    /// Kind and identifier.
+    fn address(&self) -> Address;
+    /// Hash of kind, identifier and breaking fields.
+    ///
+    /// # Errors
+    /// As for `encode`.
+    fn uuid(&self) -> Result<Digest>;
+    /// The content label `Kind:identifier:uuid`; the same before and after apply.
+    ///
+    /// # Errors
+    /// As for `encode`.
+    fn huuid(&self) -> Result<String>;
+    /// The tree of components as text.
+    ///
+    /// # Errors
+    /// As for `encode`.
+    fn show(&self) -> Result<String>;
+    /// A component from its encoding; `postinit` runs.
+    ///
+    /// # Errors
+    /// `Decode` where the encoding is of another kind, or a field does not fit.
+    fn decode(encoding: &Encoding) -> Result<Self>
+    where
+        Self: ComponentType + Sized;
+}
+
+impl<T: AsComponent + ?Sized> ComponentExt for T {
+    fn encode(&self) -> Result<Encoding> {
+        Encoding::of(self.as_component())
+    }
+
+    fn address(&self) -> Address {
+        let component = self.as_component();
+        Address::new(component.kind(), component.identifier())
+    }
+
+    fn uuid(&self) -> Result<Digest> {
+        Ok(self.encode()?.tree.root().uuid)
+    }
+
+    fn huuid(&self) -> Result<String> {
+        Ok(self.encode()?.tree.root().huuid())
+    }
+
+    fn show(&self) -> Result<String> {
+        let encoding = self.encode()?;
+        let records = &encoding.tree.records;
+        let mut text = String::new();
+        let mut seen = HashSet::new();
+        let mut stack = vec![(records.len().saturating_sub(1), String::new(), 0_usize)];
+        while let Some((index, label, depth)) = stack.pop() {
+            let record = &records[index];
+            let again = !seen.insert(index);
+            let pad = "  ".repeat(depth.min(40));
+            text.push_str(&format!("{pad}{label}{}{}\n", record.huuid(), if again { " (see above)" } else { "" }));
+            if again {
+                continue;
+            }
+            for (key, value) in crate::plan::shown_fields(&record.body) {
+                if key != "identifier" && !record.children.iter().any(|child| child.path.split(['.', '[']).next() == Some(&key)) {
+                    text.push_str(&format!("{pad}  {key}: {value}\n"));
+                }
+            }
+            for child in record.children.iter().rev() {
+                stack.push((child.index, format!("{}: ", child.path), depth + 1));
+            }
+        }
+        Ok(text)
+    }
+
+    fn decode(encoding: &Encoding) -> Result<Self>
+    where
+        Self: ComponentType + Sized,
+    {
+        decode_tree(&encoding.tree, &Registry::global(), decode_body::<Self>)
+    }
+}
+
+/// Decode the root of an encoded tree.
+pub(crate) fn decode_tree<T>(
+    tree: &Tree,
+    registry: &Arc<Registry>,
+    decode: impl FnOnce(&crate::encode::Document) -> Result<T>,
+) -> Result<T> {
+    let mut env = DecodeEnv::new(registry.clone(), None).with_blobs(&tree.blobs);
+    let (root, children) = tree.records.split_last().ok_or_else(|| Error::internal("an encoded tree is empty"))?;
+    env.documents.extend(children.iter().map(|record| (record.path(), record.document())));
+    in_decode_session(&Arc::new(env), || decode(&root.document()))
+}

@@ -1,0 +1,235 @@
+//! Events as a stream, and messages to the outside.
+
+use super::{Db, DbInner};
+use crate::{
+    BoxError, Error, Result,
+    lifecycle::BoxFuture,
+    store::{Batch, Durability, EventRow, JobId, Op, RunId},
+};
+use serde_json::Value;
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::sync::{
+    Notify,
+    broadcast::{self, error::TryRecvError},
+    watch,
+};
+
+/// What happens in a database.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A change of state that is on record.
+    Recorded(EventRow),
+    /// A job of this process reported progress.
+    Progress {
+        /// The job.
+        job: JobId,
+        /// Its run.
+        run: Option<RunId>,
+        /// Steps done.
+        done: u64,
+        /// Steps in total.
+        total: u64,
+    },
+}
+
+/// Events in order; those of other processes are found by looking ten times a second.
+pub struct EventStream {
+    db: Arc<DbInner>,
+    run: Option<RunId>,
+    after: Option<i64>,
+    none: bool,
+    waiting: VecDeque<Event>,
+    commits: watch::Receiver<u64>,
+    progress: broadcast::Receiver<Event>,
+    over: bool,
+}
+
+impl EventStream {
+    fn new(db: &Arc<DbInner>, run: Option<RunId>, after: Option<i64>, none: bool) -> Self {
+        EventStream {
+            db: db.clone(),
+            run,
+            after,
+            none,
+            waiting: VecDeque::new(),
+            commits: db.commits.subscribe(),
+            progress: db.progress.subscribe(),
+            over: false,
+        }
+    }
+
+    pub(super) fn of_run(db: &Arc<DbInner>, run: Option<RunId>) -> Self {
+        EventStream::new(db, run, Some(0), run.is_none())
+    }
+
+    /// The next event; `None` after the end of the run that is followed.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn next(&mut self) -> Result<Option<Event>> {
+        if self.none {
+            return Ok(None);
+        }
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.over {
+                return Ok(None);
+            }
+            let after = match self.after {
+                Some(after) => after,
+                None => {
+                    let last = self.db.metadata.last_event().await?;
+                    self.after = Some(last);
+                    last
+                }
+            };
+            self.commits.mark_unchanged();
+            let rows = self.db.metadata.events(after, self.run, 256).await?;
+            if !rows.is_empty() {
+                // What jobs reported before they ended comes before their end, and is not lost with the end of the run.
+                self.take_progress();
+                for row in rows {
+                    self.after = Some(row.seq);
+                    if self.run.is_some() && row.kind == "run.ended" {
+                        self.over = true;
+                    }
+                    self.waiting.push_back(Event::Recorded(row));
+                }
+                continue;
+            }
+            let nap = tokio::time::sleep(Duration::from_millis(100));
+            tokio::select! {
+                _ = self.commits.changed() => {}
+                event = self.progress.recv() => {
+                    if let Ok(event) = event
+                        && self.follows(&event)
+                    {
+                        return Ok(Some(event));
+                    }
+                }
+                () = nap => {}
+            }
+        }
+    }
+
+    fn take_progress(&mut self) {
+        loop {
+            match self.progress.try_recv() {
+                Ok(event) if self.follows(&event) => self.waiting.push_back(event),
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Whether a report of progress is of the run that is followed.
+    fn follows(&self, event: &Event) -> bool {
+        self.run.is_none() || matches!(event, Event::Progress { run, .. } if *run == self.run)
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventStream(after {:?})", self.after)
+    }
+}
+
+/// A message that a job sent with `ctx.emit`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// The same for every delivery of one message: a receiver that must not act twice remembers it.
+    pub id: i64,
+    /// The job that sent it.
+    pub job: JobId,
+    /// The topic.
+    pub topic: String,
+    /// The content.
+    pub payload: Value,
+}
+
+type Handler = Arc<dyn Fn(Message) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
+/// Who receives messages, by topic.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    by_topic: Mutex<HashMap<String, Handler>>,
+    awake: Arc<Notify>,
+}
+
+impl Handlers {
+    pub(crate) fn any(&self) -> bool {
+        !self.by_topic.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn wake(&self) {
+        self.awake.notify_one();
+    }
+}
+
+impl Db {
+    /// What happens from now on.
+    pub fn events(&self) -> EventStream {
+        EventStream::new(self.inner(), None, None, false)
+    }
+
+    /// What happened after a place in the order of events, and what happens from now on; 0 is the beginning.
+    pub fn events_after(&self, seq: i64) -> EventStream {
+        EventStream::new(self.inner(), None, Some(seq), false)
+    }
+
+    /// Receive the messages of a topic that jobs send with `ctx.emit`.
+    ///
+    /// # Guarantees
+    /// A message is delivered at least once after its job's result is durable, in order, also after a crash; one
+    /// whose handler fails is delivered again.
+    pub fn on_message<F, R, E>(&self, topic: impl Into<String>, handler: F)
+    where
+        F: Fn(Message) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let db = self.inner();
+        let handler: Handler = Arc::new(move |message| {
+            let answer = handler(message);
+            Box::pin(async move { answer.await.map_err(|error| Error::from(error.into())) })
+        });
+        let first = {
+            let mut handlers = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = handlers.is_empty();
+            handlers.insert(topic.into(), handler);
+            first
+        };
+        if first {
+            let awake = db.handlers.awake.clone();
+            tokio::spawn(deliver(Arc::downgrade(db), awake));
+        }
+        db.handlers.wake();
+    }
+}
+
+async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
+    loop {
+        // Messages of other processes, and those whose handler failed, are looked for now and then.
+        let _ = tokio::time::timeout(Duration::from_secs(1), awake.notified()).await;
+        let Some(db) = db.upgrade() else { return };
+        let Ok(messages) = db.metadata.messages(256).await else { continue };
+        for row in messages {
+            let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
+            let Some(handler) = handler else { continue };
+            let message = Message { id: row.id, job: row.job, topic: row.topic, payload: row.payload };
+            if handler(message).await.is_ok() {
+                let delivered = Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: row.id }] };
+                // Without the mark it is delivered again, which is what at-least-once means.
+                let _ = db.metadata.commit(delivered, Durability::Full).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What the handles of a database share.
+
+use super::events::{Event, Handlers};
+use crate::{
+    Error, ErrorKind, Result,
+    job::{Driver, Executor, Instances, NoteBuffer, Process, RunHandle},
+    registry::Registry,
+    store::{ArtifactStore, Batch, Durability, JobFilter, JobId, MetadataStore, Op, OwnerId, RunFilter, RunId, RunRow, Timestamp},
+};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{OnceCell, Semaphore, broadcast, watch};
+
+/// What the builder chose.
+pub(crate) struct Options {
+    pub(crate) executor: &'static str,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) gc_grace: Duration,
+    pub(crate) worker_args: Vec<String>,
+    pub(crate) worker_env: Vec<(String, String)>,
+    pub(crate) program: Option<PathBuf>,
+}
+
+pub(crate) struct DbInner {
+    pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) options: Options,
+    pub(crate) notes: Arc<NoteBuffer>,
+    /// One permit per attempt that may run at the same time.
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) executors: HashMap<&'static str, Arc<dyn Executor>>,
+    pub(crate) runs: Mutex<HashMap<RunId, RunHandle>>,
+    pub(crate) owner: OnceCell<OwnerId>,
+    pub(crate) commits: watch::Sender<u64>,
+    pub(crate) progress: broadcast::Sender<Event>,
+    pub(crate) handlers: Handlers,
+    pub(crate) note_writer: AtomicBool,
+    pub(crate) note_gate: tokio::sync::Mutex<()>,
+}
+
+impl DbInner {
+    pub(crate) fn runs_lock(&self) -> MutexGuard<'_, HashMap<RunId, RunHandle>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This process as one that runs jobs; made known when it first takes one.
+    pub(crate) async fn owner(&self) -> Result<OwnerId> {
+        self.owner.get_or_try_init(|| self.metadata.enlist()).await.copied()
+    }
+
+    pub(crate) fn executor(&self, name: &str) -> Result<Arc<dyn Executor>> {
+        self.executors.get(name).cloned().ok_or_else(|| {
+            let mut known: Vec<&str> = self.executors.keys().copied().collect();
+            known.sort_unstable();
+            Error::new(ErrorKind::Unsupported, format!("unknown executor `{name}`; this database has: {}", known.join(", ")))
+        })
+    }
+
+    /// Refuse jobs that cannot run before anything is written.
+    pub(crate) fn check_executor(&self, asked: Option<&str>) -> Result<()> {
+        let name = asked.unwrap_or(self.options.executor);
+        let executor = self.executor(name)?;
+        if executor.capabilities().needs_shared_stores {
+            Process { program: self.options.program.clone() }.check(self)?;
+        }
+        Ok(())
+    }
+
+    /// Whether other processes can use the same database.
+    pub(crate) fn shared(&self) -> bool {
+        self.metadata.capabilities().shared.is_some()
+    }
+
+    /// A commit returned: wake those who follow events, deliver messages.
+    pub(crate) fn committed(self: &Arc<Self>) {
+        self.commits.send_modify(|count| *count += 1);
+        if self.handlers.any() {
+            self.handlers.wake();
+        }
+    }
+
+    pub(crate) fn announce_progress(self: &Arc<Self>, job: JobId, run: Option<RunId>, done: u64, total: u64) {
+        // Nobody listening is fine.
+        let _ = self.progress.send(Event::Progress { job, run, done, total });
+        self.start_note_writer();
+    }
+
+    /// Logs and progress are written in groups, soon after they are made.
+    pub(crate) fn start_note_writer(self: &Arc<Self>) {
+        if self.note_writer.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            loop {
+                notes.filled.notified().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                match weak.upgrade() {
+                    Some(db) => db.flush_notes().await,
+                    None => return,
+                }
+            }
+        });
+    }
+
+    /// Write what jobs noted so far; waits for a write that is under way.
+    pub(crate) async fn flush_notes(&self) {
+        let _one_at_a_time = self.note_gate.lock().await;
+        if let Some(notes) = self.notes.take() {
+            // Losing log lines must not fail a run whose results are safe.
+            let _ = self.metadata.note(notes).await;
+        }
+    }
+
+    /// Queue the jobs of processes that are gone.
+    pub(crate) async fn reclaim_dead(&self) -> Result<()> {
+        let owners = self.metadata.dead_owners().await?;
+        if owners.is_empty() {
+            return Ok(());
+        }
+        let ops = vec![Op::Reclaim { owners, at: Timestamp::now() }];
+        self.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.map(|_| ())
+    }
+
+    /// The driver of a run: the one at work here, or a new one made from the record.
+    pub(crate) async fn attach(self: &Arc<Self>, run: RunId) -> Result<RunHandle> {
+        if let Some(handle) = self.runs_lock().get(&run) {
+            return Ok(handle.clone());
+        }
+        let row = self.run_row(run).await?;
+        let jobs = self.metadata.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await?;
+        let dependencies = self.metadata.dependencies(run).await?;
+        let owner = self.owner().await?;
+        if let Some(handle) = self.runs_lock().get(&run) {
+            return Ok(handle.clone());
+        }
+        Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default())))
+    }
+
+    pub(crate) async fn run_row(&self, run: RunId) -> Result<RunRow> {
+        let rows = self.metadata.runs(RunFilter { id: Some(run), ..RunFilter::default() }).await?;
+        rows.into_iter().next().ok_or_else(|| Error::not_found(format!("run {run} is not on record")))
+    }
+}
+
+impl Drop for DbInner {
+    fn drop(&mut self) {
+        if let (Some(owner), Ok(runtime)) = (self.owner.get().copied(), tokio::runtime::Handle::try_current()) {
+            let metadata = self.metadata.clone();
+            runtime.spawn(async move {
+                // A process that ends without this is seen as gone all the same.
+                let _ = metadata.retire(owner).await;
+            });
+        }
+    }
+}

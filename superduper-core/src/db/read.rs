@@ -1,0 +1,315 @@
+//! Reading: components, documents, listings, jobs, logs.
+
+use super::{Db, DbInner};
+use crate::{
+    Address, Error, ErrorKind, Result,
+    component::{Component, ComponentType},
+    encode::{DecodeEnv, Document, decode_body, in_decode_session},
+    store::{AttemptRow, JobBrief, JobFilter, JobId, JobRow, ListedComponent, LogRow, RunFilter, RunRow, StoredVersion},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// How a component is doing.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Status {
+    /// All its jobs and those of its children succeeded.
+    Ready,
+    /// Some of its jobs, or of its children's, are not final.
+    Pending(Vec<JobBrief>),
+    /// Some of its jobs, or of its children's, failed, were cancelled or skipped.
+    Degraded(Vec<JobBrief>),
+    /// It was applied without its jobs.
+    OwesJobs,
+    /// It is being removed.
+    Removing,
+}
+
+/// A line of `db.list()`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Kind and identifier, with the newest version and revision.
+    pub address: Address,
+    /// All versions, ascending.
+    pub versions: Vec<u32>,
+    /// How its newest version is doing.
+    pub status: Status,
+    /// Whether this program has a type for it that can read its row.
+    pub known: bool,
+    /// The row as stored.
+    pub row: ListedComponent,
+}
+
+impl Db {
+    /// Load the newest version of a component; `postinit` runs, `setup` does not.
+    ///
+    /// The name is an identifier, `identifier@3` for a version, or a content label `Kind:identifier:uuid`.
+    ///
+    /// # Errors
+    /// `NotFound`, naming what there is; `Decode` for a row that `T` cannot read; the error of `postinit`.
+    pub async fn load<T: ComponentType>(&self, name: &str) -> Result<T> {
+        let (identifier, version) = match name.split_once('@') {
+            Some((identifier, version)) => {
+                let parsed: Address = format!("{}/{identifier}@{version}", T::__kind()).parse()?;
+                (identifier, parsed.version)
+            }
+            None => (name, None),
+        };
+        for kind in std::iter::once(T::__kind()).chain(T::SPEC.aliases.iter().copied()) {
+            let address = Address { kind: kind.to_owned(), identifier: identifier.to_owned(), version };
+            let tree = self.inner().metadata.tree(address).await?;
+            if !tree.is_empty() {
+                return decode_stored(self.inner(), tree, decode_body::<T>);
+            }
+            if let Some(found) = self.find_label::<T>(kind, name).await? {
+                return Ok(found);
+            }
+        }
+        Err(self.not_found(T::__kind(), name).await)
+    }
+
+    /// A content label names the newest version with that content.
+    async fn find_label<T: ComponentType>(&self, kind: &str, label: &str) -> Result<Option<T>> {
+        let Some((identifier, uuid)) =
+            label.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':')).and_then(|rest| rest.rsplit_once(':'))
+        else {
+            return Ok(None);
+        };
+        let versions = self.inner().metadata.versions(Address::new(kind, identifier)).await?;
+        let Some(found) = versions.iter().rev().find(|version| version.uuid.to_hex().starts_with(uuid) && uuid.len() >= 16) else {
+            return Ok(None);
+        };
+        let tree = self.inner().metadata.tree(found.address.clone()).await?;
+        decode_stored(self.inner(), tree, decode_body::<T>).map(Some)
+    }
+
+    /// Load one version of a component, at its newest revision.
+    ///
+    /// # Errors
+    /// As for [`Db::load`].
+    pub async fn load_version<T: ComponentType>(&self, identifier: &str, version: u32) -> Result<T> {
+        self.load(&format!("{identifier}@{version}")).await
+    }
+
+    /// Load a component of any registered type by its address, `Kind/identifier` or `Kind/identifier@3`.
+    ///
+    /// # Errors
+    /// As for [`Db::load`]; `UnknownKind` for a kind this program has no type for.
+    pub async fn load_dyn(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Box<dyn Component>> {
+        let address = address.try_into().map_err(Into::into)?;
+        let tree = self.inner().metadata.tree(address.clone()).await?;
+        if tree.is_empty() {
+            return Err(self.not_found(&address.kind, &address.to_string()).await);
+        }
+        let entry = *self.inner().registry.entry(&address.kind)?;
+        decode_stored(self.inner(), tree, |document| (entry.decode)(document))
+    }
+
+    /// Run `setup` of a component that was loaded or built, children first; jobs do it by themselves.
+    ///
+    /// # Errors
+    /// Those of `setup`.
+    pub async fn setup(&self, component: &impl crate::component::AsComponent) -> Result<()> {
+        use crate::job::{Identity, JobContext, setup_tree};
+        let component = component.as_component();
+        let encoding = super::Encoding::of(component);
+        let uuid = encoding.map(|encoding| encoding.tree().root().uuid)?;
+        let db = self.inner();
+        let identity =
+            Identity { target: Address::new(component.kind(), component.identifier()), uuid, run: None, job: None, attempt: 1, key: None };
+        let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
+        let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
+        ctx.scope(setup_tree(component, &ctx)).await
+    }
+
+    async fn not_found(&self, kind: &str, name: &str) -> Error {
+        let error = Error::new(ErrorKind::NotFound, format!("no component `{name}` of kind `{kind}`"));
+        let listed = self.inner().metadata.list(None).await.unwrap_or_default();
+        let identifier = name.split('/').next_back().unwrap_or(name).split('@').next().unwrap_or(name);
+        if let Some(found) = listed.iter().find(|found| found.address.kind == kind && found.address.identifier == identifier) {
+            let versions: Vec<String> = found.versions.iter().map(ToString::to_string).collect();
+            return error.with_hint(format!("it has the versions {}", versions.join(", ")));
+        }
+        let near = listed
+            .iter()
+            .filter(|found| {
+                found.address.identifier == identifier
+                    || (found.address.kind == kind && strsim::levenshtein(&found.address.identifier, identifier) <= 2)
+            })
+            .map(|found| format!("`{}`", found.address.path()))
+            .take(3)
+            .collect::<Vec<_>>();
+        if near.is_empty() { error } else { error.with_hint(format!("there is {}", near.join(", "))) }
+    }
+
+    /// All components with their versions and how they are doing, by kind and identifier.
+    ///
+    /// Rows of kinds that this program does not know, and rows it cannot read, are listed too.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let db = self.inner();
+        let rows = db.metadata.list(None).await?;
+        let unhealthy = db.metadata.unhealthy().await?;
+        let spread = if unhealthy.is_empty() { HashMap::new() } else { spread_upwards(unhealthy, db.metadata.references().await?) };
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let jobs = spread.get(&row.address.path()).cloned().unwrap_or_default();
+                Listed {
+                    address: row.address.clone(),
+                    versions: row.versions.clone(),
+                    status: status_of(&row, jobs),
+                    known: db.registry.entry(&row.address.kind).is_ok_and(|entry| entry.spec.version >= row.type_version),
+                    row,
+                }
+            })
+            .collect())
+    }
+
+    /// How a component is doing, with the jobs that say so.
+    ///
+    /// # Errors
+    /// `NotFound`, `Store`.
+    pub async fn status(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Status> {
+        let address = address.try_into().map_err(Into::into)?;
+        let listed = self.list().await?;
+        match listed.into_iter().find(|listed| listed.address.path() == address.path()) {
+            Some(listed) => Ok(listed.status),
+            None => Err(self.not_found(&address.kind, &address.to_string()).await),
+        }
+    }
+
+    /// The stored document of a component, of any kind, known here or not.
+    ///
+    /// # Errors
+    /// `NotFound`, `Store`.
+    pub async fn show(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Value> {
+        let address = address.try_into().map_err(Into::into)?;
+        let tree = self.inner().metadata.tree(address.clone()).await?;
+        match tree.into_iter().next() {
+            Some(stored) => Ok(document_json(&stored)),
+            None => Err(self.not_found(&address.kind, &address.to_string()).await),
+        }
+    }
+
+    /// The versions of a component, ascending, each at its newest revision.
+    ///
+    /// # Errors
+    /// `NotFound`, `Store`.
+    pub async fn versions(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Vec<StoredVersion>> {
+        let address = address.try_into().map_err(Into::into)?;
+        let versions = self.inner().metadata.versions(address.unversioned()).await?;
+        if versions.is_empty() { Err(self.not_found(&address.kind, &address.to_string()).await) } else { Ok(versions) }
+    }
+
+    /// Jobs on record, oldest first.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>> {
+        self.inner().metadata.jobs(filter).await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// `NotFound`, `Store`.
+    pub async fn job(&self, id: JobId) -> Result<JobRow> {
+        let rows = self.jobs(JobFilter { ids: Some(vec![id]), ..JobFilter::default() }).await?;
+        rows.into_iter().next().ok_or_else(|| Error::not_found(format!("job {id} is not on record")))
+    }
+
+    /// The ended attempts of a job.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn attempts(&self, job: JobId) -> Result<Vec<AttemptRow>> {
+        self.inner().metadata.attempts(job).await
+    }
+
+    /// What a job logged.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn logs(&self, job: JobId) -> Result<Vec<LogRow>> {
+        self.inner().flush_notes().await;
+        self.inner().metadata.logs(job).await
+    }
+
+    /// Runs on record, oldest first.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>> {
+        self.inner().metadata.runs(filter).await
+    }
+}
+
+/// Decode the first version of a tree, with the others as its children.
+pub(crate) fn decode_stored<T>(db: &Arc<DbInner>, tree: Vec<StoredVersion>, decode: impl FnOnce(&Document) -> Result<T>) -> Result<T> {
+    let mut env = DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()));
+    let mut rows = tree.into_iter().map(|stored| {
+        let key = stored.address.at(stored.version()).to_string();
+        let StoredVersion { address, type_version, document, outputs, .. } = stored;
+        (key, Document { address, type_version, body: document, outputs })
+    });
+    let (_, root) = rows.next().ok_or_else(|| Error::internal("a stored tree is empty"))?;
+    env.documents.extend(rows);
+    in_decode_session(&Arc::new(env), || decode(&root))
+}
+
+fn document_json(stored: &StoredVersion) -> Value {
+    json!({
+        "_format": 1,
+        "kind": stored.address.kind,
+        "version": stored.type_version,
+        "address": stored.address,
+        "uuid": stored.uuid.to_hex(),
+        "content_hash": stored.content_hash.to_hex(),
+        "content_of": stored.content_of,
+        "fields": stored.document,
+        "outputs": stored.outputs,
+    })
+}
+
+/// Which jobs make which components unhealthy: their own and those of all they hold.
+fn spread_upwards(unhealthy: Vec<JobBrief>, references: Vec<crate::store::Reference>) -> HashMap<String, Vec<JobBrief>> {
+    let mut parents: HashMap<String, Vec<String>> = HashMap::new();
+    for reference in references {
+        parents.entry(reference.child.path()).or_default().push(reference.parent.path());
+    }
+    let mut spread: HashMap<String, Vec<JobBrief>> = HashMap::new();
+    for job in unhealthy {
+        let mut seen = HashSet::new();
+        let mut stack = vec![job.target.path()];
+        while let Some(path) = stack.pop() {
+            if !seen.insert(path.clone()) {
+                continue;
+            }
+            stack.extend(parents.get(&path).into_iter().flatten().cloned());
+            spread.entry(path).or_default().push(job.clone());
+        }
+    }
+    spread
+}
+
+fn status_of(row: &ListedComponent, jobs: Vec<JobBrief>) -> Status {
+    let (broken, open): (Vec<JobBrief>, Vec<JobBrief>) = jobs.into_iter().partition(|job| job.state.is_terminal());
+    if row.removing {
+        Status::Removing
+    } else if !broken.is_empty() {
+        Status::Degraded(broken)
+    } else if !open.is_empty() {
+        Status::Pending(open)
+    } else if row.owes_jobs {
+        Status::OwesJobs
+    } else {
+        Status::Ready
+    }
+}

@@ -1,0 +1,130 @@
+//! A run that is under way.
+
+use super::{Applied, DbInner, EventStream};
+use crate::{
+    Error, ErrorKind, Result,
+    job::{Command, Outcome, RunHandle},
+    store::{JobFilter, JobRow, RunId},
+};
+use std::{sync::Arc, time::Duration};
+
+/// A run that is under way: what `apply(…).detach()` and `resume` give.
+///
+/// Dropping it changes nothing: the run goes on.
+#[derive(Clone)]
+pub struct Run {
+    db: Arc<DbInner>,
+    id: Option<RunId>,
+    handles: Vec<RunHandle>,
+    applied: Option<Applied>,
+}
+
+impl Run {
+    pub(crate) fn new(db: Arc<DbInner>, id: Option<RunId>, handles: Vec<RunHandle>, applied: Applied) -> Self {
+        Run { db, id, handles, applied: Some(applied) }
+    }
+
+    pub(crate) fn resumed(db: Arc<DbInner>, id: RunId, handle: RunHandle) -> Self {
+        Run { db, id: Some(id), handles: vec![handle], applied: None }
+    }
+
+    pub(crate) fn handles(&self) -> &[RunHandle] {
+        &self.handles
+    }
+
+    /// The run; `None` where there was nothing to run.
+    pub fn id(&self) -> Option<RunId> {
+        self.id
+    }
+
+    /// What was stored, for a run that an apply started.
+    pub fn applied(&self) -> Option<&Applied> {
+        self.applied.as_ref()
+    }
+
+    /// Wait until every job is final.
+    ///
+    /// # Errors
+    /// `JobFailed` or `Cancelled` with the whole outcome attached; `Store` where the run had to stop.
+    pub async fn wait(&self) -> Result<Option<Outcome>> {
+        let mut first = None;
+        for handle in &self.handles {
+            let outcome = outcome_of(handle).await?;
+            first.get_or_insert(outcome);
+        }
+        first.map(Outcome::into_result).transpose()
+    }
+
+    /// Like [`Run::wait`], for at most so long.
+    ///
+    /// # Errors
+    /// Also `Timeout`; the run goes on.
+    pub async fn wait_timeout(&self, limit: Duration) -> Result<Option<Outcome>> {
+        match tokio::time::timeout(limit, self.wait()).await {
+            Ok(result) => result,
+            Err(_) => {
+                let name = self.id.map_or_else(|| "the run".to_owned(), |id| format!("run {id}"));
+                Err(Error::new(ErrorKind::Timeout, format!("{name} did not end within {limit:?}; it goes on")))
+            }
+        }
+    }
+
+    /// Ask for all its jobs to be cancelled. Returns at once; `wait` for the end.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn cancel(&self) -> Result<()> {
+        match self.id {
+            Some(id) => super::steer::cancel_run(&self.db, id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Its jobs as they are now.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn jobs(&self) -> Result<Vec<JobRow>> {
+        match self.id {
+            Some(id) => self.db.metadata.jobs(JobFilter { run: Some(id), ..JobFilter::default() }).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What happens in it, from its beginning.
+    pub fn events(&self) -> EventStream {
+        EventStream::of_run(&self.db, self.id)
+    }
+
+    /// Wait, and give what apply gives.
+    pub(crate) async fn finish(self) -> Result<Applied> {
+        let outcome = self.wait().await?;
+        let mut applied = self.applied.ok_or_else(|| Error::internal("a resumed run was not applied here"))?;
+        applied.outcome = outcome;
+        Ok(applied)
+    }
+}
+
+/// Wait for a driver; its outcome, or why it had to stop.
+pub(crate) async fn outcome_of(handle: &RunHandle) -> Result<Outcome> {
+    let mut done = handle.done.clone();
+    let ended = done.wait_for(Option::is_some).await.map_err(|_| Error::internal("the driver of a run is gone"))?.clone();
+    match ended.as_deref() {
+        Some(Ok(outcome)) => Ok(outcome.clone()),
+        Some(Err(error)) => Err(Error::new(error.kind(), error.to_string())),
+        None => Err(Error::internal("the driver of a run ended without an outcome")),
+    }
+}
+
+impl RunHandle {
+    /// Tell the driver something; one that is gone needs no telling.
+    pub(crate) fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Run({:?})", self.id)
+    }
+}

@@ -1,0 +1,285 @@
+//! Steering jobs: resume, retry, cancel, unblock, wait.
+
+use super::{Db, DbInner, Run};
+use crate::{
+    Error, ErrorKind, Result,
+    job::{Command, Outcome, describe},
+    lifecycle::BoxFuture,
+    store::{
+        Batch, Durability, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, RunState, Timestamp,
+    },
+};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
+
+/// A resume under construction; await it.
+#[must_use = "a resume does nothing until it is awaited"]
+pub struct Resume(Db);
+
+impl Resume {
+    /// Do not wait for the jobs.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn detach(self) -> Result<Vec<Run>> {
+        let db = self.0.inner();
+        db.reclaim_dead().await?;
+        db.finish_sweeps().await?;
+        let mut runs = Vec::new();
+        for run in db.unfinished_runs().await? {
+            let handle = db.attach(run.id).await?;
+            handle.tell(Command::Look);
+            runs.push(Run::resumed(db.clone(), run.id, handle));
+        }
+        Ok(runs)
+    }
+}
+
+impl IntoFuture for Resume {
+    type Output = Result<Vec<Outcome>>;
+    type IntoFuture = BoxFuture<'static, Result<Vec<Outcome>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let mut outcomes = Vec::new();
+            for run in self.detach().await? {
+                for handle in run.handles() {
+                    outcomes.push(super::run::outcome_of(handle).await?);
+                }
+            }
+            Ok(outcomes)
+        })
+    }
+}
+
+/// What to cancel: a job or a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// One job; what needs it is skipped.
+    Job(JobId),
+    /// All jobs of a run.
+    Run(RunId),
+}
+
+impl From<JobId> for Cancel {
+    fn from(job: JobId) -> Self {
+        Cancel::Job(job)
+    }
+}
+
+impl From<RunId> for Cancel {
+    fn from(run: RunId) -> Self {
+        Cancel::Run(run)
+    }
+}
+
+impl Db {
+    /// Run what a crash or a closed program left: jobs that are not final, removals, sweeps.
+    ///
+    /// Awaited, it waits and gives the outcomes, failed ones too; `.detach()` gives the runs.
+    pub fn resume(&self) -> Resume {
+        Resume(self.clone())
+    }
+
+    /// Try a failed, cancelled or skipped job again, with what was skipped because of it.
+    ///
+    /// The old job stays as it is; a new one (`retry_of`) runs in a new run.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` for a job that is not final or has succeeded; `JobFailed` where it fails again.
+    pub async fn retry(&self, job: JobId) -> Result<Outcome> {
+        let run = self.retry_detached(job).await?;
+        let outcome = run.wait().await?;
+        outcome.ok_or_else(|| Error::internal("a retry has no outcome"))
+    }
+
+    /// Like [`Db::retry`], without waiting.
+    ///
+    /// # Errors
+    /// As for [`Db::retry`], apart from the job's own failure.
+    pub async fn retry_detached(&self, job: JobId) -> Result<Run> {
+        let db = self.inner();
+        let row = self.job(job).await?;
+        if !row.state.is_terminal() || row.state == JobState::Succeeded {
+            return Err(Error::invalid(format!("job {job} is {}; only failed, cancelled and skipped jobs can be tried again", row.state)));
+        }
+        let rows = self.jobs(JobFilter { run: Some(row.run), ..JobFilter::default() }).await?;
+        let edges = db.metadata.dependencies(row.run).await?;
+        // The job, what it needs that was not done either, and what was skipped below those.
+        let mut wanted = vec![job];
+        let mut next = 0;
+        while next < wanted.len() {
+            let current = wanted[next];
+            next += 1;
+            let row_of = |id: JobId| rows.iter().find(|row| row.id == id);
+            for edge in &edges {
+                if edge.job == current
+                    && row_of(edge.needs).is_some_and(|row| row.state != JobState::Succeeded)
+                    && !wanted.contains(&edge.needs)
+                {
+                    wanted.push(edge.needs);
+                }
+                if edge.needs == current
+                    && row_of(edge.job).is_some_and(|row| row.state == JobState::Skipped)
+                    && !wanted.contains(&edge.job)
+                {
+                    wanted.push(edge.job);
+                }
+            }
+        }
+        let again: Vec<&JobRow> = rows.iter().filter(|row| wanted.contains(&row.id)).collect();
+        let at = Timestamp::now();
+        let place = |id: JobId| again.iter().position(|row| row.id == id);
+        let jobs: Vec<NewJob> = again
+            .iter()
+            .map(|row| NewJob {
+                target: row.target.clone(),
+                role: row.role,
+                method: row.method.clone(),
+                key: row.key.clone(),
+                retry_of: Some(row.id),
+                blocked: None,
+                executor: row.executor.clone(),
+                retries: row.retries,
+                backoff_ms: row.backoff_ms,
+                timeout_ms: row.timeout_ms,
+                needs: edges
+                    .iter()
+                    .filter(|edge| edge.job == row.id)
+                    .map(|edge| Need {
+                        job: place(edge.needs).map_or(JobRef::Id(edge.needs), JobRef::New),
+                        // What it needed in its own run must have succeeded.
+                        parameter: edge.parameter.clone(),
+                    })
+                    .collect(),
+                claim: None,
+                at,
+            })
+            .collect();
+        let ops = vec![
+            Op::Run(NewRun { purpose: RunPurpose::Apply, root: row.target.clone(), data: serde_json::Value::Null, at }),
+            Op::Jobs { run: None, jobs },
+        ];
+        let committed = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        db.committed();
+        let run = committed.run.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
+        let handle = db.attach(run).await?;
+        Ok(Run::resumed(db.clone(), run, handle))
+    }
+
+    /// Ask for a job or all jobs of a run to be cancelled; what needs them is skipped.
+    ///
+    /// Returns at once. A running job sees it through [`JobContext::cancelled`](crate::JobContext::cancelled) and is
+    /// stopped after the grace period where that is possible. What is final stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound`, `Store`.
+    pub async fn cancel(&self, what: impl Into<Cancel>) -> Result<()> {
+        match what.into() {
+            Cancel::Run(run) => {
+                self.inner().run_row(run).await?;
+                cancel_run(self.inner(), run).await
+            }
+            Cancel::Job(job) => {
+                self.job(job).await?;
+                cancel_jobs(self.inner(), vec![job]).await
+            }
+        }
+    }
+
+    /// Release a blocked job.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` for a job that is not blocked.
+    pub async fn unblock(&self, job: JobId) -> Result<()> {
+        let db = self.inner();
+        let row = self.job(job).await?;
+        if row.state != JobState::Blocked {
+            return Err(Error::invalid(format!("job {job} is {}, not blocked", row.state)));
+        }
+        db.metadata.commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: None }] }, Durability::Full).await?;
+        db.committed();
+        let handle = db.attach(row.run).await?;
+        handle.tell(Command::Look);
+        Ok(())
+    }
+
+    /// Let a queued job wait until [`Db::unblock`] releases it.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` for a job that is not queued.
+    pub async fn block(&self, job: JobId, reason: impl Into<String>) -> Result<()> {
+        let db = self.inner();
+        let row = self.job(job).await?;
+        if row.state != JobState::Queued {
+            return Err(Error::invalid(format!("job {job} is {}, not queued", row.state)));
+        }
+        db.metadata
+            .commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: Some(reason.into()) }] }, Durability::Full)
+            .await?;
+        db.committed();
+        if let Some(handle) = db.runs_lock().get(&row.run) {
+            handle.tell(Command::Look);
+        }
+        Ok(())
+    }
+
+    /// Wait until a job is final.
+    ///
+    /// # Errors
+    /// The job's failure as `JobFailed` or `Cancelled`; `Timeout` after `limit`; `NotFound`.
+    pub async fn wait(&self, job: JobId, limit: Duration) -> Result<JobRow> {
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut commits = self.inner().commits.subscribe();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let row = self.job(job).await?;
+            match row.state {
+                JobState::Succeeded => return Ok(row),
+                JobState::Failed | JobState::Skipped => return Err(describe(&row, ErrorKind::JobFailed)),
+                JobState::Cancelled => return Err(describe(&row, ErrorKind::Cancelled)),
+                _ if tokio::time::Instant::now() >= deadline => {
+                    return Err(Error::new(
+                        ErrorKind::Timeout,
+                        format!("job {job} (`{}` of `{}`) is still {} after {limit:?}", row.method, row.target, row.state),
+                    ));
+                }
+                _ => {}
+            }
+            // A commit here wakes at once; those of other processes are looked for.
+            let wake = tokio::time::Instant::now() + pause;
+            let _ = tokio::time::timeout_at(wake.min(deadline), commits.changed()).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Cancel all jobs of a run.
+pub(crate) async fn cancel_run(db: &Arc<DbInner>, run: RunId) -> Result<()> {
+    let handle = db.runs_lock().get(&run).cloned();
+    if let Some(handle) = handle {
+        handle.tell(Command::Cancel(None));
+        return Ok(());
+    }
+    if db.run_row(run).await?.state != RunState::Running {
+        return Ok(());
+    }
+    let open =
+        JobFilter { run: Some(run), states: Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]), ..JobFilter::default() };
+    let jobs = db.metadata.jobs(open).await?.into_iter().map(|job| job.id).collect();
+    cancel_jobs(db, jobs).await
+}
+
+/// Cancel jobs, wherever they are.
+pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>) -> Result<()> {
+    db.metadata.commit(Batch { expect: Vec::new(), ops: vec![Op::RequestCancel { jobs: jobs.clone() }] }, Durability::Full).await?;
+    db.committed();
+    let rows = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
+    let mut runs: Vec<RunId> = rows.iter().filter(|row| !row.state.is_terminal()).map(|row| row.run).collect();
+    runs.sort_unstable();
+    runs.dedup();
+    for run in runs {
+        let here: Vec<JobId> = rows.iter().filter(|row| row.run == run).map(|row| row.id).collect();
+        db.attach(run).await?.tell(Command::Cancel(Some(here)));
+    }
+    Ok(())
+}

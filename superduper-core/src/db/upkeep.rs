@@ -1,0 +1,197 @@
+//! Keeping house: sweeping blobs, rolling back.
+//!
+//! The protocol that lets a sweep run beside applies: blobs without references are *doomed* in one commit,
+//! deleted, then *swept* in another, which counts the sweep. An apply is refused, and tries again, where it
+//! names a doomed blob or where a sweep was completed since it looked whether its blobs are there.
+
+use super::{Applied, Db, DbInner};
+use crate::{
+    Address, Digest, Error, Result,
+    plan::{Action, PlannedJob},
+    store::{Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, Timestamp},
+};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+
+/// What `gc` deleted, or would delete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// Blobs that nothing refers to, with their sizes in bytes.
+    pub blobs: Vec<(Digest, u64)>,
+    /// The sum of their sizes.
+    pub bytes: u64,
+    /// Whether nothing was deleted.
+    pub dry_run: bool,
+}
+
+impl Db {
+    /// Delete blobs that no stored version, output or live result refers to.
+    ///
+    /// Crashes leave such blobs; `remove` collects its own. Blobs younger than the grace of
+    /// [`DbBuilder::gc_grace`](super::DbBuilder::gc_grace) are spared. It is safe beside a running apply.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn gc(&self, dry_run: bool) -> Result<GcReport> {
+        let db = self.inner();
+        if !dry_run {
+            db.finish_sweeps().await?;
+        }
+        let before = SystemTime::now() - db.options.gc_grace;
+        let referenced: BTreeSet<Digest> = db.metadata.referenced_blobs().await?.into_iter().map(|(digest, _)| digest).collect();
+        let blobs = db.artifacts.list((!dry_run).then_some(before)).await?;
+        let orphans: Vec<_> = blobs.into_iter().filter(|blob| !referenced.contains(&blob.digest) && blob.modified <= before).collect();
+        let mut report = GcReport { blobs: orphans.iter().map(|blob| (blob.digest, blob.size)).collect(), bytes: 0, dry_run };
+        if !dry_run {
+            let swept = db.sweep_all(report.blobs.iter().map(|(digest, _)| *digest).collect()).await?;
+            report.blobs.retain(|(digest, _)| swept.contains(digest));
+        }
+        report.bytes = report.blobs.iter().map(|(_, size)| size).sum();
+        Ok(report)
+    }
+
+    /// Go back to an older version or revision: its document becomes the next version, with its outputs.
+    ///
+    /// `on_create` runs, triggers do not. Children are those of the old version, as they were then.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` while the component is being removed.
+    pub async fn rollback(&self, address: impl TryInto<Address, Error = impl Into<Error>>, version: u32) -> Result<Applied> {
+        let db = self.inner();
+        let address = address.try_into().map_err(Into::into)?.unversioned();
+        let tree = db.metadata.tree(address.at(version)).await?;
+        let old = tree.into_iter().next().ok_or_else(|| Error::not_found(format!("no component `{}`", address.at(version))))?;
+        let snapshot = db.metadata.snapshot(vec![address.clone()]).await?;
+        let newest = snapshot.components.get(&address.path()).ok_or_else(|| Error::not_found(format!("no component `{address}`")))?;
+        if newest.removing {
+            return Err(Error::conflict(format!("`{address}` is being removed")));
+        }
+        let at = Timestamp::now();
+        let target = Address { version: Some(crate::VersionRef { version: newest.next_version, revision: Some(0) }), ..address.clone() };
+        let edges = edges(&old.document)?;
+        let mut blobs = Vec::new();
+        collect_blobs(&old.document, "", &mut blobs);
+        let lifecycle = db.registry.entry(&address.kind).is_ok_and(|entry| (entry.lifecycle)());
+        let mut ops = vec![
+            Op::Put(PutVersion {
+                address: target.clone(),
+                action: PutAction::Version,
+                uuid: old.uuid,
+                content_hash: old.content_hash,
+                type_version: old.type_version,
+                document: old.document,
+                edges,
+                blobs,
+                content_of: Some(version),
+                owes_jobs: false,
+                at,
+            }),
+            Op::CopyOutputs { address: address.clone(), from: version, to: newest.next_version },
+        ];
+        if lifecycle {
+            let owner = db.owner().await?;
+            let planned = [PlannedJob {
+                target: target.clone(),
+                role: crate::store::JobRole::OnCreate,
+                method: "on_create".to_owned(),
+                needs: Vec::new(),
+                retry_of: None,
+                key: None,
+                spec: None,
+            }];
+            ops.push(Op::Run(NewRun { purpose: RunPurpose::Apply, root: target.clone(), data: serde_json::Value::Null, at }));
+            let mut jobs = super::apply::new_jobs(db, &planned, owner, at);
+            jobs.iter_mut().for_each(|job| job.claim = None);
+            ops.push(Op::Jobs { run: None, jobs });
+        }
+        let expect = vec![
+            Expect::Newest { address: address.clone(), state: Some((newest.version(), newest.revision(), false)) },
+            Expect::SweepEpoch(snapshot.sweep_epoch),
+        ];
+        let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+        db.committed();
+        let applied =
+            Applied { address: target.clone(), action: Action::NewVersion, components: vec![(target, Action::NewVersion)], outcome: None };
+        match committed.run {
+            Some(run) => super::Run::new(db.clone(), Some(run), vec![db.attach(run).await?], applied).finish().await,
+            None => Ok(applied),
+        }
+    }
+}
+
+fn edges(document: &serde_json::Value) -> Result<Vec<EdgeRow>> {
+    fn walk(value: &serde_json::Value, path: &str, found: &mut Vec<EdgeRow>) -> Result<()> {
+        match value {
+            serde_json::Value::Array(items) => {
+                items.iter().enumerate().try_for_each(|(index, item)| walk(item, &format!("{path}[{index}]"), found))
+            }
+            serde_json::Value::Object(map) => match map.get("$ref") {
+                Some(serde_json::Value::String(text)) => {
+                    found.push(EdgeRow { path: path.to_owned(), child: text.parse()? });
+                    Ok(())
+                }
+                _ => map.iter().try_for_each(|(key, item)| walk(item, &join(path, key), found)),
+            },
+            _ => Ok(()),
+        }
+    }
+    let mut found = Vec::new();
+    walk(document, "", &mut found)?;
+    Ok(found)
+}
+
+fn collect_blobs(value: &serde_json::Value, path: &str, found: &mut Vec<BlobRow>) {
+    match value {
+        serde_json::Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                collect_blobs(item, &format!("{path}[{index}]"), found);
+            }
+        }
+        serde_json::Value::Object(map) => {
+            let digest = map.get("$blob").and_then(serde_json::Value::as_str).and_then(|text| text.parse().ok());
+            let size = map.get("size").and_then(serde_json::Value::as_u64);
+            match (digest, size) {
+                (Some(digest), Some(size)) => found.push(BlobRow { path: path.to_owned(), digest, size }),
+                _ => map.iter().for_each(|(key, item)| collect_blobs(item, &join(path, key), found)),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+impl DbInner {
+    /// Delete those of the blobs that nothing refers to.
+    pub(crate) async fn sweep(self: &Arc<Self>, candidates: Vec<Digest>) -> Result<()> {
+        self.sweep_all(candidates).await.map(|_| ())
+    }
+
+    async fn sweep_all(self: &Arc<Self>, candidates: Vec<Digest>) -> Result<BTreeSet<Digest>> {
+        if candidates.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let doom = Batch { expect: Vec::new(), ops: vec![Op::Doom { digests: candidates }] };
+        let doomed = self.metadata.commit(doom, Durability::Full).await?.doomed;
+        self.delete_doomed(doomed).await
+    }
+
+    /// Complete sweeps that a crash interrupted.
+    pub(crate) async fn finish_sweeps(self: &Arc<Self>) -> Result<()> {
+        let doomed = self.metadata.doomed_blobs().await?;
+        self.delete_doomed(doomed).await.map(|_| ())
+    }
+
+    async fn delete_doomed(self: &Arc<Self>, doomed: Vec<Digest>) -> Result<BTreeSet<Digest>> {
+        if doomed.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        for digest in &doomed {
+            self.artifacts.delete(*digest).await?;
+        }
+        let swept = Batch { expect: Vec::new(), ops: vec![Op::Swept { digests: doomed.clone() }] };
+        self.metadata.commit(swept, Durability::Full).await?;
+        Ok(doomed.into_iter().collect())
+    }
+}

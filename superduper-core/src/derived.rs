@@ -1,0 +1,60 @@
+//! Functions that the code written by the macros calls, and bounds that it checks.
+//!
+//! They are here rather than in the generated code so that errors and messages exist once.
+
+use crate::{
+    Error, Result,
+    address::check_identifier,
+    component::ComponentType,
+    lifecycle::{Hooks, Lifecycle},
+    trigger::TakesResult,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Check the identifier and that all fields are there; a field is `(name, setter, missing)`.
+pub fn check_builder<T: ComponentType>(identifier: &str, fields: &[(&str, &str, bool)]) -> Result<()> {
+    let kind = T::__kind();
+    check_identifier(identifier).map_err(|error| error.context(format_args!("component of kind `{kind}`")))?;
+    let missing = || fields.iter().filter(|(_, _, missing)| *missing);
+    let names: Vec<String> = missing().map(|(name, _, _)| format!("`{name}`")).collect();
+    let setters: Vec<String> = missing().map(|(_, setter, _)| format!("`.{setter}(…)`")).collect();
+    let message = match names.as_slice() {
+        [] => return Ok(()),
+        [name] => format!("`{kind}/{identifier}`: field {name} is missing"),
+        names => format!("`{kind}/{identifier}`: fields {} are missing", names.join(", ")),
+    };
+    Err(Error::invalid(message).with_hint(format!("call {} before `.build()`", setters.join(", "))))
+}
+
+/// Run `postinit` on a component that was just put together.
+pub fn finish_builder<T: ComponentType>(mut component: T) -> Result<T> {
+    let postinit = T::__hooks().postinit;
+    postinit(&mut component).map_err(|error| error.context(format_args!("`{}/{}`: postinit", T::__kind(), component.__identifier())))?;
+    Ok(component)
+}
+
+/// The hooks of a type that says it has some.
+pub fn hooks_of<T: Lifecycle + 'static>() -> Hooks<T> {
+    Hooks::of()
+}
+
+/// What a field of a component must be.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` cannot be stored",
+    label = "this type is no component and has no serde implementations",
+    note = "a client, a connection, a thing that `setup` makes: `Runtime<{Self}>`; it needs no serde and is never stored",
+    note = "plain data: `#[derive(serde::Serialize, serde::Deserialize)]` on `{Self}`",
+    note = "a component of its own: `#[derive(Component)]` on `{Self}`"
+)]
+pub trait StoredField {}
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> StoredField for T {}
+
+/// Checked, never called.
+pub fn stored_field<T: StoredField>() {}
+
+/// Checked, never called.
+pub fn is_component<T: ComponentType>() {}
+
+/// Checked, never called: the error for a parameter of another type lands on the parameter.
+pub fn takes_result<Parameter: TakesResult<Output>, Output>() {}

@@ -1,0 +1,169 @@
+//! Decoded components that a run's jobs share, and their `setup`.
+//!
+//! Invariant: jobs run on copies decoded from stored documents. One instance serves all jobs of a
+//! (component, version, revision) in a run and process; its `setup` succeeds once, children first.
+
+use super::JobContext;
+use crate::{
+    Address, Digest, Error, Result,
+    component::Component,
+    db::DbInner,
+    encode::{DecodeEnv, Document, in_decode_session},
+    store::StoredVersion,
+};
+use serde_json::{Map, Value};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::OnceCell;
+
+/// A decoded component.
+pub(crate) struct Instance {
+    pub(crate) component: Box<dyn Component>,
+    pub(crate) uuid: Digest,
+    pub(crate) env: Arc<DecodeEnv>,
+    setup: OnceCell<()>,
+}
+
+impl Instance {
+    /// Run `setup` unless it has succeeded before.
+    pub(crate) async fn set_up(&self, ctx: &JobContext) -> Result<()> {
+        self.setup.get_or_try_init(|| setup_tree(&*self.component, ctx)).await.map(|()| ())
+    }
+}
+
+/// Run the `setup` of a component and of those it holds, children first.
+pub(crate) async fn setup_tree(root: &dyn Component, ctx: &JobContext) -> Result<()> {
+    let mut order: Vec<&dyn Component> = Vec::new();
+    let mut stack = vec![root];
+    while let Some(component) = stack.pop() {
+        order.push(component);
+        component.__visit_children(&mut |child| stack.push(child));
+    }
+    for component in order.into_iter().rev() {
+        if component.__has_lifecycle() {
+            let setup = component.__setup(ctx).await;
+            setup.map_err(|error| error.context(format_args!("setup of `{}/{}`", component.kind(), component.identifier())))?;
+        }
+    }
+    Ok(())
+}
+
+/// A stored version as the decoder and the jobs need it.
+#[derive(Clone)]
+struct Source {
+    document: Document,
+    uuid: Digest,
+}
+
+/// The instances of a run and the documents they are decoded from.
+#[derive(Default)]
+pub(crate) struct Instances {
+    sources: Mutex<HashMap<String, Source>>,
+    instances: Mutex<HashMap<Address, Arc<Instance>>>,
+}
+
+fn key(address: &Address) -> String {
+    address.at(address.version.map_or(0, |at| at.version)).to_string()
+}
+
+impl Instances {
+    /// Make a document known, so that it is not read again.
+    pub(crate) fn add(&self, address: Address, uuid: Digest, type_version: u32, body: Value, outputs: Map<String, Value>) {
+        let document = Document { address: address.clone(), type_version, body, outputs };
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).insert(key(&address), Source { document, uuid });
+    }
+
+    fn add_stored(&self, stored: StoredVersion) {
+        self.add(stored.address, stored.uuid, stored.type_version, stored.document, stored.outputs);
+    }
+
+    /// The instance for a job.
+    pub(crate) async fn get(&self, db: &Arc<DbInner>, target: &Address) -> Result<Arc<Instance>> {
+        if let Some(instance) = self.instances.lock().unwrap_or_else(PoisonError::into_inner).get(target) {
+            return Ok(instance.clone());
+        }
+        if !self.has(target) {
+            let tree = db.metadata.tree(target.clone()).await?;
+            if tree.is_empty() {
+                return Err(Error::not_found(format!("component `{target}` is not stored any more")).fatal());
+            }
+            for stored in tree {
+                self.add_stored(stored);
+            }
+        }
+        // Two jobs may decode at the same time; the first to finish is kept.
+        let made = Arc::new(self.decode(db, target)?);
+        Ok(self.instances.lock().unwrap_or_else(PoisonError::into_inner).entry(target.clone()).or_insert(made).clone())
+    }
+
+    /// Whether the document of this very revision is at hand.
+    fn has(&self, target: &Address) -> bool {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.get(&key(target)).is_some_and(|source| source.document.address == *target)
+    }
+
+    fn decode(&self, db: &Arc<DbInner>, target: &Address) -> Result<Instance> {
+        let mut env = DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()));
+        let root = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let root =
+                sources.get(&key(target)).cloned().ok_or_else(|| Error::internal(format!("the document of `{target}` is not at hand")))?;
+            let mut wanted = references(&root.document.body);
+            while let Some(name) = wanted.pop() {
+                if env.documents.contains_key(&name) {
+                    continue;
+                }
+                if let Some(source) = sources.get(&name) {
+                    wanted.extend(references(&source.document.body));
+                    env.documents.insert(name, source.document.clone());
+                }
+            }
+            root
+        };
+        let env = Arc::new(env);
+        let entry = db.registry.entry(&target.kind)?;
+        let component = in_decode_session(&env, || (entry.decode)(&root.document))?;
+        Ok(Instance { component, uuid: root.uuid, env, setup: OnceCell::new() })
+    }
+
+    /// Outputs of a version are durable: show them to all instances that hold it.
+    pub(crate) fn outputs_committed(&self, target: &Address, outputs: &[(String, Value)]) {
+        if let Some(source) = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&key(target)) {
+            source.document.outputs.extend(outputs.iter().cloned());
+        }
+        let instances: Vec<Arc<Instance>> = self.instances.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for instance in instances {
+            let mut stack: Vec<&dyn Component> = vec![&*instance.component];
+            while let Some(component) = stack.pop() {
+                if component.kind() == target.kind && component.identifier() == target.identifier {
+                    let owner = key(target);
+                    component.__visit_outputs(&mut |name, cell| {
+                        if let Some((_, value)) = outputs.iter().find(|(output, _)| output == name) {
+                            cell.bind(name, &owner, Some(value), &instance.env);
+                        }
+                    });
+                }
+                component.__visit_children(&mut |child| stack.push(child));
+            }
+        }
+    }
+}
+
+/// The `$ref` texts of a body.
+pub(crate) fn references(body: &Value) -> Vec<String> {
+    fn walk(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            Value::Object(map) => match map.get("$ref") {
+                Some(Value::String(text)) => found.push(text.clone()),
+                _ => map.values().for_each(|item| walk(item, found)),
+            },
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk(body, &mut found);
+    found
+}

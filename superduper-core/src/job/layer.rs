@@ -1,0 +1,52 @@
+//! A `tracing` layer that writes the events inside a job to the job's log.
+
+use super::context::current;
+use crate::store::LogLevel;
+use std::fmt::Write;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+
+/// Writes `tracing` events inside a job to that job's log; made by [`job_layer`].
+#[derive(Debug)]
+pub struct JobLayer(());
+
+/// The layer that programs add to their subscriber, so that `tracing` events inside a job reach `db.logs(job)`.
+///
+/// The library installs no subscriber: `tracing_subscriber::registry().with(superduper::job_layer()).init()`.
+pub fn job_layer() -> JobLayer {
+    JobLayer(())
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let Some(ctx) = current() else { return };
+        let level = match *event.metadata().level() {
+            Level::TRACE => LogLevel::Trace,
+            Level::DEBUG => LogLevel::Debug,
+            Level::INFO => LogLevel::Info,
+            Level::WARN => LogLevel::Warn,
+            Level::ERROR => LogLevel::Error,
+        };
+        let mut text = Text::default();
+        event.record(&mut text);
+        ctx.log_at(level, text.message + &text.fields);
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let written =
+            if field.name() == "message" { write!(self.message, "{value:?}") } else { write!(self.fields, " {}={value:?}", field.name()) };
+        // Writing to a String cannot fail.
+        let _ = written;
+    }
+}

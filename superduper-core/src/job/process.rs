@@ -1,0 +1,295 @@
+//! Jobs in worker processes: the same binary, started again with a job's id.
+//!
+//! Invariants: only ids cross to the worker; it reads its job from the store and records the outcome there.
+//! A worker is in a process group of its own and dies with its parent: it holds the read end of a pipe
+//! (its standard input) that carries no data, and ends its group when the pipe closes.
+
+use super::{
+    CancelToken, Ended, Instances, JobSpec,
+    driver::is_forced,
+    executor::{Attempt, Executor, ExecutorCapabilities},
+    run_job::run_job,
+};
+use crate::{
+    Db, Error, ErrorKind, FailureKind, JobFailure, Result,
+    db::DbInner,
+    lifecycle::BoxFuture,
+    store::{Batch, Durability, JobFilter, JobId, Op, OwnerId, RunFilter},
+};
+use std::{
+    collections::HashMap,
+    io::Read,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// The variable by which a worker knows its job: `job:attempt:owner:database`.
+const WORKER: &str = "SUPERDUPER_WORKER";
+
+/// Whether this program called [`worker`] first thing, so that it can be started again as a worker.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Runs jobs in worker processes.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// The program to start; this one where absent.
+    pub(crate) program: Option<PathBuf>,
+}
+
+impl Process {
+    fn program(&self) -> Result<PathBuf> {
+        match &self.program {
+            Some(program) => Ok(program.clone()),
+            None if PREPARED.load(Ordering::Acquire) => {
+                std::env::current_exe().map_err(|error| Error::new(ErrorKind::Unsupported, "the path of this program is unknown").with_source(error))
+            }
+            None => Err(Error::new(ErrorKind::Unsupported, "this program is not prepared to be started as a worker process")
+                .with_hint("mark its main function with `#[superduper::main]`, or call `superduper::worker(…)` in its first line; tests set `.program(path)`")),
+        }
+    }
+
+    /// Whether jobs can be given to worker processes at all.
+    pub(crate) fn check(&self, db: &DbInner) -> Result<()> {
+        if db.metadata.capabilities().shared.is_none() || !db.artifacts.capabilities().shared {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the executor `process` needs a database that other processes can open; this one is in memory",
+            )
+            .with_hint("open a folder with `Db::open(\"my.db\")`"));
+        }
+        self.program().map(|_| ())
+    }
+}
+
+impl Executor for Process {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities { isolates: true, needs_shared_stores: true }
+    }
+
+    fn execute(&self, attempt: Attempt) -> BoxFuture<'static, Ended> {
+        let program = self.check(&attempt.db).and_then(|()| self.program());
+        Box::pin(async move {
+            match program {
+                Ok(program) => run(program, attempt).await.unwrap_or_else(|error| Ended::Lost(JobFailure::of(&error))),
+                Err(error) => Ended::Lost(JobFailure::of(&error.fatal())),
+            }
+        })
+    }
+}
+
+async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
+    let Attempt { db, spec, cancel, .. } = attempt;
+    let database = db.metadata.capabilities().shared.unwrap_or_default();
+    let mut command = Command::new(&program);
+    command.args(&db.options.worker_args);
+    command.env(WORKER, format!("{}:{}:{}:{database}", spec.row.id, spec.attempt, spec.owner));
+    for (name, value) in &db.options.worker_env {
+        command.env(name, value);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let child = spawn(command).await.map_err(|error| error.context(format_args!("starting worker `{}`", program.display())))?;
+    let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+    let mut waiting = tokio::task::spawn_blocking(move || wait(child));
+    let limit = spec.row.timeout_ms.map(Duration::from_millis);
+    let kill = || {
+        if let Some(group) = group {
+            // The group may be gone already.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    };
+    let late = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopped = async {
+        cancel.cancelled().await;
+        // The worker sees the mark in the store and may end by itself.
+        let ops = vec![Op::RequestCancel { jobs: vec![spec.row.id] }];
+        let _ = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await;
+        tokio::time::sleep(db.options.cancel_grace).await;
+    };
+    let mut forced = None;
+    let status = tokio::select! {
+        status = &mut waiting => status,
+        () = late => {
+            forced = Some(JobFailure::new(FailureKind::Timeout, format!("the attempt ran longer than its time limit of {:?}", limit.unwrap_or_default())));
+            kill();
+            waiting.await
+        }
+        () = stopped => {
+            forced = Some(JobFailure::new(FailureKind::Cancelled, "cancelled; the worker was killed after the grace period"));
+            kill();
+            waiting.await
+        }
+    };
+    let status = status.map_err(|error| Error::internal(error.to_string()))?.context_io("waiting for a worker")?;
+    // What the worker started must not outlive it.
+    kill();
+    let rows = db.metadata.jobs(JobFilter { ids: Some(vec![spec.row.id]), ..JobFilter::default() }).await?;
+    let recorded = rows.first().is_none_or(|row| row.owner != Some(spec.owner) || row.attempt != spec.attempt);
+    if recorded {
+        return Ok(Ended::Recorded);
+    }
+    Ok(Ended::Lost(forced.unwrap_or_else(|| JobFailure::new(FailureKind::WorkerLost, describe(status)))))
+}
+
+trait ContextIo<T> {
+    fn context_io(self, context: &str) -> Result<T>;
+}
+impl<T> ContextIo<T> for std::io::Result<T> {
+    fn context_io(self, context: &str) -> Result<T> {
+        self.map_err(|error| Error::from(error).context(context))
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("the worker was killed by signal {signal}"),
+        (None, Some(0)) => "the worker ended without recording a result".to_owned(),
+        (None, code) => format!("the worker ended with exit code {} without recording a result", code.unwrap_or(-1)),
+    }
+}
+
+/// The lifeline stays open until the worker is gone.
+fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
+    let lifeline = child.stdin.take();
+    let status = child.wait();
+    drop(lifeline);
+    status
+}
+
+type SpawnRequest = (Command, oneshot::Sender<std::io::Result<Child>>);
+
+/// Start a worker from the one thread that lives as long as this process.
+///
+/// The death signal of a child is tied to the thread that started it, so short-lived threads must not.
+async fn spawn(command: Command) -> Result<Child> {
+    static SPAWNER: std::sync::OnceLock<mpsc::Sender<SpawnRequest>> = std::sync::OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, requests) = mpsc::channel::<SpawnRequest>();
+        let started = std::thread::Builder::new().name("superduper-spawn".to_owned()).spawn(move || {
+            for (mut command, reply) in requests {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        // Without the thread every request is answered by a closed channel.
+        drop(started);
+        sender
+    });
+    let (reply, answer) = oneshot::channel();
+    let closed = || Error::internal("the thread that starts workers is gone");
+    spawner.send((command, reply)).map_err(|_| closed())?;
+    answer.await.map_err(|_| closed())?.map_err(Error::from)
+}
+
+/// The first line of a program that can be a worker: where this process was started as one, run the job and exit.
+///
+/// `open` opens the database that the parent uses, given what the parent's store says of itself.
+/// `#[superduper::main]` calls it for you.
+///
+/// # Errors
+/// `Internal` for a malformed request, and those of reading the job; the parent reports them as a lost worker.
+pub async fn worker<F>(open: impl FnOnce(String) -> F) -> Result<()>
+where
+    F: Future<Output = Result<Db>>,
+{
+    PREPARED.store(true, Ordering::Release);
+    let Ok(request) = std::env::var(WORKER) else { return Ok(()) };
+    let bad = || Error::internal(format!("`{request}` is not a worker's request"));
+    let mut parts = request.splitn(4, ':');
+    let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok()).ok_or_else(bad);
+    let (job, attempt, owner) = (JobId(number()?), number()?, OwnerId(number()?));
+    let database = parts.next().ok_or_else(bad)?.to_owned();
+    die_with_parent();
+    // A worker is nothing but a job, so what it traces is the job's log. A subscriber that is there already stays.
+    let subscriber = tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), super::job_layer());
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    let db = open(database).await?;
+    let code = match work(db.inner(), job, u32::try_from(attempt).map_err(|_| bad())?, owner).await {
+        Ok(()) => 0,
+        Err(error) => {
+            // Only the parent's log can still tell.
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "worker for job {job}: {error}");
+            70
+        }
+    };
+    db.inner().flush_notes().await;
+    std::process::exit(code);
+}
+
+fn die_with_parent() {
+    // Linux ends this process when the thread that started it ends; the pipe covers the rest.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let lifeline = std::thread::Builder::new().name("superduper-lifeline".to_owned()).spawn(|| {
+        let mut buffer = [0; 64];
+        while !matches!(std::io::stdin().read(&mut buffer), Ok(0) | Err(_)) {}
+        if let Some(pid) = rustix::process::Pid::from_raw(0).or_else(|| Some(rustix::process::getpid())) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+        std::process::exit(71);
+    });
+    drop(lifeline);
+}
+
+async fn work(db: &Arc<DbInner>, job: JobId, attempt: u32, owner: OwnerId) -> Result<()> {
+    let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await?;
+    let row = rows.into_iter().next().ok_or_else(|| Error::not_found(format!("job {job} is not on record")))?;
+    if row.owner != Some(owner) || row.attempt != attempt || row.state.is_terminal() {
+        return Err(Error::conflict(format!("attempt {attempt} of job {job} is not the current one")));
+    }
+    let run = db.metadata.runs(RunFilter { id: Some(row.run), ..RunFilter::default() }).await?.pop();
+    let edges = db.metadata.dependencies(row.run).await?;
+    let needed: Vec<JobId> = edges.iter().filter(|edge| edge.job == job && edge.parameter.is_some()).map(|edge| edge.needs).collect();
+    let results: HashMap<JobId, serde_json::Value> = if needed.is_empty() {
+        HashMap::new()
+    } else {
+        let rows = db.metadata.jobs(JobFilter { ids: Some(needed), ..JobFilter::default() }).await?;
+        rows.into_iter().filter_map(|row| Some((row.id, row.result?))).collect()
+    };
+    let dependencies = edges
+        .iter()
+        .filter(|edge| edge.job == job)
+        .filter_map(|edge| Some((edge.parameter.clone()?, results.get(&edge.needs).cloned().unwrap_or_default())))
+        .collect();
+    let waiting = edges.iter().filter(|edge| edge.needs == job).map(|edge| edge.job).collect();
+    let forced = run.as_ref().is_some_and(is_forced);
+    let spec = JobSpec { row, attempt, owner, dependencies, waiting, forced };
+    let cancel: Arc<CancelToken> = Arc::default();
+    let watch = tokio::spawn(watch_cancellation(db.clone(), job, cancel.clone()));
+    // The parent keeps the time limit: it can kill, this process cannot kill its own threads.
+    let mut timeless = spec.clone();
+    timeless.row.timeout_ms = None;
+    let draft = run_job(db, &timeless, &Arc::new(Instances::default()), cancel).await;
+    watch.abort();
+    db.flush_notes().await;
+    db.metadata.commit(Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(draft.finish))] }, Durability::Full).await?;
+    Ok(())
+}
+
+async fn watch_cancellation(db: Arc<DbInner>, job: JobId, cancel: Arc<CancelToken>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await;
+        if rows.is_ok_and(|rows| rows.iter().any(|row| row.cancel_requested)) {
+            cancel.cancel();
+            return;
+        }
+    }
+}

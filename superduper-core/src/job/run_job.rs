@@ -1,0 +1,399 @@
+//! The one body that every executor runs for an attempt: instance, setup, call, result, effects.
+
+use super::{
+    CancelToken, Identity, Instances, JobContext,
+    context::{Effects, SpawnRequest},
+};
+use crate::{
+    Address, Error, ErrorKind, FailureKind, JobFailure, Result,
+    artifact::BlobHandle,
+    component::TriggerCall,
+    db::DbInner,
+    encode::{Encoded, patch_pending},
+    store::{BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp},
+};
+use serde_json::Value;
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+/// What is to be run: a job as recorded, with what it needs from others.
+#[derive(Clone)]
+pub(crate) struct JobSpec {
+    pub(crate) row: JobRow,
+    pub(crate) attempt: u32,
+    pub(crate) owner: OwnerId,
+    /// Results of dependencies, by parameter.
+    pub(crate) dependencies: HashMap<String, Value>,
+    /// Jobs of the run that wait for this one.
+    pub(crate) waiting: Vec<JobId>,
+    /// Whether a cleanup is tried even where setup fails.
+    pub(crate) forced: bool,
+}
+
+/// How an attempt ended, ready to be recorded.
+pub(crate) struct Draft {
+    pub(crate) finish: Finish,
+    /// Fires when a method that outlived its time limit has returned after all.
+    pub(crate) lingering: Option<oneshot::Receiver<()>>,
+}
+
+struct Success {
+    value: Value,
+    blobs: Vec<BlobRow>,
+    outputs: Vec<OutputRow>,
+    spawned: Vec<NewJob>,
+    messages: Vec<(String, Value)>,
+}
+
+/// Run an attempt in this process.
+pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<Instances>, cancel: Arc<CancelToken>) -> Draft {
+    let started_at = Timestamp::now();
+    let mut lingering = None;
+    let mut blocked = None;
+    let result = attempt(db, spec, instances, &cancel, &mut lingering, &mut blocked).await;
+    let at = Timestamp::now();
+    let mut finish = Finish {
+        job: spec.row.id,
+        attempt: spec.attempt,
+        owner: spec.owner,
+        started_at,
+        at,
+        end: Finished::Released,
+        outputs: Vec::new(),
+        blobs: Vec::new(),
+        spawned: Vec::new(),
+        spawned_before: Vec::new(),
+        messages: Vec::new(),
+    };
+    match result {
+        Ok(success) => {
+            finish.end = Finished::Succeeded(success.value);
+            finish.outputs = success.outputs;
+            finish.blobs = success.blobs;
+            finish.messages = success.messages;
+            finish.spawned_before =
+                spec.waiting.iter().flat_map(|job| (0..success.spawned.len()).map(move |index| (*job, index))).collect();
+            finish.spawned = success.spawned;
+        }
+        Err(failure) => {
+            finish.end = match blocked {
+                Some(reason) => Finished::Blocked(reason),
+                None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
+            }
+        }
+    }
+    Draft { finish, lingering }
+}
+
+/// What a failed attempt means for the job: another try, or the end.
+pub(crate) fn conclude(row: &JobRow, failure: JobFailure, cancelled: bool, at: Timestamp) -> Finished {
+    if cancelled {
+        let failure = match failure.kind {
+            FailureKind::Cancelled => failure,
+            _ => JobFailure { kind: FailureKind::Cancelled, ..failure },
+        };
+        return Finished::Cancelled(failure);
+    }
+    let tries = row.tries + 1;
+    if failure.retryable && tries <= row.retries {
+        let pause = row.backoff_ms.saturating_mul(1 << tries.saturating_sub(1).min(20));
+        Finished::Retry(failure, at.plus_ms(pause))
+    } else {
+        Finished::Failed(failure)
+    }
+}
+
+async fn attempt(
+    db: &Arc<DbInner>,
+    spec: &JobSpec,
+    instances: &Arc<Instances>,
+    cancel: &Arc<CancelToken>,
+    lingering: &mut Option<oneshot::Receiver<()>>,
+    blocked: &mut Option<String>,
+) -> Result<Success, JobFailure> {
+    let failed = |error: Error| JobFailure::of(&error);
+    if cancel.is_cancelled() {
+        return Err(JobFailure::new(FailureKind::Cancelled, "cancelled before it started"));
+    }
+    let row = &spec.row;
+    let decoded = {
+        let (db, instances, target) = (db.clone(), instances.clone(), row.target.clone());
+        caught(tokio::spawn(async move { instances.get(&db, &target).await })).await?
+    };
+    let instance = decoded.map_err(failed)?;
+    let identity = Identity {
+        target: row.target.clone(),
+        uuid: instance.uuid,
+        run: Some(row.run),
+        job: Some(row.id),
+        attempt: spec.attempt,
+        key: row.key.clone(),
+    };
+    let ctx =
+        JobContext::new(identity, Arc::downgrade(db), instance.env.clone(), spec.dependencies.clone(), cancel.clone(), db.notes.clone());
+    let limit = row.timeout_ms.map(Duration::from_millis);
+    let call = Call { instance: instance.clone(), ctx: ctx.clone(), role: row.role, method: row.method.clone() };
+    let force = row.role == JobRole::Cleanup && spec.forced;
+    let result = call.run(limit, cancel, db.options.cancel_grace, force, lingering).await;
+    *blocked = ctx.take_blocked();
+    let encoded = result?;
+    let effects = ctx.take_effects();
+    store_effects(db, spec, encoded, effects).await.map_err(failed)
+}
+
+/// One call of a hook or trigger.
+struct Call {
+    instance: Arc<super::instance::Instance>,
+    ctx: JobContext,
+    role: JobRole,
+    method: String,
+}
+
+impl Call {
+    async fn run(
+        self,
+        limit: Option<Duration>,
+        cancel: &Arc<CancelToken>,
+        grace: Duration,
+        force: bool,
+        lingering: &mut Option<oneshot::Receiver<()>>,
+    ) -> Result<Encoded, JobFailure> {
+        let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+        let blocking = self.role == JobRole::Trigger
+            && self.instance.component.__trigger_specs().iter().any(|spec| spec.name == self.method && spec.blocking);
+        let timed_out = || {
+            let ms = limit.unwrap_or_default();
+            JobFailure::new(FailureKind::Timeout, format!("the attempt ran longer than its time limit of {ms:?}"))
+        };
+        let Call { instance, ctx, role, method } = self;
+        if blocking {
+            // The setup runs on the runtime, the method on a worker thread.
+            let (setup_instance, setup_ctx) = (instance.clone(), ctx.clone());
+            let setup = tokio::spawn(async move { setup_ctx.scope(setup_instance.set_up(&setup_ctx)).await });
+            within(setup, deadline, cancel, grace).await.unwrap_or_else(|| Err(timed_out()))?.map_err(|error| JobFailure::of(&error))?;
+            let (returned, has_returned) = oneshot::channel();
+            let work = tokio::task::spawn_blocking(move || {
+                let result = ctx.scope_sync(|| std::panic::catch_unwind(AssertUnwindSafe(|| call_sync(&instance, &method, &ctx))));
+                let _ = returned.send(());
+                result
+            });
+            // A thread cannot be stopped: a cancelled job is waited for, a late one leaves its thread behind.
+            let ended = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
+                None => Some(work.await),
+            };
+            return match ended {
+                Some(Ok(Ok(result))) => result.map_err(|error| JobFailure::of(&error)),
+                Some(Ok(Err(panic))) => Err(panicked(&*panic)),
+                Some(Err(error)) => Err(joined(error)),
+                None => {
+                    *lingering = Some(has_returned);
+                    Err(timed_out())
+                }
+            };
+        }
+        let work = tokio::spawn(async move {
+            ctx.scope(async {
+                if let Err(error) = instance.set_up(&ctx).await
+                    && !force
+                {
+                    return Err(error);
+                }
+                let component = &*instance.component;
+                match role {
+                    JobRole::OnCreate => component.__on_create(&ctx).await.map(|()| Encoded::null()),
+                    JobRole::Cleanup => component.__cleanup(&ctx).await.map(|()| Encoded::null()),
+                    JobRole::Trigger => match component.__run(&method, &ctx) {
+                        Some(TriggerCall::Async(call)) => call.await,
+                        Some(TriggerCall::Sync(call)) => call(),
+                        None => Err(unknown_trigger(&method, component)),
+                    },
+                }
+            })
+            .await
+        });
+        within(work, deadline, cancel, grace).await.unwrap_or_else(|| Err(timed_out()))?.map_err(|error| JobFailure::of(&error))
+    }
+}
+
+fn call_sync(instance: &super::instance::Instance, method: &str, ctx: &JobContext) -> Result<Encoded> {
+    match instance.component.__run(method, ctx) {
+        Some(TriggerCall::Sync(call)) => call(),
+        _ => Err(unknown_trigger(method, &*instance.component)),
+    }
+}
+
+fn unknown_trigger(method: &str, component: &dyn crate::Component) -> Error {
+    Error::not_found(format!("`{}` has no trigger `{method}` in this program", component.kind())).fatal()
+}
+
+/// Wait for a task until the deadline, or until it was cancelled and the grace is over; `None`: out of time.
+async fn within<T: Send + 'static>(
+    mut task: JoinHandle<T>,
+    deadline: Option<tokio::time::Instant>,
+    cancel: &Arc<CancelToken>,
+    grace: Duration,
+) -> Option<Result<T, JobFailure>> {
+    let late = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopped = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        biased;
+        result = &mut task => Some(result.map_err(joined)),
+        () = late => {
+            task.abort();
+            let _ = task.await;
+            None
+        }
+        () = stopped => {
+            task.abort();
+            let _ = task.await;
+            Some(Err(JobFailure::new(FailureKind::Cancelled, "cancelled; it was stopped after the grace period")))
+        }
+    }
+}
+
+async fn caught<T: Send + 'static>(task: JoinHandle<T>) -> Result<T, JobFailure> {
+    task.await.map_err(joined)
+}
+
+fn joined(error: tokio::task::JoinError) -> JobFailure {
+    match error.try_into_panic() {
+        Ok(panic) => panicked(&*panic),
+        Err(_) => JobFailure::new(FailureKind::Cancelled, "the task was stopped"),
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> JobFailure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned());
+    JobFailure::new(FailureKind::Panic, format!("panicked: {text}"))
+}
+
+/// Save the blobs of result and outputs, and resolve the spawned jobs.
+async fn store_effects(db: &Arc<DbInner>, spec: &JobSpec, result: Encoded, effects: Effects) -> Result<Success> {
+    let (value, blobs) = save(db, result, "result").await?;
+    let mut outputs = Vec::with_capacity(effects.outputs.len());
+    for output in effects.outputs {
+        let (value, blobs) =
+            save(db, output.encoded, output.name).await.map_err(|error| error.context(format_args!("output `{}`", output.name)))?;
+        outputs.push(OutputRow { name: output.name.to_owned(), value, blobs });
+    }
+    let spawned = resolve_spawned(db, spec, effects.spawned).await?;
+    Ok(Success { value, blobs, outputs, spawned, messages: effects.messages })
+}
+
+async fn save(db: &Arc<DbInner>, encoded: Encoded, path: &str) -> Result<(Value, Vec<BlobRow>)> {
+    let Encoded { mut value, blobs } = encoded;
+    if blobs.is_empty() {
+        return Ok((value, Vec::new()));
+    }
+    let names: Vec<(String, Arc<BlobHandle>)> = blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
+    hash_all(&blobs).await?;
+    let mut rows = Vec::with_capacity(blobs.len());
+    for (index, blob) in blobs.iter().enumerate() {
+        blob.save(&db.artifacts).await?;
+        if let Some(hashed) = blob.hashed() {
+            rows.push(BlobRow { path: format!("{path}[{index}]"), digest: hashed.digest, size: hashed.size });
+        }
+    }
+    let pending: HashMap<&str, &Arc<BlobHandle>> = names.iter().map(|(name, blob)| (name.as_str(), blob)).collect();
+    patch_pending(&mut value, &pending);
+    Ok((value, rows))
+}
+
+/// Hash blobs where blocking is allowed.
+pub(crate) async fn hash_all(blobs: &[Arc<BlobHandle>]) -> Result<()> {
+    let open: Vec<Arc<BlobHandle>> = blobs.iter().filter(|blob| blob.digest().is_none()).cloned().collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    tokio::task::spawn_blocking(move || open.iter().try_for_each(|blob| blob.hash()))
+        .await
+        .map_err(|error| Error::internal(error.to_string()))?
+}
+
+async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests: Vec<SpawnRequest>) -> Result<Vec<NewJob>> {
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let index: HashMap<String, usize> = requests.iter().enumerate().map(|(index, request)| (request.key.clone(), index)).collect();
+    if index.len() < requests.len() {
+        return Err(Error::invalid("two spawned jobs have the same key").fatal());
+    }
+    let mut known: Option<HashMap<String, JobId>> = None;
+    let mut versions: HashMap<String, Address> = HashMap::new();
+    let at = Timestamp::now();
+    let mut jobs = Vec::with_capacity(requests.len());
+    for (position, request) in requests.into_iter().enumerate() {
+        let target = resolve_target(db, spec, &request.target, &mut versions).await?;
+        let entry = db.registry.entry(&target.kind)?;
+        let trigger = (entry.trigger)(&request.trigger)
+            .ok_or_else(|| Error::not_found(format!("`{}` has no trigger `{}` to spawn", target.kind, request.trigger)).fatal())?;
+        let mut needs = Vec::with_capacity(request.after.len());
+        for key in &request.after {
+            let job = match index.get(key) {
+                Some(other) if *other < position => JobRef::New(*other),
+                Some(_) => {
+                    return Err(
+                        Error::invalid(format!("spawned job `{}` waits for `{key}`, which is spawned after it", request.key)).fatal()
+                    );
+                }
+                None => {
+                    if known.is_none() {
+                        let rows = db.metadata.jobs(JobFilter { run: Some(spec.row.run), ..JobFilter::default() }).await?;
+                        known = Some(rows.into_iter().filter_map(|row| Some((row.key?, row.id))).collect());
+                    }
+                    let id = known.as_ref().and_then(|known| known.get(key)).copied();
+                    JobRef::Id(id.ok_or_else(|| Error::not_found(format!("no job of run {} has the key `{key}`", spec.row.run)).fatal())?)
+                }
+            };
+            needs.push(Need { job, parameter: None });
+        }
+        jobs.push(NewJob {
+            target,
+            role: JobRole::Trigger,
+            method: request.trigger,
+            key: Some(request.key),
+            retry_of: None,
+            blocked: None,
+            executor: trigger.executor.map(str::to_owned),
+            retries: trigger.retries,
+            backoff_ms: trigger.backoff_ms,
+            timeout_ms: trigger.timeout_ms,
+            needs,
+            claim: None,
+            at,
+        });
+    }
+    Ok(jobs)
+}
+
+async fn resolve_target(db: &Arc<DbInner>, spec: &JobSpec, asked: &Address, versions: &mut HashMap<String, Address>) -> Result<Address> {
+    let own = &spec.row.target;
+    let same = asked.kind == own.kind && asked.identifier == own.identifier;
+    let own_version = own.version.map(|at| at.version);
+    if same && asked.version.is_none_or(|at| Some(at.version) == own_version) {
+        return Ok(own.clone());
+    }
+    let name = asked.to_string();
+    if let Some(found) = versions.get(&name) {
+        return Ok(found.clone());
+    }
+    let tree = db.metadata.tree(asked.clone()).await?;
+    let found = tree.first().map(|stored| stored.address.clone());
+    let found =
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("component `{asked}` of a spawned job is not stored")).fatal())?;
+    versions.insert(name, found.clone());
+    Ok(found)
+}

@@ -1,0 +1,101 @@
+//! The plan of a removal: cleanup jobs, parents before children, then the versions that go.
+
+use super::{Action, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed, Removal};
+use crate::{
+    Address,
+    store::{Expect, JobRole, JobRow, RunPurpose, StoredVersion},
+};
+
+/// What is known of a component that is to be removed.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoveInput {
+    /// Kind and identifier.
+    pub(crate) address: Address,
+    /// The versions that go, ascending.
+    pub(crate) versions: Vec<StoredVersion>,
+    /// Whether all versions go.
+    pub(crate) whole: bool,
+    /// Versions that need a cleanup: `on_create` was attempted, and no cleanup succeeded yet.
+    pub(crate) cleanup: Vec<u32>,
+    /// Its unfinished jobs, which are cancelled first.
+    pub(crate) live: Vec<JobRow>,
+    /// The newest version, for the check that nothing moved.
+    pub(crate) newest: (u32, u32, bool),
+    /// Superseded revisions of others that are forgotten with it.
+    pub(crate) forgets: Vec<Address>,
+}
+
+/// Plan a removal; `inputs` has parents before children.
+pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) -> Plan {
+    let mut components = Vec::new();
+    let mut jobs: Vec<PlannedJob> = Vec::new();
+    let mut notes = Vec::new();
+    let mut expect = Vec::new();
+    let mut versions = Vec::new();
+    let mut children = Vec::new();
+    for input in inputs {
+        expect.push(Expect::Newest { address: input.address.clone(), state: Some(input.newest) });
+        let earlier = jobs.len();
+        let mut before: Option<usize> = None;
+        for stored in input.versions.iter().rev() {
+            let at = input.address.at(stored.version());
+            children.push(at.clone());
+            components.push(PlannedComponent {
+                address: stored.address.clone(),
+                action: Action::Remove,
+                from: Some(stored.address.clone()),
+                content_of: None,
+                uuid: stored.uuid,
+                content_hash: stored.content_hash,
+                changes: Vec::new(),
+                children: Vec::new(),
+                document: stored.document.clone(),
+            });
+            if !input.cleanup.contains(&stored.version()) {
+                continue;
+            }
+            let mut needs: Vec<PlannedNeed> = Vec::new();
+            match before {
+                Some(job) => needs.push(PlannedNeed { job: NeededJob::Planned(job), parameter: None }),
+                None => needs.extend((0..earlier).map(|job| PlannedNeed { job: NeededJob::Planned(job), parameter: None })),
+            }
+            jobs.push(PlannedJob {
+                target: stored.address.clone(),
+                role: JobRole::Cleanup,
+                method: "cleanup".to_owned(),
+                needs,
+                retry_of: None,
+                key: None,
+                spec: None,
+            });
+            before = Some(jobs.len() - 1);
+        }
+        for job in &input.live {
+            notes.push(format!("job {} (`{}` of `{}`) is {} and will be cancelled", job.id, job.method, job.target, job.state));
+        }
+        for other in &input.forgets {
+            notes.push(format!("`{other}`, a superseded revision that refers to `{}`, is forgotten", input.address));
+        }
+        versions.push((input.address.clone(), input.versions.iter().map(StoredVersion::version).collect()));
+    }
+    // A version may be referred to by others that go too; only references from outside stop the removal.
+    expect.push(Expect::Unreferenced { children });
+    // As in every plan, the root comes last.
+    components.reverse();
+    let whole = inputs.iter().filter(|input| input.whole).map(|input| input.address.clone()).collect();
+    Plan {
+        purpose: RunPurpose::Remove,
+        root,
+        components,
+        jobs,
+        left_out: Vec::new(),
+        notes,
+        joins: Vec::new(),
+        expect,
+        sweep_epoch: 0,
+        owes_jobs: false,
+        clears_owed: Vec::new(),
+        tree: None,
+        removal: Some(Removal { versions, whole, force }),
+    }
+}

@@ -1,0 +1,20 @@
+#![allow(unused_variables, non_camel_case_types)]
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("apply", depends_on = "start")]
+    fn start(&self) {}
+
+    #[trigger("apply")]
+    fn go(&self, go: ()) {}
+}
+
+fn main() {}

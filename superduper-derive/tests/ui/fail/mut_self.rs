@@ -1,0 +1,23 @@
+#![allow(unused_variables, non_camel_case_types)]
+use superduper::prelude::*;
+
+#[derive(Component)]
+struct Model {
+    identifier: String,
+    d: Option<String>,
+    n: i64,
+}
+
+#[triggers]
+impl Model {
+    #[trigger("apply")]
+    fn start(&mut self) {}
+
+    #[trigger("apply")]
+    fn go(self) {}
+
+    #[trigger("apply")]
+    fn stop() {}
+}
+
+fn main() {}

@@ -1,0 +1,153 @@
+//! The executor `process`: jobs in worker processes. The worker program is in `tests/worker`,
+//! an example for cargo, which builds examples before it runs tests.
+
+use std::{path::PathBuf, time::Duration};
+use superduper::{
+    DbBuilder, FailureKind,
+    prelude::*,
+    store::{JobFilter, JobState},
+};
+
+#[path = "../worker/components.rs"]
+mod components;
+use components::Task;
+
+fn program() -> PathBuf {
+    // target/debug/deps/it-… → target/debug/examples/worker
+    let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+    let program = folder.join("examples").join("worker");
+    assert!(program.exists(), "`{}` is missing; `cargo test` builds it", program.display());
+    program
+}
+
+fn builder() -> DbBuilder {
+    crate::fresh::builder().executor("process").program(program()).cancel_grace(Duration::from_millis(200))
+}
+
+fn task(identifier: &str, what: &str) -> Task {
+    Task { identifier: identifier.into(), what: what.into(), made: Output::empty() }
+}
+
+#[tokio::test]
+async fn p01_a_worker_runs_hooks_and_triggers_and_hands_on_results() {
+    let db = builder().build().await.unwrap();
+    let applied = db.apply(task("p01", "fine")).await.unwrap();
+    let pid: u32 = applied.result("work").unwrap();
+    assert_ne!(pid, std::process::id(), "it ran in another process");
+    assert_eq!(applied.result::<String>("after").unwrap(), format!("after {pid}, made by {pid}"));
+    let loaded: Task = db.load("p01").await.unwrap();
+    assert_eq!(&**loaded.made.get().unwrap().get().await.unwrap(), format!("made by {pid}").as_bytes());
+    let job = applied.outcome.as_ref().unwrap().job("work").unwrap().id;
+    let logs: Vec<String> = db.logs(job).await.unwrap().into_iter().map(|line| line.message).collect();
+    assert_eq!(logs, ["a line of the worker", "an event of the worker"]);
+    db.remove::<Task>("p01").await.unwrap();
+}
+
+async fn failure(what: &str) -> superduper::JobFailure {
+    let db = builder().build().await.unwrap();
+    let error = db.apply(task("p02", what)).await.unwrap_err();
+    let outcome = error.outcome().unwrap();
+    assert_eq!(outcome.job("after").unwrap().state, JobState::Skipped);
+    outcome.job("work").unwrap().failure.clone().unwrap()
+}
+
+#[tokio::test]
+async fn p02_exit_reasons_are_told_apart() {
+    let error = failure("error").await;
+    assert_eq!((error.kind, error.to_string()), (FailureKind::Error, "in the worker: went wrong".to_owned()));
+    let panic = failure("panic").await;
+    assert_eq!((panic.kind, panic.message.as_str()), (FailureKind::Panic, "panicked: worker boom"));
+    let signal = failure("signal").await;
+    assert_eq!((signal.kind, signal.message.as_str()), (FailureKind::WorkerLost, "the worker was killed by signal 9"));
+    let exit = failure("exit").await;
+    assert_eq!(exit.message, "the worker ended without recording a result");
+    let code = failure("code").await;
+    assert_eq!(code.message, "the worker ended with exit code 3 without recording a result");
+}
+
+#[tokio::test]
+async fn p03_an_error_text_of_a_mebibyte_arrives_whole() {
+    let error = failure("long").await;
+    assert_eq!(error.message.len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn p04_a_cancelled_worker_ends_by_itself_or_is_killed() {
+    let db = builder().build().await.unwrap();
+    for what in ["listen", "ignore"] {
+        let run = db.apply(task(what, what)).detach().await.unwrap();
+        let job = loop {
+            let jobs = run.jobs().await.unwrap();
+            if let Some(job) = jobs.iter().find(|job| job.method == "work" && job.progress.is_some()) {
+                break job.id;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        db.cancel(job).await.unwrap();
+        let error = run.wait_timeout(Duration::from_secs(20)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        let text = db.job(job).await.unwrap().failure.unwrap().message;
+        assert_eq!(text.contains("killed"), what == "ignore", "{text}");
+    }
+}
+
+#[tokio::test]
+async fn p05_a_program_that_is_not_prepared_is_refused_before_anything_is_written() {
+    let db = crate::fresh::builder().build().await.unwrap();
+    let error = crate::fresh::builder().executor("process").build().await.err().unwrap();
+    assert!(error.to_string().contains("#[superduper::main]"), "{error}");
+    let error = Db::builder().in_memory().executor("process").program(program()).build().await.err().unwrap();
+    assert!(error.to_string().contains("in memory"), "{error}");
+    let error = db.apply(components::Isolated { identifier: "p05".into() }).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(db.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn p06_one_trigger_can_ask_for_a_process() {
+    let db = crate::fresh::builder().program(program()).build().await.unwrap();
+    let applied = db.apply(components::Isolated { identifier: "p06".into() }).await.unwrap();
+    assert_eq!(applied.result::<u32>("here").unwrap(), std::process::id());
+    assert_ne!(applied.result::<u32>("there").unwrap(), std::process::id());
+}
+
+#[tokio::test]
+async fn p07_a_time_limit_kills_the_worker() {
+    let db = crate::fresh::builder().program(program()).build().await.unwrap();
+    let error = db.apply(components::Endless { identifier: "p07".into() }).await.unwrap_err();
+    assert_eq!(error.outcome().unwrap().jobs[0].failure.as_ref().unwrap().kind, FailureKind::Timeout);
+}
+
+#[tokio::test]
+async fn p08_workers_die_with_their_parent_and_the_next_resume_finishes_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p08.db");
+    let mut parent = std::process::Command::new(program()).arg("apply").arg(&path).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let db = loop {
+        if let Ok(db) = Db::builder().at(&path).unwrap().program(program()).build().await
+            && let Ok(jobs) = db.jobs(JobFilter::default()).await
+            && jobs.iter().any(|job| job.state == JobState::Running && job.progress.is_some())
+        {
+            break db;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let pid = db.jobs(JobFilter::default()).await.unwrap().iter().find_map(|job| job.progress).unwrap().0;
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let gone = || !std::path::Path::new(&format!("/proc/{pid}")).exists();
+    for _ in 0..200 {
+        if gone() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(gone(), "the worker {pid} outlived its parent");
+    // The waiting task looks for a file, so that the second try ends.
+    std::fs::write(path.join("go"), "").unwrap();
+    let outcomes = db.resume().await.unwrap();
+    assert_eq!(outcomes.len(), 1);
+    assert!(outcomes[0].succeeded(), "{:?}", outcomes[0].jobs);
+    let work = outcomes[0].job("work").unwrap();
+    assert_eq!((work.attempt, work.lost), (2, 1));
+}

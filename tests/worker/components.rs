@@ -1,0 +1,98 @@
+//! What worker processes of the tests do; shared by the test and the worker program.
+
+use std::time::Duration;
+use superduper::prelude::*;
+
+/// Works as it is told.
+#[derive(Component)]
+#[component(kind = "test.Task")]
+pub struct Task {
+    pub identifier: String,
+    pub what: String,
+    pub made: Output<Artifact<Bytes>>,
+}
+
+impl Lifecycle for Task {
+    async fn setup(&self, _ctx: &JobContext) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[triggers]
+impl Task {
+    #[trigger("apply")]
+    fn work(&self, ctx: &JobContext) -> Result<u32> {
+        let pid = std::process::id();
+        ctx.log("a line of the worker");
+        tracing::info!("an event of the worker");
+        match self.what.as_str() {
+            "error" => return Err(Error::msg("went wrong").context("in the worker")),
+            "panic" => panic!("worker boom"),
+            "signal" => {
+                let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+                std::thread::sleep(Duration::from_secs(20));
+            }
+            "exit" => std::process::exit(0),
+            "code" => std::process::exit(3),
+            "long" => return Err(Error::msg("x".repeat(1 << 20))),
+            "listen" | "ignore" | "wait" => {
+                ctx.progress(pid.into(), 0);
+                let go = std::path::Path::new(&ctx.db()?.metadata().location()).with_file_name("go");
+                for _ in 0..2000 {
+                    if self.what == "listen" {
+                        ctx.check_cancelled()?;
+                    }
+                    if self.what == "wait" && go.exists() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            _ => {}
+        }
+        ctx.set(&self.made, Artifact::new(Bytes::from(format!("made by {pid}"))))?;
+        Ok(pid)
+    }
+
+    #[trigger("apply")]
+    async fn after(&self, work: u32) -> Result<String> {
+        let made = self.made.get()?.get().await?;
+        Ok(format!("after {work}, {}", String::from_utf8_lossy(&made)))
+    }
+}
+
+/// One trigger here, one in a process.
+#[derive(Component)]
+#[component(kind = "test.Isolated")]
+pub struct Isolated {
+    pub identifier: String,
+}
+
+#[triggers]
+impl Isolated {
+    #[trigger("apply")]
+    fn here(&self) -> Result<u32> {
+        Ok(std::process::id())
+    }
+    #[trigger("apply", executor = "process")]
+    async fn there(&self) -> Result<u32> {
+        Ok(std::process::id())
+    }
+}
+
+/// Never ends by itself.
+#[derive(Component)]
+#[component(kind = "test.Endless")]
+pub struct Endless {
+    pub identifier: String,
+}
+
+#[triggers]
+impl Endless {
+    #[trigger("apply", executor = "process", timeout = "400ms")]
+    fn forever(&self) -> Result<()> {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
