@@ -4,6 +4,7 @@
 
 use crate::table::Table;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
@@ -189,11 +190,12 @@ impl State {
     /// The newest job of each trigger or hook of a version, and the spawned ones that did not succeed; ascending.
     pub(crate) fn newest_jobs(&self, component: ComponentId, version: u32) -> Vec<JobBrief> {
         let mut newest: Vec<&JobRow> = Vec::new();
-        let mut retried = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
+        let mut retried = HashSet::new();
         let ids = self.jobs_of_version.range((component, version, JobId(0))..=(component, version, JobId(i64::MAX)));
         for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
             let again = match row.key {
-                None => newest.iter().any(|other| other.key.is_none() && other.role == row.role && other.method == row.method),
+                None => !seen.insert((row.role, row.method.as_str())),
                 Some(_) => row.state == JobState::Succeeded || retried.contains(&row.id),
             };
             if !again {
