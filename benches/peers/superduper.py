@@ -123,7 +123,7 @@ def case_b_sql(D, a):
 
 
 def case_b_lost(D, a):
-    n = a.n or 10
+    n = a.reps or 10
     rs = [D.go('lost', seed=s) for s in range(n)]
     of = lambda test: sum(1 for r in rs if test(r))
     emit('b_lost', {'processes': n}, {
@@ -188,7 +188,7 @@ def case_h_crash(D, a):
 
 
 def case_h_race(D, a):
-    rounds = min(a.n or 2, 6)
+    rounds = a.reps or 4
     for what, step in (('same identifier, same content', 0), ('same identifier, different content', 1)):
         total = {'errors': 0, 'versions': 0}
         for _ in range(rounds):
@@ -233,7 +233,7 @@ def main():
 if __name__ == '__main__':
     if sys.argv[1:2] == ['worker']:
         if sys.argv[2] != 'nothing':
-            sys.path.insert(0, os.path.dirname(HERE))
+            sys.path[0] = os.path.join(os.path.dirname(HERE), 'workers')   # This file has the name of what is measured.
             import superduper_workers
             superduper_workers.run(sys.argv[2], json.loads(sys.argv[3]))
     else:

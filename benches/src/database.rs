@@ -12,7 +12,7 @@ pub(crate) struct Counted {
 }
 
 /// The file with the metadata, in the folder of a database.
-pub(crate) const METADATA: &str = "metadata.sqlite";
+const METADATA: &str = "metadata.sqlite";
 
 impl Counted {
     /// Open the database of this worker's folder.

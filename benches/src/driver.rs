@@ -218,6 +218,15 @@ impl Report {
         self.0.push(json!({"what": what, "figures": figures}));
     }
 
+    /// Add figures with what they are of the floor's processor time.
+    pub(crate) fn add_above(&mut self, what: &str, mut figures: Figures, floor: &Figures) {
+        let cpu = |figures: &Figures| figures.get("cpu_ms").and_then(Value::as_f64).unwrap_or(0.0);
+        if cpu(floor) > 0.0 {
+            figures.insert("times_copy_and_hash".to_owned(), measure::round(cpu(&figures) / cpu(floor)));
+        }
+        self.add(what, figures);
+    }
+
     pub(crate) fn done(self) -> Value {
         json!({ "operations": self.0 })
     }

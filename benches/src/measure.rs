@@ -57,8 +57,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn start() -> Self {
+        Watch { wall: Instant::now(), cpu: cpu_time(), transferred: None }
+    }
+
+    /// A watch that also knows what was read and written by its start.
+    pub(crate) fn start_with_bytes() -> Self {
         let transferred = transferred();
-        Watch { wall: Instant::now(), cpu: cpu_time(), transferred }
+        Watch { transferred, ..Watch::start() }
     }
 
     /// Processor and wall time since the start, in milliseconds.

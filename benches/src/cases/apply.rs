@@ -67,7 +67,7 @@ pub(crate) async fn sql_count(parameters: &Value) -> Result<Value> {
 
 /// Does a trigger that depends on another run, in every process?
 pub(crate) fn lost(driver: &Driver) -> Result<()> {
-    let processes = driver.n(10);
+    let processes = driver.reps(10);
     let results = (0..processes).map(|_| driver.go_alone("lost", json!({}))).collect::<Result<Vec<_>>>()?;
     let count = |test: &dyn Fn(&Value) -> bool| results.iter().filter(|result| test(result)).count();
     let figures = json!({

@@ -8,36 +8,28 @@ use crate::{
     measure::{self, Figures, Watch, figures, median, round},
 };
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 use superduper::{Callable, Dtype, callable, prelude::*};
 
-/// The floor, and what is above it, for each size.
+/// Each size from memory and from a file, beside the floor.
 pub(crate) fn artifact(driver: &Driver) -> Result<()> {
     for mib in driver.options.mib.clone().unwrap_or_else(|| vec![256, 1024]) {
         let reps = driver.reps(3);
-        let (mut raw, mut tensors, mut file) = (Vec::new(), Vec::new(), Vec::new());
-        // In turn, so that a disturbance meets all of them.
-        for _ in 0..reps {
-            raw.push(driver.go_alone("raw_io", json!({"mib": mib}))?);
-            for (source, results) in [("memory", &mut tensors), ("file", &mut file)] {
+        for source in ["memory", "file"] {
+            let (mut applied, mut loaded, mut stored) = (Vec::new(), Vec::new(), Value::Null);
+            for _ in 0..reps {
                 let folder = driver.folder()?;
-                let applied = driver.go(folder.path(), "art_apply", json!({"mib": mib, "source": source}))?;
-                let loaded = driver.go(folder.path(), "art_load", json!({"identifier": "model", "source": source}))?;
+                applied.push(driver.go(folder.path(), "art_apply", json!({"mib": mib, "source": source}))?);
+                loaded.push(driver.go(folder.path(), "art_load", json!({"identifier": "model", "source": source}))?);
                 let (bytes, blobs) = files_below(&folder.path().join("db/artifacts"))?;
-                results.push((applied, loaded, bytes, blobs));
+                stored = json!({"artifact_bytes": bytes, "blobs": blobs});
             }
-        }
-        let size: Parameters = vec![("mib", json!(mib))];
-        let floor = emit(driver, &size, &raw, None);
-        for (source, results, factor) in [("memory", tensors, 1.0), ("file", file, 1.0)] {
-            let mut parameters = size.clone();
+            let mut parameters: Parameters = vec![("mib", json!(mib))];
             if source == "file" {
                 parameters.push(("source", json!(source)));
             }
-            let (applied, loaded): (Vec<Value>, Vec<Value>) = results.iter().map(|(a, l, ..)| (a.clone(), l.clone())).unzip();
-            emit(driver, &parameters, &applied, Some(floor * factor));
-            emit(driver, &parameters, &loaded, None);
-            let stored = json!({"artifact_bytes": results[0].2, "blobs": results[0].3});
+            emit(driver, &parameters, &applied);
+            emit(driver, &parameters, &loaded);
             parameters.push(("what", json!("stored")));
             driver.emit("e_artifact", &parameters, &stored);
         }
@@ -45,11 +37,9 @@ pub(crate) fn artifact(driver: &Driver) -> Result<()> {
     Ok(())
 }
 
-/// The medians of each operation over repetitions; gives the processor time of `copy + hash`, where there is one.
-fn emit(driver: &Driver, parameters: &Parameters, results: &[Value], floor: Option<f64>) -> f64 {
-    let mut found = 0.0;
-    let operations = results[0]["operations"].as_array().map_or(0, Vec::len);
-    for at in 0..operations {
+/// The medians of each operation over repetitions.
+fn emit(driver: &Driver, parameters: &Parameters, results: &[Value]) {
+    for at in 0..results[0]["operations"].as_array().map_or(0, Vec::len) {
         let operation = |result: &Value| result["operations"][at].clone();
         let mut figures: Figures = operation(&results[0])["figures"].as_object().cloned().unwrap_or_default();
         for (name, value) in &mut figures {
@@ -58,23 +48,14 @@ fn emit(driver: &Driver, parameters: &Parameters, results: &[Value], floor: Opti
                 *value = round(median(&all));
             }
         }
-        let what = operation(&results[0])["what"].clone();
-        let cpu = figures.get("cpu_ms").and_then(Value::as_f64).unwrap_or(0.0);
-        if what == "copy + hash" {
-            found = cpu;
-        }
-        if let Some(floor) = floor.filter(|floor| *floor > 0.0 && what == "apply") {
-            figures.insert("times_copy_and_hash".to_owned(), round(cpu / floor));
-        }
         figures.insert("reps".to_owned(), json!(results.len()));
         if let Some(rss) = results[0].get("rss_mib") {
             figures.insert("rss_mib".to_owned(), rss.clone());
         }
         let mut parameters = parameters.clone();
-        parameters.push(("what", what));
+        parameters.push(("what", operation(&results[0])["what"].clone()));
         driver.emit("e_artifact", &parameters, &figures.into());
     }
-    found
 }
 
 /// Numbers that no compression helps with.
@@ -95,53 +76,68 @@ pub(crate) fn weights(mib: usize, seed: u64) -> Result<Tensors> {
     Tensors::new().with_bytes("w", Dtype::F32, &[mib * 256, 1024], random_bytes(mib, seed))
 }
 
-/// The floor: write the bytes into a file that is durable, hash them once.
-pub(crate) fn raw_io(parameters: &Value) -> Result<Value> {
-    let bytes = random_bytes(number(parameters, "mib"), 0);
-    let mut report = Report::default();
+/// The floor: the bytes in pieces, written into a file that is made durable, and hashed once.
+fn floor(mut source: impl Read) -> Result<Figures> {
     let watch = Watch::start();
     let mut file = std::fs::File::create("copy")?;
-    bytes.chunks(1 << 20).try_for_each(|chunk| file.write_all(chunk))?;
+    let mut hasher = blake3::Hasher::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let length = source.read(&mut piece)?;
+        if length == 0 {
+            break;
+        }
+        file.write_all(&piece[..length])?;
+        hasher.update(&piece[..length]);
+    }
     file.sync_all()?;
-    let copied = watch.stop();
-    let hashing = Watch::start();
-    let digest = blake3::hash(&bytes);
-    report.add("hash", hashing.stop());
-    let mut both = watch.stop();
-    both.insert("digest".to_owned(), json!(digest.to_hex()[..8].to_owned()));
-    report.add("copy", copied);
-    report.add("copy + hash", both);
-    Ok(report.done())
+    let mut found = watch.stop();
+    found.insert("digest".to_owned(), json!(hasher.finalize().to_hex()[..8].to_owned()));
+    drop(file);
+    std::fs::remove_file("copy")?;
+    Ok(found)
 }
 
 /// Apply, apply again what is in memory, apply the same bytes built again.
+///
+/// The floor is taken first, in the same process and twice: the first one lets the system find its memory.
 pub(crate) async fn art_apply(parameters: &Value) -> Result<Value> {
     let opened = Counted::open().await?;
     let mib = number(parameters, "mib");
     let mut report = Report::default();
     if text(parameters, "source") == "file" {
-        std::fs::write("weights.bin", random_bytes(mib, 0))?;
+        let mut file = std::fs::File::create("weights.bin")?;
+        file.write_all(&random_bytes(mib, 0))?;
+        file.sync_all()?;
+        floor(std::fs::File::open("weights.bin")?)?;
+        let base = floor(std::fs::File::open("weights.bin")?)?;
         for what in ["apply", "reapply built again"] {
             let w = Artifact::new(File::open("weights.bin")?);
-            report.add(what, watched(opened.db.apply(WeightsFile { identifier: "model".to_owned(), w }).into_future()).await?);
+            let figures = watched(opened.db.apply(WeightsFile { identifier: "model".to_owned(), w }).into_future()).await?;
+            report.add_above(what, figures, &base);
         }
+        report.add("copy + hash", base);
         return Ok(report.done());
     }
-    let w = Artifact::new(weights(mib, 0)?);
+    let bytes: Bytes = random_bytes(mib, 0).into();
+    floor(&bytes[..])?;
+    let base = floor(&bytes[..])?;
+    let tensors = Tensors::new().with_bytes("w", Dtype::F32, &[mib * 256, 1024], bytes.clone())?;
+    let w = Artifact::new(tensors.clone());
     for what in ["apply", "reapply unchanged"] {
         let component = Weights { identifier: "model".to_owned(), w: w.clone() };
-        report.add(what, watched(opened.db.apply(component).into_future()).await?);
+        report.add_above(what, watched(opened.db.apply(component).into_future()).await?, &base);
     }
-    drop(w);
-    let w = Artifact::new(weights(mib, 0)?);
+    let w = Artifact::new(tensors);
     report.add("reapply built again", watched(opened.db.apply(Weights { identifier: "model".to_owned(), w }).into_future()).await?);
+    report.add("copy + hash", base);
     Ok(report.done())
 }
 
 /// Times, bytes, and memory above what was there before.
 async fn watched<T>(operation: impl Future<Output = Result<T>>) -> Result<Figures> {
     let before = measure::rss_mib().filter(|_| measure::reset_peak());
-    let watch = Watch::start();
+    let watch = Watch::start_with_bytes();
     let done = operation.await?;
     let mut found = watch.stop_with_bytes();
     drop(done);

@@ -94,7 +94,7 @@ pub(crate) async fn crash_trigger(parameters: &Value) -> Result<Value> {
     let opened = Counted::open().await?;
     HANG.store(parameters["hang"] == true, Ordering::Relaxed);
     opened.db.apply(Slow { identifier: "s".to_owned(), a: 1 }).await?;
-    Ok(json!({"result": snap(&opened.db, "Slow/s").await?}))
+    Ok(json!({"result": snap(&opened.db, "superduper_bench.Slow/s").await?}))
 }
 
 pub(crate) async fn crash_rows(parameters: &Value) -> Result<Value> {
@@ -120,7 +120,7 @@ pub(crate) async fn raises(parameters: &Value) -> Result<Value> {
     let opened = Counted::open().await?;
     FAIL.store(parameters["fail"] == true, Ordering::Relaxed);
     let applied = opened.db.apply(Boom { identifier: "s".to_owned(), a: 1 }).await;
-    let mut result = snap(&opened.db, "Boom/s").await?;
+    let mut result = snap(&opened.db, "superduper_bench.Boom/s").await?;
     result["apply"] = match applied {
         Ok(_) => json!("returned"),
         Err(error) => json!(error.to_string()),

@@ -3,7 +3,7 @@
 use super::{number, text};
 use crate::{
     components::{ORDER, Spawner, fanout, take_calls},
-    database::{Counted, METADATA, count_rows},
+    database::{Counted, count, count_rows},
     driver::{Driver, Report},
     measure::{Figures, round},
 };
@@ -123,9 +123,9 @@ pub(crate) async fn spawned_worker(parameters: &Value) -> Result<Value> {
     figures.insert("wall_us_per_job".to_owned(), per_job(of(&figures, "wall_ms") * 1e3));
     figures.insert("statements_per_job".to_owned(), per_job(of(&figures, "statements")));
     figures.insert("rows_per_job".to_owned(), per_job((count_rows(".".as_ref())? - before) as f64));
-    let bytes = std::fs::metadata(std::path::Path::new("db").join(METADATA))?.len();
+    let bytes = count(".".as_ref(), "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")?;
     figures.insert("database_bytes_per_job".to_owned(), per_job(bytes as f64));
-    figures.insert("jobs".to_owned(), json!(crate::database::count(".".as_ref(), "SELECT count(*) FROM job WHERE succeeded = 1")?));
+    figures.insert("jobs".to_owned(), json!(count(".".as_ref(), "SELECT count(*) FROM job WHERE succeeded = 1")?));
     report.add("with jobs", figures);
     Ok(report.done())
 }

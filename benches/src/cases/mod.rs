@@ -64,7 +64,6 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "tree" => tree::tree_worker(parameters).await,
         "dag" => dag::dag_worker(parameters).await,
         "spawned" => dag::spawned_worker(parameters).await,
-        "raw_io" => artifact::raw_io(parameters),
         "art_apply" => artifact::art_apply(parameters).await,
         "art_load" => artifact::art_load(parameters).await,
         "collide" => artifact::collide_worker().await,

@@ -14,7 +14,7 @@ use superduper::Result;
 type Share = fn(usize) -> Value;
 
 pub(crate) fn race(driver: &Driver) -> Result<()> {
-    let rounds = driver.n(6);
+    let rounds = driver.reps(4);
     let races: [(&str, usize, Share); 3] = [
         ("same identifier, same content", rounds, |_| json!({"ids": ["same"], "a": 1})),
         ("same identifier, different content", rounds, |i| json!({"ids": ["same"], "a": i})),
