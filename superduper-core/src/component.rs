@@ -275,7 +275,15 @@ macro_rules! visit_items {
         }
     )+};
 }
-visit_items!(Option<T>, Vec<T>, VecDeque<T>, [T]);
+visit_items!(Vec<T>, VecDeque<T>, [T]);
+
+impl<T: VisitChildren> VisitChildren for Option<T> {
+    fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
+        if let Some(item) = self {
+            item.visit_children(visit);
+        }
+    }
+}
 
 impl<T: VisitChildren, const N: usize> VisitChildren for [T; N] {
     fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {

@@ -132,7 +132,7 @@ impl fmt::Debug for Hasher {
 }
 
 /// Write a JSON value with sorted object keys and no spaces.
-pub fn write_canonical(value: &Value, out: &mut Vec<u8>) {
+pub(crate) fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),

@@ -210,7 +210,7 @@ impl From<BoxError> for Error {
             Ok(error) => *error,
             Err(other) => {
                 let message = other.to_string();
-                let source = other.source().map(|source| Chain::of(source));
+                let source = other.source().map(Chain::of);
                 let mut error = Error::new(ErrorKind::User, message);
                 error.0.source = source.map(|chain| Box::new(chain) as BoxError);
                 error

@@ -36,7 +36,7 @@ pub use db::{
     Resume, Run, Status,
 };
 pub use digest::{Digest, Hasher};
-pub use encode::{MAX_DEPTH, Record, Tree};
+pub use encode::{BlobUse, ChildUse, MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
 pub use job::{Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, Outcome, job_layer, worker};
 pub use lifecycle::{BoxFuture, Lifecycle};
@@ -56,8 +56,8 @@ pub mod __private {
         callable::{Args, FunctionEntry},
         component::TriggerCall,
         derived::{check_builder, finish_builder, hooks_of, is_component, stored_field, takes_result},
-        encode::{Encoded, deserialize_typed, serialize_component},
-        lifecycle::{Hooks, probe},
+        encode::{DecodeEnv, Document, Encoded, deserialize_typed, serialize_component},
+        lifecycle::{Hook, Hooks, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},
         trigger::{Dependency, Event, RequiredField, Run, TakesResult, Trigger},

@@ -1,4 +1,4 @@
-//! The executor `process`: jobs in worker processes. The worker program is in `tests/worker`,
+//! The executor `process`: jobs in worker processes. The worker program is in `tests/it/worker`,
 //! an example for cargo, which builds examples before it runs tests.
 
 use std::{path::PathBuf, time::Duration};
@@ -8,7 +8,7 @@ use superduper::{
     store::{JobFilter, JobState},
 };
 
-#[path = "../worker/components.rs"]
+#[path = "worker/components.rs"]
 mod components;
 use components::Task;
 

@@ -195,7 +195,7 @@ pub fn deserialize_typed<'de, T: ComponentType, D: Deserializer<'de>>(deserializ
 /// # Errors
 /// Those of the deserializer, with the session keeping the typed error.
 #[doc(hidden)]
-pub fn deserialize_boxed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<dyn Component>, D::Error> {
+pub(super) fn deserialize_boxed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<dyn Component>, D::Error> {
     let registry = current_env().registry.clone();
     match form(deserializer)? {
         Form::Reference(document) => registry.entry(&document.address.kind).and_then(|entry| (entry.decode)(&document)),
@@ -220,7 +220,7 @@ impl serde::Serialize for dyn Component {
 ///
 /// # Errors
 /// `Decode` for another kind, a newer type version, or a field that does not fit; the error of `postinit`.
-pub fn decode_body<T: ComponentType>(document: &Document) -> Result<T> {
+pub(crate) fn decode_body<T: ComponentType>(document: &Document) -> Result<T> {
     decode_document(document)
 }
 

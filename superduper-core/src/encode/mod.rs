@@ -9,10 +9,11 @@ mod serializer;
 mod session;
 mod tree;
 
-pub use decode::{DecodeEnv, Document, decode_body, deserialize_typed};
+pub(crate) use decode::decode_body;
+pub use decode::{DecodeEnv, Document, deserialize_typed};
 pub(crate) use decode::{current_env, decode_boxed, decode_inline_boxed, in_decode_session};
-pub(crate) use serializer::to_value;
-pub use session::{RawKey, serialize_component};
+pub(crate) use session::RawKey;
+pub use session::serialize_component;
 pub(crate) use session::{encode_tree, note_blob};
 pub use tree::{BlobUse, ChildUse, Record, Tree};
 pub(crate) use tree::{is_marked, patch_pending};

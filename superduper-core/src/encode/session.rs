@@ -24,7 +24,7 @@ pub(crate) const RAW_KEY: &str = "$superduper::Key";
 
 /// An object key of superduper's own, such as `$ref`; other keys that begin with `$` are escaped.
 #[doc(hidden)]
-pub struct RawKey(pub &'static str);
+pub(crate) struct RawKey(pub(crate) &'static str);
 
 impl Serialize for RawKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -29,7 +29,12 @@ pub(crate) struct Instance {
 impl Instance {
     /// Run `setup` unless it has succeeded before.
     pub(crate) async fn set_up(&self, ctx: &JobContext) -> Result<()> {
-        self.setup.get_or_try_init(|| setup_tree(&*self.component, ctx)).await.map(|()| ())
+        self.setup.get_or_try_init(|| setup_tree(&*self.component, ctx)).await.copied()
+    }
+
+    /// Whether `setup` has succeeded.
+    pub(crate) fn is_set_up(&self) -> bool {
+        self.setup.initialized()
     }
 }
 
@@ -79,10 +84,15 @@ impl Instances {
         self.add(stored.address, stored.uuid, stored.type_version, stored.document, stored.outputs);
     }
 
+    /// The instance for a job, if it was decoded before.
+    pub(crate) fn cached(&self, target: &Address) -> Option<Arc<Instance>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned()
+    }
+
     /// The instance for a job.
     pub(crate) async fn get(&self, db: &Arc<DbInner>, target: &Address) -> Result<Arc<Instance>> {
-        if let Some(instance) = self.instances.lock().unwrap_or_else(PoisonError::into_inner).get(target) {
-            return Ok(instance.clone());
+        if let Some(instance) = self.cached(target) {
+            return Ok(instance);
         }
         if !self.has(target) {
             let tree = db.metadata.tree(target.clone()).await?;

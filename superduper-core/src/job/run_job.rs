@@ -31,7 +31,8 @@ pub(crate) struct JobSpec {
 }
 
 /// How an attempt ended, ready to be recorded.
-pub(crate) struct Draft {
+#[doc(hidden)]
+pub struct Draft {
     pub(crate) finish: Finish,
     /// Fires when a method that outlived its time limit has returned after all.
     pub(crate) lingering: Option<oneshot::Receiver<()>>,
@@ -116,11 +117,14 @@ async fn attempt(
         return Err(JobFailure::new(FailureKind::Cancelled, "cancelled before it started"));
     }
     let row = &spec.row;
-    let decoded = {
-        let (db, instances, target) = (db.clone(), instances.clone(), row.target.clone());
-        caught(tokio::spawn(async move { instances.get(&db, &target).await })).await?
+    let instance = match instances.cached(&row.target) {
+        Some(instance) => instance,
+        None => {
+            // In a task of its own: `postinit` is user code and may panic.
+            let (db, instances, target) = (db.clone(), instances.clone(), row.target.clone());
+            caught(tokio::spawn(async move { instances.get(&db, &target).await })).await?.map_err(failed)?
+        }
     };
-    let instance = decoded.map_err(failed)?;
     let identity = Identity {
         target: row.target.clone(),
         uuid: instance.uuid,
@@ -167,10 +171,15 @@ impl Call {
         };
         let Call { instance, ctx, role, method } = self;
         if blocking {
-            // The setup runs on the runtime, the method on a worker thread.
-            let (setup_instance, setup_ctx) = (instance.clone(), ctx.clone());
-            let setup = tokio::spawn(async move { setup_ctx.scope(setup_instance.set_up(&setup_ctx)).await });
-            within(setup, deadline, cancel, grace).await.unwrap_or_else(|| Err(timed_out()))?.map_err(|error| JobFailure::of(&error))?;
+            if !instance.is_set_up() {
+                // The setup runs on the runtime, the method on a worker thread.
+                let (setup_instance, setup_ctx) = (instance.clone(), ctx.clone());
+                let setup = tokio::spawn(async move { setup_ctx.scope(setup_instance.set_up(&setup_ctx)).await });
+                within(setup, deadline, cancel, grace)
+                    .await
+                    .unwrap_or_else(|| Err(timed_out()))?
+                    .map_err(|error| JobFailure::of(&error))?;
+            }
             let (returned, has_returned) = oneshot::channel();
             let work = tokio::task::spawn_blocking(move || {
                 let result = ctx.scope_sync(|| std::panic::catch_unwind(AssertUnwindSafe(|| call_sync(&instance, &method, &ctx))));
