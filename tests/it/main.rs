@@ -16,5 +16,6 @@ mod properties;
 mod remove;
 mod schema;
 mod support;
+mod tidy;
 mod triggers;
 mod upkeep;

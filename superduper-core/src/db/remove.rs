@@ -11,7 +11,8 @@ use crate::{
     lifecycle::BoxFuture,
     plan::{Action, Plan, Removal, RemoveInput, build_removal},
     store::{
-        Batch, Durability, Expect, JobFilter, JobRole, JobRow, JobState, NewRun, Op, Reference, RunFilter, RunPurpose, RunRow, Timestamp,
+        Batch, Durability, Expect, JobFilter, JobRole, JobRow, JobState, NewRun, Op, Reference, RunFilter, RunId, RunPurpose, RunRow,
+        Timestamp,
     },
 };
 use std::{
@@ -225,7 +226,9 @@ async fn describe(db: &Arc<DbInner>, address: &Address, version: Option<u32>, fo
     let cleanup = if known { cleanup } else { Vec::new() };
     let live = open
         .into_iter()
-        .filter(|job| !job.state.is_terminal() && job.component == component && versions.iter().any(|stored| of(&job, stored.version())))
+        .filter(|job| {
+            job.role != JobRole::Cleanup && job.component == component && versions.iter().any(|stored| of(&job, stored.version()))
+        })
         .collect();
     Ok(RemoveInput { address: address.clone(), versions, whole, cleanup, live, newest: state, forgets: Vec::new() })
 }
@@ -283,24 +286,12 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
 
 /// Mark the components as being removed and cancel their unfinished jobs; gives whether there were any.
 async fn stop_live_jobs(db: &Arc<DbInner>, removal: &Removal, expect: &[Expect]) -> Result<bool> {
-    let mut runs = BTreeSet::new();
-    let mut live = Vec::new();
-    for (address, versions) in &removal.versions {
-        for version in versions {
-            let jobs = db.metadata.jobs(JobFilter {
-                target: Some(address.at(*version)),
-                states: Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]),
-                ..JobFilter::default()
-            });
-            for job in jobs.await?.into_iter().filter(|job| job.role != JobRole::Cleanup) {
-                runs.insert(job.run);
-                live.push(job.id);
-            }
-        }
-    }
+    let live = &removal.live;
     if live.is_empty() {
         return Ok(false);
     }
+    let rows = db.metadata.jobs(JobFilter { ids: Some(live.clone()), ..JobFilter::default() }).await?;
+    let runs: BTreeSet<RunId> = rows.iter().map(|job| job.run).collect();
     let ops = removal.whole.iter().map(|address| Op::Removing { address: address.clone(), on: true }).collect();
     db.metadata.commit(Batch { expect: expect.to_vec(), ops }, Durability::Full).await?;
     super::steer::cancel_jobs(db, live.clone()).await?;

@@ -66,6 +66,7 @@ impl Differ<'_> {
 fn shown(value: &Value) -> Value {
     match value {
         Value::Object(map) if map.contains_key("$secret") => Value::String("***".to_owned()),
+        Value::Object(map) if map.contains_key("$callable") => map["$callable"].clone(),
         Value::Object(map) => match reference(map) {
             Some(text) => Value::String(text.to_owned()),
             None => Value::Object(map.iter().map(|(key, value)| (key.clone(), shown(value))).collect()),

@@ -143,6 +143,9 @@ pub(crate) struct Removal {
     pub(crate) versions: Vec<(Address, Vec<u32>)>,
     pub(crate) whole: Vec<Address>,
     pub(crate) force: bool,
+    /// Unfinished jobs, which are cancelled first.
+    #[serde(skip)]
+    pub(crate) live: Vec<crate::store::JobId>,
 }
 
 impl Plan {

@@ -82,6 +82,7 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) 
     expect.push(Expect::Unreferenced { children });
     // As in every plan, the root comes last.
     components.reverse();
+    let live = inputs.iter().flat_map(|input| input.live.iter().map(|job| job.id)).collect();
     let whole = inputs.iter().filter(|input| input.whole).map(|input| input.address.clone()).collect();
     Plan {
         purpose: RunPurpose::Remove,
@@ -96,6 +97,6 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) 
         owes_jobs: false,
         clears_owed: Vec::new(),
         tree: None,
-        removal: Some(Removal { versions, whole, force }),
+        removal: Some(Removal { versions, whole, force, live }),
     }
 }
