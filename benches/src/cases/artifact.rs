@@ -47,6 +47,10 @@ fn emit(driver: &Driver, parameters: &Parameters, results: &[Value]) {
             if all.len() == results.len() {
                 *value = round(median(&all));
             }
+            // A ratio of two times is only worth something with its spread.
+            if name == "times_copy_and_hash" {
+                *value = json!({"median": round(median(&all)), "least": all.iter().copied().fold(f64::MAX, f64::min), "most": all.iter().copied().fold(0.0, f64::max)});
+            }
         }
         figures.insert("reps".to_owned(), json!(results.len()));
         if let Some(rss) = results[0].get("rss_mib") {
