@@ -8,6 +8,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use superduper::{Event, Run, prelude::*};
 use superduper_candle::{
     AdamW, CosineWarmup, Mlp, MlpSpec, Optimizer, Table, Training, Weights,
@@ -157,8 +158,12 @@ async fn main() -> Result<()> {
         db.setup(&model).await?; // reads the data set; jobs do it by themselves
         let test = &model.dataset.images.get()?.test;
         let predicted = model.network().await?.predict(&test.features()?)?;
-        println!("version {version} sees {:?}, {:.1} % right", &predicted[..12], 100.0 * accuracy(&predicted, test.labels())?);
-        println!("they are       {:?}", &test.labels()[..12]);
+        println!("the first digits are    {:?}", &test.labels()[..12]);
+        println!(
+            "version {version} takes them for {:?}; {:.1} % of all are right",
+            &predicted[..12],
+            100.0 * accuracy(&predicted, test.labels())?
+        );
     }
 
     println!("\n# Remove it, with the data set it holds\n\n{}", db.remove::<Model>("digits").recursive().plan().await?);
@@ -167,19 +172,31 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Show what happens in a run: a bar, or lines where there is no terminal.
+/// Show what happens in a run: a bar, or a few lines where there is no terminal.
 async fn follow(run: &Run) -> Result<()> {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} steps").map_err(Error::msg)?;
-    let bar = ProgressBar::new(0).with_style(style).with_message("train");
+    let names: HashMap<_, _> = run.jobs().await?.into_iter().map(|job| (job.id, job.method)).collect();
+    let style = ProgressStyle::with_template("  {wide_bar} {pos} of {len} steps").map_err(Error::msg)?;
+    let bar = ProgressBar::new(0).with_style(style);
     let mut events = run.events();
+    let mut quarter = 0;
     while let Some(event) = events.next().await? {
         match event {
-            Event::Progress { done, total, .. } if bar.is_hidden() => println!("  {done} of {total} steps"),
-            Event::Progress { done, total, .. } => bar.update(|state| {
-                state.set_len(total);
-                state.set_pos(done);
-            }),
-            Event::Recorded(row) => bar.suspend(|| println!("  {} {}", row.kind, row.detail.unwrap_or_default())),
+            Event::Progress { done, total, .. } => {
+                bar.update(|state| {
+                    state.set_len(total);
+                    state.set_pos(done);
+                });
+                if bar.is_hidden() && 4 * done / total > quarter {
+                    quarter = 4 * done / total;
+                    println!("  {done} of {total} steps");
+                }
+            }
+            // `job.started`, `job.succeeded` and so on.
+            Event::Recorded(row) => {
+                if let Some(name) = row.job.and_then(|job| names.get(&job)) {
+                    bar.suspend(|| println!("  {} {name}", row.kind));
+                }
+            }
             _ => {}
         }
     }
