@@ -37,6 +37,7 @@
 mod classifier;
 pub mod data;
 mod linear;
+mod memory;
 pub mod metrics;
 mod mlp;
 pub mod optim;

@@ -6,6 +6,7 @@
 
 use crate::{
     data::{Batch, Table, order},
+    memory::keep_freed,
     optim::{Optimizer, OptimizerState},
     schedule::{Constant, Schedule},
 };
@@ -166,6 +167,7 @@ impl Training<'_> {
             return Err(Error::invalid(format!("cannot train on {} rows in batches of {}", table.rows(), self.batch)));
         }
         model.check(table)?;
+        keep_freed();
         let steps_per_epoch = table.rows().div_ceil(self.batch);
         let steps = self.epochs.saturating_mul(steps_per_epoch as u64);
         let mut history = History { losses: Vec::new(), steps_per_epoch, stopped: false };

@@ -64,11 +64,12 @@ async fn a_classifier_lives_in_a_database() -> Result<()> {
 
     let table = digits()?;
     let rows: Vec<&[f32]> = (0..table.rows()).map(|row| table.row(row)).collect();
-    for (version, parameters) in [(0, 64 * 64 + 64 + 64 * 10 + 10), (1, 64 * 10 + 10)] {
+    for (version, parameters, least) in [(0, 64 * 64 + 64 + 64 * 10 + 10, 0.97), (1, 64 * 10 + 10, 0.9)] {
         let model: Classifier = db.load_version("digits", version).await?;
         assert_eq!(model.model().await?.weights()?.count(), parameters);
         let predicted = model.predict_batch(&rows).await?;
-        assert!(superduper_candle::metrics::accuracy(&predicted, table.labels())? > 0.95);
+        let accuracy = superduper_candle::metrics::accuracy(&predicted, table.labels())?;
+        assert!(accuracy >= least, "version {version}: {accuracy}");
         assert_eq!(model.predict(rows[0]).await?, predicted[0]);
         let error = model.predict_batch(&[&[0.0_f32; 60]]).await.unwrap_err();
         assert_eq!(error.to_string(), "row 0 has 60 features, the model needs 64");
