@@ -4,6 +4,7 @@
 //! its triggers as jobs that survive a crash; [`Db::remove`] takes it away again.
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/quickstart.rs"), "\n```")]
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
 
 pub mod blocking;
 mod open;

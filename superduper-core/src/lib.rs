@@ -3,6 +3,8 @@
 //! This crate knows no store and no machine-learning framework; programs use the facade crate
 //! `superduper`, which adds both.
 
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
 extern crate self as superduper;
 
 pub mod address;

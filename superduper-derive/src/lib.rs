@@ -14,6 +14,8 @@
 //!
 //! Invariant: a macro that reports an error still writes code that compiles, so that one mistake is one error.
 
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
 mod callable;
 mod component;
 mod main_function;

@@ -3,7 +3,7 @@
 use superduper::{DbBuilder, prelude::*};
 
 /// A builder for a database in a temporary folder, which goes with the test's process.
-pub fn builder() -> DbBuilder {
+pub(crate) fn builder() -> DbBuilder {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("test.db");
     // The database outlives this function; the folder is removed by the next clean-up of the machine.
@@ -12,6 +12,6 @@ pub fn builder() -> DbBuilder {
 }
 
 /// A database in a temporary folder.
-pub async fn db() -> Db {
+pub(crate) async fn db() -> Db {
     builder().build().await.unwrap()
 }

@@ -34,6 +34,8 @@
 //! - All tensors are on the CPU. Small layers gain nothing from more than one thread: set
 //!   `RAYON_NUM_THREADS=1` and run jobs beside each other instead.
 
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
 mod classifier;
 pub mod data;
 mod linear;

@@ -3,6 +3,8 @@
 //! Everything lives in plain sorted maps behind one mutex. A commit writes into the maps and remembers what it
 //! replaced; a batch that fails is undone, so that it leaves nothing.
 
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
 mod commit;
 mod read;
 mod state;

@@ -3,6 +3,8 @@
 //! Invariant: a blob is visible under its name only when all of its bytes are stored, and the name is the
 //! BLAKE3 digest of the bytes. The layout is the same everywhere: `blake3/ab/abcd…`.
 
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
 mod folder;
 mod remote;
 mod url;

@@ -7,6 +7,8 @@
 //! Invariants: nothing is written outside of a `BEGIN IMMEDIATE` transaction held under `write.lock`; a file that is
 //! not of this format is never changed; `database is locked` never reaches a caller.
 
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
 mod codec;
 mod commit;
 mod error;

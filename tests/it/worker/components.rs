@@ -6,10 +6,10 @@ use superduper::prelude::*;
 /// Works as it is told.
 #[derive(Component)]
 #[component(kind = "test.Task")]
-pub struct Task {
-    pub identifier: String,
-    pub what: String,
-    pub made: Output<Artifact<Bytes>>,
+pub(crate) struct Task {
+    pub(crate) identifier: String,
+    pub(crate) what: String,
+    pub(crate) made: Output<Artifact<Bytes>>,
 }
 
 impl Lifecycle for Task {
@@ -64,8 +64,8 @@ impl Task {
 /// One trigger here, one in a process.
 #[derive(Component)]
 #[component(kind = "test.Isolated")]
-pub struct Isolated {
-    pub identifier: String,
+pub(crate) struct Isolated {
+    pub(crate) identifier: String,
 }
 
 #[triggers]
@@ -83,8 +83,8 @@ impl Isolated {
 /// Never ends by itself.
 #[derive(Component)]
 #[component(kind = "test.Endless")]
-pub struct Endless {
-    pub identifier: String,
+pub(crate) struct Endless {
+    pub(crate) identifier: String,
 }
 
 #[triggers]
