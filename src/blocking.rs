@@ -29,10 +29,10 @@ pub struct Db {
 }
 
 impl Db {
-    /// Open the database in a folder or at a URL; see [`OpenDb::open`].
+    /// Open the database in a folder or at a URL; see [`OpenDb::open`](crate::OpenDb::open).
     ///
     /// # Errors
-    /// As for [`OpenDb::open`].
+    /// As for [`OpenDb::open`](crate::OpenDb::open).
     pub fn open(location: impl Into<PathBuf> + Send) -> Result<Self> {
         Self::build(crate::Db::builder().at(location)?)
     }
@@ -40,7 +40,7 @@ impl Db {
     /// A database that lives as long as this value.
     ///
     /// # Errors
-    /// As for [`OpenDb::in_memory`].
+    /// As for [`OpenDb::in_memory`](crate::OpenDb::in_memory).
     pub fn in_memory() -> Result<Self> {
         Self::build(crate::Db::builder().in_memory())
     }

@@ -13,7 +13,7 @@ use superduper::prelude::*;
 /// How often each hook and trigger ran in this process.
 static CALLS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
-/// The triggers of [`Chain`] in the order in which they ran.
+/// The triggers of `Chain` in the order in which they ran.
 pub(crate) static ORDER: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
 /// Whether `Slow` hangs in its first trigger.
