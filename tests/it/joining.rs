@@ -102,7 +102,8 @@ async fn d11_without_jobs_nothing_is_joined() {
         let gate = gate(&slow.identifier);
         let run = on.db.apply(&slow).detach().await.expect("starts");
         gate.started.notified().await;
-        let applied = on.db.apply(&slow).jobs(false).await.expect("does not wait for the gate");
+        let applied = tokio::time::timeout(std::time::Duration::from_secs(30), on.db.apply(&slow).jobs(false));
+        let applied = applied.await.expect("does not wait for the gate").expect("applies");
         assert!(applied.outcome.is_none());
         gate.open.notify_one();
         run.wait().await.expect("succeeds");
