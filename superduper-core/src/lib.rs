@@ -47,7 +47,7 @@ pub use runtime::Runtime;
 pub use secret::Secret;
 pub use serde_json::{Value, json};
 pub use superduper_derive::{Component, callable, trigger, triggers};
-pub use trigger::{Dependency, Requirement, TriggerOutput, TriggerSpec, Watch};
+pub use trigger::{Dependency, Event as TriggerEvent, Requirement, TriggerOutput, TriggerSpec, Watch};
 
 /// What the macros write refers to this module; it may change in any release.
 #[doc(hidden)]

@@ -1,7 +1,7 @@
 //! What the macros write, seen from outside: documents, builders, tables of triggers, callables.
 
 use std::collections::{BTreeMap, HashMap};
-use superduper::{Component, Dependency, ErrorKind, Event, FieldSpec, Migrate, Registry, Watch, prelude::*};
+use superduper::{Component, Dependency, ErrorKind, FieldSpec, Migrate, Registry, TriggerEvent, Watch, prelude::*};
 
 #[derive(Component, Debug)]
 #[component(kind = "acme.Trainer", version = 3, migrate, alias = "OldTrainer", alias = "acme.Older")]
@@ -209,7 +209,7 @@ fn triggers_are_what_their_attributes_say() {
     assert_eq!(names, ["prepare", "train", "report", "batch"]);
 
     let prepare = specs[0];
-    assert_eq!((prepare.event, prepare.blocking, prepare.retries, prepare.timeout_ms), (Event::Apply, false, 0, None));
+    assert_eq!((prepare.event, prepare.blocking, prepare.retries, prepare.timeout_ms), (TriggerEvent::Apply, false, 0, None));
     assert_eq!((prepare.watch, prepare.executor, prepare.depends_on.len()), (Watch::Fields(&[]), None, 0));
 
     let train = specs[1];
@@ -223,7 +223,7 @@ fn triggers_are_what_their_attributes_say() {
     let prepared = Dependency { name: "prepare", parameter: true, optional: false };
     assert_eq!(report.depends_on, [prepared, Dependency { name: "train", parameter: true, optional: true }]);
     assert_eq!(report.watch, Watch::Any);
-    assert_eq!((specs[3].event, specs[3].blocking), (Event::Call, true));
+    assert_eq!((specs[3].event, specs[3].blocking), (TriggerEvent::Call, true));
 }
 
 #[test]

@@ -53,19 +53,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
     let mut blocked = None;
     let result = attempt(db, spec, instances, &cancel, &mut lingering, &mut blocked).await;
     let at = Timestamp::now();
-    let mut finish = Finish {
-        job: spec.row.id,
-        attempt: spec.attempt,
-        owner: spec.owner,
-        started_at,
-        at,
-        end: Finished::Released,
-        outputs: Vec::new(),
-        blobs: Vec::new(),
-        spawned: Vec::new(),
-        spawned_before: Vec::new(),
-        messages: Vec::new(),
-    };
+    let mut finish = Finish::plain(spec.row.id, spec.attempt, spec.owner, started_at, at, Finished::Released);
     match result {
         Ok(success) => {
             finish.end = Finished::Succeeded(success.value);

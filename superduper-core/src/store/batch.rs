@@ -326,6 +326,25 @@ pub struct Finish {
     pub messages: Vec<(String, Value)>,
 }
 
+impl Finish {
+    /// The end of an attempt that leaves nothing but its end.
+    pub fn plain(job: JobId, attempt: u32, owner: OwnerId, started_at: Timestamp, at: Timestamp, end: Finished) -> Self {
+        Finish {
+            job,
+            attempt,
+            owner,
+            started_at,
+            at,
+            end,
+            outputs: Vec::new(),
+            blobs: Vec::new(),
+            spawned: Vec::new(),
+            spawned_before: Vec::new(),
+            messages: Vec::new(),
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Debug, Clone)]
 pub enum Finished {

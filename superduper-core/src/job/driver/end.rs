@@ -21,19 +21,8 @@ impl Driver {
                         let Some(node) = self.node(index) else { return Ok(()) };
                         let at = Timestamp::now();
                         let end = conclude(&node.row, failure, node.cancel.is_cancelled(), at);
-                        let finish = Finish {
-                            job: node.row.id,
-                            attempt: node.row.attempt,
-                            owner,
-                            started_at: node.row.started_at.unwrap_or(at),
-                            at,
-                            end,
-                            outputs: Vec::new(),
-                            blobs: Vec::new(),
-                            spawned: Vec::new(),
-                            spawned_before: Vec::new(),
-                            messages: Vec::new(),
-                        };
+                        let started_at = node.row.started_at.unwrap_or(at);
+                        let finish = Finish::plain(node.row.id, node.row.attempt, owner, started_at, at, end);
                         self.on_draft(index, Draft { finish, lingering: None }, permit)
                     }
                 }

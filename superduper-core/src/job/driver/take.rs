@@ -111,19 +111,8 @@ impl Driver {
         let mut ops = Vec::new();
         while let Some(index) = self.ahead.pop_front() {
             if let Some(node) = self.node(index) {
-                ops.push(Op::Finish(Box::new(Finish {
-                    job: node.row.id,
-                    attempt: node.row.attempt,
-                    owner,
-                    started_at: at,
-                    at,
-                    end: Finished::Released,
-                    outputs: Vec::new(),
-                    blobs: Vec::new(),
-                    spawned: Vec::new(),
-                    spawned_before: Vec::new(),
-                    messages: Vec::new(),
-                })));
+                let finish = Finish::plain(node.row.id, node.row.attempt, owner, at, at, Finished::Released);
+                ops.push(Op::Finish(Box::new(finish)));
             }
         }
         if !ops.is_empty() {
