@@ -1,5 +1,7 @@
 //! A component with hooks and triggers: applied, its jobs run, loaded, removed.
 
+#![expect(clippy::unwrap_used, reason = "`requires` says that the field is set")]
+
 use std::collections::BTreeMap;
 use superduper::prelude::*;
 

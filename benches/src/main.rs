@@ -3,8 +3,6 @@
 //! `list` names the cases, `run` measures them, `compare` measures them here and there in turn. Every measurement
 //! runs in a worker process of its own, this program again, so that processor time and peak memory are its own.
 
-#![expect(clippy::print_stdout, reason = "printing measurements is what this program is for")]
-
 mod cases;
 mod compare;
 mod components;

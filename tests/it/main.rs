@@ -1,5 +1,7 @@
 //! Acceptance tests at the public API. Test names carry the id of the case they pin.
 
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "helpers of tests, which `clippy.toml` does not cover; modules of one program")]
+
 mod apply;
 mod artifacts;
 mod bad_input;

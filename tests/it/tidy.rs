@@ -55,7 +55,8 @@ fn libraries_print_nothing_and_leave_nothing_open() {
 #[test]
 fn the_readme_shows_the_quickstart() {
     let quickstart = read(&root().join("examples/quickstart.rs"));
-    let program: Vec<&str> = quickstart.lines().skip_while(|line| line.starts_with("//!") || line.is_empty()).collect();
+    let program: Vec<&str> =
+        quickstart.lines().skip_while(|line| line.starts_with("//!") || line.starts_with("#![") || line.is_empty()).collect();
     let readme = read(&root().join("README.md"));
     let shown: Vec<&str> =
         readme.lines().skip_while(|line| !line.starts_with("```rust")).skip(1).take_while(|line| *line != "```").collect();

@@ -1,5 +1,7 @@
 //! The worker program of the tests of the executor `process`; `worker apply FOLDER` makes it a parent.
 
+#![allow(unreachable_pub, reason = "modules of one program")]
+
 mod components;
 
 use superduper::prelude::*;
