@@ -22,7 +22,7 @@ impl Weights {
     ///
     /// let weights = Weights::from_tensors(&*artifact.get().await?).await?;
     /// assert_eq!(weights, model.weights()?);
-    /// # superduper::Result::Ok(()) }).unwrap();
+    /// # Ok::<(), superduper::Error>(()) }).unwrap();
     /// ```
     ///
     /// # Errors
