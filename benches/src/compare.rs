@@ -36,8 +36,8 @@ pub(crate) fn compare(cases: &[&Case], options: Options) -> Result<()> {
         eprintln!("# {}: measured here, now the peer", case.name);
         let text = peer(&script, &arguments(case.name, &options))?;
         let theirs = parse(text.lines());
-        for line in &theirs {
-            eprintln!("# peer {}", Value::from(line.clone()));
+        for (side, lines) in [("superduper", &ours), ("peer", &theirs)] {
+            lines.iter().for_each(|line| eprintln!("# {side} {}", Value::from(line.clone())));
         }
         rows.extend(table(&ours, &theirs));
     }

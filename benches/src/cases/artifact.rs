@@ -172,7 +172,7 @@ pub(crate) async fn art_load(parameters: &Value) -> Result<Value> {
         Ok(tensor)
     })
     .await?;
-    read.insert("shape".to_owned(), json!(shape));
+    read.insert("dimensions".to_owned(), json!(shape));
     report.add("read", read);
     Ok(report.done())
 }

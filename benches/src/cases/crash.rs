@@ -77,7 +77,7 @@ fn shared_blob(driver: &Driver) -> Result<()> {
     let after = files_below(&blobs)?.0;
     let loaded = driver.go(folder.path(), "art_load", json!({"identifier": "A"}))?;
     let figures = json!({
-        "killed": killed, "blob_bytes_before": before, "blob_bytes_after": after, "load_A": loaded["operations"][1]["figures"]["shape"],
+        "killed": killed, "blob_bytes_before": before, "blob_bytes_after": after, "load_A": loaded["operations"][1]["figures"]["dimensions"],
     });
     driver.emit("h_crash", &vec![("point", json!("B written with the same weights as A, killed in the write"))], &figures);
     Ok(())
