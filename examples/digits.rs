@@ -158,7 +158,7 @@ async fn main() -> Result<()> {
         db.setup(&model).await?; // reads the data set; jobs do it by themselves
         let test = &model.dataset.images.get()?.test;
         let predicted = model.network().await?.predict(&test.features()?)?;
-        println!("the first digits are    {:?}", &test.labels()[..12]);
+        println!("the first digits are     {:?}", &test.labels()[..12]);
         println!(
             "version {version} takes them for {:?}; {:.1} % of all are right",
             &predicted[..12],
@@ -176,7 +176,7 @@ async fn main() -> Result<()> {
 async fn follow(run: &Run) -> Result<()> {
     let names: HashMap<_, _> = run.jobs().await?.into_iter().map(|job| (job.id, job.method)).collect();
     let style = ProgressStyle::with_template("  {wide_bar} {pos} of {len} steps").map_err(Error::msg)?;
-    let bar = ProgressBar::new(0).with_style(style);
+    let bar = ProgressBar::no_length().with_style(style);
     let mut events = run.events();
     let mut quarter = 0;
     while let Some(event) = events.next().await? {
