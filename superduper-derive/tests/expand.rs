@@ -283,7 +283,7 @@ fn callables_describe_themselves() {
     let shout = Callable::of::<shout>();
     assert_eq!(shout.params()[1].ty, "BTreeMap<String, Vec<(i64, Value)>>");
     assert_eq!(Callable::named("expand.shout").expect("it is linked"), shout);
-    assert_eq!(serde_json::to_value(shout).expect("a callable is its name"), json!({"$callable": "expand.shout"}));
+    assert_eq!(serde_json::to_value(shout).expect("a callable is its name")["$callable"], json!("expand.shout"));
 }
 
 #[tokio::test]
