@@ -24,11 +24,12 @@ use tokio::sync::OnceCell;
 /// A blob of a component: weights, a file, a table. The document holds its digest and size, the artifact store its bytes.
 ///
 /// ```
+/// # extern crate superduper_core as superduper;
 /// use superduper::{Artifact, Bytes};
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let weights: Artifact<Bytes> = Bytes::from("0.5 0.25").into();
 /// assert_eq!(&weights.get().await?[..], b"0.5 0.25");
-/// # superduper::Result::Ok(()) }).unwrap();
+/// # Ok::<(), superduper::Error>(()) }).unwrap();
 /// ```
 ///
 /// # Guarantees

@@ -18,11 +18,12 @@ use std::{collections::BTreeMap, fmt, iter, ops::Range, sync::Arc};
 /// Named tensors, stored as one safetensors file.
 ///
 /// ```
+/// # extern crate superduper_core as superduper;
 /// use superduper::Tensors;
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let weights = Tensors::new().with("weight", &[2, 3], &[0.5_f32; 6])?.with("bias", &[2], &[0.0_f32, 1.0])?;
 /// assert_eq!(weights.to_vec::<f32>("bias").await?, [0.0, 1.0]);
-/// # superduper::Result::Ok(()) }).unwrap();
+/// # Ok::<(), superduper::Error>(()) }).unwrap();
 /// ```
 ///
 /// # Guarantees
