@@ -117,7 +117,7 @@ use proc_macro::TokenStream;
 ///
 /// ```
 /// use superduper::{
-///     Component, ComponentType, Error, FieldSpec, Result, TypeSpec, Value, VisitChildren,
+///     AsComponent, Component, ComponentType, Error, FieldSpec, Result, TypeSpec, Value, VisitChildren,
 ///     __private::{Hooks, OutputCell, Registration, Trigger, deserialize_typed, inventory, probe, serialize_component},
 /// };
 /// use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -183,12 +183,17 @@ use proc_macro::TokenStream;
 ///     fn __outputs(&self, _visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {
 ///         // for each `Output` field: visit("weights", &self.weights);
 ///     }
-///     fn __children(&self, _visit: &mut dyn FnMut(&dyn Component)) {
+///     fn __children<'a>(&'a self, _visit: &mut dyn FnMut(&'a dyn Component)) {
 ///         // for each field that holds components: self.model.visit_children(visit);
 ///     }
 /// }
+/// impl AsComponent for Model {
+///     fn as_component(&self) -> &dyn Component {
+///         self
+///     }
+/// }
 /// impl VisitChildren for Model {
-///     fn visit_children(&self, visit: &mut dyn FnMut(&dyn Component)) {
+///     fn visit_children<'a>(&'a self, visit: &mut dyn FnMut(&'a dyn Component)) {
 ///         visit(self);
 ///     }
 /// }
@@ -244,7 +249,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 /// # use superduper::prelude::*;
 /// use superduper::{
 ///     __private::{Run, Trigger},
-///     Dependency, Event, Requirement, TriggerOutput, TriggerSpec, Watch,
+///     Dependency, Requirement, TriggerEvent, TriggerOutput, TriggerSpec, Watch,
 /// };
 /// #
 /// # #[derive(Component)]
@@ -267,7 +272,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 ///         Trigger {
 ///             spec: TriggerSpec {
 ///                 name: "train",
-///                 event: Event::Apply,
+///                 event: TriggerEvent::Apply,
 ///                 depends_on: &[],
 ///                 requires: &["data"],
 ///                 watch: Watch::Fields(&["data"]), // and those of `watch`
@@ -283,7 +288,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 ///         Trigger {
 ///             spec: TriggerSpec {
 ///                 name: "report",
-///                 event: Event::Apply,
+///                 event: TriggerEvent::Apply,
 ///                 depends_on: &[Dependency { name: "train", parameter: true, optional: true }],
 ///                 requires: &[],
 ///                 watch: Watch::Fields(&[]),
@@ -410,20 +415,16 @@ pub fn callable(args: TokenStream, item: TokenStream) -> TokenStream {
 /// a thread per core, looks whether the process was started as such a worker, runs the job where it was, and
 /// the function's body where it was not.
 ///
-/// ```
-/// # mod superduper {
-/// #     pub fn __run_main<F: Future>(body: F) -> F::Output { let _ = body; unreachable!() }
-/// # }
-/// # mod program {
-/// # use super::superduper;
-/// #[superduper_derive::main]
-/// async fn main() -> Result<(), std::io::Error> {
-///     Ok(())
+/// It needs the facade crate `superduper`, whose tests run jobs in such a program:
+///
+/// ```text
+/// #[superduper::main]
+/// async fn main() -> superduper::Result<()> {
+///     …
 /// }
-/// # }
 /// ```
 ///
-/// By hand, with the facade crate `superduper`:
+/// By hand:
 ///
 /// ```text
 /// #[tokio::main]
