@@ -31,7 +31,7 @@ use superduper_core::{
 /// let digest = Digest::of(b"weights");
 /// store.put(digest, 7, Box::new(std::iter::once(Ok("weights".into())))).await?;
 /// assert_eq!(&store.get_range(digest, 0..3).await?[..], b"wei");
-/// # superduper_core::Result::Ok(()) }).unwrap();
+/// # Ok::<(), superduper_core::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
 pub struct ObjectStore(Backend);
