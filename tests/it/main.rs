@@ -14,6 +14,7 @@ mod plans;
 mod process;
 mod properties;
 mod remove;
+mod samples;
 mod schema;
 mod support;
 mod tidy;

@@ -15,7 +15,7 @@ use superduper_core::{Error, ErrorKind, Result};
 /// `Sdup` in the header marks our files.
 const APPLICATION_ID: i32 = 0x5364_7570;
 /// The statements that make format 1, 2, … of the format before.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// How long SQLite waits for a lock before it asks us.
 const BUSY: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub(crate) fn open(folder: &Path) -> Result<Connection> {
         .map_err(failed("set up the write-ahead log"))?;
     connection.set_prepared_statement_cache_capacity(192);
     if found < FORMAT {
-        migrate(&connection, folder, found)?;
+        migrate(&connection, folder)?;
     }
     Ok(connection)
 }
@@ -151,16 +151,40 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-fn migrate(connection: &Connection, folder: &Path, found: i64) -> Result<()> {
+/// Bring an older database to today's format, in one transaction; a copy of the old one stays beside it.
+fn migrate(connection: &Connection, folder: &Path) -> Result<()> {
     let guard = open_write_lock(folder)?;
     lock(&guard)?;
-    let steps = MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0));
-    for (index, step) in steps {
-        let format = index + 1;
-        let text = format!(
-            "BEGIN IMMEDIATE; {step}; PRAGMA user_version = {format}; UPDATE meta SET value = {format} WHERE name = 'format'; COMMIT;"
-        );
-        wait_out(|| connection.execute_batch(&text)).map_err(failed(format!("bring the database to format {format}")))?;
+    let path = folder.join(FILE);
+    // Another process may have done it while this one waited.
+    let found = check(connection, &path)?;
+    if found >= FORMAT {
+        return Ok(());
     }
-    Ok(())
+    back_up(connection, folder, found)?;
+    let steps = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0));
+    let mut text = String::from("PRAGMA synchronous = FULL; BEGIN IMMEDIATE;");
+    steps.for_each(|step| text.push_str(step));
+    text.push_str(&format!("PRAGMA user_version = {FORMAT}; UPDATE meta SET value = {FORMAT} WHERE name = 'format'; COMMIT;"));
+    text.push_str("PRAGMA synchronous = NORMAL;");
+    wait_out(|| {
+        // A statement that failed in the middle leaves its transaction open.
+        if !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK")?;
+        }
+        connection.execute_batch(&text)
+    })
+    .map_err(failed(format!("bring `{}` from format {found} to format {FORMAT}", path.display())))
+}
+
+/// Copy the database to `metadata.sqlite.format-<n>`, which appears complete or not at all.
+fn back_up(connection: &Connection, folder: &Path, format: i64) -> Result<()> {
+    let target = folder.join(format!("{FILE}.format-{format}"));
+    let action = || format!("back up the database of format {format} to `{}`", target.display());
+    let draft = folder.join(format!("{FILE}.new"));
+    remove_draft(&draft);
+    let name = draft.to_str().ok_or_else(|| Error::store(format!("{}: the path is not UTF-8", action())))?;
+    wait_out(|| connection.execute("VACUUM INTO ?1", [name])).map_err(failed(action()))?;
+    let synced = File::open(&draft).and_then(|file| file.sync_all()).and_then(|()| fs::rename(&draft, &target));
+    synced.and_then(|()| sync_folder(folder)).map_err(|error| file_failed(action(), error))
 }

@@ -82,12 +82,69 @@ fn newer_formats_are_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(SqliteStore::open(folder.path()).expect("a new database"));
     let file = folder.path().join("metadata.sqlite");
-    Connection::open(&file).and_then(|connection| connection.execute_batch("PRAGMA user_version = 2")).expect("our file");
+    Connection::open(&file).and_then(|connection| connection.execute_batch("PRAGMA user_version = 1000")).expect("our file");
     let before = bytes_of(folder.path());
     let error = SqliteStore::open(folder.path()).expect_err("the format is newer");
     assert_eq!(error.kind(), ErrorKind::Format, "{error:?}");
-    assert!(error.to_string().contains("format 2") && error.to_string().contains("metadata.sqlite"), "{error}");
+    assert!(error.to_string().contains("format 1000") && error.to_string().contains("metadata.sqlite"), "{error}");
     assert_eq!(bytes_of(folder.path()), before, "nothing is changed");
+}
+
+/// A database as the first format had it, with one applied component.
+async fn first_format(folder: &Path) {
+    let store = SqliteStore::open(folder).expect("a new database");
+    store.commit(apply("a"), Durability::Full).await.expect("the batch is valid");
+    drop(store);
+    let back = "DROP TABLE label; DROP TABLE metric; DROP TABLE checkpoint; ALTER TABLE artifact_ref DROP COLUMN checkpoint; \
+        PRAGMA user_version = 1; UPDATE meta SET value = 1 WHERE name = 'format';";
+    Connection::open(folder.join("metadata.sqlite")).and_then(|sql| sql.execute_batch(back)).expect("our file");
+}
+
+#[tokio::test]
+async fn an_older_format_is_brought_forward_and_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    first_format(folder.path()).await;
+    let backup = folder.path().join("metadata.sqlite.format-1");
+    let store = SqliteStore::open(folder.path()).expect("an older format");
+    assert_eq!(store.tree(address("a")).await.expect("a tree").len(), 1);
+    drop(store);
+    let old = Connection::open(&backup).expect("the old database is kept");
+    let format: i64 = old.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a number");
+    let rows: i64 = old.query_row("SELECT count(*) FROM version", [], |row| row.get(0)).expect("a number");
+    assert_eq!((format, rows), (1, 1));
+    let kept = std::fs::metadata(&backup).and_then(|meta| meta.modified()).expect("a file");
+    drop(SqliteStore::open(folder.path()).expect("opens again"));
+    assert_eq!(std::fs::metadata(&backup).and_then(|meta| meta.modified()).expect("a file"), kept, "one migration, one backup");
+}
+
+#[tokio::test]
+async fn a_failing_migration_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    first_format(folder.path()).await;
+    let file = folder.path().join("metadata.sqlite");
+    // The second statement of the step finds its name taken.
+    Connection::open(&file).and_then(|sql| sql.execute_batch("CREATE TABLE metric (mine)")).expect("our file");
+    let error = SqliteStore::open(folder.path()).expect_err("a step fails");
+    assert!(error.to_string().contains("from format 1 to format 2"), "{error}");
+    let sql = Connection::open(&file).expect("our file");
+    let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'label'", [], |row| row.get(0)).expect("a number");
+    let format: i64 = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a number");
+    assert_eq!((tables, format), (0, 1), "the whole step is taken back");
+    sql.execute_batch("DROP TABLE metric").expect("ours no longer");
+    drop(sql);
+    let store = SqliteStore::open(folder.path()).expect("goes on where it stopped");
+    assert_eq!(store.tree(address("a")).await.expect("a tree").len(), 1);
+}
+
+#[tokio::test]
+async fn many_open_an_older_format_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    first_format(folder.path()).await;
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| drop(SqliteStore::open(folder.path()).expect("one of them migrates, all open")));
+        }
+    });
 }
 
 #[test]
