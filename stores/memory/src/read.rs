@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use superduper_core::{
     Address, Digest,
     store::{
-        ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, ListedComponent, Reference, RunFilter, RunId, RunRow,
-        RunState, Snapshot, StoredVersion,
+        ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent, Reference, RunFilter, RunId,
+        RunRow, RunState, Snapshot, StoredVersion,
     },
 };
 
@@ -74,6 +74,21 @@ impl State {
             }
         }
         lines
+    }
+
+    pub(crate) fn labels(&self, asked: Option<&Address>) -> Vec<LabelRow> {
+        let mut rows = Vec::new();
+        for ((kind, identifier), component) in self.names.iter() {
+            if asked.is_none_or(|asked| asked.kind == *kind && asked.identifier == *identifier) {
+                let labels = self.labels.range((*component, String::new())..).take_while(|((of, _), _)| of == component);
+                rows.extend(labels.map(|((_, label), (version, at))| LabelRow {
+                    address: self.address(*component, *version, None),
+                    label: label.clone(),
+                    at: *at,
+                }));
+            }
+        }
+        rows
     }
 
     fn all_references(&self) -> impl Iterator<Item = (ComponentId, u32, Reference)> {

@@ -90,6 +90,7 @@ tables! {
     versions: (ComponentId, u32) => VersionRow,
     revisions: (ComponentId, u32, u32) => RevisionRow,
     outputs: (ComponentId, u32, String) => OutputValue,
+    labels: (ComponentId, String) => (u32, Timestamp),
     runs: RunId => RunRow,
     jobs: JobId => Job,
     jobs_of_run: (RunId, JobId) => (),

@@ -9,8 +9,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow,
-        MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent,
+        LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot,
+        StoredVersion,
     },
 };
 
@@ -108,6 +109,10 @@ impl MetadataStore for MemoryStore {
 
     fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>> {
         self.read(State::references)
+    }
+
+    fn labels(&self, address: Option<Address>) -> BoxFuture<'_, Result<Vec<LabelRow>>> {
+        self.read(move |state| state.labels(address.as_ref()))
     }
 
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>> {

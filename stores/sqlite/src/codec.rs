@@ -16,7 +16,7 @@ const RUN_STATES: [RunState; 4] = [RunState::Running, RunState::Succeeded, RunSt
 const ROLES: [JobRole; 3] = [JobRole::Trigger, JobRole::OnCreate, JobRole::Cleanup];
 const PURPOSES: [RunPurpose; 2] = [RunPurpose::Apply, RunPurpose::Remove];
 const LEVELS: [LogLevel; 5] = [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
-const EVENTS: [&str; 16] = [
+const EVENTS: [&str; 18] = [
     "run.started",
     "run.ended",
     "job.started",
@@ -33,6 +33,8 @@ const EVENTS: [&str; 16] = [
     "component.removing",
     "component.kept",
     "component.removed",
+    "component.labelled",
+    "component.renamed",
 ];
 
 /// A value that is stored as its place in a list.

@@ -17,8 +17,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow,
-        MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent,
+        LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot,
+        StoredVersion,
     },
 };
 
@@ -155,6 +156,10 @@ impl MetadataStore for SqliteStore {
 
     fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>> {
         self.read(false, read::references)
+    }
+
+    fn labels(&self, address: Option<Address>) -> BoxFuture<'_, Result<Vec<LabelRow>>> {
+        self.read(address.is_some(), move |sql| read::labels(sql, address.as_ref()))
     }
 
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>> {

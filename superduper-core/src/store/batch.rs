@@ -49,6 +49,15 @@ pub enum Expect {
         /// The run that may be unfinished.
         but: Option<RunId>,
     },
+    /// A label of a component points where it did when it was read.
+    Label {
+        /// Kind and identifier.
+        address: Address,
+        /// The label.
+        label: String,
+        /// The version; `None`: there is no such label.
+        version: Option<u32>,
+    },
 }
 
 /// One write.
@@ -145,7 +154,8 @@ pub enum Op {
     },
     /// Delete versions with their revisions, outputs, edges and references to blobs; without versions left the
     /// component too. Superseded revisions of other components that refer to them go as well; a current one that
-    /// does is an error of kind `InUse`. Neighbouring deletions of a batch count as one; what is gone is left out.
+    /// does is an error of kind `InUse`, and so is a label of a version that is not the last to go. Neighbouring
+    /// deletions of a batch count as one; what is gone is left out.
     /// Jobs, runs, logs and events stay as history; their results no longer count as references to blobs.
     Delete {
         /// Kind and identifier.
@@ -161,6 +171,39 @@ pub enum Op {
         from: u32,
         /// To this one.
         to: u32,
+    },
+    /// Point a label of a component at one of its versions, wherever it pointed before, or take it away.
+    Label {
+        /// Kind and identifier.
+        address: Address,
+        /// The label.
+        label: String,
+        /// The version; `None` takes the label away.
+        version: Option<u32>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Give a component another name, in rows that name it too: past jobs, runs and references show the new one.
+    /// A component that has the new name already is an error of kind `Conflict`.
+    Rename {
+        /// Kind and identifier.
+        from: Address,
+        /// Kind and identifier.
+        to: Address,
+        /// When.
+        at: Timestamp,
+    },
+    /// Replace the document and hashes of a stored revision, where the name of a component in it changed. Ignored if
+    /// there is no such revision.
+    Rewrite {
+        /// Kind, identifier, version and revision.
+        address: Address,
+        /// The document.
+        document: Value,
+        /// Hash of kind, identifier and breaking fields.
+        uuid: Digest,
+        /// Hash of all declared content.
+        content_hash: Digest,
     },
     /// Mark those of the blobs that nothing refers to as doomed; they are in [`Committed::doomed`].
     Doom {

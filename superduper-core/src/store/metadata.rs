@@ -91,6 +91,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>>;
     /// References of the newest revisions of all newest versions, to whatever version.
     fn references(&self) -> BoxFuture<'_, Result<Vec<Reference>>>;
+    /// Labels by kind, identifier and label; optionally of one component.
+    fn labels(&self, address: Option<Address>) -> BoxFuture<'_, Result<Vec<LabelRow>>>;
     /// The newest job of each trigger or hook of all newest versions, if it did not succeed; of spawned jobs those that
     /// did not succeed and were not tried again.
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>>;

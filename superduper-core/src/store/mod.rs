@@ -15,6 +15,6 @@ pub use batch::{
 };
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter};
 pub use rows::{
-    AttemptRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, ListedComponent, LogLevel, LogRow,
-    MessageRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
+    AttemptRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, LabelRow, ListedComponent, LogLevel,
+    LogRow, MessageRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
 };

@@ -298,6 +298,17 @@ pub struct Reference {
     pub current: bool,
 }
 
+/// A label of a component: a name for one of its versions, which moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelRow {
+    /// Kind, identifier and the version it points at.
+    pub address: Address,
+    /// The label.
+    pub label: String,
+    /// When it was last moved.
+    pub at: Timestamp,
+}
+
 /// A run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRow {
@@ -446,7 +457,7 @@ pub struct EventRow {
     pub job: Option<JobId>,
     /// `run.started`, `run.ended`, `job.started`, `job.succeeded`, `job.failed`, `job.cancelled`, `job.skipped`,
     /// `job.retrying`, `job.lost`, `job.released`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`,
-    /// `component.kept` (a removal was taken back), `component.removed`.
+    /// `component.kept` (a removal was taken back), `component.removed`, `component.labelled`, `component.renamed`.
     pub kind: String,
     /// The component, the attempt, the failure's message: whatever explains the event in a line.
     pub detail: Option<String>,

@@ -69,6 +69,7 @@ impl MetadataStore for CountingMetadata {
         list(kind: Option<String>) -> Vec<ListedComponent>;
         referrers(children: Vec<Address>) -> Vec<Reference>;
         references() -> Vec<Reference>;
+        labels(address: Option<Address>) -> Vec<superduper::store::LabelRow>;
         unhealthy() -> Vec<superduper::store::JobBrief>;
         jobs(filter: JobFilter) -> Vec<JobRow>;
         dependencies(run: superduper::store::RunId) -> Vec<JobDependency>;

@@ -10,6 +10,7 @@ pub mod deletion;
 pub mod expects;
 mod fixture;
 pub mod jobs;
+pub mod names;
 pub mod owners;
 pub mod reads;
 pub mod spawned;
@@ -60,6 +61,12 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             trees_are_deleted_in_any_order,
             history_outlives_its_component,
             removing_is_marked,
+        }
+        names {
+            labels_move,
+            labels_are_checked,
+            labels_keep_their_version,
+            renaming_keeps_everything,
         }
         jobs {
             jobs_are_recorded_in_order,

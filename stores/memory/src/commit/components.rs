@@ -92,6 +92,7 @@ impl Commit<'_> {
             let stored = versions.iter().copied().filter(|number| self.state.versions.contains(&(id, *number)));
             gone.entry(id).or_default().extend(stored);
         }
+        self.keep_labelled(&gone)?;
         let is_gone = |id: &ComponentId, number: &u32| gone.get(id).is_some_and(|numbers| numbers.contains(number));
         let mut dropped = Vec::new();
         for (key @ (id, number, revision), row) in self.state.revisions.iter() {
@@ -121,6 +122,9 @@ impl Commit<'_> {
             outputs.iter().for_each(|key| self.state.outputs.remove(key));
             self.state.versions.remove(&(id, *number));
         }
+        let labels = self.state.labels.range((id, String::new())..).take_while(|((of, _), _)| *of == id);
+        let labels: Vec<_> = labels.filter(|(_, (version, _))| numbers.contains(version)).map(|(key, _)| key.clone()).collect();
+        labels.iter().for_each(|key| self.state.labels.remove(key));
         let detail = if self.state.newest_version(id).is_none() {
             self.state.names.remove(&(name.kind.clone(), name.identifier.clone()));
             name.path()

@@ -16,6 +16,7 @@ pub(super) fn check(state: &State, expects: &[Expect]) -> Result<()> {
                 }
             }
             Expect::Unreferenced { children } => unreferenced(state, children)?,
+            Expect::Label { address, label, version } => points_at(state, address, label, *version)?,
             Expect::NoRun { address, but } => no_run(state, address, *but)?,
         }
     }
@@ -60,6 +61,15 @@ fn unreferenced(state: &State, children: &[Address]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn points_at(state: &State, address: &Address, label: &str, expected: Option<u32>) -> Result<()> {
+    let found = state.live(address).and_then(|id| state.labels.get(&(id, label.to_owned()))).map(|(version, _)| *version);
+    if found == expected {
+        return Ok(());
+    }
+    let say = |version: Option<u32>| version.map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
+    Err(Error::conflict(format!("label `{}@{label}` points at {}, not at {}", address.path(), say(found), say(expected))))
 }
 
 fn no_run(state: &State, address: &Address, but: Option<RunId>) -> Result<()> {

@@ -6,6 +6,7 @@
 mod components;
 mod expect;
 mod jobs;
+mod names;
 mod transitions;
 
 use crate::state::{Counter, State};
@@ -86,6 +87,9 @@ impl Commit<'_> {
             Op::Removing { address, on } => self.removing(&address, on),
             Op::Delete { address, versions } => self.delete(vec![(address, versions)]),
             Op::CopyOutputs { address, from, to } => self.copy_outputs(&address, from, to),
+            Op::Label { address, label, version, at } => self.label(&address, label, version, at),
+            Op::Rename { from, to, at } => self.rename(&from, &to, at),
+            Op::Rewrite { address, document, uuid, content_hash } => self.rewrite(&address, document, uuid, content_hash),
             Op::Doom { digests } => {
                 self.doom(digests);
                 Ok(())

@@ -25,10 +25,28 @@ impl<'b> Commit<'_, 'b> {
         let pairs: Vec<(i64, u32)> = gone.iter().flat_map(|(id, (_, versions))| versions.iter().map(|version| (*id, *version))).collect();
         if !pairs.is_empty() {
             let set = serde_json::to_string(&pairs).map_err(|error| Error::internal("list deleted versions").with_source(error))?;
+            self.keep_labelled(&set)?;
             self.drop_superseded(&gone, &set)?;
             self.delete_versions(&gone, &set)?;
         }
         Ok(&ops[count..])
+    }
+
+    /// A label keeps its version, unless the whole component goes.
+    fn keep_labelled(&self, set: &str) -> Result<()> {
+        let text = "SELECT c.kind, c.identifier, l.version, NULL, l.name \
+            FROM json_each(?1) j JOIN label l ON l.component = j.value ->> 0 AND l.version = j.value ->> 1 \
+            JOIN component c ON c.id = l.component \
+            WHERE EXISTS (SELECT 1 FROM version v WHERE v.component = l.component \
+                AND (v.component, v.number) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1)))";
+        let labelled = self
+            .sql
+            .query_first("read the labels of deleted versions", text, [set], |row| Ok((address(row, 0)?, row.get::<_, String>(4)?)))?;
+        match labelled {
+            Some((version, label)) => Err(Error::new(ErrorKind::InUse, format!("`{version}` is labelled `{label}`"))
+                .with_hint("move the label to another version or take it away first")),
+            None => Ok(()),
+        }
     }
 
     /// Delete the superseded revisions that refer to what goes; a current one is an error.

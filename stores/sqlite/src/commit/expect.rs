@@ -19,6 +19,7 @@ impl Commit<'_, '_> {
                     }
                 }
                 Expect::Unreferenced { children } => self.check_unreferenced(children)?,
+                Expect::Label { address, label, version } => self.check_label(address, label, *version)?,
                 Expect::NoRun { address, but } => self.check_no_run(address, *but)?,
             }
         }

@@ -108,6 +108,13 @@ impl<'b> Known<'b> {
         live.revisions.insert(version, revision);
     }
 
+    /// Note another name.
+    pub(super) fn renamed(&mut self, from: &'b Address, to: &'b Address) {
+        if let Some(live) = self.components.remove(&name(from)) {
+            self.components.insert(name(to), live);
+        }
+    }
+
     /// Note what was deleted; `newest` is what is left.
     pub(super) fn deleted(&mut self, address: &'b Address, versions: &[u32], newest: Option<u32>) {
         match (newest, self.components.get_mut(&name(address))) {
@@ -151,6 +158,11 @@ impl<'b> Names<'b> {
             Op::Run(run) => self.add_newest(&run.root),
             Op::Jobs { jobs, .. } => jobs.iter().for_each(|job| self.add(&job.target)),
             Op::Finish(finish) => finish.spawned.iter().for_each(|job| self.add(&job.target)),
+            Op::Label { address, .. } | Op::Rewrite { address, .. } => self.add_newest(address),
+            Op::Rename { from, to, .. } => {
+                self.add_newest(from);
+                self.add_newest(to);
+            }
             Op::CopyOutputs { address, from, to } => {
                 self.insert((&address.kind, &address.identifier, Some(*from)));
                 self.insert((&address.kind, &address.identifier, Some(*to)));

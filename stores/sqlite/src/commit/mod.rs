@@ -8,6 +8,7 @@ mod delete;
 mod expect;
 mod jobs;
 mod known;
+mod names;
 mod put;
 mod transitions;
 
@@ -99,6 +100,9 @@ impl<'b> Commit<'_, 'b> {
             Op::EndRun { run, state, at } => self.end_run(*run, *state, *at),
             Op::Removing { address, on } => self.removing(address, *on),
             Op::CopyOutputs { address, from, to } => self.copy_outputs(address, *from, *to),
+            Op::Label { address, label, version, at } => self.label(address, label, *version, *at),
+            Op::Rename { from, to, at } => self.rename(from, to, *at),
+            Op::Rewrite { address, document, uuid, content_hash } => self.rewrite(address, document, *uuid, *content_hash),
             Op::Doom { digests } => self.doom(digests),
             Op::Swept { digests } => self.swept(digests),
             Op::Delivered { message } => {

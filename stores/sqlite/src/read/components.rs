@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::collections::HashSet;
 use superduper_core::{
     Address, Error, ErrorKind, Result,
-    store::{ComponentId, ListedComponent, Reference, Snapshot, StoredVersion, Timestamp},
+    store::{ComponentId, LabelRow, ListedComponent, Reference, Snapshot, StoredVersion, Timestamp},
 };
 
 /// The columns of a stored version at its newest revision, for [`stored`].
@@ -167,6 +167,13 @@ pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>) -> Result<Vec<ListedCompone
         }
     }
     Ok(lines)
+}
+
+pub(crate) fn labels(sql: Sql<'_>, asked: Option<&Address>) -> Result<Vec<LabelRow>> {
+    let query = "SELECT c.kind, c.identifier, l.version, NULL, l.name, l.at FROM label l JOIN component c ON c.id = l.component \
+        WHERE c.removed = 0 AND (?1 IS NULL OR (c.kind = ?1 AND c.identifier = ?2)) ORDER BY c.kind, c.identifier, l.name";
+    let name = (asked.map(|address| &address.kind), asked.map(|address| &address.identifier));
+    sql.query("read labels", query, name, |row| Ok(LabelRow { address: address(row, 0)?, label: row.get(4)?, at: Timestamp(row.get(5)?) }))
 }
 
 fn reference(row: &Row<'_>) -> rusqlite::Result<Reference> {
