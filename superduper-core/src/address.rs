@@ -13,6 +13,27 @@ pub struct VersionRef {
     pub revision: Option<u32>,
 }
 
+impl From<u32> for VersionRef {
+    fn from(version: u32) -> Self {
+        VersionRef { version, revision: None }
+    }
+}
+
+impl From<(u32, u32)> for VersionRef {
+    fn from((version, revision): (u32, u32)) -> Self {
+        VersionRef { version, revision: Some(revision) }
+    }
+}
+
+impl fmt::Display for VersionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.revision {
+            Some(revision) => write!(f, "{}.{revision}", self.version),
+            None => self.version.fmt(f),
+        }
+    }
+}
+
 /// The address of a component: `Kind/identifier`, `Kind/identifier@3`, `Kind/identifier@3.2`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {

@@ -64,7 +64,7 @@ fn model(seed: i64, note: &str) -> Model {
         seed,
         layers: vec![Layer { identifier: "l1".into(), width: 3 }, Layer { identifier: "l2".into(), width: 4 }],
         data: Bytes::from(format!("data of seed {seed}")).into(),
-        key: Secret::env("SAMPLE_KEY"),
+        key: Secret::env("PATH"),
         weights: Output::empty(),
     }
 }

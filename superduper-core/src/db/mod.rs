@@ -5,6 +5,7 @@ mod builder;
 mod encoding;
 mod events;
 mod inner;
+mod labels;
 mod read;
 mod remove;
 mod run;

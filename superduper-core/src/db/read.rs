@@ -2,7 +2,7 @@
 
 use super::{Db, DbInner};
 use crate::{
-    Address, Error, ErrorKind, Result,
+    Address, Error, ErrorKind, Locator, Result,
     component::{Component, ComponentType},
     encode::{DecodeEnv, Document, decode_body, in_decode_session},
     store::{AttemptRow, JobBrief, JobFilter, JobId, JobRow, ListedComponent, LogRow, RunFilter, RunRow, StoredVersion},
@@ -47,20 +47,33 @@ pub struct Listed {
 impl Db {
     /// Load the newest version of a component; `postinit` runs, `setup` does not.
     ///
-    /// The name is an identifier, `identifier@3` for a version, or a content label `Kind:identifier:uuid`.
+    /// The name is an identifier, `identifier@3` for a version, `identifier@prod` for the version that a label points at
+    /// (see [`Db::label`]), or a content label `Kind:identifier:uuid`.
     ///
     /// # Errors
     /// `NotFound`, naming what there is; `Decode` for a row that `T` cannot read; the error of `postinit`.
     pub async fn load<T: ComponentType>(&self, name: &str) -> Result<T> {
-        let (identifier, version) = match name.split_once('@') {
-            Some((identifier, version)) => {
-                let parsed: Address = format!("{}/{identifier}@{version}", T::__kind()).parse()?;
-                (identifier, parsed.version)
-            }
+        let mut missing = None;
+        let (identifier, locator) = match name.split_once('@') {
+            Some((identifier, version)) => (identifier, Some(format!("{}/{identifier}@{version}", T::__kind()).parse::<Locator>()?)),
             None => (name, None),
         };
         for kind in std::iter::once(T::__kind()).chain(T::SPEC.aliases.iter().copied()) {
-            let address = Address { kind: kind.to_owned(), identifier: identifier.to_owned(), version };
+            let mut address = Address::new(kind, identifier);
+            match &locator {
+                Some(Locator { label: Some(label), .. }) => {
+                    match self.resolve(Locator { address, label: Some(label.clone()) }).await {
+                        Ok(resolved) => address = resolved,
+                        Err(error) if error.kind() == ErrorKind::NotFound => {
+                            missing.get_or_insert(error);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                Some(Locator { address: located, .. }) => address.version = located.version,
+                None => {}
+            }
             let tree = self.inner().metadata.tree(address).await?;
             if !tree.is_empty() {
                 return decode_stored(self.inner(), tree, decode_body::<T>);
@@ -69,7 +82,14 @@ impl Db {
                 return Ok(found);
             }
         }
-        Err(self.not_found(T::__kind(), name).await)
+        match missing {
+            // What lacks is the label, unless the component itself does.
+            Some(error) if self.inner().metadata.versions(Address::new(T::__kind(), identifier)).await?.is_empty() => {
+                Err(self.not_found(T::__kind(), identifier).await.with_source(error))
+            }
+            Some(error) => Err(error),
+            None => Err(self.not_found(T::__kind(), name).await),
+        }
     }
 
     /// A content label names the newest version with that content.
@@ -107,12 +127,12 @@ impl Db {
         self.load(&format!("{identifier}@{version}")).await
     }
 
-    /// Load a component of any registered type by its address, `Kind/identifier` or `Kind/identifier@3`.
+    /// Load a component of any registered type: `Kind/identifier`, `Kind/identifier@3` or, by a label, `Kind/identifier@prod`.
     ///
     /// # Errors
     /// As for [`Db::load`]; `UnknownKind` for a kind this program has no type for.
-    pub async fn load_dyn(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Box<dyn Component>> {
-        let address = address.try_into().map_err(Into::into)?;
+    pub async fn load_dyn(&self, address: impl TryInto<Locator, Error = impl Into<Error>>) -> Result<Box<dyn Component>> {
+        let address = self.resolve(address).await?;
         let tree = self.inner().metadata.tree(address.clone()).await?;
         if tree.is_empty() {
             return Err(self.not_found(&address.kind, &address.to_string()).await);
@@ -201,8 +221,8 @@ impl Db {
     ///
     /// # Errors
     /// `NotFound`, `Store`.
-    pub async fn show(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Value> {
-        let address = address.try_into().map_err(Into::into)?;
+    pub async fn show(&self, address: impl TryInto<Locator, Error = impl Into<Error>>) -> Result<Value> {
+        let address = self.resolve(address).await?;
         let tree = self.inner().metadata.tree(address.clone()).await?;
         match tree.into_iter().next() {
             Some(stored) => Ok(document_json(&stored)),

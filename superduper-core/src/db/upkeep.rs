@@ -6,7 +6,7 @@
 
 use super::{Applied, Db, DbInner};
 use crate::{
-    Address, Digest, Error, Result,
+    Address, Digest, Error, Result, VersionRef,
     plan::{Action, PlannedJob},
     store::{Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, Timestamp},
 };
@@ -51,22 +51,29 @@ impl Db {
 
     /// Go back to an older version or revision: its document becomes the next version, with its outputs.
     ///
-    /// `on_create` runs, triggers do not. Children are those of the old version, as they were then.
+    /// The version is a number, `3`, or number and revision, `(3, 2)`. `on_create` runs, triggers do not. Children are
+    /// the versions that the old document names, each at its newest revision.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` while the component is being removed.
-    pub async fn rollback(&self, address: impl TryInto<Address, Error = impl Into<Error>>, version: u32) -> Result<Applied> {
+    pub async fn rollback(
+        &self,
+        address: impl TryInto<Address, Error = impl Into<Error>>,
+        version: impl Into<VersionRef>,
+    ) -> Result<Applied> {
         let db = self.inner();
         let address = address.try_into().map_err(Into::into)?.unversioned();
-        let tree = db.metadata.tree(address.at(version)).await?;
-        let old = tree.into_iter().next().ok_or_else(|| Error::not_found(format!("no component `{}`", address.at(version))))?;
+        let wanted = Address { version: Some(version.into()), ..address.clone() };
+        let tree = db.metadata.tree(wanted.clone()).await?;
+        let old = tree.into_iter().next().ok_or_else(|| Error::not_found(format!("no component `{wanted}`")))?;
+        let version = old.version();
         let snapshot = db.metadata.snapshot(vec![address.clone()]).await?;
         let newest = snapshot.components.get(&address.path()).ok_or_else(|| Error::not_found(format!("no component `{address}`")))?;
         if newest.removing {
             return Err(Error::conflict(format!("`{address}` is being removed")));
         }
         let at = Timestamp::now();
-        let target = Address { version: Some(crate::VersionRef { version: newest.next_version, revision: Some(0) }), ..address.clone() };
+        let target = Address { version: Some(VersionRef { version: newest.next_version, revision: Some(0) }), ..address.clone() };
         let edges = edges(&old.document)?;
         let mut blobs = Vec::new();
         collect_blobs(&old.document, "", &mut blobs);

@@ -1,0 +1,135 @@
+//! Labels: names such as `prod` that point at a version of a component and move.
+
+use super::Db;
+use crate::{
+    Address, Error, Locator, Result,
+    locator::{LATEST, check_label},
+    store::{Batch, Durability, Expect, LabelRow, Op, Timestamp},
+};
+
+impl Db {
+    /// Point a label at a version: `db.label("acme.Model/churn@3", "prod")`. `load("churn@prod")` gives that version from then on.
+    ///
+    /// The version may itself be named by a label; without one the newest is meant. Gives the version that the label
+    /// pointed at before. A labelled version is not removed alone, and [`Db::prune`] keeps it.
+    ///
+    /// # Guarantees
+    /// The label moves in one commit: who reads it sees the old version or the new one.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a text that cannot be a label; `NotFound`; `Store`.
+    pub async fn label(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, label: &str) -> Result<Option<u32>> {
+        let before = self.label_all([(target.try_into().map_err(Into::into)?, label)]).await?;
+        Ok(before.into_iter().next().flatten())
+    }
+
+    /// Point several labels at versions in one commit: all of them move, or none.
+    ///
+    /// Gives the versions that they pointed at before.
+    ///
+    /// # Errors
+    /// As for [`Db::label`].
+    pub async fn label_all<'a>(&self, targets: impl IntoIterator<Item = (Locator, &'a str)>) -> Result<Vec<Option<u32>>> {
+        let at = Timestamp::now();
+        let mut ops = Vec::new();
+        let mut before = Vec::new();
+        for (target, label) in targets {
+            refuse_reserved(label)?;
+            let address = self.resolve(target).await?;
+            let version = match address.version {
+                Some(version) => version.version,
+                None => self.newest_version(&address).await?,
+            };
+            before.push(self.labelled(&address, label).await?);
+            ops.push(Op::Label { address: address.unversioned(), label: label.to_owned(), version: Some(version), at });
+        }
+        self.inner().metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        self.inner().committed();
+        Ok(before)
+    }
+
+    /// Move a label only if it points where the caller thinks: at version `from`, or nowhere yet.
+    ///
+    /// # Errors
+    /// As for [`Db::label`]; `Conflict`, naming the version that it points at.
+    pub async fn move_label(
+        &self,
+        target: impl TryInto<Locator, Error = impl Into<Error>>,
+        label: &str,
+        from: Option<u32>,
+    ) -> Result<()> {
+        refuse_reserved(label)?;
+        let address = self.resolve(target).await?;
+        let version = match address.version {
+            Some(version) => version.version,
+            None => self.newest_version(&address).await?,
+        };
+        let address = address.unversioned();
+        let expect = vec![Expect::Label { address: address.clone(), label: label.to_owned(), version: from }];
+        let ops = vec![Op::Label { address, label: label.to_owned(), version: Some(version), at: Timestamp::now() }];
+        self.inner().metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+        self.inner().committed();
+        Ok(())
+    }
+
+    /// Take a label away. Gives the version that it pointed at, if there was one.
+    ///
+    /// # Errors
+    /// `NotFound` for a component that does not exist; `Store`.
+    pub async fn unlabel(&self, address: impl TryInto<Address, Error = impl Into<Error>>, label: &str) -> Result<Option<u32>> {
+        let address = address.try_into().map_err(Into::into)?.unversioned();
+        let before = self.labelled(&address, label).await?;
+        let ops = vec![Op::Label { address, label: label.to_owned(), version: None, at: Timestamp::now() }];
+        self.inner().metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        self.inner().committed();
+        Ok(before)
+    }
+
+    /// The labels of a component and the versions they point at.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn labels(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Vec<LabelRow>> {
+        let address = address.try_into().map_err(Into::into)?;
+        self.inner().metadata.labels(Some(address)).await
+    }
+
+    /// The address that a locator means now: labels are looked up, addresses are given back as they are.
+    ///
+    /// # Errors
+    /// `NotFound` for a label that the component does not have, naming those that it has.
+    pub async fn resolve(&self, target: impl TryInto<Locator, Error = impl Into<Error>>) -> Result<Address> {
+        let Locator { address, label } = target.try_into().map_err(Into::into)?;
+        match label.as_deref() {
+            None => Ok(address),
+            Some(LATEST) => Ok(address.unversioned()),
+            Some(label) => match self.labelled(&address, label).await? {
+                Some(version) => Ok(address.at(version)),
+                None => {
+                    let error = Error::not_found(format!("`{}` has no label `{label}`", address.path()));
+                    let known = self.inner().metadata.labels(Some(address)).await?;
+                    let known: Vec<String> = known.iter().map(|row| format!("`{}`", row.label)).collect();
+                    Err(if known.is_empty() { error } else { error.with_hint(format!("it has {}", known.join(", "))) })
+                }
+            },
+        }
+    }
+
+    async fn labelled(&self, address: &Address, label: &str) -> Result<Option<u32>> {
+        let rows = self.inner().metadata.labels(Some(address.unversioned())).await?;
+        Ok(rows.iter().find(|row| row.label == label).and_then(|row| row.address.version).map(|at| at.version))
+    }
+
+    async fn newest_version(&self, address: &Address) -> Result<u32> {
+        let versions = self.versions(address.clone()).await?;
+        Ok(versions.last().map_or(0, crate::store::StoredVersion::version))
+    }
+}
+
+fn refuse_reserved(label: &str) -> Result<()> {
+    check_label(label)?;
+    if label == LATEST {
+        return Err(Error::invalid("the label `latest` always means the newest version").with_hint("choose another label"));
+    }
+    Ok(())
+}
