@@ -4,7 +4,7 @@
 //! blobs, outputs, triggers) is reached through [`Component`]; nothing here touches a store.
 
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Observed, Result,
     job::JobContext,
     lifecycle::{BoxFuture, Hooks},
     output::OutputCell,
@@ -36,6 +36,8 @@ pub struct TypeSpec {
     pub aliases: &'static [&'static str],
     /// The stored fields.
     pub fields: &'static [FieldSpec],
+    /// The key of the field that is the identifier.
+    pub identifier: &'static str,
     /// `module_path!()` of the type.
     pub module: &'static str,
 }
@@ -121,6 +123,8 @@ pub trait Component: Any + Send + Sync + VisitChildren + AsComponent {
     #[doc(hidden)]
     fn __on_create<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>>;
     #[doc(hidden)]
+    fn __observe<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<Observed>>;
+    #[doc(hidden)]
     fn __cleanup<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>>;
     #[doc(hidden)]
     fn __body<'a>(&'a self) -> Box<dyn erased_serde::Serialize + 'a>;
@@ -179,6 +183,9 @@ impl<T: ComponentType> Component for T {
     }
     fn __on_create<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>> {
         (T::__hooks().on_create)(self, ctx)
+    }
+    fn __observe<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<Observed>> {
+        (T::__hooks().observe)(self, ctx)
     }
     fn __cleanup<'a>(&'a self, ctx: &'a JobContext) -> BoxFuture<'a, Result<()>> {
         (T::__hooks().cleanup)(self, ctx)

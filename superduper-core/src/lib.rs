@@ -19,6 +19,7 @@ mod error;
 mod job;
 mod lifecycle;
 mod locator;
+mod observed;
 mod output;
 mod plan;
 mod registry;
@@ -35,8 +36,8 @@ pub use artifact::{
 pub use callable::{Callable, Function, Param};
 pub use component::{AsComponent, Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
 pub use db::{
-    Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Encoding, Event, EventStream, GcReport, Listed, Message, Remove, Removed,
-    Resume, Run, Status,
+    Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Difference, Drift, Drifted, Encoding, Event, EventStream, GcReport, Keep,
+    Listed, Message, Prune, Pruned, Remove, Removed, Resume, Run, Status,
 };
 pub use digest::{Digest, Hasher};
 pub use encode::{BlobUse, ChildUse, MAX_DEPTH, Record, Tree};
@@ -44,6 +45,7 @@ pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, Res
 pub use job::{Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, Outcome, job_layer, worker};
 pub use lifecycle::{BoxFuture, Lifecycle};
 pub use locator::Locator;
+pub use observed::Observed;
 pub use output::Output;
 pub use plan::{Action, Change, LeftOut, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed};
 pub use registry::{Registry, RegistryBuilder};
@@ -61,7 +63,7 @@ pub mod __private {
         component::TriggerCall,
         derived::{check_builder, finish_builder, hooks_of, is_component, stored_field, takes_result},
         encode::{DecodeEnv, Document, Encoded, deserialize_typed, serialize_component},
-        lifecycle::{Hook, Hooks, probe},
+        lifecycle::{Hook, Hooks, Look, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},
         trigger::{Dependency, Event, RequiredField, Run, TakesResult, Trigger},
@@ -74,6 +76,6 @@ pub mod __private {
 pub mod prelude {
     pub use crate::{
         Address, Artifact, BoxError, Bytes, Callable, Component, ComponentExt, Db, Dtype, Error, ErrorKind, File, JobContext, Lifecycle,
-        Output, Result, ResultExt, Runtime, Secret, Tensors, Value, callable, json, register, trigger, triggers,
+        Observed, Output, Result, ResultExt, Runtime, Secret, Tensors, Value, callable, json, register, trigger, triggers,
     };
 }

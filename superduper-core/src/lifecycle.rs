@@ -1,6 +1,6 @@
 //! The hooks of a component: what happens after construction, before use, on creation, on removal.
 
-use crate::{Result, job::JobContext};
+use crate::{Observed, Result, job::JobContext};
 use std::{future::Future, marker::PhantomData, pin::Pin};
 
 /// A boxed future that can move between threads.
@@ -13,6 +13,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// - `setup` runs once per decoded instance, children first, before the first hook or trigger of that instance.
 /// - `on_create` succeeds at most once per version; it may be attempted again after a crash or a failure, and
 ///   [`JobContext::is_retry`] tells.
+/// - After a [`Db::refresh`](crate::Db::refresh) that found the component missing, `on_create` runs again with the repair.
 /// - `cleanup` runs on removal, before rows and blobs vanish. While it fails, nothing is removed.
 ///
 /// # Assumptions
@@ -42,6 +43,16 @@ pub trait Lifecycle: Sized + Sync {
         let _ = ctx;
         async { Ok(()) }
     }
+    /// Look at what the component stands for outside and say what is there; [`Db::refresh`](crate::Db::refresh) asks for it.
+    ///
+    /// It changes nothing. It runs after `setup`, outside of any job.
+    ///
+    /// # Errors
+    /// Any; `refresh` reports it with the component's name.
+    fn observe(&self, ctx: &JobContext) -> impl Future<Output = Result<Observed>> + Send {
+        let _ = ctx;
+        async { Ok(Observed::nothing()) }
+    }
     /// On `db.remove`, before rows and blobs vanish.
     ///
     /// # Errors
@@ -51,6 +62,9 @@ pub trait Lifecycle: Sized + Sync {
         async { Ok(()) }
     }
 }
+
+/// The hook that looks, boxed.
+pub type Look<T> = for<'a> fn(&'a T, &'a JobContext) -> BoxFuture<'a, Result<Observed>>;
 
 /// A hook of a component, boxed.
 pub type Hook<T> = for<'a> fn(&'a T, &'a JobContext) -> BoxFuture<'a, Result<()>>;
@@ -63,6 +77,7 @@ pub struct Hooks<T: 'static> {
     pub postinit: fn(&mut T) -> Result<()>,
     pub setup: Hook<T>,
     pub on_create: Hook<T>,
+    pub observe: Look<T>,
     pub cleanup: Hook<T>,
 }
 
@@ -74,6 +89,7 @@ impl<T: Lifecycle + 'static> Hooks<T> {
             postinit: T::postinit,
             setup: |this, ctx| Box::pin(this.setup(ctx)),
             on_create: |this, ctx| Box::pin(this.on_create(ctx)),
+            observe: |this, ctx| Box::pin(this.observe(ctx)),
             cleanup: |this, ctx| Box::pin(this.cleanup(ctx)),
         }
     }
@@ -87,6 +103,7 @@ impl<T: Sync + 'static> Hooks<T> {
             postinit: |_| Ok(()),
             setup: |_, _| Box::pin(async { Ok(()) }),
             on_create: |_, _| Box::pin(async { Ok(()) }),
+            observe: |_, _| Box::pin(async { Ok(Observed::nothing()) }),
             cleanup: |_, _| Box::pin(async { Ok(()) }),
         }
     }

@@ -96,7 +96,9 @@ mod tests {
 
     #[test]
     fn locators_round_trip() {
-        for (text, label) in [("a.B/c@prod", Some("prod")), ("a.B/c@3", None), ("a.B/c@3.2", None), ("a.B/c", None), ("k/c@v1.2-rc", Some("v1.2-rc"))] {
+        for (text, label) in
+            [("a.B/c@prod", Some("prod")), ("a.B/c@3", None), ("a.B/c@3.2", None), ("a.B/c", None), ("k/c@v1.2-rc", Some("v1.2-rc"))]
+        {
             let locator: Locator = text.parse().expect(text);
             assert_eq!((locator.to_string().as_str(), locator.label.as_deref()), (text, label));
         }

@@ -6,8 +6,8 @@ use std::{fmt, str::FromStr, sync::OnceLock};
 
 /// A reference to a secret: `env:NAME` for an environment variable, `file:path` for a file.
 ///
-/// Only the reference is stored, and plans show `***` for it. The value is read when it is first asked for and is
-/// in no document, plan, log, error or `Debug` text. A changed reference is an update of its component, never a new
+/// Only the reference is stored, and plans show `***` for it. The value is in no document, plan, log, error or `Debug`
+/// text: it is read when it is first asked for, and read once, to see that it is there, before `setup` runs. A changed reference is an update of its component, never a new
 /// version; a changed value is no change at all.
 ///
 /// ```
@@ -72,6 +72,15 @@ impl<T: FromStr> Secret<T> {
             text.parse().map_err(|_| Error::invalid(format!("secret `{}` is not a `{}`", self.place, std::any::type_name::<T>())))?;
         Ok(self.value.get_or_init(|| value))
     }
+}
+
+/// Read the secrets of a document and forget them: before `setup`, so that a missing one is named before user code runs.
+pub(crate) fn check_all(component: &str, secrets: &[(String, String)]) -> Result<()> {
+    for (path, place) in secrets {
+        let secret: Secret<String> = place.parse()?;
+        secret.reveal().map_err(|error| error.context(format_args!("field `{path}` of `{component}`")))?;
+    }
+    Ok(())
 }
 
 impl<T> Clone for Secret<T> {

@@ -156,6 +156,7 @@ use proc_macro::TokenStream;
 ///             FieldSpec { name: "identifier", key: "identifier", breaking: false },
 ///             FieldSpec { name: "lr", key: "lr", breaking: false },
 ///         ],
+///         identifier: "identifier",
 ///         module: module_path!(),
 ///     };
 ///     fn __kind() -> &'static str {

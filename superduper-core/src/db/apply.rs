@@ -7,7 +7,7 @@ use crate::{
     encode::{Record, Tree, encode_tree},
     job::{Driver, Instances, Outcome, RunHandle, current, hash_all},
     lifecycle::BoxFuture,
-    plan::{Action, ApplyOptions, NeededJob, Plan, PlannedJob, build},
+    plan::{Action, ApplyOptions, NeededJob, Plan, PlannedJob, Repairs, build},
     store::{
         Batch, BlobRow, Durability, EdgeRow, Expect, JobDependency, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, OwnerId,
         PutAction, PutVersion, RunPurpose, RunRow, RunState, Snapshot, Timestamp,
@@ -82,11 +82,11 @@ impl Applied {
 impl Apply {
     pub(super) fn new(db: Db, component: &dyn Component) -> Self {
         let tree = db.inner().registry.check(component).and_then(|()| encode_tree(component));
-        Apply { db, source: Source::Tree(tree), options: ApplyOptions { jobs: true, retry_failed: true } }
+        Apply { db, source: Source::Tree(tree), options: ApplyOptions::default() }
     }
 
     pub(super) fn of_plan(db: Db, plan: Plan) -> Self {
-        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions { jobs: true, retry_failed: true } }
+        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default() }
     }
 
     /// Whether jobs are planned. Without, the version owes its jobs, and the next plain apply plans them.
@@ -98,6 +98,14 @@ impl Apply {
     /// Whether jobs of the component that failed, were cancelled or skipped are planned again, as by default.
     pub fn retry_failed(mut self, retry: bool) -> Self {
         self.options.retry_failed = retry;
+        self
+    }
+
+    /// Take over what exists outside already: store the components as usual, but run neither `on_create` nor triggers.
+    ///
+    /// `on_create` counts as done: `cleanup` runs when the component is removed. Later changes run triggers as usual.
+    pub fn adopt(mut self) -> Self {
+        self.options.adopt = true;
         self
     }
 
@@ -201,7 +209,7 @@ fn encode_copy(db: &Arc<DbInner>, tree: &Tree) -> Result<Tree> {
     encode_tree(&*copy)
 }
 
-async fn finish(mut tree: Tree) -> Result<Tree> {
+pub(super) async fn finish(mut tree: Tree) -> Result<Tree> {
     let names: Vec<(String, Arc<crate::BlobHandle>)> = tree.blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
     hash_all(&tree.blobs).await?;
     tree.finish_with(&names);
@@ -211,13 +219,32 @@ async fn finish(mut tree: Tree) -> Result<Tree> {
 async fn plan_once(db: &Arc<DbInner>, tree: &Arc<Tree>, options: ApplyOptions) -> Result<(Plan, Snapshot)> {
     let addresses = tree.records.iter().map(Record::address).collect();
     let snapshot = db.metadata.snapshot(addresses).await?;
-    let mut plan = build(tree, &snapshot, &db.registry, options)?;
+    refuse_old_kinds(db, tree, &snapshot).await?;
+    let mut plan = build(tree, &snapshot, &db.registry, options, &Repairs::default())?;
     for component in plan.components.iter_mut().filter(|component| component.action == Action::NewVersion) {
         let versions = db.metadata.versions(component.address.unversioned()).await?;
         let older = versions.iter().rev().find(|version| version.content_hash == component.content_hash);
         component.content_of = older.map(crate::store::StoredVersion::version);
     }
     Ok((plan, snapshot))
+}
+
+/// A component that is stored under a former kind of its type must not be made a second time under the new one.
+async fn refuse_old_kinds(db: &Arc<DbInner>, tree: &Tree, snapshot: &Snapshot) -> Result<()> {
+    let mut former: Vec<(Address, Address)> = Vec::new();
+    for record in tree.records.iter().filter(|record| !snapshot.components.contains_key(&record.path())) {
+        let aliases = db.registry.entry(record.kind)?.spec.aliases;
+        former.extend(aliases.iter().map(|alias| (Address::new(*alias, record.identifier.as_str()), record.address())));
+    }
+    if former.is_empty() {
+        return Ok(());
+    }
+    let found = db.metadata.snapshot(former.iter().map(|(old, _)| old.clone()).collect()).await?;
+    match former.iter().find(|(old, _)| found.components.contains_key(&old.path())) {
+        Some((old, new)) => Err(Error::invalid(format!("`{new}` is stored as `{old}`, under the former kind of its type"))
+            .with_hint(format!("call `db.rename(\"{old}\", \"{new}\")` once; its versions, outputs and jobs come along"))),
+        None => Ok(()),
+    }
 }
 
 /// Upload what is missing, write everything in one transaction, start the run.

@@ -52,12 +52,7 @@ impl Db {
     ///
     /// # Errors
     /// As for [`Db::label`]; `Conflict`, naming the version that it points at.
-    pub async fn move_label(
-        &self,
-        target: impl TryInto<Locator, Error = impl Into<Error>>,
-        label: &str,
-        from: Option<u32>,
-    ) -> Result<()> {
+    pub async fn move_label(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, label: &str, from: Option<u32>) -> Result<()> {
         refuse_reserved(label)?;
         let address = self.resolve(target).await?;
         let version = match address.version {

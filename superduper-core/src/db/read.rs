@@ -61,16 +61,14 @@ impl Db {
         for kind in std::iter::once(T::__kind()).chain(T::SPEC.aliases.iter().copied()) {
             let mut address = Address::new(kind, identifier);
             match &locator {
-                Some(Locator { label: Some(label), .. }) => {
-                    match self.resolve(Locator { address, label: Some(label.clone()) }).await {
-                        Ok(resolved) => address = resolved,
-                        Err(error) if error.kind() == ErrorKind::NotFound => {
-                            missing.get_or_insert(error);
-                            continue;
-                        }
-                        Err(error) => return Err(error),
+                Some(Locator { label: Some(label), .. }) => match self.resolve(Locator { address, label: Some(label.clone()) }).await {
+                    Ok(resolved) => address = resolved,
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        missing.get_or_insert(error);
+                        continue;
                     }
-                }
+                    Err(error) => return Err(error),
+                },
                 Some(Locator { address: located, .. }) => address.version = located.version,
                 None => {}
             }
@@ -148,8 +146,11 @@ impl Db {
     pub async fn setup(&self, component: &impl crate::component::AsComponent) -> Result<()> {
         use crate::job::{Identity, JobContext, setup_tree};
         let component = component.as_component();
-        let encoding = super::Encoding::of(component);
-        let uuid = encoding.map(|encoding| encoding.tree().root().uuid)?;
+        let encoding = super::Encoding::of(component)?;
+        let uuid = encoding.tree().root().uuid;
+        for record in &encoding.tree().records {
+            crate::secret::check_all(&record.path(), &crate::encode::secrets(&record.body))?;
+        }
         let db = self.inner();
         let identity =
             Identity { target: Address::new(component.kind(), component.identifier()), uuid, run: None, job: None, attempt: 1, key: None };

@@ -146,9 +146,9 @@ impl Tree {
             }
             let (before, rest) = self.records.split_at_mut(index);
             let record = &mut rest[0];
-            record.content_hash = hash(record, |_| true, |child| before[child].content_hash, true);
-            let breaking: Vec<&str> = record.fields.iter().filter(|field| field.breaking).map(|field| field.key).collect();
-            record.uuid = hash(record, |key| breaking.contains(&key), |child| before[child].uuid, false);
+            let children: HashMap<&str, usize> = record.children.iter().map(|child| (child.address.as_str(), child.index)).collect();
+            let child = |text: &str| children.get(text).map(|index| (before[*index].uuid, before[*index].content_hash));
+            (record.uuid, record.content_hash) = hashes(record.kind, &record.identifier, record.fields, &record.body, &child);
         }
     }
 
@@ -172,19 +172,38 @@ impl Tree {
     }
 }
 
-fn hash(record: &Record, wanted: impl Fn(&str) -> bool, child: impl Fn(usize) -> Digest, secrets: bool) -> Digest {
-    let children: HashMap<&str, usize> = record.children.iter().map(|child| (child.address.as_str(), child.index)).collect();
+/// The uuid and the content hash of a document; `child` gives those of a child by the text of its reference.
+pub(crate) fn hashes(
+    kind: &str,
+    identifier: &str,
+    fields: &[FieldSpec],
+    body: &Value,
+    child: &dyn Fn(&str) -> Option<(Digest, Digest)>,
+) -> (Digest, Digest) {
+    let breaking: Vec<&str> = fields.iter().filter(|field| field.breaking).map(|field| field.key).collect();
+    let uuid = hash((kind, identifier), body, |key| breaking.contains(&key), |text| child(text).map(|(uuid, _)| uuid), false);
+    let content = hash((kind, identifier), body, |_| true, |text| child(text).map(|(_, content)| content), true);
+    (uuid, content)
+}
+
+fn hash(
+    (kind, identifier): (&str, &str),
+    body: &Value,
+    wanted: impl Fn(&str) -> bool,
+    child: impl Fn(&str) -> Option<Digest>,
+    secrets: bool,
+) -> Digest {
     let mut out = Vec::with_capacity(512);
-    crate::digest::write_canonical(&Value::from(vec![record.kind, record.identifier.as_str()]), &mut out);
-    if let Value::Object(fields) = &record.body {
+    crate::digest::write_canonical(&Value::from(vec![kind, identifier]), &mut out);
+    if let Value::Object(fields) = body {
         let mut keys: Vec<&String> = fields.keys().filter(|key| wanted(key)).collect();
         keys.sort_unstable();
         for key in keys {
             crate::digest::write_canonical(&Value::String(key.clone()), &mut out);
             let mut substitute = |mark: &str, text: &str, out: &mut Vec<u8>| match mark {
                 "$ref" => {
-                    if let Some(index) = children.get(text) {
-                        out.extend_from_slice(child(*index).as_bytes());
+                    if let Some(digest) = child(text) {
+                        out.extend_from_slice(digest.as_bytes());
                     }
                     true
                 }
@@ -256,6 +275,12 @@ pub(crate) fn is_marked(map: &serde_json::Map<String, Value>) -> bool {
 pub(super) struct Marks {
     pub(super) refs: Vec<(String, String)>,
     pub(super) blobs: Vec<(String, String)>,
+    pub(super) secrets: Vec<(String, String)>,
+}
+
+/// The secrets of a body, with their paths and where they are read from.
+pub(crate) fn secrets(body: &Value) -> Vec<(String, String)> {
+    find_marks(body).secrets
 }
 
 /// All references and blobs of a body, with their paths.
@@ -278,6 +303,7 @@ fn walk(value: &Value, path: &mut String, marks: &mut Marks) {
         Value::Object(map) => match mark_of(map) {
             Some(("$ref", text)) => marks.refs.push((path.clone(), text.to_owned())),
             Some(("$blob", text)) => marks.blobs.push((path.clone(), text.to_owned())),
+            Some(("$secret", text)) => marks.secrets.push((path.clone(), text.to_owned())),
             _ => {
                 for (key, item) in map {
                     if length > 0 {

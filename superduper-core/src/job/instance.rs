@@ -23,13 +23,19 @@ pub(crate) struct Instance {
     pub(crate) component: Box<dyn Component>,
     pub(crate) uuid: Digest,
     pub(crate) env: Arc<DecodeEnv>,
+    /// By component, the paths and references of its secrets.
+    secrets: Vec<(String, Vec<(String, String)>)>,
     setup: OnceCell<()>,
 }
 
 impl Instance {
     /// Run `setup` unless it has succeeded before.
     pub(crate) async fn set_up(&self, ctx: &JobContext) -> Result<()> {
-        self.setup.get_or_try_init(|| setup_tree(&*self.component, ctx)).await.copied()
+        let work = || async {
+            self.secrets.iter().try_for_each(|(component, secrets)| crate::secret::check_all(component, secrets))?;
+            setup_tree(&*self.component, ctx).await
+        };
+        self.setup.get_or_try_init(work).await.copied()
     }
 
     /// Whether `setup` has succeeded.
@@ -132,10 +138,13 @@ impl Instances {
             }
             root
         };
+        let documents = env.documents.values().chain([&root.document]);
+        let secrets = documents.map(|document| (document.address.path(), crate::encode::secrets(&document.body)));
+        let secrets = secrets.filter(|(_, secrets)| !secrets.is_empty()).collect();
         let env = Arc::new(env);
         let entry = db.registry.entry(&target.kind)?;
         let component = in_decode_session(&env, || (entry.decode)(&root.document))?;
-        Ok(Instance { component, uuid: root.uuid, env, setup: OnceCell::new() })
+        Ok(Instance { component, uuid: root.uuid, env, secrets, setup: OnceCell::new() })
     }
 
     /// Outputs of a version are durable: show them to all instances that hold it.

@@ -10,6 +10,7 @@ use crate::{
     component::TriggerCall,
     db::DbInner,
     encode::{Encoded, patch_pending},
+    plan::ADOPT,
     store::{BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp},
 };
 use serde_json::Value;
@@ -188,6 +189,9 @@ impl Call {
                     Err(timed_out())
                 }
             };
+        }
+        if role == JobRole::OnCreate && method == ADOPT {
+            return Ok(Encoded::null());
         }
         let work = tokio::spawn(async move {
             ctx.scope(async {

@@ -19,10 +19,36 @@ use std::{collections::HashMap, sync::Arc};
 pub(crate) struct ApplyOptions {
     pub(crate) jobs: bool,
     pub(crate) retry_failed: bool,
+    pub(crate) adopt: bool,
+}
+
+impl Default for ApplyOptions {
+    fn default() -> Self {
+        ApplyOptions { jobs: true, retry_failed: true, adopt: false }
+    }
+}
+
+/// What has to be done again for components whose declaration did not change, by `Kind/identifier`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Repairs(pub(crate) HashMap<String, Repair>);
+
+/// What is not outside as it is declared.
+#[derive(Debug, Clone)]
+pub(crate) enum Repair {
+    /// The whole of it: it is created again.
+    Missing,
+    /// These top-level keys.
+    Keys(Vec<String>),
 }
 
 /// Plan an apply.
-pub(crate) fn build(tree: &Arc<Tree>, snapshot: &Snapshot, registry: &Arc<Registry>, options: ApplyOptions) -> Result<Plan> {
+pub(crate) fn build(
+    tree: &Arc<Tree>,
+    snapshot: &Snapshot,
+    registry: &Arc<Registry>,
+    options: ApplyOptions,
+    repairs: &Repairs,
+) -> Result<Plan> {
     let mut components: Vec<PlannedComponent> = Vec::with_capacity(tree.records.len());
     let mut touched: Vec<Touched> = Vec::with_capacity(tree.records.len());
     let mut expect = Vec::with_capacity(tree.records.len());
@@ -30,13 +56,18 @@ pub(crate) fn build(tree: &Arc<Tree>, snapshot: &Snapshot, registry: &Arc<Regist
     let by_path: HashMap<String, usize> = tree.records.iter().enumerate().map(|(index, record)| (record.path(), index)).collect();
     for record in &tree.records {
         let stored = snapshot.components.get(&record.path());
-        let (component, touch) = decide(record, stored, tree, registry, &components, &touched, &by_path)?;
+        let (component, mut touch) = decide(record, stored, tree, registry, &components, &touched, &by_path)?;
         expect.push(Expect::Newest {
             address: record.address(),
             state: stored.map(|stored| (stored.version(), stored.revision(), stored.removing)),
         });
         if let Some(stored) = stored {
             note_callables(&stored.document, record, &mut notes);
+        }
+        match repairs.0.get(&record.path()) {
+            Some(Repair::Missing) => touch.missing = true,
+            Some(Repair::Keys(keys)) => touch.keys.extend(keys.iter().cloned()),
+            None => {}
         }
         components.push(component);
         touched.push(touch);
@@ -92,7 +123,7 @@ fn decide(
     };
     let at = |version, revision| Address { version: Some(VersionRef { version, revision: Some(revision) }), ..record.address() };
     let Some(stored) = stored else {
-        return Ok((planned(Action::Create, at(0, 0), None, Vec::new(), document), Touched { new: true, keys: Vec::new() }));
+        return Ok((planned(Action::Create, at(0, 0), None, Vec::new(), document), Touched { new: true, ..Touched::default() }));
     };
     if stored.removing {
         return Err(Error::conflict(format!("`{}` is being removed", record.path()))
@@ -100,13 +131,13 @@ fn decide(
     }
     let from = Some(stored.address.clone());
     if document == stored.document {
-        let touch = Touched { new: false, keys: below };
+        let touch = Touched { keys: below, ..Touched::default() };
         return Ok((planned(Action::Unchanged, stored.address.clone(), from, Vec::new(), document), touch));
     }
     // A type that gained a defaulted field writes more than it did: compare what today's type makes of the row.
     let old = as_written_today(stored, record, tree, registry).unwrap_or_else(|| stored.document.clone());
     if old == document {
-        let touch = Touched { new: false, keys: below };
+        let touch = Touched { keys: below, ..Touched::default() };
         return Ok((planned(Action::Unchanged, stored.address.clone(), from, Vec::new(), stored.document.clone()), touch));
     }
     let child_changes = |text: &str| -> Vec<Change> {
@@ -120,10 +151,10 @@ fn decide(
     keys.extend(below);
     if changes.iter().any(|change| change.breaking) {
         let address = at(stored.next_version, 0);
-        return Ok((planned(Action::NewVersion, address, from, changes, document), Touched { new: true, keys }));
+        return Ok((planned(Action::NewVersion, address, from, changes, document), Touched { new: true, keys, missing: false }));
     }
     let address = at(stored.version(), stored.revision() + 1);
-    Ok((planned(Action::Update, address, from, changes, document), Touched { new: false, keys }))
+    Ok((planned(Action::Update, address, from, changes, document), Touched { keys, ..Touched::default() }))
 }
 
 /// Put versions on the references of a document.

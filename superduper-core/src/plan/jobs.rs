@@ -11,6 +11,9 @@ use std::{
     rc::Rc,
 };
 
+/// The method of a job that stands for an `on_create` that is not run.
+pub(crate) const ADOPT: &str = "adopt";
+
 /// What changed in a component.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Touched {
@@ -18,11 +21,13 @@ pub(super) struct Touched {
     pub(super) new: bool,
     /// The top-level keys that changed, or whose children changed.
     pub(super) keys: Vec<String>,
+    /// It is stored as declared but is not there outside.
+    pub(super) missing: bool,
 }
 
 impl Touched {
     pub(super) fn any(&self) -> bool {
-        self.new || !self.keys.is_empty()
+        self.new || self.missing || !self.keys.is_empty()
     }
 }
 
@@ -121,21 +126,22 @@ impl<'a> JobPlanner<'a> {
         let failed = |job: &JobBrief| matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Skipped);
         let heal = |job: Option<&JobBrief>| self.options.retry_failed && job.is_some_and(failed);
 
+        let created = recorded.iter().copied().find(|job| job.role == JobRole::OnCreate);
         let create = record.lifecycle && {
-            let job = newest(JobRole::OnCreate, "on_create");
-            fresh || (owes && job.is_none_or(failed)) || heal(job)
+            let job = created;
+            fresh || touched.missing || (owes && job.is_none_or(failed)) || heal(job)
         };
         let mut wanted: Vec<bool> = record
             .triggers
             .iter()
             .map(|trigger| {
-                if trigger.event != Event::Apply {
+                if trigger.event != Event::Apply || self.options.adopt {
                     return false;
                 }
                 let job = newest(JobRole::Trigger, trigger.name);
                 let at_revision =
                     job.is_some_and(|job| job.state == JobState::Succeeded && job.target.version == component.address.version);
-                fresh || (owes && !at_revision) || heal(job) || watches(trigger, record, &touched.keys)
+                fresh || touched.missing || (owes && !at_revision) || heal(job) || watches(trigger, record, &touched.keys)
             })
             .collect();
         let never_ran =
@@ -146,8 +152,9 @@ impl<'a> JobPlanner<'a> {
         let mut reasons: Vec<Option<String>> = vec![None; record.triggers.len()];
         let mut planned: Vec<Option<usize>> = vec![None; record.triggers.len()];
         let on_create = create.then(|| {
-            let retry_of = newest(JobRole::OnCreate, "on_create").filter(|job| failed(job)).map(|job| job.id);
-            self.push(index, JobRole::OnCreate, "on_create", None, Vec::new(), retry_of, None)
+            let retry_of = created.filter(|job| failed(job)).map(|job| job.id);
+            let method = if self.options.adopt { ADOPT } else { "on_create" };
+            self.push(index, JobRole::OnCreate, method, None, Vec::new(), retry_of, None)
         });
         for position in order {
             let trigger = record.triggers[position];

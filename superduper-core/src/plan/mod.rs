@@ -9,8 +9,9 @@ mod jobs;
 mod remove;
 mod render;
 
-pub(crate) use build::{ApplyOptions, build};
+pub(crate) use build::{ApplyOptions, Repair, Repairs, build};
 pub(crate) use diff::{first_difference, shown_fields};
+pub(crate) use jobs::ADOPT;
 pub(crate) use remove::{RemoveInput, build_removal};
 
 use crate::{

@@ -136,7 +136,7 @@ fn expand_component_type(component: &Component<'_>, identifier: &Field, bounded:
     let (impl_generics, _, where_clause) = bounded.split_for_impl();
     let (_, type_generics, _) = component.generics.split_for_impl();
 
-    let spec = expand_spec(component);
+    let spec = expand_spec(component, identifier);
     let kind = if component.is_generic() {
         quote!(#private::registered_kind::<Self>())
     } else {
@@ -237,7 +237,7 @@ fn expand_component_type(component: &Component<'_>, identifier: &Field, bounded:
     }
 }
 
-fn expand_spec(component: &Component<'_>) -> TokenStream {
+fn expand_spec(component: &Component<'_>, identifier: &Field) -> TokenStream {
     let root = &component.options.root;
     let name = name_of(component.ident);
     let version = component.options.version.map_or(1, |(version, _)| version);
@@ -251,12 +251,14 @@ fn expand_spec(component: &Component<'_>) -> TokenStream {
         let (name, key, breaking) = (&field.name, field.key(component.serde.rename_all), field.breaking.is_some());
         quote!(#root::FieldSpec { name: #name, key: #key, breaking: #breaking })
     });
+    let identifier = identifier.key(component.serde.rename_all);
     quote! {
         #root::TypeSpec {
             name: #name,
             version: #version,
             aliases: &[#(#aliases),*],
             fields: &[#(#fields),*],
+            identifier: #identifier,
             module: ::core::module_path!(),
         }
     }

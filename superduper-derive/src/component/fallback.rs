@@ -36,7 +36,7 @@ pub(super) fn expand(input: &DeriveInput, options: &Options) -> Option<TokenStre
                 }
             }
             impl #impl_generics #root::ComponentType for #ident #type_generics #where_clause {
-                const SPEC: #root::TypeSpec = #root::TypeSpec { name: "", version: 1, aliases: &[], fields: &[], module: "" };
+                const SPEC: #root::TypeSpec = #root::TypeSpec { name: "", version: 1, aliases: &[], fields: &[], identifier: "", module: "" };
                 fn __kind() -> &'static str {
                     #never
                 }

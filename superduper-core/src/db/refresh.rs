@@ -1,0 +1,173 @@
+//! Drift: what is outside, compared with what is declared, and the plan that mends it.
+
+use super::{Db, read::decode_stored};
+use crate::{
+    Address, Error, Locator, Result,
+    component::Component,
+    encode::{DecodeEnv, encode_tree},
+    job::{Identity, JobContext, setup_tree},
+    observed::Sight,
+    plan::{ApplyOptions, Plan, Repair, Repairs, build},
+    store::StoredVersion,
+};
+use serde_json::Value;
+use std::{collections::HashMap, fmt, sync::Arc};
+
+/// A field that is not outside as it is declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The field, by its key in the document.
+    pub field: String,
+    /// What the component declares.
+    pub declared: Value,
+    /// What `observe` saw.
+    pub observed: Value,
+}
+
+/// A component that is not outside as it is declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drifted {
+    /// Kind, identifier, version and revision.
+    pub component: Address,
+    /// Whether it is not there at all.
+    pub missing: bool,
+    /// The fields that differ.
+    pub differences: Vec<Difference>,
+}
+
+/// What [`Db::refresh`] found. Print it; give its plan to [`Db::apply_plan`] to mend what drifted.
+#[derive(Debug, Clone)]
+pub struct Drift {
+    /// The components that drifted, children first; empty where all is as declared.
+    pub components: Vec<Drifted>,
+    /// The components whose types look outside, drifted or not.
+    pub looked_at: Vec<Address>,
+    /// What mends it: `on_create` and all triggers of what is missing, and the triggers that watch or require a field that
+    /// differs, with what depends on them. Nothing is stored anew.
+    pub plan: Plan,
+}
+
+impl Drift {
+    /// Whether all that can be seen is as declared.
+    pub fn is_empty(&self) -> bool {
+        self.components.is_empty()
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return writeln!(f, "no drift in {} observed components", self.looked_at.len());
+        }
+        for drifted in &self.components {
+            if drifted.missing {
+                writeln!(f, "{} is missing", drifted.component)?;
+            }
+            for Difference { field, declared, observed } in &drifted.differences {
+                writeln!(f, "{}: `{field}` is {observed}, declared is {declared}", drifted.component)?;
+            }
+        }
+        write!(f, "{}", self.plan)
+    }
+}
+
+impl Db {
+    /// Ask a component, and those it holds, what they see outside; compare it with what is stored and plan the repair.
+    ///
+    /// Types say what they see in [`Lifecycle::observe`](crate::Lifecycle::observe); others count as they are declared. `setup` runs
+    /// first, on a loaded copy. Writes nothing.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` where `observe` names a field that its type does not store; those of `setup` and `observe`.
+    pub async fn refresh(&self, target: impl TryInto<Locator, Error = impl Into<Error>>) -> Result<Drift> {
+        let db = self.inner();
+        let address = self.resolve(target).await?;
+        if let Some(version) = address.version
+            && self.versions(address.clone()).await?.last().is_some_and(|newest| newest.version() != version.version)
+        {
+            return Err(Error::invalid(format!("`{address}` is not the newest version")).with_hint(format!("refresh `{}`", address.path())));
+        }
+        let address = address.unversioned();
+        let stored = db.metadata.tree(address.clone()).await?;
+        let newest = stored.first().ok_or_else(|| Error::not_found(format!("no component `{address}`")))?;
+        let uuid = newest.uuid;
+        let target = newest.address.clone();
+        let rows: HashMap<String, StoredVersion> = stored.iter().map(|stored| (stored.address.path(), stored.clone())).collect();
+        for row in rows.values() {
+            crate::secret::check_all(&row.address.path(), &crate::encode::secrets(&row.document))?;
+        }
+        let entry = *db.registry.entry(&address.kind)?;
+        let component = decode_stored(db, stored, |document| (entry.decode)(document))?;
+        let tree = encode_tree(&*component)?;
+        let tree = Arc::new(super::apply::finish(tree).await?);
+        let identity = Identity { target, uuid, run: None, job: None, attempt: 1, key: None };
+        let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
+        let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
+        // In a task of its own: hooks are user code and may panic.
+        let sights = tokio::spawn(async move { ctx.scope(look(&*component, &ctx)).await });
+        let sights = sights
+            .await
+            .map_err(|error| Error::new(crate::ErrorKind::User, format!("refreshing `{address}` panicked")).with_source(error))??;
+        let mut drift = Vec::new();
+        let mut looked_at = Vec::new();
+        let mut repairs = Repairs::default();
+        for (path, sight) in sights {
+            let Some(row) = rows.get(&path) else { continue };
+            if sight != Sight::Nothing && !looked_at.contains(&row.address) {
+                looked_at.push(row.address.clone());
+                if let Some(drifted) = self.compare(row, sight)? {
+                    let repair = match drifted.missing {
+                        true => Repair::Missing,
+                        false => Repair::Keys(drifted.differences.iter().map(|difference| difference.field.clone()).collect()),
+                    };
+                    repairs.0.insert(path, repair);
+                    drift.push(drifted);
+                }
+            }
+        }
+        let snapshot = db.metadata.snapshot(tree.records.iter().map(crate::encode::Record::address).collect()).await?;
+        let plan = build(&tree, &snapshot, &db.registry, ApplyOptions::default(), &repairs)?;
+        Ok(Drift { components: drift, looked_at, plan })
+    }
+
+    fn compare(&self, row: &StoredVersion, sight: Sight) -> Result<Option<Drifted>> {
+        let drifted = |missing, differences| Some(Drifted { component: row.address.clone(), missing, differences });
+        let fields = match sight {
+            Sight::Nothing => return Ok(None),
+            Sight::Missing => return Ok(drifted(true, Vec::new())),
+            Sight::Present(fields) => fields,
+        };
+        let spec = self.inner().registry.entry(&row.address.kind)?.spec;
+        let mut differences = Vec::new();
+        for (name, observed) in fields {
+            let field = spec.fields.iter().find(|field| field.name == name).ok_or_else(|| {
+                let known: Vec<String> = spec.fields.iter().map(|field| format!("`{}`", field.name)).collect();
+                Error::invalid(format!("`{}` observed a field `{name}` that it does not have", row.address.path()))
+                    .with_hint(format!("its fields are {}", known.join(", ")))
+            })?;
+            let declared = row.document.get(field.key).cloned().unwrap_or(Value::Null);
+            if declared != observed {
+                differences.push(Difference { field: field.key.to_owned(), declared, observed });
+            }
+        }
+        Ok(if differences.is_empty() { None } else { drifted(false, differences) })
+    }
+}
+
+/// Set the tree up and ask each of its components, children first.
+async fn look(root: &dyn Component, ctx: &JobContext) -> Result<Vec<(String, Sight)>> {
+    setup_tree(root, ctx).await?;
+    let mut order: Vec<&dyn Component> = Vec::new();
+    let mut stack = vec![root];
+    while let Some(component) = stack.pop() {
+        order.push(component);
+        component.__visit_children(&mut |child| stack.push(child));
+    }
+    let mut sights = Vec::new();
+    for component in order.into_iter().rev().filter(|component| component.__has_lifecycle()) {
+        let path = format!("{}/{}", component.kind(), component.identifier());
+        let seen = component.__observe(ctx).await.map_err(|error| error.context(format_args!("observing `{path}`")))?;
+        sights.push((path, seen.0));
+    }
+    Ok(sights)
+}

@@ -1,0 +1,222 @@
+//! Giving a component another name without making it anew.
+//!
+//! Documents name children by kind and identifier: those of the component itself and of all that hold it are written
+//! again, with their hashes, in the commit that renames it. No version or revision is made and no hook runs.
+
+use super::{Db, DbInner};
+use crate::{
+    Address, Digest, Error, ErrorKind, Result,
+    encode::{hashes, mark_of},
+    store::{Batch, Durability, Expect, Op, StoredVersion, Timestamp},
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// How often a rename is tried after others moved the state.
+const ATTEMPTS: usize = 16;
+
+impl Db {
+    /// Give a component another identifier: `db.rename("acme.Model/churn", "acme.Model/churn-eu")`; or another kind, where
+    /// the type of the new kind has the old one as an `alias`.
+    ///
+    /// Versions, revisions, outputs, labels, jobs and runs stay with it, and what holds it names it anew; uuids and
+    /// content hashes, which count the name, change. Gives the stored versions whose documents were written again.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` where the new name is taken or a run of the component, or of one that holds it, is
+    /// unfinished; `InvalidInput` for a kind of another type; `UnknownKind`; `Store`.
+    pub async fn rename(
+        &self,
+        from: impl TryInto<Address, Error = impl Into<Error>>,
+        to: impl TryInto<Address, Error = impl Into<Error>>,
+    ) -> Result<Vec<Address>> {
+        let (from, to) = (from.try_into().map_err(Into::into)?, to.try_into().map_err(Into::into)?);
+        if let Some(versioned) = [&from, &to].into_iter().find(|address| address.version.is_some()) {
+            return Err(Error::invalid(format!("`{versioned}` names a version, but all of them are renamed"))
+                .with_hint(format!("write `{}`", versioned.path())));
+        }
+        let db = self.inner();
+        let entry = db.registry.entry(&to.kind)?;
+        if from.kind != to.kind && !(entry.kind == to.kind && entry.spec.aliases.contains(&from.kind.as_str())) {
+            return Err(Error::invalid(format!("`{}` cannot become a `{}`: they are different types", from.path(), to.kind))
+                .with_hint(format!("the type of `{}` must say `#[component(alias = \"{}\")]`", to.kind, from.kind)));
+        }
+        let mut last = None;
+        for attempt in 0..ATTEMPTS {
+            match rename(db, &from, &to).await {
+                Err(error) if error.kind() == ErrorKind::Conflict && db.metadata.versions(to.clone()).await?.is_empty() => {
+                    last = Some(error);
+                    tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::internal("a rename was tried no time")))
+    }
+}
+
+async fn rename(db: &Arc<DbInner>, from: &Address, to: &Address) -> Result<Vec<Address>> {
+    let own = db.metadata.versions(from.clone()).await?;
+    let Some(newest) = own.last() else { return Err(Error::not_found(format!("no component `{from}`"))) };
+    if newest.removing {
+        return Err(Error::conflict(format!("`{from}` is being removed")).with_hint("finish the removal first"));
+    }
+    if !db.metadata.versions(to.clone()).await?.is_empty() {
+        return Err(Error::conflict(format!("`{to}` exists already")).with_hint("choose another name, or remove that one first"));
+    }
+    let affected = Affected::of(db, from, own).await?;
+    let mut expect = vec![Expect::Newest { address: to.clone(), state: None }];
+    for (path, newest) in &affected.newest {
+        let address: Address = path.parse()?;
+        expect.push(Expect::Newest { address: address.clone(), state: Some(*newest) });
+        expect.push(Expect::NoRun { address, but: None });
+    }
+    let at = Timestamp::now();
+    let written: Vec<Address> = affected.rewritten.iter().map(|(address, ..)| renamed(address, from, to)).collect();
+    let rewrites = affected.hashed(db, from, to);
+    let mut ops: Vec<Op> = rewrites
+        .into_iter()
+        .map(|(address, document, (uuid, content_hash))| Op::Rewrite { address, document, uuid, content_hash })
+        .collect();
+    ops.push(Op::Rename { from: from.clone(), to: to.clone(), at });
+    db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    db.committed();
+    Ok(written)
+}
+
+fn renamed(address: &Address, from: &Address, to: &Address) -> Address {
+    if address.path() == from.path() { Address { version: address.version, ..to.clone() } } else { address.clone() }
+}
+
+/// The stored revisions that name the component, or hold one that does.
+struct Affected {
+    /// All of them, children before what holds them at their newest revisions.
+    rewritten: Vec<(Address, StoredVersion)>,
+    /// The newest version and revision of each of their components, by path.
+    newest: BTreeMap<String, (u32, u32, bool)>,
+    /// Uuid and content hash of children that stay as they are, by reference.
+    others: HashMap<String, (Digest, Digest)>,
+}
+
+impl Affected {
+    async fn of(db: &Arc<DbInner>, from: &Address, own: Vec<StoredVersion>) -> Result<Self> {
+        let mut affected = Affected { rewritten: Vec::new(), newest: BTreeMap::new(), others: HashMap::new() };
+        let mut seen = BTreeSet::new();
+        for stored in &own {
+            for revision in 0..=stored.revision() {
+                let address = Address { version: Some((stored.version(), revision).into()), ..from.clone() };
+                seen.insert(address.to_string());
+                affected.add(db, address).await?;
+            }
+        }
+        affected.note_newest(from, &own);
+        // Who refers to them, and who refers to those, until there is nobody left.
+        let mut level = vec![from.clone()];
+        while !level.is_empty() {
+            let mut next = Vec::new();
+            for reference in db.metadata.referrers(level).await? {
+                if seen.insert(reference.parent.to_string()) {
+                    affected.add(db, reference.parent.clone()).await?;
+                    let parent = reference.parent.unversioned();
+                    if !affected.newest.contains_key(&parent.path()) {
+                        let versions = db.metadata.versions(parent.clone()).await?;
+                        affected.note_newest(&parent, &versions);
+                        next.push(parent);
+                    }
+                }
+            }
+            level = next;
+        }
+        Ok(affected)
+    }
+
+    async fn add(&mut self, db: &Arc<DbInner>, address: Address) -> Result<()> {
+        // A superseded revision may be gone; what it referred to went.
+        let mut tree = db.metadata.tree(address.clone()).await?.into_iter();
+        let Some(stored) = tree.next() else { return Ok(()) };
+        for child in tree {
+            self.others.insert(child.address.at(child.version()).to_string(), (child.uuid, child.content_hash));
+        }
+        self.rewritten.push((address, stored));
+        Ok(())
+    }
+
+    fn note_newest(&mut self, address: &Address, versions: &[StoredVersion]) {
+        if let Some(newest) = versions.last() {
+            self.newest.insert(address.path(), (newest.version(), newest.revision(), newest.removing));
+        }
+    }
+
+    /// The documents with the new name in them, and their hashes.
+    fn hashed(self, db: &Arc<DbInner>, from: &Address, to: &Address) -> Vec<(Address, Value, (Digest, Digest))> {
+        let Affected { rewritten, others, .. } = self;
+        let mut known = others;
+        let mut done = Vec::with_capacity(rewritten.len());
+        // Children come first: a document waits while one that it refers to is still in the list.
+        let mut waiting = rewritten;
+        while !waiting.is_empty() {
+            let open: BTreeSet<String> =
+                waiting.iter().map(|(address, _)| address.at(address.version.map_or(0, |at| at.version)).to_string()).collect();
+            let ready = |(address, stored): &(Address, StoredVersion)| {
+                let own = address.at(stored.version()).to_string();
+                !crate::job::references(&stored.document).iter().any(|text| *text != own && open.contains(text))
+            };
+            let (mut now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(ready);
+            waiting = later;
+            if now.is_empty() {
+                // Stored trees have no cycles; one all the same must not keep this from ending.
+                now = std::mem::take(&mut waiting);
+            }
+            let mut fresh = Vec::with_capacity(now.len());
+            for (address, stored) in now {
+                let mut document = stored.document;
+                let entry = db.registry.entry(&address.kind);
+                if address.path() == from.path()
+                    && let Ok(entry) = entry
+                    && let Some(identifier) = document.get_mut(entry.spec.identifier)
+                {
+                    *identifier = Value::String(to.identifier.clone());
+                }
+                rename_references(&mut document, &from.path(), &to.path());
+                let name = renamed(&address, from, to);
+                let hashes = match entry {
+                    Ok(entry) => {
+                        let child = |text: &str| known.get(text).copied();
+                        hashes(&name.kind, &name.identifier, entry.spec.fields, &document, &child)
+                    }
+                    // Without its type nobody knows which fields are breaking; the labels of before stay.
+                    Err(_) => (stored.uuid, stored.content_hash),
+                };
+                fresh.push((name.at(name.version.map_or(0, |at| at.version)).to_string(), name.version.and_then(|at| at.revision), hashes));
+                done.push((address, document, hashes));
+            }
+            // The newest revision of a version is what its parents count.
+            fresh.sort_by_key(|(_, revision, _)| *revision);
+            known.extend(fresh.into_iter().map(|(reference, _, hashes)| (reference, hashes)));
+        }
+        done
+    }
+}
+
+fn rename_references(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rename_references(item, from, to)),
+        Value::Object(map) => {
+            if let Some((mark, text)) = mark_of(map) {
+                if mark == "$ref"
+                    && let Some(rest) = text.strip_prefix(from)
+                    && (rest.is_empty() || rest.starts_with('@'))
+                {
+                    let reference = format!("{to}{rest}");
+                    map.insert("$ref".to_owned(), Value::String(reference));
+                }
+            } else {
+                map.values_mut().for_each(|item| rename_references(item, from, to));
+            }
+        }
+        _ => {}
+    }
+}
