@@ -242,3 +242,29 @@ async fn d03_a_child_can_be_exchanged() {
         assert_eq!(on.versions(CHILD).await, [0], "nobody removes what is no longer held");
     }
 }
+
+#[derive(Component, Clone)]
+#[component(kind = "children.Node")]
+struct Node {
+    identifier: String,
+    left: Option<std::sync::Arc<dyn Component>>,
+    right: Option<std::sync::Arc<dyn Component>>,
+}
+
+#[tokio::test]
+async fn a20_layers_of_shared_components_are_refused_rather_than_never_ending() {
+    let layers = |count: usize| {
+        let mut below: Option<std::sync::Arc<dyn Component>> = None;
+        for layer in 0..count {
+            below = Some(std::sync::Arc::new(Node { identifier: format!("n{layer}"), left: below.clone(), right: below }));
+        }
+        below.expect("a layer")
+    };
+    for on in databases().await {
+        let applied = on.db.apply(layers(8)).await.expect("some sharing is fine");
+        assert_eq!(applied.components.len(), 8);
+        let error = crate::support::refused(on.db.apply(layers(60)).await);
+        crate::support::says(&error, ErrorKind::Decode, &["children.Node/n", "shared so often"]);
+        assert_eq!(on.db.list().await.expect("lists").len(), 8, "nothing was written");
+    }
+}

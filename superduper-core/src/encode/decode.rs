@@ -81,7 +81,15 @@ struct Session {
     error: Option<Error>,
     /// What is being decoded, outermost first.
     owners: Vec<Owner>,
+    /// How many components were decoded.
+    decoded: usize,
 }
+
+/// A shared component is decoded once for each reference to it, those that it shares again for each of those: layers
+/// of shared components would take for ever. More copies than this per document, on average, are refused.
+const COPIES: usize = 100;
+/// Copies that are allowed in any case.
+const FREE_COPIES: usize = 10_000;
 
 /// A component or output being decoded, with the places of its blobs.
 struct Owner {
@@ -118,7 +126,7 @@ pub(super) fn name_owner(name: String, body: &Value) {
 
 /// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
 pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    let session = Session { env: env.clone(), error: None, owners: Vec::new() };
+    let session = Session { env: env.clone(), error: None, owners: Vec::new(), decoded: 0 };
     let restore = Restore(SESSION.with(|cell| cell.replace(Some(session))));
     let result = decode();
     let first = SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
@@ -271,12 +279,17 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
         )
         .with_hint("run a build that has the newer type"));
     }
-    let depth = SESSION.with(|cell| {
-        cell.borrow_mut().as_mut().map_or(0, |session| {
+    let (depth, copies) = SESSION.with(|cell| {
+        cell.borrow_mut().as_mut().map_or((0, false), |session| {
             session.owners.push(Owner::of(format!("`{address}`"), &body));
-            session.owners.len()
+            session.decoded += 1;
+            (session.owners.len(), session.decoded > FREE_COPIES + COPIES * session.env.documents.len())
         })
     });
+    if copies {
+        let text = format!("`{address}` and what it holds are shared so often that loading would not end");
+        return Err(Error::new(ErrorKind::Decode, text).with_hint("share components across fewer layers, or load them one by one"));
+    }
     if depth > super::MAX_DEPTH + 1 {
         return Err(Error::new(ErrorKind::Decode, format!("the tree of components is deeper than {} at `{address}`", super::MAX_DEPTH)));
     }
