@@ -37,8 +37,8 @@ impl Db {
             db.finish_sweeps().await?;
         }
         let before = SystemTime::now() - db.options.gc_grace;
-        let referenced: BTreeSet<Digest> = db.metadata.referenced_blobs().await?.into_iter().map(|(digest, _)| digest).collect();
-        let blobs = db.artifacts.list((!dry_run).then_some(before)).await?;
+        let referenced: BTreeSet<Digest> = db.metadata.referenced_blobs(None).await?.into_iter().map(|(digest, _)| digest).collect();
+        let blobs = db.artifacts.list(None, (!dry_run).then_some(before)).await?;
         let orphans: Vec<_> = blobs.into_iter().filter(|blob| !referenced.contains(&blob.digest) && blob.modified <= before).collect();
         let mut report = GcReport { blobs: orphans.iter().map(|blob| (blob.digest, blob.size)).collect(), bytes: 0, dry_run };
         if !dry_run {

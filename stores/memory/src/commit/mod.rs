@@ -86,6 +86,8 @@ impl Commit<'_> {
             Op::Removing { address, on } => self.removing(&address, on),
             Op::Delete { address, versions } => self.delete(vec![(address, versions)]),
             Op::CopyOutputs { address, from, to } => self.copy_outputs(&address, from, to),
+            Op::SetOutputs { address, outputs } => self.set_outputs(&address, outputs),
+            Op::Relink { address, edges, blobs } => self.relink(&address, edges, blobs),
             Op::Doom { digests } => {
                 self.doom(digests);
                 Ok(())

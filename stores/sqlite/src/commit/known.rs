@@ -151,6 +151,11 @@ impl<'b> Names<'b> {
             Op::Run(run) => self.add_newest(&run.root),
             Op::Jobs { jobs, .. } => jobs.iter().for_each(|job| self.add(&job.target)),
             Op::Finish(finish) => finish.spawned.iter().for_each(|job| self.add(&job.target)),
+            Op::SetOutputs { address, .. } => self.add(address),
+            Op::Relink { address, edges, .. } => {
+                self.add(address);
+                edges.iter().for_each(|edge| self.add(&edge.child));
+            }
             Op::CopyOutputs { address, from, to } => {
                 self.insert((&address.kind, &address.identifier, Some(*from)));
                 self.insert((&address.kind, &address.identifier, Some(*to)));

@@ -99,6 +99,11 @@ impl<'b> Commit<'_, 'b> {
             Op::EndRun { run, state, at } => self.end_run(*run, *state, *at),
             Op::Removing { address, on } => self.removing(address, *on),
             Op::CopyOutputs { address, from, to } => self.copy_outputs(address, *from, *to),
+            Op::SetOutputs { address, outputs } => {
+                let (component, version) = self.known.find_or_error(address)?;
+                self.set_outputs(component, version, outputs)
+            }
+            Op::Relink { address, edges, blobs } => self.relink(address, edges, blobs),
             Op::Doom { digests } => self.doom(digests),
             Op::Swept { digests } => self.swept(digests),
             Op::Delivered { message } => {
