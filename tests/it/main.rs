@@ -3,6 +3,7 @@
 mod apply;
 mod artifacts;
 mod bad_input;
+mod bundle;
 mod callables;
 mod children;
 mod encoding;

@@ -16,7 +16,7 @@ pub(crate) use session::RawKey;
 pub use session::serialize_component;
 pub(crate) use session::{encode_tree, note_blob};
 pub use tree::{BlobUse, ChildUse, Record, Tree};
-pub(crate) use tree::{is_marked, patch_pending};
+pub(crate) use tree::{hash_body, is_marked, mark_of, patch_pending};
 
 use crate::{Error, ErrorKind, Result, artifact::BlobHandle};
 use serde::{Serialize, de::DeserializeOwned};

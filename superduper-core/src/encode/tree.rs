@@ -174,17 +174,29 @@ impl Tree {
 
 fn hash(record: &Record, wanted: impl Fn(&str) -> bool, child: impl Fn(usize) -> Digest, secrets: bool) -> Digest {
     let children: HashMap<&str, usize> = record.children.iter().map(|child| (child.address.as_str(), child.index)).collect();
+    let child = |text: &str| children.get(text).map(|index| child(*index));
+    hash_body((record.kind, &record.identifier), &record.body, wanted, child, secrets)
+}
+
+/// The hash of those of a document's fields that are wanted; a reference counts as the hash of its child.
+pub(crate) fn hash_body(
+    (kind, identifier): (&str, &str),
+    body: &Value,
+    wanted: impl Fn(&str) -> bool,
+    child: impl Fn(&str) -> Option<Digest>,
+    secrets: bool,
+) -> Digest {
     let mut out = Vec::with_capacity(512);
-    crate::digest::write_canonical(&Value::from(vec![record.kind, record.identifier.as_str()]), &mut out);
-    if let Value::Object(fields) = &record.body {
+    crate::digest::write_canonical(&Value::from(vec![kind, identifier]), &mut out);
+    if let Value::Object(fields) = body {
         let mut keys: Vec<&String> = fields.keys().filter(|key| wanted(key)).collect();
         keys.sort_unstable();
         for key in keys {
             crate::digest::write_canonical(&Value::String(key.clone()), &mut out);
             let mut substitute = |mark: &str, text: &str, out: &mut Vec<u8>| match mark {
                 "$ref" => {
-                    if let Some(index) = children.get(text) {
-                        out.extend_from_slice(child(*index).as_bytes());
+                    if let Some(hash) = child(text) {
+                        out.extend_from_slice(hash.as_bytes());
                     }
                     true
                 }
