@@ -80,6 +80,9 @@ impl Manifest {
             return Err(edited(MANIFEST, "its content does not have the digest that it tells"));
         }
         manifest.digest = told;
+        if text_of(&manifest)? != bytes {
+            return Err(edited(MANIFEST, "it is not written as an export writes it"));
+        }
         Ok(manifest)
     }
 }
