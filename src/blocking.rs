@@ -107,6 +107,34 @@ impl Db {
 
     /// See [`crate::Db::export`].
     ///
+    /// ```
+    /// use superduper::{blocking::Db, prelude::*};
+    ///
+    /// #[derive(Component)]
+    /// #[component(kind = "example.Model")]
+    /// struct Model {
+    ///     identifier: String,
+    ///     weights: Artifact<Bytes>,
+    /// }
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("superduper-example-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("model.tar");
+    /// let (here, there) = (Db::in_memory()?, Db::in_memory()?);
+    /// here.apply(Model { identifier: "m".into(), weights: Bytes::from("0.5 0.25").into() })?;
+    /// let exported = here.export("example.Model/m", &path)?;
+    /// assert_eq!((exported.components, exported.blobs), (1, 1));
+    ///
+    /// println!("{}", there.plan_import(&path)?);
+    /// there.import(&path)?;
+    /// let model: Model = there.load("m")?;
+    /// let weights = there.run(async |_| model.weights.get().await)?;
+    /// assert_eq!(&weights[..], b"0.5 0.25");
+    /// assert!(there.verify()?.is_sound());
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), superduper::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As there.
     pub fn export(&self, address: &str, path: impl Into<PathBuf>) -> Result<Exported> {

@@ -64,33 +64,16 @@ impl Db {
     /// taken; `Store`.
     ///
     /// ```
-    /// # extern crate superduper_memory; extern crate superduper_object; extern crate superduper_core as superduper;
-    /// # use std::sync::Arc;
+    /// # extern crate superduper_core as superduper;
     /// use superduper::prelude::*;
     ///
-    /// #[derive(Component)]
-    /// struct Model {
-    ///     identifier: String,
-    ///     weights: Artifact<Bytes>,
-    /// }
+    /// # async fn example(db: &Db, other: &Db) -> Result<()> {
+    /// let exported = db.export("my_crate.Model/m", "model.tar").await?;
+    /// println!("{} components, {} blobs, {}", exported.components, exported.blobs, exported.digest);
     ///
-    /// # fn database() -> superduper::DbBuilder {
-    /// #     Db::builder().metadata(Arc::new(superduper_memory::MemoryStore::new())).artifacts(Arc::new(superduper_object::ObjectStore::memory()))
-    /// # }
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("model.tar");
-    /// # let (db, other) = (database().build().await?, database().build().await?);
-    /// let applied = db.apply(Model { identifier: "m".into(), weights: Bytes::from("1 2 3").into() }).await?;
-    /// let exported = db.export(applied.address, &path).await?;
-    /// assert_eq!((exported.components, exported.blobs), (1, 1));
-    ///
-    /// println!("{}", other.plan_import(&path).await?);
-    /// other.import(&path).await?;
-    /// let model: Model = other.load("m").await?;
-    /// assert_eq!(&model.weights.get().await?[..], b"1 2 3");
-    /// # Ok::<(), superduper::Error>(()) })?;
-    /// # Ok::<(), superduper::Error>(())
+    /// println!("{}", other.plan_import("model.tar").await?);
+    /// other.import("model.tar").await?;
+    /// # Ok(()) }
     /// ```
     pub fn export(&self, address: impl TryInto<Address, Error = impl Into<Error>>, path: impl Into<PathBuf>) -> Export {
         Export { db: self.clone(), address: address.try_into().map_err(Into::into), path: path.into(), replace: false }

@@ -34,20 +34,15 @@ impl Db {
     /// `Store` where the stores cannot be read at all; what is wrong with their content is in the report.
     ///
     /// ```
-    /// # extern crate superduper_memory; extern crate superduper_object; extern crate superduper_core as superduper;
-    /// # use std::sync::Arc;
+    /// # extern crate superduper_core as superduper;
     /// use superduper::prelude::*;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-    /// # let db = Db::builder()
-    /// #     .metadata(Arc::new(superduper_memory::MemoryStore::new()))
-    /// #     .artifacts(Arc::new(superduper_object::ObjectStore::memory()))
-    /// #     .build()
-    /// #     .await?;
-    /// let report = db.verify().await?;
-    /// assert!(report.is_sound(), "{report}");
-    /// # Ok::<(), superduper::Error>(()) })?;
-    /// # Ok::<(), superduper::Error>(())
+    /// # async fn example(db: &Db) -> Result<()> {
+    /// let report = db.verify().repair(true).await?;
+    /// if !report.is_sound() {
+    ///     return Err(Error::msg(report));
+    /// }
+    /// # Ok(()) }
     /// ```
     pub fn verify(&self) -> Verify {
         Verify { db: self.clone(), repair: false, blobs: true, load: true }
