@@ -3,7 +3,10 @@
 //! [`Db`] owns a tokio runtime; each method waits. Everything else is the async [`Db`](crate::Db), reached
 //! through [`Db::run`].
 
-use crate::{Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, Listed, Outcome, Plan, Removed, Result};
+use crate::{
+    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, Exported, GcReport, Listed, Outcome, Plan, Removed, Result,
+    VerifyReport,
+};
 use std::path::PathBuf;
 
 /// A database whose methods wait.
@@ -100,6 +103,77 @@ impl Db {
     pub fn remove<T: ComponentType>(&self, identifier: &str) -> Result<Removed> {
         let remove = self.inner.remove::<T>(identifier);
         self.runtime.block_on(remove.into_future())
+    }
+
+    /// See [`crate::Db::export`].
+    ///
+    /// ```
+    /// use superduper::{blocking::Db, prelude::*};
+    ///
+    /// #[derive(Component)]
+    /// #[component(kind = "example.Model")]
+    /// struct Model {
+    ///     identifier: String,
+    ///     weights: Artifact<Bytes>,
+    /// }
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("superduper-example-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("model.tar");
+    /// let (here, there) = (Db::in_memory()?, Db::in_memory()?);
+    /// here.apply(Model { identifier: "m".into(), weights: Bytes::from("0.5 0.25").into() })?;
+    /// let exported = here.export("example.Model/m", &path)?;
+    /// assert_eq!((exported.components, exported.blobs), (1, 1));
+    ///
+    /// println!("{}", there.plan_import(&path)?);
+    /// there.import(&path)?;
+    /// let model: Model = there.load("m")?;
+    /// let weights = there.run(async |_| model.weights.get().await)?;
+    /// assert_eq!(&weights[..], b"0.5 0.25");
+    /// assert!(there.verify()?.is_sound());
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), superduper::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export(&self, address: &str, path: impl Into<PathBuf>) -> Result<Exported> {
+        let export = self.inner.export(address, path);
+        self.runtime.block_on(export.into_future())
+    }
+
+    /// See [`crate::Db::plan_import`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plan_import(&self, path: impl Into<PathBuf>) -> Result<Plan> {
+        self.runtime.block_on(self.inner.plan_import(path))
+    }
+
+    /// See [`crate::Db::import`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn import(&self, path: impl Into<PathBuf>) -> Result<Applied> {
+        let import = self.inner.import(path);
+        self.runtime.block_on(import.into_future())
+    }
+
+    /// See [`crate::Db::verify`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        let verify = self.inner.verify();
+        self.runtime.block_on(verify.into_future())
+    }
+
+    /// See [`crate::Db::gc`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gc(&self, dry_run: bool) -> Result<GcReport> {
+        self.runtime.block_on(self.inner.gc(dry_run))
     }
 
     /// See [`crate::Db::resume`].

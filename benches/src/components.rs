@@ -141,6 +141,17 @@ pub(crate) struct Weights {
 }
 
 #[derive(Component)]
+pub(crate) struct Blobs {
+    identifier: String,
+    all: Vec<Artifact<superduper::Bytes>>,
+}
+
+/// A component with many small artifacts.
+pub(crate) fn blobs(identifier: &str, all: Vec<superduper::Bytes>) -> Blobs {
+    Blobs { identifier: identifier.to_owned(), all: all.into_iter().map(Into::into).collect() }
+}
+
+#[derive(Component)]
 pub(crate) struct WeightsFile {
     pub(crate) identifier: String,
     pub(crate) w: Artifact<File>,

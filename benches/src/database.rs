@@ -1,8 +1,8 @@
 //! A database in a folder whose SQL statements and transactions are counted.
 
 use crate::measure::{Figures, Samples, Watch, round};
-use std::{path::Path, sync::Arc};
-use superduper::{Db, Error, Result, prelude::BuildAt};
+use std::{path::Path, sync::Arc, time::Duration};
+use superduper::{Db, DbBuilder, Error, Result, prelude::BuildAt};
 use superduper_sqlite::SqliteStore;
 
 /// The database of a worker.
@@ -17,8 +17,17 @@ const METADATA: &str = "metadata.sqlite";
 impl Counted {
     /// Open the database of this worker's folder.
     pub(crate) async fn open() -> Result<Self> {
+        Self::build(Db::builder()).await
+    }
+
+    /// Open it with a grace for the collection of garbage.
+    pub(crate) async fn open_with(grace: Duration) -> Result<Self> {
+        Self::build(Db::builder().gc_grace(grace)).await
+    }
+
+    async fn build(builder: DbBuilder) -> Result<Self> {
         let store = Arc::new(SqliteStore::open("db")?);
-        let db = Db::builder().metadata(store.clone()).at("db")?.build().await?;
+        let db = builder.metadata(store.clone()).at("db")?.build().await?;
         Ok(Counted { db, store })
     }
 

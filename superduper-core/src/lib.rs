@@ -9,6 +9,7 @@ extern crate self as superduper;
 
 pub mod address;
 mod artifact;
+mod bundle;
 mod callable;
 mod component;
 mod db;
@@ -33,11 +34,12 @@ pub use address::{Address, VersionRef};
 pub use artifact::{
     Artifact, Blob, BlobHandle, BlobSource, Bytes, Dtype, Element, File, Hashed, StoredBlob, TensorData, TensorInfo, Tensors,
 };
+pub use bundle::{Export, Exported, Import};
 pub use callable::{Callable, Function, Param};
 pub use component::{AsComponent, Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
 pub use db::{
-    Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Difference, Drift, Drifted, Encoding, Event, EventStream, GcReport, Keep,
-    Listed, Message, Prune, Pruned, Remove, Removed, Resume, Run, Status,
+    Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Difference, Drift, Drifted, Encoding, Event, EventStream, Finding,
+    GcReport, Keep, Listed, Message, Prune, Pruned, Remove, Removed, Resume, Run, Severity, Status, Verify, VerifyReport,
 };
 pub use digest::{Digest, Hasher};
 pub use encode::{BlobUse, ChildUse, MAX_DEPTH, Record, Tree};

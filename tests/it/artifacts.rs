@@ -304,6 +304,6 @@ async fn f01_one_artifact_in_two_applies_at_once() {
             let back: Model = on.db.load(name).await.expect("loads");
             assert_eq!(&back.parts[0].get().await.expect("bytes")[..], b"shared", "{name}");
         }
-        assert_eq!(on.db.metadata().referenced_blobs().await.expect("reads").len(), 1);
+        assert_eq!(on.db.metadata().referenced_blobs(None).await.expect("reads").len(), 1);
     }
 }

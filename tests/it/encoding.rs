@@ -150,7 +150,7 @@ async fn user_data_that_looks_like_a_reference_is_data() {
         on.db.apply(all()).await.expect("applies");
         let children: Vec<String> = on.db.metadata().references().await.expect("reads").iter().map(|edge| edge.child.path()).collect();
         assert!(!children.iter().any(|child| child.contains("none")), "{children:?}");
-        assert_eq!(on.db.metadata().referenced_blobs().await.expect("reads").len(), 1);
+        assert_eq!(on.db.metadata().referenced_blobs(None).await.expect("reads").len(), 1);
     }
 }
 
@@ -284,7 +284,7 @@ async fn an_artifact_inside_a_result_comes_back() {
     assert_eq!(applied.result::<usize>("read").expect("a result"), 8);
     let made: Vec<Artifact<Bytes>> = applied.result("make").expect("a result");
     assert_eq!(&made[1].get().await.expect("bytes")[..], b"more");
-    assert_eq!(on.db.metadata().referenced_blobs().await.expect("reads").len(), 2);
+    assert_eq!(on.db.metadata().referenced_blobs(None).await.expect("reads").len(), 2);
     assert!(on.db.gc(false).await.expect("sweeps").blobs.is_empty(), "results and outputs count as references");
     on.db.remove::<Producer>("p").await.expect("removes");
     assert_eq!(on.blob_count().await, 0);

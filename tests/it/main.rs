@@ -3,6 +3,9 @@
 mod apply;
 mod artifacts;
 mod bad_input;
+mod bundle;
+mod bundle_fuzz;
+mod bundle_refused;
 mod callables;
 mod children;
 mod drift;
@@ -22,3 +25,4 @@ mod support;
 mod tidy;
 mod triggers;
 mod upkeep;
+mod verify;

@@ -122,6 +122,31 @@ proptest! {
     }
 
     #[test]
+    fn f03_what_is_exported_comes_back_and_is_exported_again_byte_for_byte(tree in any_tree()) {
+        run(async {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let on = in_memory().await;
+            on.db.apply(&tree).await.expect("applies");
+            let exported = on.db.export("properties.Node/root", folder.path().join("0.tar")).await.expect("exports");
+            for (other, path) in databases().await.into_iter().zip(["1.tar", "2.tar"]) {
+                other.db.import(folder.path().join("0.tar")).await.expect("imports");
+                let back: Node = other.db.load("root").await.expect("loads");
+                assert_eq!(back.encode().expect("encodes").to_json(), tree.encode().expect("encodes").to_json());
+                for line in on.db.list().await.expect("lists") {
+                    let name = line.address.path();
+                    assert_eq!(other.db.show(name.as_str()).await.expect("shows"), on.db.show(name.as_str()).await.expect("shows"));
+                }
+                let again = other.db.export("properties.Node/root", folder.path().join(path)).await.expect("exports");
+                assert_eq!((again.digest, again.blobs), (exported.digest, exported.blobs));
+                let read = |name: &str| std::fs::read(folder.path().join(name)).expect("readable");
+                assert_eq!(read(path), read("0.tar"));
+                let report = other.db.verify().await.expect("verifies");
+                assert!(report.findings.is_empty(), "{report}");
+            }
+        });
+    }
+
+    #[test]
     fn applying_one_tree_over_another_ends_with_the_other(first in any_tree(), second in any_tree()) {
         run(async {
             let on = in_memory().await;

@@ -146,7 +146,7 @@ async fn r06_r07_a_shared_blob_goes_with_its_last_user() {
         assert_eq!(&left.weights.expect("weights").get().await.expect("bytes")[..], b"shared bytes");
         on.db.remove::<Model>("b").await.expect("removes");
         assert_eq!(on.blob_count().await, 0);
-        assert!(on.db.metadata().referenced_blobs().await.expect("blobs").is_empty());
+        assert!(on.db.metadata().referenced_blobs(None).await.expect("blobs").is_empty());
         let on = on.reopened().await;
         assert_eq!(on.blob_count().await, 0);
         // It can come back.

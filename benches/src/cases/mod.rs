@@ -9,6 +9,7 @@ mod hooks;
 mod many;
 mod race;
 mod tree;
+mod upkeep;
 
 use crate::driver::Driver;
 use serde_json::Value;
@@ -35,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "h_crash", run: crash::crash },
     Case { name: "h_race", run: race::race },
     Case { name: "i_hooks", run: hooks::hooks },
+    Case { name: "j_upkeep", run: upkeep::upkeep },
 ];
 
 /// The cases of these names.
@@ -74,6 +76,8 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "blob_share" => crash::blob_share(parameters).await,
         "raises" => crash::raises(parameters).await,
         "race" => race::race_worker(parameters).await,
+        "upkeep_seed" => upkeep::seed(parameters).await,
+        "upkeep" => upkeep::work(parameters).await,
         "hooks" => hooks::hooks_worker().await,
         other => Err(Error::invalid(format!("unknown worker `{other}`"))),
     }

@@ -40,6 +40,8 @@ pub async fn run_all(new_store: impl Fn() -> Store) {
     concurrent_blobs(new_store()).await;
     delete(new_store()).await;
     list(new_store()).await;
+    shards(new_store()).await;
+    quarantine(new_store()).await;
 }
 
 fn chunks(parts: &[&[u8]]) -> Chunks {
@@ -71,7 +73,7 @@ fn must_fail<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, what: &str)
 /// Nothing is stored: neither under the name nor in the list.
 async fn must_be_empty(store: &Store, digest: Digest) {
     assert_eq!(store.size(digest).await.expect("a size"), None, "a refused put left something under its name");
-    assert_eq!(store.list(None).await.expect("a list"), [], "a refused put is listed");
+    assert_eq!(store.list(None, None).await.expect("a list"), [], "a refused put is listed");
     assert!(store.local_path(digest).is_none_or(|path| !path.exists()), "a refused put left a file");
 }
 
@@ -135,7 +137,7 @@ pub async fn duplicate_put(store: Store) {
     }
     assert_eq!(pulled.load(Ordering::SeqCst), 0, "a put of an existing blob pulled its source");
     assert_eq!(&read(&store, digest).await[..], b"twice");
-    assert_eq!(store.list(None).await.expect("a list").len(), 1);
+    assert_eq!(store.list(None, None).await.expect("a list").len(), 1);
 }
 
 /// Bytes that do not have the announced digest are refused.
@@ -270,7 +272,7 @@ pub async fn concurrent_puts(store: Store) {
         put.await.expect("no panic").expect("a put");
     }
     assert!(read(&store, digest).await[..] == bytes[..], "the bytes differ");
-    assert_eq!(store.list(None).await.expect("a list").len(), 1);
+    assert_eq!(store.list(None, None).await.expect("a list").len(), 1);
 }
 
 /// Many blobs at once do not get mixed up.
@@ -302,7 +304,7 @@ pub async fn delete(store: Store) {
 
 /// The list has each blob once, with its size and a plausible time; clearing leftovers removes no blob.
 pub async fn list(store: Store) {
-    assert_eq!(store.list(None).await.expect("a list of nothing"), []);
+    assert_eq!(store.list(None, None).await.expect("a list of nothing"), []);
     let mut expected = Vec::new();
     for length in [0, 1, 1000] {
         let bytes = vec![42; length];
@@ -311,7 +313,7 @@ pub async fn list(store: Store) {
     expected.sort_unstable();
     let now = SystemTime::now();
     for leftovers_before in [None, Some(now + Duration::from_secs(3600))] {
-        let blobs = store.list(leftovers_before).await.expect("a list");
+        let blobs = store.list(None, leftovers_before).await.expect("a list");
         let mut found: Vec<(Digest, u64)> = blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
         found.sort_unstable();
         assert_eq!(found, expected);
@@ -320,4 +322,35 @@ pub async fn list(store: Store) {
             assert!(age < Duration::from_secs(600), "the time of a new blob is {age:?} away");
         }
     }
+}
+
+/// Blobs can be listed by the first byte of their digests; together the shards are the whole.
+pub async fn shards(store: Store) {
+    for number in 0..40 {
+        put(&store, format!("blob {number}").as_bytes()).await;
+    }
+    let mut gathered = Vec::new();
+    for byte in 0..=255 {
+        let shard = store.list(Some(byte), None).await.expect("a list");
+        assert!(shard.iter().all(|blob| blob.digest.as_bytes()[0] == byte), "a shard has digests of its first byte");
+        gathered.extend(shard);
+    }
+    assert_eq!(gathered, store.list(None, None).await.expect("a list"));
+    assert_eq!(gathered.len(), 40);
+}
+
+/// A blob that was moved aside is gone until it is put again.
+pub async fn quarantine(store: Store) {
+    let digest = put(&store, b"damaged").await;
+    let other = put(&store, b"intact").await;
+    for _ in 0..2 {
+        store.quarantine(digest).await.expect("a move");
+        assert_eq!(store.size(digest).await.expect("a size"), None);
+        must_fail(store.get_range(digest, 0..1).await, ErrorKind::Integrity, "reading a blob that was moved aside");
+        assert_eq!(store.list(None, None).await.expect("a list").len(), 1, "it is not listed");
+    }
+    assert_eq!(store.put(digest, 7, chunks(&[b"damaged"])).await.expect("a put"), Put::Written);
+    assert_eq!(&read(&store, digest).await[..], b"damaged");
+    store.quarantine(digest).await.expect("an earlier one of the same name is replaced");
+    assert_eq!(&read(&store, other).await[..], b"intact");
 }

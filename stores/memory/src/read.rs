@@ -1,12 +1,12 @@
 //! Reads that take more than a lookup.
 
-use crate::state::{Job, State};
+use crate::state::{Edge, Job, State};
 use std::collections::{BTreeMap, HashSet};
 use superduper_core::{
     Address, Digest,
     store::{
-        ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent, Reference, RunFilter, RunId,
-        RunRow, RunState, Snapshot, StoredVersion,
+        AuditedOutput, AuditedRevision, ComponentId, EdgeRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow,
+        ListedComponent, Reference, RunFilter, RunId, RunRow, RunState, Snapshot, StoredVersion,
     },
 };
 
@@ -180,9 +180,41 @@ impl State {
         runs
     }
 
-    pub(crate) fn referenced_blobs(&self) -> Vec<(Digest, u64)> {
-        let all: BTreeMap<Digest, u64> = self.blob_references().map(|(_, _, blob)| (blob.digest, blob.size)).collect();
+    pub(crate) fn referenced_blobs(&self, first: Option<u8>) -> Vec<(Digest, u64)> {
+        let wanted = self.blob_references().filter(|(_, _, blob)| first.is_none_or(|byte| blob.digest.as_bytes()[0] == byte));
+        let all: BTreeMap<Digest, u64> = wanted.map(|(_, _, blob)| (blob.digest, blob.size)).collect();
         all.into_iter().collect()
+    }
+
+    pub(crate) fn audit(&self, after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = Vec::new();
+        for ((component, number), version) in self.versions.range((from, Bound::Unbounded)).take(versions) {
+            for ((_, _, revision), row) in self.revisions.range((*component, *number, 0)..=(*component, *number, version.revision)) {
+                let outputs = self.outputs.range((*component, *number, String::new())..);
+                let outputs = outputs.take_while(|((of, at, _), _)| *revision == version.revision && (of, at) == (component, number));
+                let edge = |edge: &Edge| EdgeRow { path: edge.path.clone(), child: self.address(edge.child.0, edge.child.1, None) };
+                found.push(AuditedRevision {
+                    component: *component,
+                    address: self.address(*component, *number, Some(*revision)),
+                    uuid: row.uuid,
+                    content_hash: row.content_hash,
+                    type_version: row.type_version,
+                    document: Ok(row.document.clone()),
+                    edges: row.edges.iter().map(edge).collect(),
+                    blobs: row.blobs.clone(),
+                    outputs: outputs
+                        .map(|((_, _, name), output)| AuditedOutput {
+                            name: name.clone(),
+                            value: Ok(output.value.clone()),
+                            blobs: output.blobs.clone(),
+                        })
+                        .collect(),
+                });
+            }
+        }
+        found
     }
 
     pub(crate) fn blobs_of(&self, address: &Address, versions: &[u32]) -> Vec<Digest> {

@@ -9,9 +9,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent,
-        LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot,
-        StoredVersion,
+        AttemptRow, AuditedRevision, Batch, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId,
+        JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter,
+        RunId, RunRow, Snapshot, StoredVersion,
     },
 };
 
@@ -154,8 +154,8 @@ impl MetadataStore for MemoryStore {
         self.read(move |state| state.messages.iter().take(limit).map(|(_, row)| row.clone()).collect())
     }
 
-    fn referenced_blobs(&self) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
-        self.read(State::referenced_blobs)
+    fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
+        self.read(move |state| state.referenced_blobs(first))
     }
 
     fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
@@ -164,6 +164,14 @@ impl MetadataStore for MemoryStore {
 
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>> {
         self.read(move |state| state.blobs_of(&address, &versions))
+    }
+
+    fn audit(&self, after: Option<(ComponentId, u32)>, versions: usize) -> BoxFuture<'_, Result<Vec<AuditedRevision>>> {
+        self.read(move |state| state.audit(after, versions))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {

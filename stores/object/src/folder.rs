@@ -195,7 +195,7 @@ fn read(root: &Path, digest: Digest, range: Range<u64>) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn list(root: &Path, leftovers_before: Option<SystemTime>) -> Result<Vec<BlobInfo>> {
+fn list(root: &Path, first: Option<u8>, leftovers_before: Option<SystemTime>) -> Result<Vec<BlobInfo>> {
     let cannot = |error| failed("it cannot be listed", error).context(format_args!("artifact folder `{}`", root.display()));
     if let Some(before) = leftovers_before {
         for (file, found) in files(&root.join(INCOMING)).map_err(cannot)? {
@@ -208,7 +208,12 @@ fn list(root: &Path, leftovers_before: Option<SystemTime>) -> Result<Vec<BlobInf
         }
     }
     let mut blobs = Vec::new();
-    for folder in folders(&root.join("blake3")).map_err(cannot)? {
+    let all = root.join("blake3");
+    let folders = match first {
+        Some(byte) => vec![all.join(format!("{byte:02x}"))],
+        None => folders(&all).map_err(cannot)?,
+    };
+    for folder in folders {
         for (file, found) in files(&folder).map_err(cannot)? {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Other people's files are none of ours.
@@ -220,6 +225,16 @@ fn list(root: &Path, leftovers_before: Option<SystemTime>) -> Result<Vec<BlobInf
     }
     blobs.sort_unstable_by_key(|blob| blob.digest);
     Ok(blobs)
+}
+
+/// The file keeps its bytes under a name that is no digest; an older one of that name is replaced.
+fn quarantine(root: &Path, digest: Digest) -> Result<()> {
+    let file = path(root, digest);
+    match fs::rename(&file, file.with_extension("corrupt")) {
+        Ok(()) => file.parent().map_or(Ok(()), sync_folder),
+        Err(error) if error.kind() == IoKind::NotFound => Ok(()),
+        Err(error) => Err(failed("it cannot be moved aside", error).context(format_args!("blob {digest} in `{}`", root.display()))),
+    }
 }
 
 fn entries(folder: &Path) -> std::io::Result<Vec<(PathBuf, fs::Metadata)>> {
@@ -287,8 +302,12 @@ impl ArtifactStore for Folder {
         })
     }
 
-    fn list(&self, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
-        self.run(move |root| list(root, leftovers_before))
+    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+        self.run(move |root| list(root, first, leftovers_before))
+    }
+
+    fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
+        self.run(move |root| quarantine(root, digest))
     }
 
     fn local_path(&self, digest: Digest) -> Option<PathBuf> {

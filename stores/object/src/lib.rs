@@ -99,8 +99,11 @@ impl ArtifactStore for ObjectStore {
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
         self.backend().delete(digest)
     }
-    fn list(&self, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
-        self.backend().list(leftovers_before)
+    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+        self.backend().list(first, leftovers_before)
+    }
+    fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
+        self.backend().quarantine(digest)
     }
     fn local_path(&self, digest: Digest) -> Option<PathBuf> {
         self.backend().local_path(digest)

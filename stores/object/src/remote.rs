@@ -223,10 +223,12 @@ impl ArtifactStore for Remote {
         })
     }
 
-    fn list(&self, _leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+    fn list(&self, first: Option<u8>, _leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         Box::pin(async move {
             let mut blobs = Vec::new();
-            let mut objects = self.store.list(Some(&self.prefix.clone().join("blake3")));
+            let all = self.prefix.clone().join("blake3");
+            let below = first.map_or(all.clone(), |byte| all.join(format!("{byte:02x}")));
+            let mut objects = self.store.list(Some(&below));
             while let Some(object) = objects.next().await {
                 let object = object
                     .map_err(|error| Error::store(format!("artifact store `{}` cannot be listed", self.location)).with_source(error))?;
@@ -238,6 +240,17 @@ impl ArtifactStore for Remote {
             }
             blobs.sort_unstable_by_key(|blob| blob.digest);
             Ok(blobs)
+        })
+    }
+
+    fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let hex = digest.to_hex();
+            let aside = self.prefix.clone().join("blake3").join(&hex[..2]).join(format!("{hex}.corrupt"));
+            match self.store.rename(&self.path(digest), &aside).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(self.failed(digest, "cannot be moved aside", error)),
+            }
         })
     }
 

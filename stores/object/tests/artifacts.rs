@@ -57,8 +57,11 @@ impl ArtifactStore for Counting {
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
         self.inner.delete(digest)
     }
-    fn list(&self, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
-        self.inner.list(leftovers_before)
+    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+        self.inner.list(first, leftovers_before)
+    }
+    fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
+        self.inner.quarantine(digest)
     }
     fn local_path(&self, digest: Digest) -> Option<PathBuf> {
         if self.files { self.inner.local_path(digest) } else { None }
@@ -132,7 +135,7 @@ async fn equal_bytes_are_stored_once() {
     assert_eq!(first.save(&store).await.expect("saves"), Put::Written);
     assert_eq!(second.save(&store).await.expect("saves"), Put::Exists);
     assert_eq!(first, second);
-    assert_eq!(store.list(None).await.expect("a list").len(), 1);
+    assert_eq!(store.list(None, None).await.expect("a list").len(), 1);
 }
 
 /// F04: one element makes a difference.
@@ -300,7 +303,7 @@ async fn a_file_that_changes_meanwhile_is_refused() {
     let (_place, other) = folder();
     let error: Error = artifact.save(&other).await.expect_err("the file is another one");
     assert!(error.to_string().contains("weights.bin") && error.to_string().contains("changed"), "{error}");
-    assert_eq!(other.list(None).await.expect("a list"), []);
+    assert_eq!(other.list(None, None).await.expect("a list"), []);
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn putting_an_existing_blob_refreshes_its_time_alone() {
     let old = SystemTime::now() - Duration::from_secs(86_400);
     fs::File::open(&path).and_then(|file| file.set_modified(old)).expect("a time");
     put(&store, "in use").await;
-    let age = store.list(None).await.expect("a list")[0].modified.elapsed().unwrap_or_default();
+    let age = store.list(None, None).await.expect("a list")[0].modified.elapsed().unwrap_or_default();
     assert!(age < Duration::from_secs(600), "{age:?}");
 }
 
@@ -114,10 +114,10 @@ async fn leftovers_of_a_killed_process_are_cleared_by_age() {
     let (digest, _) = put(&store, "kept").await;
     let leftover = place.path().join("incoming").join("half-written");
     fs::write(&leftover, "half").expect("a file");
-    let blobs = store.list(Some(SystemTime::now() - Duration::from_secs(3600))).await.expect("a list");
+    let blobs = store.list(None, Some(SystemTime::now() - Duration::from_secs(3600))).await.expect("a list");
     assert_eq!(blobs.len(), 1);
     assert!(leftover.exists(), "a put may still be writing it");
-    let blobs = store.list(Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list");
+    let blobs = store.list(None, Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list");
     assert_eq!(blobs.iter().map(|blob| blob.digest).collect::<Vec<_>>(), [digest]);
     assert!(!leftover.exists());
 }
@@ -144,7 +144,7 @@ async fn a_killed_put_leaves_nothing_under_the_name() {
     child.wait().expect("an end");
     let store = store(place.path());
     assert_eq!(store.size(Digest::of(b"never")).await.expect("a size"), None);
-    assert_eq!(store.list(Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list"), []);
+    assert_eq!(store.list(None, Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list"), []);
     assert_eq!(files(place.path()), []);
 }
 
@@ -171,7 +171,7 @@ async fn foreign_files_are_left_alone() {
     let folder = place.path().join("blake3").join(&digest.to_hex()[..2]);
     fs::write(folder.join("notes.txt"), "mine").expect("a file");
     fs::write(place.path().join("blake3").join(Digest::of(b"misplaced").to_hex()), "mine").expect("a file");
-    assert_eq!(store.list(Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list").len(), 1);
+    assert_eq!(store.list(None, Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list").len(), 1);
     assert_eq!(files(place.path()).len(), 3);
 }
 

@@ -17,9 +17,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, Batch, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent,
-        LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot,
-        StoredVersion,
+        AttemptRow, AuditedRevision, Batch, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId,
+        JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter,
+        RunId, RunRow, Snapshot, StoredVersion,
     },
 };
 
@@ -198,8 +198,8 @@ impl MetadataStore for SqliteStore {
         self.read(limit <= FEW, move |sql| read::messages(sql, limit))
     }
 
-    fn referenced_blobs(&self) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
-        self.read(false, read::referenced_blobs)
+    fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
+        self.read(false, move |sql| read::referenced_blobs(sql, first))
     }
 
     fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
@@ -208,6 +208,14 @@ impl MetadataStore for SqliteStore {
 
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>> {
         self.read(false, move |sql| read::blobs_of(sql, &address, &versions))
+    }
+
+    fn audit(&self, after: Option<(ComponentId, u32)>, versions: usize) -> BoxFuture<'_, Result<Vec<AuditedRevision>>> {
+        self.read(false, move |sql| read::audit(sql, after, versions))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        self.read(false, read::check)
     }
 
     fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {

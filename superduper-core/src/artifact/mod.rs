@@ -18,4 +18,5 @@ pub use cell::Artifact;
 pub use dtype::{Dtype, Element, TensorData, TensorInfo};
 pub use file::File;
 pub use handle::{BlobHandle, BlobSource, Hashed};
+pub(crate) use handle::{CHUNK, blocking};
 pub use tensors::Tensors;

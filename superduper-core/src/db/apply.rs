@@ -130,6 +130,8 @@ impl Apply {
         let db = self.db.inner().clone();
         match self.source {
             Source::Plan(plan) if plan.purpose == RunPurpose::Remove => super::remove::start(self.db, *plan).await,
+            Source::Plan(plan) if plan.tree.is_none() => Err(Error::invalid(format!("the plan of importing `{}` has no blobs", plan.root))
+                .with_hint("give the bundle to `db.import(path)`, which makes the plan again")),
             Source::Plan(plan) => {
                 // The conditions alone, before any blob is uploaded; a plan without work has no other commit.
                 db.metadata.commit(Batch { expect: plan.expect.clone(), ops: Vec::new() }, Durability::Relaxed).await?;
@@ -359,7 +361,7 @@ fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> PutVersion 
 }
 
 /// The rows of planned jobs; as many as have a free slot are taken in the same commit.
-pub(super) fn new_jobs(db: &Arc<DbInner>, planned: &[PlannedJob], owner: OwnerId, at: Timestamp) -> Vec<NewJob> {
+pub(crate) fn new_jobs(db: &Arc<DbInner>, planned: &[PlannedJob], owner: OwnerId, at: Timestamp) -> Vec<NewJob> {
     let mut free = db.slots.available_permits();
     planned
         .iter()

@@ -14,7 +14,9 @@ mod rename;
 mod run;
 mod steer;
 mod upkeep;
+mod verify;
 
+pub(crate) use apply::new_jobs;
 pub use apply::{Applied, Apply, Detach};
 pub use builder::DbBuilder;
 pub use encoding::{ComponentExt, Encoding};
@@ -27,6 +29,7 @@ pub use remove::{Remove, Removed};
 pub use run::Run;
 pub use steer::{Cancel, Resume};
 pub use upkeep::GcReport;
+pub use verify::{Finding, Severity, Verify, VerifyReport};
 
 use crate::{
     component::AsComponent,

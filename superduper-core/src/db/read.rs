@@ -159,7 +159,7 @@ impl Db {
         ctx.scope(setup_tree(component, &ctx)).await
     }
 
-    async fn not_found(&self, kind: &str, name: &str) -> Error {
+    pub(crate) async fn not_found(&self, kind: &str, name: &str) -> Error {
         let error = Error::new(ErrorKind::NotFound, format!("no component `{name}` of kind `{kind}`"));
         let listed = self.inner().metadata.list(None).await.unwrap_or_default();
         let identifier = name.split('/').next_back().unwrap_or(name).split('@').next().unwrap_or(name);

@@ -10,7 +10,18 @@ use crate::{
     plan::{Action, PlannedJob},
     store::{Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, Timestamp},
 };
-use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// A put that has written nothing for so long is taken for dead, whatever the grace of blobs is: what it has written so
+/// far is in use until then.
+const LEFTOVERS: Duration = Duration::from_secs(3600);
+
+/// So many blobs are enough for a sweep.
+const SWEEP: usize = 4096;
 
 /// What `gc` deleted, or would delete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +40,8 @@ impl Db {
     /// Crashes leave such blobs; `remove` collects its own. Blobs younger than the grace of
     /// [`DbBuilder::gc_grace`](super::DbBuilder::gc_grace) are spared. It is safe beside a running apply.
     ///
+    /// It takes time in proportion to the number of blobs, and memory in proportion to what it deletes.
+    ///
     /// # Errors
     /// `Store`.
     pub async fn gc(&self, dry_run: bool) -> Result<GcReport> {
@@ -37,13 +50,26 @@ impl Db {
             db.finish_sweeps().await?;
         }
         let before = SystemTime::now() - db.options.gc_grace;
-        let referenced: BTreeSet<Digest> = db.metadata.referenced_blobs().await?.into_iter().map(|(digest, _)| digest).collect();
-        let blobs = db.artifacts.list((!dry_run).then_some(before)).await?;
-        let orphans: Vec<_> = blobs.into_iter().filter(|blob| !referenced.contains(&blob.digest) && blob.modified <= before).collect();
-        let mut report = GcReport { blobs: orphans.iter().map(|blob| (blob.digest, blob.size)).collect(), bytes: 0, dry_run };
-        if !dry_run {
-            let swept = db.sweep_all(report.blobs.iter().map(|(digest, _)| *digest).collect()).await?;
-            report.blobs.retain(|(digest, _)| swept.contains(digest));
+        let mut report = GcReport { dry_run, ..GcReport::default() };
+        let mut orphans: Vec<(Digest, u64)> = Vec::new();
+        for first in 0..=u8::MAX {
+            // Leftovers of interrupted puts are in no shard: the first call clears them away.
+            let leftovers = (!dry_run && first == 0).then_some(before.min(SystemTime::now() - LEFTOVERS));
+            let blobs = db.artifacts.list(Some(first), leftovers).await?;
+            if !blobs.is_empty() {
+                let referenced = db.metadata.referenced_blobs(Some(first)).await?;
+                let referenced: HashSet<Digest> = referenced.into_iter().map(|(digest, _)| digest).collect();
+                let old = blobs.into_iter().filter(|blob| !referenced.contains(&blob.digest) && blob.modified <= before);
+                orphans.extend(old.map(|blob| (blob.digest, blob.size)));
+            }
+            // Each sweep makes applies that are under way look again: a few large ones disturb them less than many small ones.
+            if orphans.len() >= SWEEP || first == u8::MAX {
+                if !dry_run {
+                    let swept = db.sweep_all(orphans.iter().map(|(digest, _)| *digest).collect()).await?;
+                    orphans.retain(|(digest, _)| swept.contains(digest));
+                }
+                report.blobs.append(&mut orphans);
+            }
         }
         report.bytes = report.blobs.iter().map(|(_, size)| size).sum();
         Ok(report)

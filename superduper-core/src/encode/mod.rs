@@ -16,7 +16,7 @@ pub(crate) use session::RawKey;
 pub use session::serialize_component;
 pub(crate) use session::{encode_tree, note_blob};
 pub use tree::{BlobUse, ChildUse, Record, Tree};
-pub(crate) use tree::{hashes, is_marked, mark_of, patch_pending, secrets};
+pub(crate) use tree::{hash_body, hashes, is_marked, mark_of, patch_pending, secrets};
 
 use crate::{Error, ErrorKind, Result, artifact::BlobHandle};
 use serde::{Serialize, de::DeserializeOwned};

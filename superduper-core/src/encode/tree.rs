@@ -181,12 +181,13 @@ pub(crate) fn hashes(
     child: &dyn Fn(&str) -> Option<(Digest, Digest)>,
 ) -> (Digest, Digest) {
     let breaking: Vec<&str> = fields.iter().filter(|field| field.breaking).map(|field| field.key).collect();
-    let uuid = hash((kind, identifier), body, |key| breaking.contains(&key), |text| child(text).map(|(uuid, _)| uuid), false);
-    let content = hash((kind, identifier), body, |_| true, |text| child(text).map(|(_, content)| content), true);
+    let uuid = hash_body((kind, identifier), body, |key| breaking.contains(&key), |text| child(text).map(|(uuid, _)| uuid), false);
+    let content = hash_body((kind, identifier), body, |_| true, |text| child(text).map(|(_, content)| content), true);
     (uuid, content)
 }
 
-fn hash(
+/// The hash of those of a document's fields that are wanted; a reference counts as the hash of its child.
+pub(crate) fn hash_body(
     (kind, identifier): (&str, &str),
     body: &Value,
     wanted: impl Fn(&str) -> bool,

@@ -5,16 +5,16 @@ use crate::component::FieldSpec;
 use serde_json::{Map, Value};
 
 /// Collects the leaves in which two documents differ.
-pub(super) struct Differ<'a> {
-    pub(super) fields: &'a [FieldSpec],
+pub(crate) struct Differ<'a> {
+    pub(crate) fields: &'a [FieldSpec],
     /// The changes inside a child, for a reference whose version moved.
-    pub(super) child: &'a dyn Fn(&str) -> Vec<Change>,
-    pub(super) changes: Vec<Change>,
+    pub(crate) child: &'a dyn Fn(&str) -> Vec<Change>,
+    pub(crate) changes: Vec<Change>,
 }
 
 impl Differ<'_> {
     /// Compare two bodies of a component.
-    pub(super) fn compare(&mut self, old: &Value, new: &Value) {
+    pub(crate) fn compare(&mut self, old: &Value, new: &Value) {
         let empty = Map::new();
         let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
         for key in keys(old, new) {

@@ -10,7 +10,7 @@ mod remove;
 mod render;
 
 pub(crate) use build::{ApplyOptions, Repair, Repairs, build};
-pub(crate) use diff::{first_difference, shown_fields};
+pub(crate) use diff::{Differ, first_difference, shown_fields};
 pub(crate) use jobs::ADOPT;
 pub(crate) use remove::{RemoveInput, build_removal};
 

@@ -66,8 +66,12 @@ pub trait ArtifactStore: Send + Sync + std::fmt::Debug {
     fn size(&self, digest: Digest) -> BoxFuture<'_, Result<Option<u64>>>;
     /// Remove a blob.
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>>;
-    /// All blobs; and what is left of interrupted puts is removed if it is older than `leftovers_before`.
-    fn list(&self, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>>;
+    /// The blobs, by digest; of a digest's first byte, where one is given, so that memory does not grow with their number.
+    /// What is left of interrupted puts is removed if it is older than `leftovers_before`.
+    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>>;
+    /// Move a blob away from its name and keep its bytes beside it, so that a later put writes it anew. It is no longer
+    /// read or listed. Of a missing blob it MUST succeed.
+    fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>>;
     /// The file that holds a blob, for stores with [`ArtifactCapabilities::local_files`].
     fn local_path(&self, digest: Digest) -> Option<PathBuf>;
 }

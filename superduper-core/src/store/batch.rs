@@ -205,6 +205,22 @@ pub enum Op {
         /// Hash of all declared content.
         content_hash: Digest,
     },
+    /// Set outputs of a version without a job, in place of what they were; others stay.
+    SetOutputs {
+        /// Kind, identifier and version.
+        address: Address,
+        /// The outputs.
+        outputs: Vec<OutputRow>,
+    },
+    /// Replace the references of a stored revision, which are derived from its document, by these.
+    Relink {
+        /// Kind, identifier, version and revision.
+        address: Address,
+        /// Its references to children.
+        edges: Vec<EdgeRow>,
+        /// Its document's references to blobs.
+        blobs: Vec<BlobRow>,
+    },
     /// Mark those of the blobs that nothing refers to as doomed; they are in [`Committed::doomed`].
     Doom {
         /// The candidates.

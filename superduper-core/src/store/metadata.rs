@@ -114,12 +114,19 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// Messages that are not delivered, oldest first.
     fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>>;
 
-    /// All blobs that a stored version, output or live result refers to, each once, with its size.
-    fn referenced_blobs(&self) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>>;
+    /// The blobs that a stored version, output or live result refers to, each once, with its size; of a digest's first
+    /// byte, where one is given, so that memory does not grow with their number.
+    fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>>;
     /// Blobs that were doomed and not yet swept, after a crash.
     fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>>;
     /// The blobs that these versions refer to, by documents, outputs and results.
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>>;
+
+    /// Stored revisions with the rows that were derived from their documents, ascending by component, version and
+    /// revision: those of at most so many versions, which come after a version. What cannot be read is told, not an error.
+    fn audit(&self, after: Option<(ComponentId, u32)>, versions: usize) -> BoxFuture<'_, Result<Vec<AuditedRevision>>>;
+    /// What the store finds wrong with itself, below the level of rows; empty where nothing is.
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>>>;
 
     /// Make this process known as one that runs jobs; it counts as alive until `retire` or its end.
     fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>>;

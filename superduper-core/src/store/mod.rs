@@ -15,6 +15,7 @@ pub use batch::{
 };
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter};
 pub use rows::{
-    AttemptRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, LabelRow, ListedComponent, LogLevel,
-    LogRow, MessageRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
+    AttemptRow, AuditedOutput, AuditedRevision, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, LabelRow,
+    ListedComponent, LogLevel, LogRow, MessageRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion,
+    Timestamp,
 };

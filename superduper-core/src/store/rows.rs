@@ -1,5 +1,6 @@
 //! What a metadata store holds, as plain data.
 
+use super::batch::{BlobRow, EdgeRow};
 use crate::{Address, Digest, JobFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -260,6 +261,40 @@ pub struct Snapshot {
     pub jobs: Vec<JobBrief>,
     /// Counts completed sweeps of blobs; see [`Expect::SweepEpoch`](super::Expect::SweepEpoch).
     pub sweep_epoch: u64,
+}
+
+/// A stored revision as [`MetadataStore::audit`](super::MetadataStore::audit) tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditedRevision {
+    /// The component.
+    pub component: ComponentId,
+    /// Kind, identifier, version and revision.
+    pub address: Address,
+    /// Hash of kind, identifier and breaking fields, as recorded.
+    pub uuid: Digest,
+    /// Hash of all declared content, as recorded.
+    pub content_hash: Digest,
+    /// Version of the type that wrote the document.
+    pub type_version: u32,
+    /// The document, or why it cannot be read.
+    pub document: Result<Value, String>,
+    /// The references to children on record.
+    pub edges: Vec<EdgeRow>,
+    /// The document's references to blobs on record.
+    pub blobs: Vec<BlobRow>,
+    /// The outputs of the version; told with its newest revision only.
+    pub outputs: Vec<AuditedOutput>,
+}
+
+/// An output as [`MetadataStore::audit`](super::MetadataStore::audit) tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditedOutput {
+    /// The field.
+    pub name: String,
+    /// The value, or why it cannot be read.
+    pub value: Result<Value, String>,
+    /// The references to blobs on record.
+    pub blobs: Vec<BlobRow>,
 }
 
 /// A line of a listing.

@@ -12,9 +12,9 @@ use std::{
 use superduper::{
     Address, BoxFuture, Bytes, Digest, Result,
     store::{
-        ArtifactCapabilities, ArtifactStore, AttemptRow, Batch, BlobInfo, Chunks, Committed, Durability, EventRow, JobDependency,
-        JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Put, Reference,
-        RunFilter, RunRow, Snapshot, StoredVersion,
+        ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, Chunks, Committed, ComponentId, Durability,
+        EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes,
+        OwnerId, Put, Reference, RunFilter, RunRow, Snapshot, StoredVersion,
     },
 };
 
@@ -78,7 +78,9 @@ impl MetadataStore for CountingMetadata {
         runs(filter: RunFilter) -> Vec<RunRow>;
         last_event() -> i64;
         messages(limit: usize) -> Vec<MessageRow>;
-        referenced_blobs() -> Vec<(Digest, u64)>;
+        referenced_blobs(first: Option<u8>) -> Vec<(Digest, u64)>;
+        audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
+        check() -> Vec<String>;
         doomed_blobs() -> Vec<Digest>;
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
         enlist() -> OwnerId;
@@ -151,8 +153,11 @@ impl ArtifactStore for CountingArtifacts {
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
         self.inner.delete(digest)
     }
-    fn list(&self, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
-        self.inner.list(leftovers_before)
+    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+        self.inner.list(first, leftovers_before)
+    }
+    fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
+        self.inner.quarantine(digest)
     }
     fn local_path(&self, digest: Digest) -> Option<PathBuf> {
         // Reads that go around the store would not be counted.

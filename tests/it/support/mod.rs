@@ -138,8 +138,8 @@ impl Database {
         }
         writeln!(text, "{:#?}", store.events(0, None, usize::from(u16::MAX)).await.expect("events")).expect("text");
         writeln!(text, "{:?}", store.messages(1000).await.expect("messages")).expect("text");
-        writeln!(text, "{:?}", sorted(store.referenced_blobs().await.expect("blobs"))).expect("text");
-        let blobs = self.db.artifact_store().list(None).await.expect("blobs");
+        writeln!(text, "{:?}", sorted(store.referenced_blobs(None).await.expect("blobs"))).expect("text");
+        let blobs = self.db.artifact_store().list(None, None).await.expect("blobs");
         writeln!(text, "{:#?}", sorted(blobs.into_iter().map(|blob| (blob.digest, blob.size, blob.modified)).collect())).expect("text");
         if let Some(folder) = self.artifact_folder() {
             let mut files = Vec::new();
@@ -152,7 +152,7 @@ impl Database {
 
     /// How many blobs there are.
     pub(crate) async fn blob_count(&self) -> usize {
-        self.db.artifact_store().list(None).await.expect("blobs").len()
+        self.db.artifact_store().list(None, None).await.expect("blobs").len()
     }
 }
 

@@ -18,7 +18,7 @@ pub async fn a_removed_component_is_gone_and_starts_anew(store: &dyn MetadataSto
     assert!(done(store.tree(address("a")).await).is_empty());
     assert!(done(store.tree(exact("a", 1, 0)).await).is_empty(), "revisions go with their version");
     assert!(done(store.snapshot(vec![address("a")]).await).components.is_empty());
-    assert!(done(store.referenced_blobs().await).is_empty(), "references to blobs go with their version");
+    assert!(done(store.referenced_blobs(None).await).is_empty(), "references to blobs go with their version");
     let new = commit(store, vec![create("a")]).await.components[0];
     assert_ne!(new, old, "a component that comes back is another one");
     let found = done(store.tree(address("a")).await).remove(0);
@@ -56,7 +56,7 @@ pub async fn superseded_references_go_along(store: &dyn MetadataStore) {
     assert!(done(store.tree(exact("p", 0, 0)).await).is_empty(), "a superseded revision goes with what it refers to");
     assert_eq!(done(store.tree(exact("p", 0, 1)).await).len(), 2, "other revisions stay");
     assert_eq!(done(store.tree(address("p")).await).len(), 2);
-    assert!(done(store.referenced_blobs().await).is_empty(), "references of the dropped revision go with it");
+    assert!(done(store.referenced_blobs(None).await).is_empty(), "references of the dropped revision go with it");
     let referrers = done(store.referrers(vec![address("d")]).await);
     assert_eq!(referrers.len(), 2, "no reference is left of the dropped revision");
 }
@@ -80,17 +80,17 @@ pub async fn history_outlives_its_component(store: &dyn MetadataStore) {
     end.blobs = vec![blob("result")];
     let old = job_row(store, ids[0]).await.component;
     commit(store, vec![Op::Finish(Box::new(end))]).await;
-    assert_eq!(done(store.referenced_blobs().await).len(), 1, "a result refers to its blobs");
+    assert_eq!(done(store.referenced_blobs(None).await).len(), 1, "a result refers to its blobs");
     commit(store, vec![delete("a", &[0])]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.component, row.target.clone()), (old, exact("a", 0, 0)), "a job keeps the name of its component");
     assert_eq!(row.result, Some(serde_json::json!(1)));
     assert_eq!(done(store.runs(Default::default()).await)[0].root, address("a").at(0));
     assert!(!done(store.events(0, Some(run), 100).await).is_empty());
-    assert!(done(store.referenced_blobs().await).is_empty(), "results of deleted versions do not count as references");
+    assert!(done(store.referenced_blobs(None).await).is_empty(), "results of deleted versions do not count as references");
     commit(store, vec![create("a")]).await;
     assert!(done(store.snapshot(vec![address("a")]).await).jobs.is_empty(), "a new component has no jobs of an old one");
-    assert!(done(store.referenced_blobs().await).is_empty());
+    assert!(done(store.referenced_blobs(None).await).is_empty());
     let filter = JobFilter { target: Some(address("a")), ..JobFilter::default() };
     assert_eq!(done(store.jobs(filter).await).len(), 1, "jobs are found by the name of a removed component");
 }

@@ -11,7 +11,7 @@ async fn is_empty(store: &dyn MetadataStore) -> bool {
         && done(store.runs(RunFilter::default()).await).is_empty()
         && done(store.jobs(JobFilter::default()).await).is_empty()
         && done(store.last_event().await) == 0
-        && done(store.referenced_blobs().await).is_empty()
+        && done(store.referenced_blobs(None).await).is_empty()
 }
 
 /// A batch whose condition fails leaves nothing.

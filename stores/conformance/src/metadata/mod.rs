@@ -4,6 +4,7 @@
 //! rule, where the store breaks it.
 
 pub mod attempts;
+pub mod audits;
 pub mod blobs;
 pub mod components;
 pub mod deletion;
@@ -105,6 +106,12 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             references_follow_versions_outputs_and_results,
             doomed_blobs_are_not_named,
             sweeps_are_counted,
+        }
+        audits {
+            outputs_can_be_set,
+            audits_tell_every_revision,
+            references_can_be_written_anew,
+            referenced_blobs_come_in_shards,
         }
         reads {
             snapshots_hold_the_newest,

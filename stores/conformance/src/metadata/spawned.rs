@@ -102,7 +102,7 @@ pub async fn outputs_come_with_success(store: &dyn MetadataStore) {
     assert_eq!(done(store.snapshot(vec![address("a")]).await).components["test.Kind/a"].outputs["weights"], json!(2));
     commit(store, vec![claim(&ids, owner, true), end(ids[0], 2, 3, Finished::Succeeded(json!(1)))]).await;
     assert_eq!(read().await, Some(json!(3)), "a later output replaces an earlier one");
-    let blobs: Vec<_> = done(store.referenced_blobs().await).into_iter().map(|(digest, _)| digest).collect();
+    let blobs: Vec<_> = done(store.referenced_blobs(None).await).into_iter().map(|(digest, _)| digest).collect();
     assert_eq!(blobs, [digest("b3")], "a replaced output refers to no blob");
     let missing = NewJob { target: exact("absent", 0, 0), ..job("a", "x") };
     let (_, more) = run_of(store, "b", &["go"]).await;

@@ -7,7 +7,7 @@ use crate::state::{ComponentRow, Edge, OutputValue, RevisionRow, VersionRow};
 use std::collections::{BTreeMap, BTreeSet};
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{ComponentId, PutAction, PutVersion, Timestamp},
+    store::{BlobRow, ComponentId, EdgeRow, OutputRow, PutAction, PutVersion, Timestamp},
 };
 
 impl Commit<'_> {
@@ -17,14 +17,7 @@ impl Commit<'_> {
             return Err(Error::invalid(format!("`{address}` is to be stored without a version and revision")));
         };
         self.check_blobs(address, &put.blobs)?;
-        let mut edges = Vec::with_capacity(put.edges.len());
-        for edge in put.edges {
-            if edge.child.version.is_none() {
-                return Err(Error::invalid(format!("`{address}` refers to `{}` without a version", edge.child)));
-            }
-            let child = self.state.find_or_error(&edge.child).map_err(|error| error.context(format!("`{address}` at `{}`", edge.path)))?;
-            edges.push(Edge { path: edge.path, child });
-        }
+        let edges = self.find_children(address, put.edges)?;
         let component = self.number(address, put.action, version, revision)?;
         let before = self.state.versions.get(&(component, version)).map(|row| row.created_at);
         let row = VersionRow { revision, owes_jobs: put.owes_jobs, content_of: put.content_of, created_at: before.unwrap_or(put.at) };
@@ -41,6 +34,41 @@ impl Commit<'_> {
         self.state.revisions.set((component, version, revision), row);
         self.done.components.push(component);
         self.component_event(put.at, "component.applied", put.address.to_string());
+        Ok(())
+    }
+
+    fn find_children(&self, parent: &Address, edges: Vec<EdgeRow>) -> Result<Vec<Edge>> {
+        let mut found = Vec::with_capacity(edges.len());
+        for edge in edges {
+            if edge.child.version.is_none() {
+                return Err(Error::invalid(format!("`{parent}` refers to `{}` without a version", edge.child)));
+            }
+            let child = self.state.find_or_error(&edge.child).map_err(|error| error.context(format!("`{parent}` at `{}`", edge.path)))?;
+            found.push(Edge { path: edge.path, child });
+        }
+        Ok(found)
+    }
+
+    pub(super) fn relink(&mut self, address: &Address, edges: Vec<EdgeRow>, blobs: Vec<BlobRow>) -> Result<()> {
+        let (component, version) = self.state.find_or_error(address)?;
+        let newest = self.state.versions.get(&(component, version)).map_or(0, |row| row.revision);
+        let revision = address.version.and_then(|at| at.revision).unwrap_or(newest);
+        self.check_blobs(address, &blobs)?;
+        let edges = self.find_children(address, edges)?;
+        let found = self.state.revisions.change(&(component, version, revision), |row| {
+            row.edges = edges;
+            row.blobs = blobs;
+        });
+        if found { Ok(()) } else { Err(Error::not_found(format!("there is no component `{address}`"))) }
+    }
+
+    pub(super) fn set_outputs(&mut self, address: &Address, outputs: Vec<OutputRow>) -> Result<()> {
+        let (component, version) = self.state.find_or_error(address)?;
+        for output in outputs {
+            self.check_blobs(address, &output.blobs)?;
+            let value = OutputValue { value: output.value, blobs: output.blobs };
+            self.state.outputs.set((component, version, output.name), value);
+        }
         Ok(())
     }
 

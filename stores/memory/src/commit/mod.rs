@@ -90,6 +90,8 @@ impl Commit<'_> {
             Op::Label { address, label, version, at } => self.label(&address, label, version, at),
             Op::Rename { from, to, at } => self.rename(&from, &to, at),
             Op::Rewrite { address, document, uuid, content_hash } => self.rewrite(&address, document, uuid, content_hash),
+            Op::SetOutputs { address, outputs } => self.set_outputs(&address, outputs),
+            Op::Relink { address, edges, blobs } => self.relink(&address, edges, blobs),
             Op::Doom { digests } => {
                 self.doom(digests);
                 Ok(())

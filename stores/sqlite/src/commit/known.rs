@@ -163,6 +163,11 @@ impl<'b> Names<'b> {
                 self.add_newest(from);
                 self.add_newest(to);
             }
+            Op::SetOutputs { address, .. } => self.add(address),
+            Op::Relink { address, edges, .. } => {
+                self.add(address);
+                edges.iter().for_each(|edge| self.add(&edge.child));
+            }
             Op::CopyOutputs { address, from, to } => {
                 self.insert((&address.kind, &address.identifier, Some(*from)));
                 self.insert((&address.kind, &address.identifier, Some(*to)));

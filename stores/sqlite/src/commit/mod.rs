@@ -103,6 +103,11 @@ impl<'b> Commit<'_, 'b> {
             Op::Label { address, label, version, at } => self.label(address, label, *version, *at),
             Op::Rename { from, to, at } => self.rename(from, to, *at),
             Op::Rewrite { address, document, uuid, content_hash } => self.rewrite(address, document, *uuid, *content_hash),
+            Op::SetOutputs { address, outputs } => {
+                let (component, version) = self.known.find_or_error(address)?;
+                self.set_outputs(component, version, outputs)
+            }
+            Op::Relink { address, edges, blobs } => self.relink(address, edges, blobs),
             Op::Doom { digests } => self.doom(digests),
             Op::Swept { digests } => self.swept(digests),
             Op::Delivered { message } => {

@@ -7,8 +7,11 @@ use crate::codec::json_text;
 use std::collections::HashSet;
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{ComponentId, Op, PutAction, PutVersion},
+    store::{BlobRow, ComponentId, EdgeRow, Op, PutAction, PutVersion},
 };
+
+/// A reference whose child was found: component, version and revision of the parent, the path, the child and its version.
+type FoundEdge<'e> = ((i64, u32, u32), &'e str, (i64, u32));
 
 /// A put with its component.
 struct Placed<'b> {
@@ -145,25 +148,63 @@ impl<'b> Commit<'_, 'b> {
 
     fn write_edges(&self, placed: &[Placed<'_>]) -> Result<()> {
         let mut edges = Vec::new();
-        for placed in placed {
-            for edge in &placed.put.edges {
-                let parent: &Address = &placed.put.address;
-                if edge.child.version.is_none() {
-                    return Err(Error::invalid(format!("`{parent}` refers to `{}` without a version", edge.child)));
-                }
-                let child = self.known.find_or_error(&edge.child);
-                let child = child.map_err(|error| error.context(format!("`{parent}` at `{}`", edge.path)))?;
-                edges.push((placed, &*edge.path, child));
-            }
+        for Placed { put, component, version, revision } in placed {
+            self.find_children(&put.address, (*component, *version, *revision), &put.edges, &mut edges)?;
         }
+        self.insert_edges(&edges)
+    }
+
+    fn find_children<'e>(
+        &self,
+        parent: &Address,
+        key: (i64, u32, u32),
+        edges: &'e [EdgeRow],
+        found: &mut Vec<FoundEdge<'e>>,
+    ) -> Result<()> {
+        for edge in edges {
+            if edge.child.version.is_none() {
+                return Err(Error::invalid(format!("`{parent}` refers to `{}` without a version", edge.child)));
+            }
+            let child = self.known.find_or_error(&edge.child);
+            let child = child.map_err(|error| error.context(format!("`{parent}` at `{}`", edge.path)))?;
+            found.push((key, &edge.path, child));
+        }
+        Ok(())
+    }
+
+    fn insert_edges(&self, edges: &[FoundEdge<'_>]) -> Result<()> {
         let head = "INSERT INTO edge (component, version, revision, path, child, child_version)";
-        self.sql.insert("record references", (head, 6, ""), &edges, |row, (parent, path, child)| {
-            row.bind(parent.component)?;
-            row.bind(parent.version)?;
-            row.bind(parent.revision)?;
+        self.sql.insert("record references", (head, 6, ""), edges, |row, (parent, path, child)| {
+            row.bind(parent.0)?;
+            row.bind(parent.1)?;
+            row.bind(parent.2)?;
             row.bind(path)?;
             row.bind(child.0)?;
             row.bind(child.1)
         })
+    }
+
+    /// Write the references of a stored revision anew.
+    pub(super) fn relink(&mut self, address: &'b Address, edges: &'b [EdgeRow], blobs: &'b [BlobRow]) -> Result<()> {
+        let (component, version, newest) = self.known.revision_or_error(address)?;
+        let revision = address.version.and_then(|at| at.revision).unwrap_or(newest);
+        let key = (component, version, revision);
+        let stored = "SELECT 1 FROM version WHERE component = ?1 AND number = ?2 AND revision = ?3 \
+            UNION ALL SELECT 1 FROM revision WHERE component = ?1 AND version = ?2 AND number = ?3";
+        if self.sql.query_first("read a revision", stored, key, |_| Ok(()))?.is_none() {
+            return Err(Error::not_found(format!("there is no component `{address}`")));
+        }
+        let mut found = Vec::new();
+        self.find_children(address, key, edges, &mut found)?;
+        for text in [
+            "DELETE FROM edge WHERE component = ?1 AND version = ?2 AND revision = ?3",
+            "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND revision = ?3",
+        ] {
+            self.sql.execute("replace references", text, key)?;
+        }
+        self.insert_edges(&found)?;
+        let owner = Reference::revision(component, version, revision);
+        let references: Vec<_> = blobs.iter().map(|blob| owner.to(address, blob)).collect();
+        self.refer(&references)
     }
 }

@@ -3,9 +3,12 @@
 use crate::{codec::digest, sql::Sql};
 use superduper_core::{Address, Digest, Error, Result};
 
-pub(crate) fn referenced_blobs(sql: Sql<'_>) -> Result<Vec<(Digest, u64)>> {
-    let query = "SELECT digest, size FROM artifact a WHERE EXISTS (SELECT 1 FROM artifact_ref r WHERE r.digest = a.digest) ORDER BY digest";
-    sql.query("read referenced blobs", query, [], |row| Ok((digest(row, 0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))
+pub(crate) fn referenced_blobs(sql: Sql<'_>, first: Option<u8>) -> Result<Vec<(Digest, u64)>> {
+    // Blobs compare byte by byte, and a longer one is greater: the bounds are a byte and thirty-three bytes.
+    let (least, most) = (first.map_or(Vec::new(), |byte| vec![byte]), [&[first.unwrap_or(0xff)][..], &[0xff; 32]].concat());
+    let query = "SELECT digest, size FROM artifact a WHERE digest BETWEEN ?1 AND ?2 \
+        AND EXISTS (SELECT 1 FROM artifact_ref r WHERE r.digest = a.digest) ORDER BY digest";
+    sql.query("read referenced blobs", query, (least, most), |row| Ok((digest(row, 0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))
 }
 
 pub(crate) fn doomed_blobs(sql: Sql<'_>) -> Result<Vec<Digest>> {

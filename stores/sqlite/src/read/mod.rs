@@ -2,11 +2,13 @@
 //!
 //! Invariant: all statements of one read see the same commit; reads begin after the commits that returned before.
 
+mod audit;
 mod blobs;
 mod components;
 mod history;
 mod jobs;
 
+pub(crate) use audit::*;
 pub(crate) use blobs::*;
 pub(crate) use components::*;
 pub(crate) use history::*;

@@ -1,0 +1,119 @@
+//! Stored revisions beside the rows that were derived from them, and SQLite's own view of the file.
+
+use crate::{
+    codec::{address, digest, json, number, optional_number, text},
+    sql::Sql,
+};
+use rusqlite::Row;
+use serde_json::Value;
+use std::collections::HashMap;
+use superduper_core::{
+    Result,
+    store::{AuditedOutput, AuditedRevision, BlobRow, ComponentId, EdgeRow},
+};
+
+/// Component, version and revision of a row; rows of outputs have no revision.
+type Key = (i64, u32, Option<u32>);
+
+pub(crate) fn audit(sql: Sql<'_>, after: Option<(ComponentId, u32)>, versions: usize) -> Result<Vec<AuditedRevision>> {
+    let (component, version) = after.map_or((-1, 0), |(component, version)| (component.0, version));
+    let query = "SELECT c.kind, c.identifier, v.number, v.revision, v.component, v.uuid, v.content_hash, v.type_version, v.document \
+        FROM version v JOIN component c ON c.id = v.component WHERE (v.component, v.number) > (?1, ?2) \
+        ORDER BY v.component, v.number LIMIT ?3";
+    let mut found = sql.query("read versions", query, (component, version, versions as i64), revision)?;
+    let key = |row: &AuditedRevision| (row.component.0, row.address.version.map_or(0, |at| at.version));
+    let (Some(first), Some(last)) = (found.first().map(key), found.last().map(key)) else { return Ok(found) };
+    let span = (first.0, first.1, last.0, last.1);
+    let query = "SELECT c.kind, c.identifier, r.version, r.number, r.component, r.uuid, r.content_hash, r.type_version, r.document \
+        FROM revision r JOIN component c ON c.id = r.component WHERE (r.component, r.version) BETWEEN (?1, ?2) AND (?3, ?4)";
+    let newest = found.len();
+    found.extend(sql.query("read superseded revisions", query, span, revision)?);
+    let (mut edges, mut blobs, mut outputs) = (edges(sql, span)?, blobs(sql, span)?, outputs(sql, span)?);
+    for (index, row) in found.iter_mut().enumerate() {
+        let (component, version) = key(row);
+        let of = (component, version, row.address.version.and_then(|at| at.revision));
+        row.edges = edges.remove(&of).unwrap_or_default();
+        row.blobs = blobs.remove(&(of, None)).unwrap_or_default();
+        if index < newest {
+            for (name, value) in outputs.remove(&(component, version)).unwrap_or_default() {
+                let blobs = blobs.remove(&((component, version, None), Some(name.clone()))).unwrap_or_default();
+                row.outputs.push(AuditedOutput { name, value, blobs });
+            }
+        }
+    }
+    found.sort_by_key(|row| (row.component, row.address.version));
+    Ok(found)
+}
+
+fn revision(row: &Row<'_>) -> rusqlite::Result<AuditedRevision> {
+    Ok(AuditedRevision {
+        component: ComponentId(row.get(4)?),
+        address: address(row, 0)?,
+        uuid: digest(row, 5)?,
+        content_hash: digest(row, 6)?,
+        type_version: number(row, 7)?,
+        document: readable(row, 8)?,
+        edges: Vec::new(),
+        blobs: Vec::new(),
+        outputs: Vec::new(),
+    })
+}
+
+fn readable(row: &Row<'_>, column: usize) -> rusqlite::Result<Result<Value, String>> {
+    Ok(json(row, column)?.unwrap_or_else(|| Err("it is missing".to_owned())))
+}
+
+fn edges(sql: Sql<'_>, span: (i64, u32, i64, u32)) -> Result<HashMap<Key, Vec<EdgeRow>>> {
+    // A child that is gone leaves an empty name, which no document has.
+    let query = "SELECT c.kind, c.identifier, e.child_version, NULL, e.component, e.version, e.revision, e.path \
+        FROM edge e LEFT JOIN component c ON c.id = e.child \
+        WHERE (e.component, e.version) BETWEEN (?1, ?2) AND (?3, ?4) ORDER BY e.path";
+    let rows = sql.query("read references", query, span, |row| {
+        let key = (row.get(4)?, number(row, 5)?, optional_number(row, 6)?);
+        Ok((key, EdgeRow { path: text(row, 7)?.unwrap_or_default(), child: address(row, 0)? }))
+    })?;
+    let mut found: HashMap<Key, Vec<EdgeRow>> = HashMap::new();
+    rows.into_iter().for_each(|(key, edge)| found.entry(key).or_default().push(edge));
+    Ok(found)
+}
+
+type BlobOwner = (Key, Option<String>);
+
+fn blobs(sql: Sql<'_>, span: (i64, u32, i64, u32)) -> Result<HashMap<BlobOwner, Vec<BlobRow>>> {
+    let query = "SELECT r.component, r.version, r.revision, r.output, r.path, r.digest, a.size \
+        FROM artifact_ref r LEFT JOIN artifact a ON a.digest = r.digest \
+        WHERE (r.component, r.version) BETWEEN (?1, ?2) AND (?3, ?4) AND r.job IS NULL ORDER BY r.path";
+    let rows = sql.query("read references to blobs", query, span, |row| {
+        let key = (row.get(0)?, number(row, 1)?, optional_number(row, 2)?);
+        let size = u64::try_from(row.get::<_, Option<i64>>(6)?.unwrap_or(0)).unwrap_or(0);
+        Ok(((key, text(row, 3)?), BlobRow { path: text(row, 4)?.unwrap_or_default(), digest: digest(row, 5)?, size }))
+    })?;
+    let mut found: HashMap<BlobOwner, Vec<BlobRow>> = HashMap::new();
+    rows.into_iter().for_each(|(key, blob)| found.entry(key).or_default().push(blob));
+    Ok(found)
+}
+
+type NamedValue = (String, Result<Value, String>);
+
+fn outputs(sql: Sql<'_>, span: (i64, u32, i64, u32)) -> Result<HashMap<(i64, u32), Vec<NamedValue>>> {
+    let query = "SELECT component, version, name, value FROM output \
+        WHERE (component, version) BETWEEN (?1, ?2) AND (?3, ?4) ORDER BY component, version, name";
+    let rows = sql.query("read outputs", query, span, |row| {
+        Ok(((row.get(0)?, number(row, 1)?), (text(row, 2)?.unwrap_or_default(), readable(row, 3)?)))
+    })?;
+    let mut found: HashMap<(i64, u32), Vec<NamedValue>> = HashMap::new();
+    rows.into_iter().for_each(|(key, output)| found.entry(key).or_default().push(output));
+    Ok(found)
+}
+
+/// What SQLite finds wrong with the file, and rows that refer to rows that are not there.
+pub(crate) fn check(sql: Sql<'_>) -> Result<Vec<String>> {
+    let mut found = sql.query("check the database", "PRAGMA integrity_check(100)", [], |row| Ok(text(row, 0)?.unwrap_or_default()))?;
+    found.retain(|line| line != "ok");
+    let broken = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2";
+    found.extend(sql.query("check what rows refer to", broken, [], |row| {
+        let (table, parent) = (text(row, 0)?.unwrap_or_default(), text(row, 1)?.unwrap_or_default());
+        Ok(format!("{} rows of `{table}` refer to rows of `{parent}` that do not exist", row.get::<_, i64>(2)?))
+    })?);
+    Ok(found)
+}

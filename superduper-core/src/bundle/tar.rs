@@ -1,0 +1,179 @@
+//! Tar files of the plainest kind (POSIX ustar): written with headers that hold nothing but names and sizes, read with
+//! everything refused that a bundle does not need.
+//!
+//! It is written here because a reader that accepts less is safer than a general one that is told what to refuse: no
+//! links, no devices, no extended headers, no name but those of a bundle.
+
+use super::{is_file_name, is_folder_name};
+use crate::{Error, ErrorKind, Result};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Seek, SeekFrom},
+};
+
+pub(super) const BLOCK: u64 = 512;
+
+/// Sizes of 8 GiB and more do not fit into eleven octal digits; GNU's binary form is understood everywhere.
+const MOST_OCTAL: u64 = 0o77_777_777_777;
+
+/// Where the bytes of a file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// The header of a regular file. Names of bundles are shorter than the hundred bytes that there are.
+pub(super) fn header(name: &str, size: u64) -> [u8; BLOCK as usize] {
+    let mut block = [0; BLOCK as usize];
+    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &name.as_bytes()[..name.len().min(100)]);
+    put(100, b"0000644\0");
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    if size <= MOST_OCTAL {
+        put(124, format!("{size:011o}\0").as_bytes());
+    } else {
+        put(124, &[0x80]);
+        put(128, &size.to_be_bytes());
+    }
+    put(136, b"00000000000\0");
+    put(156, b"0");
+    put(257, b"ustar\x0000");
+    let sum = checksum(&block);
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}
+
+/// How many zeros follow the bytes of a file.
+pub(super) fn padding(size: u64) -> u64 {
+    size.next_multiple_of(BLOCK) - size
+}
+
+/// The sum of a header's bytes, its own field taken as blanks.
+fn checksum(block: &[u8]) -> u64 {
+    block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { u64::from(b' ') } else { u64::from(*byte) }).sum()
+}
+
+/// Find the files of a tar file of `length` bytes; their bytes are not read.
+pub(super) fn index(mut file: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Entry>> {
+    let mut entries = BTreeMap::new();
+    let mut at = 0;
+    loop {
+        if at + BLOCK > length {
+            return Err(truncated(if at == 0 { "it is too short for a tar file" } else { "the end mark is missing" }));
+        }
+        let mut block = [0; BLOCK as usize];
+        file.seek(SeekFrom::Start(at))
+            .and_then(|_| file.read_exact(&mut block))
+            .map_err(|error| truncated("it cannot be read").with_source(error))?;
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(entries);
+        }
+        if octal(&block[148..156]) != Some(checksum(&block)) || &block[257..262] != b"ustar" {
+            let why = if at == 0 { "it is neither a folder nor a plain tar file" } else { "a header of the tar file is damaged" };
+            let error = Error::new(ErrorKind::Format, why);
+            return Err(if at == 0 { error.with_hint("a compressed bundle has to be unpacked first") } else { error });
+        }
+        let name = name(&block)?;
+        let size = size(&block[124..136]).ok_or_else(|| refused(&name, "its size is not a number"))?;
+        let offset = at + BLOCK;
+        if size > length - offset {
+            return Err(truncated(format!("`{name}` claims {size} bytes where {} are left", length - offset)));
+        }
+        match block[156] {
+            b'0' | 0 => {
+                if !is_file_name(&name) {
+                    return Err(refused(&name, "a bundle has no file of that name"));
+                }
+                if entries.insert(name.clone(), Entry { offset, size }).is_some() {
+                    return Err(refused(&name, "it is there twice"));
+                }
+            }
+            b'5' if size == 0 && is_folder_name(name.trim_end_matches('/')) => {}
+            kind => return Err(refused(&name, describe(kind))),
+        }
+        at = offset.saturating_add(size).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+        if at > length {
+            return Err(truncated(format!("`{name}` is cut off")));
+        }
+    }
+}
+
+fn describe(kind: u8) -> &'static str {
+    match kind {
+        b'1' | b'2' => "it is a link",
+        b'3' | b'4' | b'6' => "it is a device",
+        b'5' => "a bundle has no folder of that name",
+        b'x' | b'g' | b'L' | b'K' => "extended headers are not part of the format; pack it with `tar --format=ustar`",
+        _ => "it is no plain file",
+    }
+}
+
+fn name(block: &[u8]) -> Result<String> {
+    let field = |bytes: &[u8]| {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8(bytes[..end].to_vec())
+    };
+    let unreadable = |_| Error::new(ErrorKind::Format, "the tar file has a name that is no text");
+    let (name, prefix) = (field(&block[0..100]).map_err(unreadable)?, field(&block[345..500]).map_err(unreadable)?);
+    let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+    // What `tar -C folder .` writes.
+    let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
+    check_name(&name)?;
+    Ok(name)
+}
+
+/// Refuse names that lead out of the bundle, and say so.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.starts_with('/') || name.contains('\\') {
+        return Err(refused(name, "it is an absolute path or none of this format"));
+    }
+    if name.split('/').any(|part| part == "..") {
+        return Err(refused(name, "it leads out of the bundle"));
+    }
+    Ok(())
+}
+
+/// The error for an entry that no bundle has.
+pub(super) fn refused(name: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Format, format!("entry `{}` is refused: {why}", name.escape_debug()))
+        .with_hint("this is not a bundle that superduper wrote; nothing was imported")
+}
+
+pub(super) fn truncated(what: impl std::fmt::Display) -> Error {
+    Error::integrity(format!("the bundle is incomplete: {what}")).with_hint("copy it again, or export it again")
+}
+
+fn octal(field: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(field).ok()?.trim_matches(|c| c == ' ' || c == '\0');
+    u64::from_str_radix(text, 8).ok()
+}
+
+fn size(field: &[u8]) -> Option<u64> {
+    match field {
+        [0x80, 0, 0, 0, rest @ ..] => rest.try_into().ok().map(u64::from_be_bytes),
+        _ => octal(field),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn headers_round_trip_whatever_the_size() {
+        for bytes in [0, 1, 511, 512, MOST_OCTAL, MOST_OCTAL + 1, u64::MAX / 2] {
+            let block = header("bundle.json", bytes);
+            assert_eq!(octal(&block[148..156]), Some(checksum(&block)));
+            assert_eq!(size(&block[124..136]), Some(bytes));
+        }
+        let mut file = header("bundle.json", 3).to_vec();
+        file.extend_from_slice(b"{}\n");
+        file.resize(2048, 0);
+        let found = index(Cursor::new(&file), 2048).expect("a tar file");
+        assert_eq!(found["bundle.json"], Entry { offset: 512, size: 3 });
+        assert_eq!((padding(0), padding(3), padding(512)), (0, 509, 0));
+    }
+}
