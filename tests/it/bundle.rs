@@ -543,3 +543,81 @@ async fn a_sample_of_each_released_format_is_read() {
         assert_eq!(bytes_of(&place.path("again.tar")), bytes_of(&sample("bundle-1.tar")));
     }
 }
+
+#[derive(Component)]
+#[component(kind = "bundle.Large")]
+struct Large {
+    identifier: String,
+    file: Artifact<File>,
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f10_a_blob_does_not_pass_through_memory_when_it_is_exported_imported_and_verified() {
+    use std::{
+        io::Write,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+    fn anonymous_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("readable");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("a line");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+    const MIB: usize = 1024 * 1024;
+    let (on, other, place) = (in_folder().await, in_folder().await, Place::new());
+    let mut file = std::fs::File::create(place.path("large.bin")).expect("created");
+    (0..192_u8).for_each(|number| file.write_all(&vec![number; MIB]).expect("written"));
+    let large = Large { identifier: "l".into(), file: File::open(place.path("large.bin")).expect("a file").into() };
+    on.db.apply(large).await.expect("applies");
+    let before = anonymous_kib();
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = std::thread::spawn({
+        let over = over.clone();
+        move || {
+            let mut most = 0;
+            while !over.load(Ordering::Relaxed) {
+                most = most.max(anonymous_kib());
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            most
+        }
+    });
+    on.db.export("bundle.Large/l", place.path("l.tar")).await.expect("exports");
+    other.db.import(place.path("l.tar")).await.expect("imports");
+    assert!(other.db.verify().await.expect("verifies").is_sound());
+    over.store(true, Ordering::Relaxed);
+    let extra = watcher.join().expect("watched").saturating_sub(before);
+    assert!(extra <= 64 * 1024, "{extra} KiB of anonymous memory for a blob of {} KiB", 192 * 1024);
+}
+
+#[derive(Component)]
+#[component(kind = "bundle.Inside")]
+struct Inside {
+    identifier: String,
+    path: String,
+    jobs: bool,
+}
+
+#[triggers]
+impl Inside {
+    #[trigger("apply")]
+    async fn import(&self, ctx: &JobContext) -> Result<()> {
+        let db = ctx.db()?;
+        db.import(self.path.as_str()).jobs(self.jobs).await.map(drop)
+    }
+}
+
+#[tokio::test]
+async fn inside_a_job_an_import_runs_no_jobs() {
+    let place = Place::new();
+    let source = in_memory().await;
+    source.db.apply(model(1, "a")).await.expect("applies");
+    export(&source.db, &place.path("m.tar")).await;
+    for on in databases().await {
+        let inside = |name: &str, jobs| Inside { identifier: name.into(), path: place.path("m.tar").display().to_string(), jobs };
+        let error = refused(on.db.apply(inside("a", true)).await);
+        assert!(error.to_string().contains("jobs(false)"), "{error}");
+        on.db.apply(inside("b", false)).await.expect("imports");
+        assert!(on.db.load::<Model>("m").await.expect("loads").score.is_set());
+    }
+}

@@ -13,8 +13,8 @@ use crate::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many versions are read at a time.
-const PAGE: usize = 64;
+/// So many versions are read at a time: few, since each may refer to thousands of blobs.
+const PAGE: usize = 8;
 
 /// Check all documents; places of damaged blobs are noted in their findings.
 pub(super) async fn check(verify: &Verify, damaged: BTreeMap<Digest, usize>, report: &mut VerifyReport) -> Result<()> {
