@@ -31,6 +31,7 @@ pub(crate) fn open(folder: &Path) -> Result<Connection> {
     if !path.exists() {
         create(folder, &path)?;
     }
+    sync_log(folder).map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let found = check(&connection, &path)?;
     connection
@@ -44,6 +45,23 @@ pub(crate) fn open(folder: &Path) -> Result<Connection> {
         migrate(&connection, folder, found)?;
     }
     Ok(connection)
+}
+
+/// Put on disk what a process that was killed in a commit had written and not synchronized.
+///
+/// SQLite takes a whole commit in the log for done. What is read from it is acted on, as when an apply finds nothing to change,
+/// and must not be lost with the power later.
+fn sync_log(folder: &Path) -> std::io::Result<()> {
+    let log = match OpenOptions::new().write(true).open(folder.join(format!("{FILE}-wal"))) {
+        Ok(log) => log,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if log.metadata()?.len() > 0 {
+        log.sync_all()?;
+        sync_folder(folder)?;
+    }
+    Ok(())
 }
 
 /// A connection for reads.
