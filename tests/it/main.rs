@@ -5,6 +5,7 @@ mod artifacts;
 mod bad_input;
 mod callables;
 mod children;
+mod crash;
 mod encoding;
 mod fresh;
 mod hooks;
