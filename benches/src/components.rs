@@ -189,6 +189,30 @@ impl Spawner {
     }
 }
 
+/// A component that asks for `n` jobs, which wait to be killed or do nothing.
+#[derive(Component)]
+pub(crate) struct Waiter {
+    pub(crate) identifier: String,
+    pub(crate) n: usize,
+}
+
+#[triggers]
+impl Waiter {
+    #[trigger("apply")]
+    async fn start(&self, ctx: &JobContext) -> Result<()> {
+        (0..self.n).try_for_each(|i| ctx.spawn(format!("{i:06}"), ctx.address(), "part", &[]))
+    }
+
+    #[trigger("call")]
+    async fn part(&self) -> Result<()> {
+        if HANG.load(Ordering::Relaxed) {
+            std::fs::write("marker", "")?;
+            tokio::time::sleep(Duration::from_secs(300)).await;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Component)]
 pub(crate) struct Slow {
     pub(crate) identifier: String,

@@ -8,6 +8,7 @@ mod dag;
 mod hooks;
 mod many;
 mod race;
+mod recover;
 mod tree;
 mod upkeep;
 
@@ -35,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "f_many", run: many::many },
     Case { name: "h_crash", run: crash::crash },
     Case { name: "h_race", run: race::race },
+    Case { name: "h_recover", run: recover::recover },
     Case { name: "i_hooks", run: hooks::hooks },
     Case { name: "j_upkeep", run: upkeep::upkeep },
 ];
@@ -75,6 +77,8 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "crash_rows" => crash::crash_rows(parameters).await,
         "blob_share" => crash::blob_share(parameters).await,
         "raises" => crash::raises(parameters).await,
+        "recover_seed" => recover::seed(parameters).await,
+        "recover" => recover::worker(parameters).await,
         "race" => race::race_worker(parameters).await,
         "upkeep_seed" => upkeep::seed(parameters).await,
         "upkeep" => upkeep::work(parameters).await,

@@ -2,15 +2,17 @@
 //!
 //! Invariant: a file below `blake3/` is complete. Puts write to `incoming/`, synchronize the file, rename it and
 //! synchronize the folder; whatever stops them leaves at most a file in `incoming/`, which `list` clears away.
+//! A put returns only when the names of all folders above the file were synchronized in this process, whoever made them.
 
 use crate::Check;
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{ErrorKind as IoKind, Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -24,7 +26,14 @@ const INCOMING: &str = "incoming";
 
 #[derive(Debug)]
 pub(crate) struct Folder {
-    root: Arc<PathBuf>,
+    place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    root: PathBuf,
+    /// The folders whose own names are known to be on disk.
+    durable: Mutex<BTreeSet<PathBuf>>,
 }
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -33,31 +42,35 @@ impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let describe = |error| Error::store(format!("artifact folder `{}` cannot be opened", path.display())).with_source(error);
         let root = std::path::absolute(path).map_err(describe)?;
+        let missing: Vec<PathBuf> = root.ancestors().skip(1).take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
         fs::create_dir_all(&root).map_err(describe)?;
         fs::read_dir(&root).map_err(describe)?;
-        Ok(Folder { root: Arc::new(root) })
+        for made in missing {
+            made.parent().map_or(Ok(()), sync_folder)?;
+        }
+        Ok(Folder { place: Arc::new(Place { root, durable: Mutex::default() }) })
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
-        path(&self.root, digest)
+        path(&self.place.root, digest)
     }
 
     /// Run file operations on a thread that may block.
     fn run<R: Send + 'static>(&self, work: impl FnOnce(&Path) -> Result<R> + Send + 'static) -> BoxFuture<'static, Result<R>> {
-        let root = self.root.clone();
-        Box::pin(async move { crate::remote::blocking(move || work(&root)).await })
+        let place = self.place.clone();
+        Box::pin(async move { crate::remote::blocking(move || work(&place.root)).await })
     }
 
     fn start_put(&self, digest: Digest, size: u64, chunks: Chunks, rehash: bool) -> BoxFuture<'static, Result<Put>> {
-        let root = self.root.clone();
+        let place = self.place.clone();
         Box::pin(async move {
             // Dropping the future stops the thread at its next chunk.
             let stop = StopOnDrop(Arc::default());
             let stopped = stop.0.clone();
             crate::remote::blocking(move || {
-                put(&root, digest, chunks, Check::new(digest, size, rehash), &stopped).map_err(|error| {
-                    let place = format!("blob {digest} in artifact folder `{}`", root.display());
-                    if error.kind() == superduper_core::ErrorKind::Store { error.context(place) } else { error }
+                put(&place, digest, chunks, Check::new(digest, size, rehash), &stopped).map_err(|error| {
+                    let blob = format!("blob {digest} in artifact folder `{}`", place.root.display());
+                    if error.kind() == superduper_core::ErrorKind::Store { error.context(blob) } else { error }
                 })
             })
             .await
@@ -102,7 +115,8 @@ impl Drop for Incoming {
     }
 }
 
-fn put(root: &Path, digest: Digest, chunks: Chunks, mut check: Check, stop: &AtomicBool) -> Result<Put> {
+fn put(place: &Place, digest: Digest, chunks: Chunks, mut check: Check, stop: &AtomicBool) -> Result<Put> {
+    let root = &*place.root;
     let target = path(root, digest);
     let parent = root.join("blake3").join(&digest.to_hex()[..2]);
     match fs::metadata(&target) {
@@ -110,6 +124,7 @@ fn put(root: &Path, digest: Digest, chunks: Chunks, mut check: Check, stop: &Ato
             // Garbage collection goes by age. Another writer may have renamed the file without having synchronized the folder yet.
             let _ = File::open(&target).and_then(|file| file.set_modified(SystemTime::now()));
             sync_folder(&parent)?;
+            place.keep(&parent)?;
             return Ok(Put::Exists);
         }
         Err(error) if error.kind() != IoKind::NotFound => return Err(failed("its file cannot be looked at", error)),
@@ -117,7 +132,7 @@ fn put(root: &Path, digest: Digest, chunks: Chunks, mut check: Check, stop: &Ato
         _ => {}
     }
     let incoming = root.join(INCOMING);
-    make_folder(root, &incoming)?;
+    make_folder(&incoming)?;
     let (mut writer, mut file) = create(&incoming, digest)?;
     for chunk in chunks {
         if stop.load(Ordering::Relaxed) {
@@ -130,11 +145,12 @@ fn put(root: &Path, digest: Digest, chunks: Chunks, mut check: Check, stop: &Ato
     check.finish()?;
     writer.sync_all().map_err(|error| failed("it cannot be synchronized", error))?;
     drop(writer);
-    make_folder(root, &root.join("blake3"))?;
-    make_folder(&root.join("blake3"), &parent)?;
+    make_folder(&root.join("blake3"))?;
+    make_folder(&parent)?;
     fs::rename(&file.path, &target).map_err(|error| failed("its file cannot be renamed", error))?;
     file.published = true;
     sync_folder(&parent)?;
+    place.keep(&parent)?;
     Ok(Put::Written)
 }
 
@@ -151,12 +167,30 @@ fn create(incoming: &Path, digest: Digest) -> Result<(File, Incoming)> {
     }
 }
 
-/// Create a folder, durably.
-fn make_folder(parent: &Path, folder: &Path) -> Result<()> {
+fn make_folder(folder: &Path) -> Result<()> {
     match fs::create_dir(folder) {
-        Ok(()) => sync_folder(parent),
-        Err(error) if error.kind() == IoKind::AlreadyExists => Ok(()),
-        Err(error) => Err(failed("a folder cannot be created", error)),
+        Err(error) if error.kind() != IoKind::AlreadyExists => Err(failed("a folder cannot be created", error)),
+        _ => Ok(()),
+    }
+}
+
+impl Place {
+    /// Make the names of a folder and of those above it, up to the root, outlast a loss of power.
+    ///
+    /// A folder that was there may have been made by somebody who did not come to synchronize it, so each process does it once.
+    fn keep(&self, folder: &Path) -> Result<()> {
+        for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
+            if self.durable().contains(folder) {
+                continue;
+            }
+            folder.parent().map_or(Ok(()), sync_folder)?;
+            self.durable().insert(folder.to_owned());
+        }
+        Ok(())
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -266,7 +300,7 @@ fn folders(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 impl ArtifactStore for Folder {
     fn location(&self) -> String {
-        self.root.display().to_string()
+        self.place.root.display().to_string()
     }
 
     fn capabilities(&self) -> ArtifactCapabilities {

@@ -1,7 +1,7 @@
 //! Opening the database file: what it may be, how it is made, how connections are set.
 //!
-//! Invariant: a new database appears under its name by a rename, complete; a file that is not ours, or newer than this
-//! program, is read and left as it is.
+//! Invariant: a new database appears under its name by a rename, complete, in a folder whose own name outlasts a loss of
+//! power; a file that is not ours, or newer than this program, is read and left as it is.
 
 use crate::error::{failed, file_failed, is_busy};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -31,6 +31,7 @@ pub(crate) fn open(folder: &Path) -> Result<Connection> {
     if !path.exists() {
         create(folder, &path)?;
     }
+    sync_log(folder).map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let found = check(&connection, &path)?;
     connection
@@ -44,6 +45,23 @@ pub(crate) fn open(folder: &Path) -> Result<Connection> {
         migrate(&connection, folder)?;
     }
     Ok(connection)
+}
+
+/// Put on disk what a process that was killed in a commit had written and not synchronized.
+///
+/// SQLite takes a whole commit in the log for done. What is read from it is acted on, as when an apply finds nothing to change,
+/// and must not be lost with the power later.
+fn sync_log(folder: &Path) -> std::io::Result<()> {
+    let log = match OpenOptions::new().write(true).open(folder.join(format!("{FILE}-wal"))) {
+        Ok(log) => log,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if log.metadata()?.len() > 0 {
+        log.sync_all()?;
+        sync_folder(folder)?;
+    }
+    Ok(())
 }
 
 /// A connection for reads.
@@ -121,7 +139,7 @@ fn not_ours(path: &Path, why: &str) -> Error {
 
 fn create(folder: &Path, path: &Path) -> Result<()> {
     let at = |action: &str, path: &Path| format!("{action} `{}`", path.display());
-    fs::create_dir_all(folder).map_err(|error| file_failed(at("make the folder", folder), error))?;
+    make_folders(folder).map_err(|error| file_failed(at("make the folder", folder), error))?;
     let guard = open_write_lock(folder)?;
     lock(&guard)?;
     if path.exists() {
@@ -146,7 +164,19 @@ fn remove_draft(draft: &Path) {
     }
 }
 
-/// Make a rename in the folder outlast a loss of power.
+/// Make a folder and those above it, so that their names outlast a loss of power.
+fn make_folders(folder: &Path) -> std::io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(&folder)?;
+    // The folder itself may be there because a process made it and died before this.
+    for made in missing.iter().copied().chain(missing.is_empty().then_some(&*folder)) {
+        made.parent().map_or(Ok(()), sync_folder)?;
+    }
+    Ok(())
+}
+
+/// Make names in the folder outlast a loss of power.
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -35,18 +35,29 @@ impl Owners {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Make an owner, in a write transaction.
-    pub(crate) fn enlist(&self, sql: Sql<'_>) -> Result<OwnerId> {
-        let insert = "INSERT INTO lease (process, created_at) VALUES (?1, ?2)";
-        sql.execute("enlist this process", insert, (std::process::id(), Timestamp::now().0))?;
-        let owner = OwnerId(sql.connection.last_insert_rowid());
-        let path = self.path(owner);
-        let failed = |error| file_failed(format!("make the lock file `{}`", path.display()), error);
-        fs::create_dir_all(&self.folder).map_err(failed)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        file.lock().map_err(failed)?;
+    /// Make an owner, in a write transaction; [`Owners::hold`] it once that is durable.
+    pub(crate) fn enlist(&self, sql: Sql<'_>) -> Result<(OwnerId, File)> {
+        loop {
+            let insert = "INSERT INTO lease (process, created_at) VALUES (?1, ?2)";
+            sql.execute("enlist this process", insert, (std::process::id(), Timestamp::now().0))?;
+            let owner = OwnerId(sql.connection.last_insert_rowid());
+            let path = self.path(owner);
+            let failed = |error| file_failed(format!("make the lock file `{}`", path.display()), error);
+            fs::create_dir_all(&self.folder).map_err(failed)?;
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => return Ok((owner, file)),
+                // The file of an owner whose row was never durable. Waiting for it here would stop all writers.
+                Err(TryLockError::WouldBlock) => sql.execute("enlist this process", "DELETE FROM lease WHERE id = ?1", [owner.0])?,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            };
+        }
+    }
+
+    /// Keep the lock of an owner that is on record.
+    pub(crate) fn hold(&self, (owner, file): (OwnerId, File)) -> OwnerId {
         self.held().insert(owner, file);
-        Ok(owner)
+        owner
     }
 
     /// Let an owner go, in a write transaction.

@@ -219,8 +219,12 @@ impl MetadataStore for SqliteStore {
     }
 
     fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
-        let shared = self.shared.clone();
-        self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql))
+        Box::pin(async move {
+            let shared = self.shared.clone();
+            // Where the commit fails, the lock goes with the answer.
+            let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql)).await?;
+            Ok(self.shared.owners.hold(made))
+        })
     }
 
     fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>> {

@@ -300,6 +300,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         jobs = new_jobs(db, &plan.jobs, owner, at);
         ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
     }
+    let _starting = db.driver_gate.read().await;
     let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
     db.committed();
     let Some(run) = committed.run else {

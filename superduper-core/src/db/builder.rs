@@ -163,6 +163,7 @@ impl DbBuilder {
             handlers: Handlers::default(),
             note_writer: AtomicBool::new(false),
             note_gate: tokio::sync::Mutex::default(),
+            driver_gate: tokio::sync::RwLock::default(),
         });
         if asked == "process" {
             inner.check_executor(None)?;

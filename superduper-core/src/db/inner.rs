@@ -5,7 +5,10 @@ use crate::{
     Error, ErrorKind, Result,
     job::{Driver, Executor, Instances, NoteBuffer, Process, RunHandle},
     registry::Registry,
-    store::{ArtifactStore, Batch, Durability, JobFilter, JobId, MetadataStore, Op, OwnerId, RunFilter, RunId, RunRow, Timestamp},
+    store::{
+        ArtifactStore, Batch, Durability, Finish, Finished, JobFilter, JobId, JobRow, MetadataStore, Op, OwnerId, RunFilter, RunId, RunRow,
+        Timestamp,
+    },
 };
 use std::{
     collections::HashMap,
@@ -44,6 +47,9 @@ pub(crate) struct DbInner {
     pub(crate) handlers: Handlers,
     pub(crate) note_writer: AtomicBool,
     pub(crate) note_gate: tokio::sync::Mutex<()>,
+    /// Shared from the commit of a new run to the start of its driver; exclusive while a driver is made from the record.
+    /// So a run never has two drivers here, and what this process holds in a run without a driver was left by one that stopped.
+    pub(crate) driver_gate: tokio::sync::RwLock<()>,
 }
 
 impl DbInner {
@@ -136,14 +142,34 @@ impl DbInner {
         if let Some(handle) = self.runs_lock().get(&run) {
             return Ok(handle.clone());
         }
-        let row = self.run_row(run).await?;
-        let jobs = self.metadata.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await?;
-        let dependencies = self.metadata.dependencies(run).await?;
         let owner = self.owner().await?;
+        let _alone = self.driver_gate.write().await;
         if let Some(handle) = self.runs_lock().get(&run) {
             return Ok(handle.clone());
         }
+        let row = self.run_row(run).await?;
+        let read = || self.metadata.jobs(JobFilter { run: Some(run), ..JobFilter::default() });
+        let mut jobs = read().await?;
+        if self.give_back(owner, &jobs).await? {
+            jobs = read().await?;
+        }
+        let dependencies = self.metadata.dependencies(run).await?;
         Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default())))
+    }
+
+    /// Give back what a driver that stopped had taken: its results are lost, and another attempt needs another number.
+    async fn give_back(&self, owner: OwnerId, jobs: &[JobRow]) -> Result<bool> {
+        let at = Timestamp::now();
+        let release = |job: &JobRow| {
+            let started_at = job.started_at.unwrap_or(at);
+            Op::Finish(Box::new(Finish::plain(job.id, job.attempt, owner, started_at, at, Finished::Released)))
+        };
+        let ops: Vec<Op> = jobs.iter().filter(|job| job.owner == Some(owner)).map(release).collect();
+        if ops.is_empty() {
+            return Ok(false);
+        }
+        self.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        Ok(true)
     }
 
     pub(crate) async fn run_row(&self, run: RunId) -> Result<RunRow> {

@@ -277,10 +277,12 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     let mut ops: Vec<Op> = removal.whole.iter().map(|address| Op::Removing { address: address.clone(), on: true }).collect();
     ops.push(Op::Run(NewRun { purpose: RunPurpose::Remove, root: plan.root.clone(), data: data.clone(), at }));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
+    let starting = inner.driver_gate.read().await;
     let committed = inner.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
     inner.committed();
     let run = committed.run.ok_or_else(|| Error::internal("a removal was recorded without a run"))?;
     let handle = start_run(&inner, run, &plan, data, jobs, &committed.jobs, Arc::new(Instances::default()), at).await?;
+    drop(starting);
     Ok(Run::new(inner, Some(run), vec![handle], applied))
 }
 

@@ -83,11 +83,23 @@ impl Instances {
     /// Make a document known, so that it is not read again.
     pub(crate) fn add(&self, address: Address, uuid: Digest, type_version: u32, body: Value, outputs: Map<String, Value>) {
         let document = Document { address: address.clone(), type_version, body, outputs };
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).insert(key(&address), Source { document, uuid });
+        self.sources().insert(key(&address), Source { document, uuid });
     }
 
-    fn add_stored(&self, stored: StoredVersion) {
-        self.add(stored.address, stored.uuid, stored.type_version, stored.document, stored.outputs);
+    /// Make a whole tree known at once: who finds a component finds what it holds.
+    fn add_tree(&self, tree: Vec<StoredVersion>) {
+        let mut sources = self.sources();
+        for StoredVersion { address, uuid, type_version, document, outputs, .. } in tree {
+            let key = key(&address);
+            // A revision that is known already may have outputs that are newer than what was read.
+            if sources.get(&key).is_none_or(|source| source.document.address != address) {
+                sources.insert(key, Source { document: Document { address, type_version, body: document, outputs }, uuid });
+            }
+        }
+    }
+
+    fn sources(&self) -> std::sync::MutexGuard<'_, HashMap<String, Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The instance for a job, if it was decoded before.
@@ -105,9 +117,7 @@ impl Instances {
             if tree.is_empty() {
                 return Err(Error::not_found(format!("component `{target}` is not stored any more")).fatal());
             }
-            for stored in tree {
-                self.add_stored(stored);
-            }
+            self.add_tree(tree);
         }
         // Two jobs may decode at the same time; the first to finish is kept.
         let made = Arc::new(self.decode(db, target)?);
@@ -116,14 +126,13 @@ impl Instances {
 
     /// Whether the document of this very revision is at hand.
     fn has(&self, target: &Address) -> bool {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.get(&key(target)).is_some_and(|source| source.document.address == *target)
+        self.sources().get(&key(target)).is_some_and(|source| source.document.address == *target)
     }
 
     fn decode(&self, db: &Arc<DbInner>, target: &Address) -> Result<Instance> {
         let mut env = DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()));
         let root = {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let sources = self.sources();
             let root =
                 sources.get(&key(target)).cloned().ok_or_else(|| Error::internal(format!("the document of `{target}` is not at hand")))?;
             let mut wanted = references(&root.document.body);
@@ -149,7 +158,7 @@ impl Instances {
 
     /// Outputs of a version are durable: show them to all instances that hold it.
     pub(crate) fn outputs_committed(&self, target: &Address, outputs: &[(String, Value)]) {
-        if let Some(source) = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&key(target)) {
+        if let Some(source) = self.sources().get_mut(&key(target)) {
             source.document.outputs.extend(outputs.iter().cloned());
         }
         let instances: Vec<Arc<Instance>> = self.instances.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
@@ -185,4 +194,62 @@ pub(crate) fn references(body: &Value) -> Vec<String> {
     let mut found = Vec::new();
     walk(body, &mut found);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ComponentId, Timestamp};
+    use serde_json::json;
+
+    fn stored(name: &str, document: Value, output: i64) -> StoredVersion {
+        let digest = Digest::of(name.as_bytes());
+        StoredVersion {
+            component: ComponentId(1),
+            address: format!("test.Kind/{name}@0.0").parse().expect("an address"),
+            newest: true,
+            removing: false,
+            next_version: 1,
+            uuid: digest,
+            content_hash: digest,
+            type_version: 1,
+            document,
+            outputs: Map::from_iter([("output".to_owned(), json!(output))]),
+            owes_jobs: false,
+            content_of: None,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn who_finds_a_component_finds_what_it_holds() {
+        let children: Vec<String> = (0..5000).map(|index| format!("child-{index}")).collect();
+        let references: Vec<Value> = children.iter().map(|name| json!({"$ref": format!("test.Kind/{name}@0")})).collect();
+        let root = stored("root", json!({ "children": references }), 0);
+        let target = root.address.clone();
+        let tree: Vec<_> = std::iter::once(root).chain(children.iter().map(|name| stored(name, json!({}), 0))).collect();
+        let instances = Instances::default();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                while !instances.has(&target) {
+                    std::hint::spin_loop();
+                }
+                instances.sources().len()
+            });
+            instances.add_tree(tree);
+            assert_eq!(other.join().expect("no panic"), 5001);
+        });
+    }
+
+    #[test]
+    fn a_slow_read_does_not_take_newer_outputs_back() {
+        let instances = Instances::default();
+        let row = stored("child", json!({}), 1);
+        let target = row.address.clone();
+        instances.add_tree(vec![row.clone()]);
+        instances.outputs_committed(&target, &[("output".to_owned(), json!(2))]);
+        instances.add_tree(vec![row]);
+        assert_eq!(instances.sources()[&key(&target)].document.outputs["output"], 2);
+    }
 }

@@ -5,12 +5,12 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
 use superduper::{
-    Address, BoxFuture, Bytes, Digest, Result,
+    Address, BoxFuture, Bytes, Digest, Error, Result,
     store::{
         ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, Chunks, Committed, ComponentId, Durability,
         EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes,
@@ -23,16 +23,22 @@ use superduper::{
 pub(crate) struct CountingMetadata {
     inner: Arc<dyn MetadataStore>,
     commits: AtomicUsize,
+    broken: AtomicBool,
 }
 
 impl CountingMetadata {
     pub(crate) fn new(inner: Arc<dyn MetadataStore>) -> Arc<Self> {
-        Arc::new(CountingMetadata { inner, commits: AtomicUsize::new(0) })
+        Arc::new(CountingMetadata { inner, commits: AtomicUsize::new(0), broken: AtomicBool::new(false) })
     }
 
     /// How many batches and notes were written.
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// Let every commit fail, or none.
+    pub(crate) fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::SeqCst);
     }
 }
 
@@ -53,6 +59,9 @@ impl MetadataStore for CountingMetadata {
     }
     fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>> {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        if self.broken.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(Error::store("write: the disk is on fire")) });
+        }
         self.inner.commit(batch, durability)
     }
     fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {

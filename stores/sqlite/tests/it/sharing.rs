@@ -149,3 +149,18 @@ async fn waiting_commits_share_a_transaction() {
     assert!((180..=181).contains(&succeeded), "{succeeded}");
     assert!(store.transactions() - before < 150, "commits that wait share a transaction");
 }
+
+#[tokio::test]
+async fn a_lock_file_without_an_owner_stops_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("a new database");
+    // As after an enlisting whose commit failed: its file is locked, and its id is given again.
+    std::fs::create_dir(folder.path().join("owners")).expect("a folder");
+    let file = std::fs::File::create(folder.path().join("owners/1.lock")).expect("a file");
+    file.lock().expect("nobody else has it");
+    let enlisted = tokio::time::timeout(Duration::from_secs(20), store.enlist()).await.expect("it does not wait");
+    let owner = enlisted.expect("an owner");
+    assert_ne!(owner.0, 1);
+    assert!(store.dead_owners().await.expect("owners").is_empty());
+    store.commit(apply("a"), Durability::Full).await.expect("the writer goes on");
+}
