@@ -15,6 +15,7 @@ mod process;
 mod properties;
 mod remove;
 mod schema;
+mod sharing;
 mod support;
 mod tidy;
 mod triggers;

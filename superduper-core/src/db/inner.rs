@@ -5,7 +5,10 @@ use crate::{
     Error, ErrorKind, Result,
     job::{Driver, Executor, Instances, NoteBuffer, Process, RunHandle},
     registry::Registry,
-    store::{ArtifactStore, Batch, Durability, JobFilter, JobId, MetadataStore, Op, OwnerId, RunFilter, RunId, RunRow, Timestamp},
+    store::{
+        ArtifactStore, Batch, Durability, JobFilter, JobId, LogLevel, LogRow, MetadataStore, Op, OwnerId, RunFilter, RunId, RunRow,
+        Timestamp,
+    },
 };
 use std::{
     collections::HashMap,
@@ -110,6 +113,13 @@ impl DbInner {
                 }
             }
         });
+    }
+
+    /// Tell in a job's log that an attempt of this process no longer counts.
+    pub(crate) fn note_fenced(self: &Arc<Self>, job: JobId, attempt: u32) {
+        let message = format!("attempt {attempt} does not count: its process stood still for its lease, and the job was taken over");
+        self.notes.log(LogRow { job, attempt, at: Timestamp::now(), level: LogLevel::Warn, message });
+        self.start_note_writer();
     }
 
     /// Write what jobs noted so far; waits for a write that is under way.
