@@ -13,6 +13,7 @@ use superduper::{
 };
 
 #[path = "worker/shared.rs"]
+#[expect(dead_code, reason = "most of it is for the program")]
 mod shared;
 use shared::GATE;
 
@@ -137,8 +138,7 @@ async fn assert_drained(db: &Db, count: usize) {
 
 #[tokio::test]
 async fn a16_processes_apply_different_values_of_the_same_components_at_once() {
-    let full = std::env::var_os("SUPERDUPER_FULL").is_some();
-    let (processes, applies) = (8, if full { 200 } else { 50 });
+    let (processes, applies) = (8, 200);
     let mut all = Shared::new();
     for me in 0..processes {
         all.start("contend", me, "threads", &[("SUPERDUPER_TEST_APPLIES", applies.to_string())]);

@@ -48,6 +48,7 @@ impl Driver {
         }
         let is_mine = row.owner == Some(owner) && row.attempt == node.row.attempt && !row.state.is_terminal();
         if is_mine && matches!(node.hold, Hold::Running | Hold::Ahead | Hold::Asked) {
+            (node.row.tries, node.row.lost) = (row.tries, row.lost);
             return false;
         }
         if row.state == node.row.state && row.attempt == node.row.attempt && row.owner == node.row.owner {

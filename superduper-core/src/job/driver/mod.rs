@@ -342,10 +342,13 @@ impl Driver {
             let Some(node) = self.node(index) else { continue };
             match claimed.get(&node.row.id) {
                 Some(attempt) => {
+                    // Another process had it meanwhile: how often it was tried has to be read before it starts.
+                    let is_known = *attempt == node.row.attempt + 1;
+                    look |= !is_known;
                     node.row.attempt = *attempt;
                     node.row.owner = Some(owner);
                     node.hold = Hold::Ahead;
-                    match permit {
+                    match permit.filter(|_| is_known) {
                         Some(permit) => self.launch(index, permit),
                         None => self.ahead.push_back(index),
                     }
