@@ -115,8 +115,8 @@ async fn contend(db: &Db, folder: &Path, me: usize) -> Result<()> {
     }
     let mut said = String::new();
     for n in 0..applies {
-        // All start with the same one, and every fourth has a job.
-        let (name, value) = (format!("c{}", n % 5), format!("{me}/{n}"));
+        // Half of the time all want the same one; every fourth apply has a job.
+        let (name, value) = (format!("c{}", if n < applies / 2 { 0 } else { n % 5 }), format!("{me}/{n}"));
         let component = Contended { identifier: name.clone(), value: value.clone(), speaks: (n % 4 == 3).then_some(true) };
         let applied = db.apply(component).await?;
         let result = applied.outcome.as_ref().map_or(Ok(value.clone()), |outcome| outcome.result::<String>("say"))?;
