@@ -34,6 +34,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "f_many", run: many::many },
     Case { name: "h_crash", run: crash::crash },
     Case { name: "h_race", run: race::race },
+    Case { name: "h_writers", run: race::writers },
     Case { name: "i_hooks", run: hooks::hooks },
 ];
 
@@ -74,6 +75,7 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "blob_share" => crash::blob_share(parameters).await,
         "raises" => crash::raises(parameters).await,
         "race" => race::race_worker(parameters).await,
+        "writer" => race::writer(parameters).await,
         "hooks" => hooks::hooks_worker().await,
         other => Err(Error::invalid(format!("unknown worker `{other}`"))),
     }

@@ -13,7 +13,7 @@ mod upkeep;
 
 pub use apply::{Applied, Apply, Detach};
 pub use builder::DbBuilder;
-pub use encoding::{ComponentExt, Encoding};
+pub use encoding::{ComponentExt, Encoding, decode_documents};
 pub use events::{Event, EventStream, Message};
 pub(crate) use inner::DbInner;
 pub use read::{Listed, Status};
