@@ -7,6 +7,7 @@ mod callables;
 mod children;
 mod encoding;
 mod fresh;
+mod fuzz;
 mod hooks;
 mod joining;
 mod loading;

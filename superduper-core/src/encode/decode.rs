@@ -81,6 +81,8 @@ struct Session {
     error: Option<Error>,
     /// What is being decoded, outermost first.
     owners: Vec<Owner>,
+    /// How many components were decoded, each as often as it is held.
+    decoded: usize,
 }
 
 /// A component or output being decoded, with the places of its blobs.
@@ -118,7 +120,7 @@ pub(super) fn name_owner(name: String, body: &Value) {
 
 /// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
 pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    let session = Session { env: env.clone(), error: None, owners: Vec::new() };
+    let session = Session { env: env.clone(), error: None, owners: Vec::new(), decoded: 0 };
     let restore = Restore(SESSION.with(|cell| cell.replace(Some(session))));
     let result = decode();
     let first = SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
@@ -271,12 +273,17 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
         )
         .with_hint("run a build that has the newer type"));
     }
-    let depth = SESSION.with(|cell| {
-        cell.borrow_mut().as_mut().map_or(0, |session| {
+    let (depth, decoded) = SESSION.with(|cell| {
+        cell.borrow_mut().as_mut().map_or((0, 0), |session| {
             session.owners.push(Owner::of(format!("`{address}`"), &body));
-            session.owners.len()
+            session.decoded += 1;
+            (session.owners.len(), session.decoded)
         })
     });
+    if decoded > super::MAX_COMPONENTS {
+        let text = format!("the tree of components has more than {}, each counted as often as it is held", super::MAX_COMPONENTS);
+        return Err(Error::new(ErrorKind::Decode, text).with_hint("hold what is shared in fewer places"));
+    }
     if depth > super::MAX_DEPTH + 1 {
         return Err(Error::new(ErrorKind::Decode, format!("the tree of components is deeper than {} at `{address}`", super::MAX_DEPTH)));
     }

@@ -31,6 +31,10 @@ pub(crate) const OUTPUT_MARK: &str = "$superduper::Output";
 /// The deepest tree of components that can be encoded, loaded and applied.
 pub const MAX_DEPTH: usize = 4096;
 
+/// The most components that a tree may have, each counted as often as it is held. A component that is held twice is
+/// decoded twice, so thirty levels that each hold the next one twice would be a thousand million.
+pub(crate) const MAX_COMPONENTS: usize = 1 << 18;
+
 /// A result or output as JSON, with the blobs it refers to.
 #[derive(Debug, Clone)]
 pub struct Encoded {
