@@ -8,6 +8,7 @@ mod children;
 mod encoding;
 mod fresh;
 mod fuzz;
+mod graphs;
 mod hooks;
 mod joining;
 mod loading;

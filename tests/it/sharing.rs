@@ -275,3 +275,40 @@ async fn t08_a_worker_that_stands_still_cannot_write_late() {
     assert_eq!(jobs(&db).await, before, "nothing late was written");
     assert_eq!(all.starts_of(all.pid(worker)), 2, "it started nothing that was no longer its own");
 }
+
+/// Fails once.
+#[derive(Component)]
+#[component(kind = "sharing.Flaky")]
+struct Flaky {
+    identifier: String,
+}
+
+#[triggers]
+impl Flaky {
+    #[trigger("apply", retries = 1, backoff = "300ms")]
+    async fn work(&self, ctx: &JobContext) -> Result<u32> {
+        if ctx.attempt() == 1 { Err(Error::msg("not yet")) } else { Ok(ctx.attempt()) }
+    }
+}
+
+#[tokio::test]
+async fn t15_a_clock_that_was_set_back_holds_up_no_retry() {
+    let all = Shared::new();
+    let db = all.open().await;
+    let run = db.apply(Flaky { identifier: "f".into() }).detach().await.unwrap();
+    let waits = |job: &JobRow| job.state == JobState::Queued && job.not_before.is_some();
+    while !jobs(&db).await.iter().any(waits) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // The clock that wrote the row was centuries ahead, and all owners are of the far future.
+    let other = rusqlite::Connection::open(all.path("shared.db/metadata.sqlite")).unwrap();
+    let century = 3_155_760_000_000_i64;
+    other.execute("UPDATE job SET not_before = not_before + 5 * ?1", [century]).unwrap();
+    other.execute("UPDATE lease SET created_at = created_at + 5 * ?1", [century]).unwrap();
+    let second = all.open().await;
+    let begun = Instant::now();
+    let outcomes = second.resume().await.unwrap();
+    assert!(outcomes[0].succeeded() && begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let outcome = run.wait().await.unwrap().unwrap();
+    assert_eq!(outcome.result::<u32>("work").unwrap(), 2);
+}

@@ -202,6 +202,10 @@ impl Dag {
 }
 
 #[cfg(test)]
+#[path = "dag_oracle.rs"]
+mod oracle;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,7 +1,9 @@
 //! The worker program of the tests of the executor `process` and of those of several processes on one database.
-//! `worker apply FOLDER` makes it a parent; `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says.
+//! `worker apply FOLDER` makes it a parent; `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says;
+//! `worker identities COUNT` prints what `declared.rs` says.
 
 mod components;
+mod declared;
 mod shared;
 
 use superduper::prelude::*;
@@ -19,6 +21,13 @@ async fn main() -> Result<()> {
             let number = number.parse().map_err(|_| Error::msg("a number is needed"))?;
             let (what, executor) = ((*what).to_owned(), (*executor).to_owned());
             shared::obey(shared::Request { folder: folder.into(), what, number, executor }).await
+        }
+        ["identities", count] => {
+            for n in 0..count.parse().map_err(|_| Error::msg("a number is needed"))? {
+                let line = declared::identities(n)?.join(" ");
+                std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes())?;
+            }
+            Ok(())
         }
         _ => Ok(()),
     }
