@@ -32,6 +32,8 @@ struct Task {
 struct Graph {
     identifier: String,
     tasks: Vec<Task>,
+    /// Not set, so that tasks run only where they are spawned.
+    never: Option<bool>,
 }
 
 /// What ran, in order: graph, task, try.
@@ -50,7 +52,7 @@ impl Graph {
         Ok(())
     }
 
-    #[trigger("never", retries = 2, backoff = "1ms")]
+    #[trigger("apply", requires = "never", retries = 2, backoff = "1ms")]
     async fn task(&self, ctx: &JobContext) -> Result<()> {
         let Some(key) = ctx.key() else { return Ok(()) };
         let task = self.tasks.iter().find(|task| task.key == key).expect("a task of the graph");
@@ -94,7 +96,7 @@ fn graph(seed: u64) -> Graph {
         let failures = [0, 0, 0, 0, 1, 2, 3][dice.below(7)];
         tasks.push(Task { key: format!("t{n}"), after, failures, spawner });
     }
-    Graph { identifier: format!("graph{seed}"), tasks }
+    Graph { identifier: format!("graph{seed}"), tasks, never: None }
 }
 
 /// What the oracle says of a task; `None` for one that is never spawned.
