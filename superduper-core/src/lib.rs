@@ -63,6 +63,7 @@ pub mod __private {
     pub use crate::{
         callable::{Args, FunctionEntry},
         component::TriggerCall,
+        db::decode_documents,
         derived::{check_builder, finish_builder, hooks_of, is_component, stored_field, takes_result},
         encode::{DecodeEnv, Document, Encoded, deserialize_typed, serialize_component},
         lifecycle::{Hook, Hooks, Look, probe},

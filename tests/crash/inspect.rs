@@ -134,7 +134,7 @@ async fn blobs(db: &Db, place: &Place, found: &mut Found) -> Result<()> {
             }
         }
     }
-    let mut referenced = db.metadata().referenced_blobs().await?;
+    let mut referenced = db.metadata().referenced_blobs(None).await?;
     referenced.sort();
     for (digest, size) in referenced {
         line!(found.state, "refers to {digest} of {size}");

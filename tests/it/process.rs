@@ -12,7 +12,7 @@ use superduper::{
 mod components;
 use components::Task;
 
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     // target/debug/deps/it-… → target/debug/examples/worker
     let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
     let program = folder.join("examples").join("worker");

@@ -19,6 +19,15 @@ struct Node {
     children: Vec<Arc<Node>>,
     by_name: BTreeMap<String, Node>,
     blob: Option<Artifact<Bytes>>,
+    choice: Choice,
+}
+
+/// Components inside of an enum.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+enum Choice {
+    Nothing,
+    Holds(Arc<Node>),
+    Named { node: Option<Box<Node>>, size: u64 },
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -27,6 +36,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
+        prop_oneof![Just(json!(i64::MIN)), Just(json!(u64::MAX)), Just(json!(f64::MAX)), Just(json!(f64::MIN_POSITIVE)), Just(json!(-0.0))],
         prop::num::f64::NORMAL.prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
     ];
@@ -51,18 +61,26 @@ fn any_tree() -> impl Strategy<Value = Node> {
         children: Vec::new(),
         by_name: BTreeMap::new(),
         blob: blob.map(|byte| Bytes::from(vec![byte; 40]).into()),
+        choice: Choice::Nothing,
     };
     let leaf = own().prop_map(node);
     let tree = leaf.prop_recursive(4, 20, 3, move |inner| {
         let many = prop::collection::vec(inner.clone().prop_map(Arc::new), 0..3);
         let named = prop::collection::btree_map("[a-z.$]{1,3}", inner.clone(), 0..2);
-        (own(), prop::option::of(inner.prop_map(Arc::new)), many, named).prop_map(move |(own, strict, mut children, by_name)| {
-            // A child that is held twice.
-            if let Some(first) = children.first().cloned() {
-                children.push(first);
-            }
-            Node { strict, children, by_name, ..node(own) }
-        })
+        let choice = prop_oneof![
+            Just(Choice::Nothing),
+            inner.clone().prop_map(|node| Choice::Holds(Arc::new(node))),
+            (prop::option::of(inner.clone().prop_map(Box::new)), any::<u64>()).prop_map(|(node, size)| Choice::Named { node, size }),
+        ];
+        (own(), prop::option::of(inner.prop_map(Arc::new)), many, named, choice).prop_map(
+            move |(own, strict, mut children, by_name, choice)| {
+                // A child that is held twice.
+                if let Some(first) = children.first().cloned() {
+                    children.push(first);
+                }
+                Node { strict, children, by_name, choice, ..node(own) }
+            },
+        )
     });
     tree.prop_map(|mut tree| {
         name(&mut tree, "root");
@@ -85,6 +103,11 @@ fn name(node: &mut Node, own: &str) {
         if let Some(last) = node.children.last_mut() {
             *last = first;
         }
+    }
+    match &mut node.choice {
+        Choice::Nothing => {}
+        Choice::Holds(child) => name(Arc::make_mut(child), &format!("{own}h")),
+        Choice::Named { node, .. } => node.iter_mut().for_each(|child| name(child, &format!("{own}n"))),
     }
     for (key, child) in &mut node.by_name {
         name(child, &format!("{own}[{key}]"));

@@ -37,6 +37,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "h_crash", run: crash::crash },
     Case { name: "h_race", run: race::race },
     Case { name: "h_recover", run: recover::recover },
+    Case { name: "h_writers", run: race::writers },
     Case { name: "i_hooks", run: hooks::hooks },
     Case { name: "j_upkeep", run: upkeep::upkeep },
 ];
@@ -82,6 +83,7 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "race" => race::race_worker(parameters).await,
         "upkeep_seed" => upkeep::seed(parameters).await,
         "upkeep" => upkeep::work(parameters).await,
+        "writer" => race::writer(parameters).await,
         "hooks" => hooks::hooks_worker().await,
         other => Err(Error::invalid(format!("unknown worker `{other}`"))),
     }

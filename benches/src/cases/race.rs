@@ -1,4 +1,4 @@
-//! Two processes that apply at the same moment.
+//! Processes that apply at the same moment: two that race, and eight beside one.
 
 use super::number;
 use crate::{
@@ -7,7 +7,10 @@ use crate::{
     driver::Driver,
 };
 use serde_json::{Value, json};
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 use superduper::Result;
 
 /// What a process is given, by its number.
@@ -32,6 +35,49 @@ pub(crate) fn race(driver: &Driver) -> Result<()> {
         driver.emit("h_race", &vec![("what", json!(what)), ("rounds", json!(rounds)), ("processes", json!(2))], &total);
     }
     Ok(())
+}
+
+/// Applies per second of one writer and of eight, all in all: of their own components, and of a few that they share.
+pub(crate) fn writers(driver: &Driver) -> Result<()> {
+    let applies = driver.n(1600);
+    for (what, shared) in [("own components", false), ("eight shared components", true)] {
+        for writers in [1, 8] {
+            let folder = driver.folder()?;
+            driver.go(folder.path(), "seed", json!({"n": 1}))?;
+            let parameters = |me| json!({"me": me, "n": applies / writers, "shared": shared});
+            let processes = (0..writers).map(|me| driver.start(folder.path(), "writer", &parameters(me)));
+            let processes = processes.collect::<Result<Vec<_>>>()?;
+            wait_for(|| (0..writers).all(|me| folder.path().join(format!("ready{me}")).exists()));
+            let begun = Instant::now();
+            std::fs::write(folder.path().join("go"), "")?;
+            let mut slowest = 0;
+            for process in processes {
+                slowest = slowest.max(number(&process.wait()?, "slowest_us"));
+            }
+            let seconds = begun.elapsed().as_secs_f64();
+            let per_second = (applies as f64 / seconds).round();
+            let figures =
+                json!({"applies": applies, "seconds": (seconds * 1e3).round() / 1e3, "per_second": per_second, "slowest_us": slowest});
+            driver.emit("h_writers", &vec![("what", json!(what)), ("writers", json!(writers))], &figures);
+        }
+    }
+    Ok(())
+}
+
+/// One writer: applies, each with another value, as fast as they go.
+pub(crate) async fn writer(parameters: &Value) -> Result<Value> {
+    let opened = Counted::open().await?;
+    let me = number(parameters, "me");
+    std::fs::write(format!("ready{me}"), "")?;
+    wait_for(|| Path::new("go").exists());
+    let mut slowest = Duration::ZERO;
+    for n in 0..number(parameters, "n") {
+        let of = if parameters["shared"] == json!(true) { 0 } else { me };
+        let begun = Instant::now();
+        opened.db.apply(trig(&format!("w{of}_{}", n % 8), (me * 1_000_000 + n) as i64)?).await?;
+        slowest = slowest.max(begun.elapsed());
+    }
+    Ok(json!({"slowest_us": slowest.as_micros() as u64}))
 }
 
 /// One race; its counts are added.

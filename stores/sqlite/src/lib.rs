@@ -12,6 +12,7 @@
 mod codec;
 mod commit;
 mod error;
+mod heartbeat;
 mod open;
 mod owners;
 mod read;

@@ -1,14 +1,20 @@
-//! Which processes are alive: each owner holds a lock on a file of its own.
+//! Which processes are alive: each owner holds a lock on a file of its own, and beats in it.
 //!
-//! Invariant: an owner's file is locked before its row can be seen, so that a file whose lock is free, or no file at
-//! all, means that the owner is gone.
+//! Invariants: an owner's file is locked before its row can be seen, so that a file whose lock is free, or no file at
+//! all, means that the owner is gone. Of an owner whose lock is held, only the monotonic clocks of the observer and of
+//! the owner say whether its lease holds; no time of day does.
 
-use crate::{error::file_failed, sql::Sql};
+use crate::{
+    error::file_failed,
+    heartbeat::{Beat, Heartbeat, Sightings},
+    sql::Sql,
+};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use superduper_core::{
     Result,
@@ -19,20 +25,27 @@ use superduper_core::{
 #[derive(Debug)]
 pub(crate) struct Owners {
     folder: PathBuf,
-    held: Mutex<BTreeMap<OwnerId, File>>,
+    heartbeat: Heartbeat,
+    sightings: Mutex<Sightings>,
 }
 
 impl Owners {
     pub(crate) fn new(folder: &Path) -> Self {
-        Owners { folder: folder.join("owners"), held: Mutex::new(BTreeMap::new()) }
+        Owners { folder: folder.join("owners"), heartbeat: Heartbeat::default(), sightings: Mutex::default() }
     }
 
     fn path(&self, owner: OwnerId) -> PathBuf {
         self.folder.join(format!("{owner}.lock"))
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<OwnerId, File>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long owners that are enlisted from now on may stand still.
+    pub(crate) fn set_lease(&self, ttl: Duration) {
+        self.heartbeat.set_ttl(ttl);
+    }
+
+    /// How often the owners of this object stood still for as long as their lease.
+    pub(crate) fn lapses(&self) -> u64 {
+        self.heartbeat.lapses(Instant::now())
     }
 
     /// Make an owner, in a write transaction; [`Owners::hold`] it once that is durable.
@@ -55,47 +68,89 @@ impl Owners {
     }
 
     /// Keep the lock of an owner that is on record.
-    pub(crate) fn hold(&self, (owner, file): (OwnerId, File)) -> OwnerId {
-        self.held().insert(owner, file);
-        owner
+    pub(crate) fn hold(&self, (owner, file): (OwnerId, File)) -> Result<OwnerId> {
+        let added = self.heartbeat.add(owner, file);
+        added.map_err(|error| file_failed(format!("beat in the lock file `{}`", self.path(owner).display()), error))?;
+        Ok(owner)
     }
 
     /// Let an owner go, in a write transaction.
     pub(crate) fn retire(&self, sql: Sql<'_>, owner: OwnerId) -> Result<()> {
         sql.execute("retire an owner", "UPDATE lease SET retired = 1 WHERE id = ?1", [owner.0])?;
-        if self.held().remove(&owner).is_some() {
+        if self.heartbeat.remove(owner) {
             self.forget(owner);
         }
         Ok(())
     }
 
-    /// The owners on record that are gone; owners of this object count as alive.
-    pub(crate) fn dead(&self, sql: Sql<'_>) -> Result<Vec<OwnerId>> {
+    /// The owners on record that are gone or stood still too long; owners of this object count as alive.
+    pub(crate) fn dead(&self, sql: Sql<'_>) -> Result<Dead> {
         let all = sql.query("read the owners", "SELECT id, retired FROM lease", [], |row| Ok((OwnerId(row.get(0)?), row.get(1)?)))?;
-        let held: BTreeSet<OwnerId> = self.held().keys().copied().collect();
-        Ok(all.into_iter().filter(|(id, retired)| !held.contains(id) && (*retired || self.is_free(*id))).map(|(id, _)| id).collect())
+        let here = self.heartbeat.owners();
+        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        sightings.keep(&all.iter().map(|(id, _)| *id).collect());
+        let mut dead = Dead::default();
+        for (owner, retired) in all.into_iter().filter(|(id, _)| !here.contains(id)) {
+            match self.sight(owner) {
+                _ if retired => dead.gone.push(owner),
+                Sight::Gone => dead.gone.push(owner),
+                Sight::Held(Some(beat)) if sightings.stands_still(owner, beat, Instant::now()) => dead.paused.push(owner),
+                Sight::Held(_) => {}
+            }
+        }
+        Ok(dead)
     }
 
-    /// Drop the rows and files of dead owners that hold no job, in a write transaction.
-    pub(crate) fn bury(&self, sql: Sql<'_>, dead: &[OwnerId]) -> Result<()> {
-        for owner in dead {
+    /// Drop the rows and files of owners that are gone and hold no job, in a write transaction.
+    pub(crate) fn bury(&self, sql: Sql<'_>, gone: &[OwnerId]) -> Result<()> {
+        for owner in gone {
             sql.execute("forget an owner", "DELETE FROM lease WHERE id = ?1", [owner.0])?;
             self.forget(*owner);
         }
         Ok(())
     }
 
-    fn is_free(&self, owner: OwnerId) -> bool {
-        let file = match OpenOptions::new().write(true).open(self.path(owner)) {
+    fn sight(&self, owner: OwnerId) -> Sight {
+        let file = match OpenOptions::new().read(true).write(true).open(self.path(owner)) {
             Ok(file) => file,
-            Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Sight::Gone,
+            Err(_) => return Sight::Held(None),
         };
-        // The lock goes with the file at the end of this function. Where locks do not work, nobody is declared dead.
-        !matches!(file.try_lock(), Err(TryLockError::WouldBlock | TryLockError::Error(_)))
+        // The lock goes with the file at the end of this function. Where locks do not work, nobody is declared gone.
+        match file.try_lock() {
+            Ok(()) => Sight::Gone,
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => Sight::Held(Beat::read(&file)),
+        }
     }
 
     fn forget(&self, owner: OwnerId) {
-        // A file that stays is empty and harmless: its id is never given again.
+        // A file that stays is small and harmless: its id is never given again.
         let _ = fs::remove_file(self.path(owner));
     }
+}
+
+/// Owners whose jobs can be taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Dead {
+    /// Their processes are gone, or they retired.
+    pub(crate) gone: Vec<OwnerId>,
+    /// Their processes are there and stand still. Their rows and files must stay: they may wake up and go on as owners.
+    pub(crate) paused: Vec<OwnerId>,
+}
+
+impl Dead {
+    /// Those that hold one of these jobs' locks, and those that are gone without.
+    pub(crate) fn split(self, taken: &BTreeSet<OwnerId>) -> (Vec<OwnerId>, Vec<OwnerId>) {
+        let (mut with_jobs, without): (Vec<_>, Vec<_>) = self.gone.into_iter().partition(|owner| taken.contains(owner));
+        with_jobs.extend(self.paused.into_iter().filter(|owner| taken.contains(owner)));
+        with_jobs.sort_unstable();
+        (with_jobs, without)
+    }
+}
+
+/// What can be seen of an owner from outside.
+enum Sight {
+    Gone,
+    /// Its lock is held; the beat is absent where an older program holds it.
+    Held(Option<Beat>),
 }

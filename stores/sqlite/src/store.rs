@@ -13,6 +13,7 @@ use crate::{
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
@@ -223,7 +224,7 @@ impl MetadataStore for SqliteStore {
             let shared = self.shared.clone();
             // Where the commit fails, the lock goes with the answer.
             let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql)).await?;
-            Ok(self.shared.owners.hold(made))
+            self.shared.owners.hold(made)
         })
     }
 
@@ -232,17 +233,26 @@ impl MetadataStore for SqliteStore {
         self.write(Durability::Relaxed, move |sql| shared.owners.retire(sql, owner))
     }
 
+    fn set_lease(&self, ttl: Duration) {
+        self.shared.owners.set_lease(ttl);
+    }
+
+    fn lapses(&self) -> u64 {
+        self.shared.owners.lapses()
+    }
+
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
         Box::pin(async move {
             let shared = self.shared.clone();
             let (dead, taken) = self
                 .read(false, move |sql| {
                     let dead = shared.owners.dead(sql)?;
-                    let taken = if dead.is_empty() { Vec::new() } else { read::owners_of_taken_jobs(sql)? };
+                    let any = !dead.gone.is_empty() || !dead.paused.is_empty();
+                    let taken = if any { read::owners_of_taken_jobs(sql)? } else { Vec::new() };
                     Ok((dead, taken))
                 })
                 .await?;
-            let (with_jobs, without): (Vec<OwnerId>, Vec<OwnerId>) = dead.into_iter().partition(|owner| taken.contains(owner));
+            let (with_jobs, without) = dead.split(&taken.into_iter().collect());
             if !without.is_empty() {
                 let shared = self.shared.clone();
                 self.write(Durability::Relaxed, move |sql| shared.owners.bury(sql, &without)).await?;

@@ -16,8 +16,11 @@ use crate::{
 use serde_json::Value;
 use std::{future::IntoFuture, sync::Arc};
 
-/// How often an apply plans again after others moved the state.
-const ATTEMPTS: usize = 16;
+/// How often an apply tries again where nothing moved since its last try.
+const ATTEMPTS: u32 = 16;
+/// How often an apply plans again after others moved the state. Each time another one was done, so this is no way to
+/// wait for ever; of many writers of one component, one may lose more than a few times in a row.
+const MOVES: u32 = 2000;
 
 /// An apply under construction; await it.
 ///
@@ -140,21 +143,28 @@ impl Apply {
             }
             Source::Tree(tree) => {
                 let tree = prepare(&db, tree?).await?;
-                let mut last = None;
-                for attempt in 0..ATTEMPTS {
+                let (mut moves, mut attempts, mut before) = (0, 0, None);
+                loop {
                     let (plan, snapshot) = plan_once(&db, &tree, self.options).await?;
-                    match commit_plan(&db, &plan, &snapshot).await {
+                    let error = match commit_plan(&db, &plan, &snapshot).await {
                         Ok(Some(run)) => return Ok(run),
                         Ok(None) => return Err(Error::internal("a plan lost its components")),
-                        Err(error) if error.kind() == ErrorKind::Conflict => {
-                            last = Some(error);
-                            tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
-                        }
+                        Err(error) if error.kind() == ErrorKind::Conflict => error,
                         Err(error) => return Err(error),
+                    };
+                    let pause = if before.as_ref().is_some_and(|before| *before == plan.expect) {
+                        attempts += 1;
+                        1 << attempts.min(7)
+                    } else {
+                        (moves, attempts, before) = (moves + 1, 0, Some(plan.expect));
+                        any_below(2 << moves.min(6))
+                    };
+                    if moves == MOVES || attempts == ATTEMPTS {
+                        let path = tree.root().path();
+                        return Err(error.context(format_args!("the state moved {moves} times while `{path}` was being applied")));
                     }
+                    tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
                 }
-                let error = last.unwrap_or_else(|| Error::internal("an apply was tried no time"));
-                Err(error.context(format_args!("the state moved {ATTEMPTS} times while `{}` was being applied", tree.root().path())))
             }
         }
     }
@@ -186,6 +196,11 @@ impl IntoFuture for Detach {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.0.start())
     }
+}
+
+/// Any number below another: writers that wait for different times get out of each other's way.
+fn any_below(limit: u64) -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8) % limit
 }
 
 /// Bring an encoded tree into the form that is stored: blobs hashed, `postinit` run on a decoded copy.

@@ -29,6 +29,7 @@ pub struct DbBuilder {
     worker_env: Vec<(String, String)>,
     cancel_grace: Option<Duration>,
     gc_grace: Option<Duration>,
+    lease: Option<Duration>,
 }
 
 impl DbBuilder {
@@ -114,6 +115,18 @@ impl DbBuilder {
         self
     }
 
+    /// How long this process may stand still before others take its jobs over; 30 seconds by default, at least 100
+    /// milliseconds.
+    ///
+    /// The jobs of a process that is gone are taken over at once. This is for one that is there and does not go on:
+    /// stopped by a signal, frozen by a debugger. When it goes on, what it does with jobs that were taken over no longer
+    /// counts, and its waiting applies give what the new owner recorded. Only monotonic clocks are looked at. Ignored
+    /// where the metadata store cannot be shared.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
     /// Open the database. Jobs of processes that are gone are queued again; no user code runs.
     ///
     /// # Errors
@@ -123,6 +136,9 @@ impl DbBuilder {
             |what: &str| Error::invalid(format!("the database has no {what} store")).with_hint("use `Db::open(…)`, or name both stores");
         let metadata = self.metadata.ok_or_else(|| missing("metadata"))?;
         let artifacts = self.artifacts.ok_or_else(|| missing("artifact"))?;
+        if let Some(lease) = self.lease {
+            metadata.set_lease(lease);
+        }
         let registry = match self.registry {
             Some(registry) => registry,
             None => Registry::linked()?,

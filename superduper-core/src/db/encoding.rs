@@ -1,9 +1,9 @@
 //! What every component can do without a database: encode, decode, name itself, show itself.
 
 use crate::{
-    Address, Digest, Error, Result,
+    Address, Digest, Error, ErrorKind, Result,
     component::{AsComponent, Component, ComponentType},
-    encode::{DecodeEnv, Tree, decode_body, encode_tree, in_decode_session},
+    encode::{DecodeEnv, Document, Tree, decode_body, encode_tree, in_decode_session},
     registry::Registry,
 };
 use serde_json::{Value, json};
@@ -143,6 +143,37 @@ impl<T: AsComponent + ?Sized> ComponentExt for T {
     {
         decode_tree(&encoding.tree, &Registry::global(), decode_body::<Self>)
     }
+}
+
+/// Decode documents in the form of [`Encoding::to_json`], whoever wrote them; the last one is the root. Nothing is
+/// believed of them: this is the door for fuzzing.
+///
+/// # Errors
+/// `Decode` for what is no list of documents; those of decoding.
+#[doc(hidden)]
+pub fn decode_documents(documents: &[Value]) -> Result<Box<dyn Component>> {
+    let registry = Registry::global();
+    let documents = documents.iter().map(document).collect::<Result<Vec<_>>>()?;
+    let root = documents.last().cloned().ok_or_else(|| Error::new(ErrorKind::Decode, "there is no document"))?;
+    let mut env = DecodeEnv::new(registry.clone(), None);
+    for document in documents {
+        // As references name it: in a tree that is not stored, and in one that is.
+        env.documents.insert(document.address.path(), document.clone());
+        env.documents.insert(document.address.at(0).to_string(), document);
+    }
+    in_decode_session(&Arc::new(env), || (registry.entry(&root.address.kind)?.decode)(&root))
+}
+
+fn document(value: &Value) -> Result<Document> {
+    let text = |name: &str| {
+        let found = value.get(name).and_then(Value::as_str);
+        found.ok_or_else(|| Error::new(ErrorKind::Decode, format!("a document has no text `{name}`")))
+    };
+    let address: Address = format!("{}/{}", text("kind")?, text("identifier")?).parse()?;
+    let number = |name: &str| value.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+    let outputs = value.get("outputs").and_then(Value::as_object).cloned().unwrap_or_default();
+    let body = value.get("fields").cloned().unwrap_or_default();
+    Ok(Document { address, type_version: number("version").unwrap_or(1), body, outputs })
 }
 
 /// Decode the root of an encoded tree.

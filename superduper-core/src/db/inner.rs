@@ -6,8 +6,8 @@ use crate::{
     job::{Driver, Executor, Instances, NoteBuffer, Process, RunHandle},
     registry::Registry,
     store::{
-        ArtifactStore, Batch, Durability, Finish, Finished, JobFilter, JobId, JobRow, MetadataStore, Op, OwnerId, RunFilter, RunId, RunRow,
-        Timestamp,
+        ArtifactStore, Batch, Durability, Finish, Finished, JobFilter, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId,
+        RunFilter, RunId, RunRow, Timestamp,
     },
 };
 use std::{
@@ -116,6 +116,13 @@ impl DbInner {
                 }
             }
         });
+    }
+
+    /// Tell in a job's log that an attempt of this process no longer counts.
+    pub(crate) fn note_fenced(self: &Arc<Self>, job: JobId, attempt: u32) {
+        let message = format!("attempt {attempt} does not count: its process stood still for its lease, and the job was taken over");
+        self.notes.log(LogRow { job, attempt, at: Timestamp::now(), level: LogLevel::Warn, message });
+        self.start_note_writer();
     }
 
     /// Write what jobs noted so far; waits for a write that is under way.

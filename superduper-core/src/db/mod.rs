@@ -19,7 +19,7 @@ mod verify;
 pub(crate) use apply::new_jobs;
 pub use apply::{Applied, Apply, Detach};
 pub use builder::DbBuilder;
-pub use encoding::{ComponentExt, Encoding};
+pub use encoding::{ComponentExt, Encoding, decode_documents};
 pub use events::{Event, EventStream, Message};
 pub(crate) use inner::DbInner;
 pub use prune::{Keep, Prune, Pruned};

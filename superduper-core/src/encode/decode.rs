@@ -283,7 +283,9 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
         cell.borrow_mut().as_mut().map_or((0, false), |session| {
             session.owners.push(Owner::of(format!("`{address}`"), &body));
             session.decoded += 1;
-            (session.owners.len(), session.decoded > FREE_COPIES + COPIES * session.env.documents.len())
+            // Without documents there are no references: what is written in place is no copy of anything.
+            let documents = session.env.documents.len();
+            (session.owners.len(), documents > 0 && session.decoded > FREE_COPIES + COPIES * documents)
         })
     });
     if copies {

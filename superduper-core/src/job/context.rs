@@ -41,6 +41,7 @@ pub(crate) struct Identity {
 #[derive(Debug, Default)]
 pub(crate) struct CancelToken {
     requested: AtomicBool,
+    abandoned: AtomicBool,
     notify: Notify,
 }
 
@@ -48,6 +49,16 @@ impl CancelToken {
     pub(crate) fn cancel(&self) {
         self.requested.store(true, Ordering::Release);
         self.notify.notify_waiters();
+    }
+
+    /// Stop an attempt whose job was taken over: it must leave no mark on the job.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.cancel();
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -56,11 +56,12 @@ impl Dag {
     /// Let a job that has not started wait for one more.
     pub(crate) fn need(&mut self, job: usize, needed: usize) {
         let (job, needed) = (NodeIndex::new(job), NodeIndex::new(needed));
+        // Also where it is done: a start from the beginning needs the edge.
+        self.graph.update_edge(needed, job, ());
         match self.graph[needed].progress {
             Progress::Succeeded => {}
             Progress::Lost => self.lose(job),
             _ => {
-                self.graph.update_edge(needed, job, ());
                 let missing = self.graph.neighbors_directed(job, Direction::Incoming).filter(|other| !self.is_final(*other)).count();
                 let node = &mut self.graph[job];
                 node.missing = missing;
@@ -68,6 +69,20 @@ impl Dag {
                     node.progress = Progress::Waiting;
                     self.ready.remove(&job.index());
                 }
+            }
+        }
+    }
+
+    /// Start from the beginning: nothing is taken, done or lost.
+    pub(crate) fn restart(&mut self) {
+        self.ready.clear();
+        self.open = self.graph.node_count();
+        for node in self.graph.node_indices().collect::<Vec<_>>() {
+            let missing = self.graph.neighbors_directed(node, Direction::Incoming).count();
+            let progress = if missing == 0 { Progress::Ready } else { Progress::Waiting };
+            self.graph[node] = Node { progress, missing };
+            if missing == 0 {
+                self.ready.insert(node.index());
             }
         }
     }
@@ -106,10 +121,23 @@ impl Dag {
     /// A taken job was given back and can be taken again.
     pub(crate) fn give_back(&mut self, job: usize) {
         let node = &mut self.graph[NodeIndex::new(job)];
-        if node.progress == Progress::Taken {
-            node.progress = Progress::Ready;
+        if node.progress != Progress::Taken {
+            return;
+        }
+        // It may have been taken while it waited: by a block.
+        node.progress = if node.missing == 0 { Progress::Ready } else { Progress::Waiting };
+        if node.missing == 0 {
             self.ready.insert(job);
         }
+        if self.lost_need(job).is_some() {
+            self.lose(NodeIndex::new(job));
+        }
+    }
+
+    /// A job that this one needs and that is lost.
+    pub(crate) fn lost_need(&self, job: usize) -> Option<usize> {
+        let needs = self.graph.neighbors_directed(NodeIndex::new(job), Direction::Incoming);
+        needs.filter(|need| self.graph[*need].progress == Progress::Lost).map(NodeIndex::index).min()
     }
 
     /// A job is done; jobs that waited only for it become ready.
@@ -172,6 +200,10 @@ impl Dag {
         self.open == 0
     }
 }
+
+#[cfg(test)]
+#[path = "dag_oracle.rs"]
+mod oracle;
 
 #[cfg(test)]
 mod tests {

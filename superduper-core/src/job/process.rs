@@ -117,6 +117,10 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
     };
     let stopped = async {
         cancel.cancelled().await;
+        if cancel.is_abandoned() {
+            // Another process has the job: a mark in the store would cancel it there.
+            return;
+        }
         // The worker sees the mark in the store and may end by itself.
         let ops = vec![Op::RequestCancel { jobs: vec![spec.row.id] }];
         let _ = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await;
@@ -131,7 +135,12 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
             waiting.await
         }
         () = stopped => {
-            forced = Some(JobFailure::new(FailureKind::Cancelled, "cancelled; the worker was killed after the grace period"));
+            let text = if cancel.is_abandoned() {
+                "the job was taken over by another process; the worker was killed"
+            } else {
+                "cancelled; the worker was killed after the grace period"
+            };
+            forced = Some(JobFailure::new(FailureKind::Cancelled, text));
             kill();
             waiting.await
         }
@@ -279,7 +288,11 @@ async fn work(db: &Arc<DbInner>, job: JobId, attempt: u32, owner: OwnerId) -> Re
     let draft = run_job(db, &timeless, &Arc::new(Instances::default()), cancel).await;
     watch.abort();
     db.flush_notes().await;
-    db.metadata.commit(Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(draft.finish))] }, Durability::Full).await?;
+    let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(draft.finish))] };
+    if !db.metadata.commit(batch, Durability::Full).await?.fenced.is_empty() {
+        db.note_fenced(job, attempt);
+        db.flush_notes().await;
+    }
     Ok(())
 }
 

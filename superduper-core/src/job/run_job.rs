@@ -86,11 +86,15 @@ pub(crate) fn conclude(row: &JobRow, failure: JobFailure, cancelled: bool, at: T
     }
     let tries = row.tries + 1;
     if failure.retryable && tries <= row.retries {
-        let pause = row.backoff_ms.saturating_mul(1 << tries.saturating_sub(1).min(20));
-        Finished::Retry(failure, at.plus_ms(pause))
+        Finished::Retry(failure, at.plus_ms(backoff_ms(row.backoff_ms, tries)))
     } else {
         Finished::Failed(failure)
     }
+}
+
+/// How long a job waits after so many tries; twice as long each time.
+pub(crate) fn backoff_ms(first: u64, tries: u32) -> u64 {
+    first.saturating_mul(1 << tries.saturating_sub(1).min(20))
 }
 
 async fn attempt(

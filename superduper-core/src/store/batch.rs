@@ -103,6 +103,7 @@ pub enum Op {
         at: Timestamp,
     },
     /// An attempt ended. Ignored, and listed in [`Committed::fenced`], unless owner and attempt are the current ones.
+    /// What follows an ignored end in the batch was decided on it: see [`Op::follows_an_end`].
     Finish(Box<Finish>),
     /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken or final.
     Settle {
@@ -136,7 +137,7 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// A run is over. Ignored if the run has ended, or has a job that is not final.
+    /// A run is over. Ignored, with what follows it, if the run has ended, or has a job that is not final.
     EndRun {
         /// The run.
         run: RunId,
@@ -236,6 +237,14 @@ pub enum Op {
         /// Its id.
         message: i64,
     },
+}
+
+impl Op {
+    /// Whether this may have been decided on an end that the same batch records: on what an attempt gave, or on the
+    /// end of a run. After such an end was ignored, a store MUST ignore it too; what other attempts ended with counts.
+    pub fn follows_an_end(&self) -> bool {
+        matches!(self, Op::Claim { .. } | Op::Start { .. } | Op::Settle { .. } | Op::EndRun { .. } | Op::Delete { .. })
+    }
 }
 
 /// What a put does to the component.
@@ -445,6 +454,8 @@ pub struct Committed {
     pub claimed: Vec<(JobId, u32)>,
     /// Jobs whose end was ignored because the attempt was not the current one.
     pub fenced: Vec<JobId>,
+    /// Whether an end of an attempt or of the run was ignored, and with it what follows it: see [`Op::follows_an_end`].
+    pub moot: bool,
     /// For each finished job that spawned others: the job, and the ids in the order of `spawned` (an old id for a known key).
     pub spawned: Vec<(JobId, Vec<JobId>)>,
     /// Blobs that are now doomed.

@@ -5,6 +5,7 @@ use super::{
     rows::*,
 };
 use crate::{Address, Digest, Result, lifecycle::BoxFuture};
+use std::time::Duration;
 
 /// What a store can do beyond the contract.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,6 +65,9 @@ pub struct Notes {
 /// - A job MUST only change its state as [`JobState::may_become`] allows; of all attempts of a job at most one
 ///   can finish it.
 /// - Every change of a run's, job's or component's state MUST append an event in the same commit.
+/// - Owners hold leases. An owner whose process is gone MUST be told by `dead_owners` at the next call. One that stood
+///   still for its lease, by the monotonic clocks of both sides alone, SHOULD be told once that was observed; it may go
+///   on as an owner afterwards, with other attempts. A store that is not shared has nobody to tell it to.
 /// - Reads MUST see all commits that returned before the read began. No read fails because of the content of one row.
 pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// The store's file or URL, without secrets.
@@ -130,8 +134,16 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
 
     /// Make this process known as one that runs jobs; it counts as alive until `retire` or its end.
     fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>>;
+    /// How long owners that are enlisted from now on may stand still before others may take their jobs over; 30 seconds
+    /// unless this is called, never below 100 milliseconds. Ignored by a store that is not shared.
+    fn set_lease(&self, _ttl: Duration) {}
+    /// How often the owners of this object stood still for their lease, so that their jobs may have been taken over. It
+    /// MUST have risen before a process that was paused gets its first answer. It does no IO.
+    fn lapses(&self) -> u64 {
+        0
+    }
     /// The owner takes no more jobs.
     fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>>;
-    /// Owners of taken jobs that are no longer alive.
+    /// Owners of taken jobs that are no longer alive, or stood still for their lease.
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
 }

@@ -1,16 +1,34 @@
-//! The worker program of the tests of the executor `process`; `worker apply FOLDER` makes it a parent.
+//! The worker program of the tests of the executor `process` and of those of several processes on one database.
+//! `worker apply FOLDER` makes it a parent; `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says;
+//! `worker identities COUNT` prints what `declared.rs` says.
 
 mod components;
+mod declared;
+mod shared;
 
 use superduper::prelude::*;
 
 #[superduper::main]
 async fn main() -> Result<()> {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|command| command == "apply") {
-        let folder = args.next().ok_or_else(|| Error::msg("apply needs a folder"))?;
-        let db = Db::builder().at(folder)?.executor("process").build().await?;
-        db.apply(components::Task { identifier: "p08".into(), what: "wait".into(), made: Output::empty() }).await?;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["apply", folder] => {
+            let db = Db::builder().at(*folder)?.executor("process").build().await?;
+            db.apply(components::Task { identifier: "p08".into(), what: "wait".into(), made: Output::empty() }).await?;
+            Ok(())
+        }
+        ["share", folder, what, number, executor] => {
+            let number = number.parse().map_err(|_| Error::msg("a number is needed"))?;
+            let (what, executor) = ((*what).to_owned(), (*executor).to_owned());
+            shared::obey(shared::Request { folder: folder.into(), what, number, executor }).await
+        }
+        ["identities", count] => {
+            for n in 0..count.parse().map_err(|_| Error::msg("a number is needed"))? {
+                let line = declared::identities(n)?.join(" ");
+                std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes())?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -62,6 +62,30 @@ pub async fn stale_attempts_are_fenced(store: &dyn MetadataStore) {
     assert_eq!(job_row(store, id).await.result, Some(json!("mine")));
 }
 
+/// What a batch decided on an end that is ignored is ignored with it; ends of other attempts count.
+pub async fn what_follows_a_fenced_end_is_left_out(store: &dyn MetadataStore) {
+    let (run, ids) = run_of(store, "a", &["stale", "fine", "next", "skipped"]).await;
+    let (me, other) = (enlist(store).await, enlist(store).await);
+    commit(store, vec![claim(&ids[..2], me, true), Op::Reclaim { owners: vec![other], at: at(15) }]).await;
+    let before = done(store.last_event().await);
+    let ops = vec![
+        succeeded(ids[0], 7, me),
+        succeeded(ids[1], 1, me),
+        claim(&ids[2..3], me, true),
+        Op::Settle { job: ids[3], state: JobState::Skipped, failure: failure("upstream"), at: at(20) },
+    ];
+    let committed = commit(store, ops).await;
+    assert_eq!((&committed.fenced[..], committed.moot), (&ids[..1], true));
+    assert!(committed.claimed.is_empty(), "nothing starts because of an end that does not count");
+    assert_eq!(kinds_after(store, before).await, ["job.succeeded"], "the end of another attempt counts");
+    assert_eq!(state(store, ids[3]).await, JobState::Queued, "nothing is skipped because of it");
+    let early = vec![Op::EndRun { run, state: RunState::Succeeded, at: at(21) }, Op::Delete { address: address("a"), versions: vec![0] }];
+    assert!(commit(store, early).await.moot);
+    assert_eq!(done(store.tree(address("a")).await).len(), 1, "nothing is deleted because of an end of a run that does not count");
+    let committed = commit(store, vec![succeeded(ids[0], 1, me), claim(&ids[2..], me, true)]).await;
+    assert!(committed.fenced.is_empty() && !committed.moot && committed.claimed.len() == 2);
+}
+
 /// Failure and cancellation are kept as data.
 pub async fn failures_are_recorded(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["fail", "cancel"]).await;

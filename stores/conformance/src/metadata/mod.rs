@@ -85,6 +85,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
         attempts {
             success_is_recorded_once,
             stale_attempts_are_fenced,
+            what_follows_a_fenced_end_is_left_out,
             failures_are_recorded,
             retries_are_queued_again,
             given_back_attempts_are_no_tries,
@@ -100,6 +101,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
         }
         owners {
             owners_live_until_they_retire,
+            leases_hold_while_their_owner_goes_on,
             notes_are_kept,
         }
         blobs {

@@ -23,6 +23,19 @@ pub async fn owners_live_until_they_retire(store: &dyn MetadataStore) {
     assert!(next != holder && next != idle, "the id of an owner is not used again");
 }
 
+/// An owner that goes on keeps its lease, however short it is.
+pub async fn leases_hold_while_their_owner_goes_on(store: &dyn MetadataStore) {
+    store.set_lease(std::time::Duration::from_millis(1));
+    let (_, ids) = run_of(store, "a", &["one"]).await;
+    let owner = enlist(store).await;
+    commit(store, vec![claim(&ids, owner, true)]).await;
+    for _ in 0..5 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert!(done(store.dead_owners().await).is_empty(), "a store does not declare its own owner dead");
+    }
+    assert!(commit(store, vec![succeeded(ids[0], 1, owner)]).await.fenced.is_empty());
+}
+
 /// Log lines and progress are kept; a line needs its job.
 pub async fn notes_are_kept(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;

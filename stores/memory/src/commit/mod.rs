@@ -30,6 +30,7 @@ pub(crate) fn commit(state: &mut State, batch: Batch) -> Result<Committed> {
     let mut ops = batch.ops.into_iter().peekable();
     while let Some(op) = ops.next() {
         match op {
+            op if commit.done.moot && op.follows_an_end() => {}
             Op::Delete { address, versions } => {
                 let mut deletions = vec![(address, versions)];
                 while let Some(Op::Delete { address, versions }) = ops.next_if(|op| matches!(op, Op::Delete { .. })) {
@@ -146,6 +147,8 @@ impl Commit<'_> {
                 row.ended_at = Some(at);
             });
             self.event(at, Some(run), None, "run.ended", Some(state.name().to_owned()));
+        } else {
+            self.done.moot = true;
         }
         Ok(())
     }

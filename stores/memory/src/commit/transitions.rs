@@ -19,6 +19,7 @@ impl Commit<'_> {
             Some(Job { row, .. }) if row.owner == Some(finish.owner) && row.attempt == finish.attempt => row.clone(),
             _ => {
                 self.done.fenced.push(id);
+                self.done.moot = true;
                 return Ok(());
             }
         };

@@ -58,6 +58,7 @@ pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
     let mut rest = &batch.ops[..];
     while let [op, after @ ..] = rest {
         match op {
+            _ if commit.done.moot && op.follows_an_end() => rest = after,
             Op::Put(_) => rest = commit.put(rest)?,
             Op::Delete { .. } => rest = commit.delete(rest)?,
             _ => {
@@ -141,6 +142,8 @@ impl<'b> Commit<'_, 'b> {
             AND NOT EXISTS (SELECT 1 FROM job WHERE run = ?1 AND state < 3)";
         if self.sql.execute("end a run", update, (run.0, state.code(), at.0))? == 1 {
             self.event(at, Of::Run(run.0), "run.ended", Some(state.name().into()));
+        } else {
+            self.done.moot = true;
         }
         Ok(())
     }

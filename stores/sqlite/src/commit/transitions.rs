@@ -66,6 +66,7 @@ impl<'b> Commit<'_, 'b> {
         })?;
         let Some((run, component, version, was_started)) = row else {
             self.done.fenced.push(finish.job);
+            self.done.moot = true;
             return Ok(());
         };
         let of = Of::Job { run, job: finish.job.0 };

@@ -31,6 +31,20 @@ async fn child() {
         commit(&store, vec![claim(committed.jobs[0], owner)]).await;
         std::process::abort();
     }
+    if role == "stand" {
+        store.set_lease(Duration::from_millis(400));
+        let owner = store.enlist().await.expect("an owner");
+        let committed = store.commit(apply("paused"), Durability::Full).await.expect("the batch is valid");
+        commit(&store, vec![claim(committed.jobs[0], owner)]).await;
+        std::fs::write(Path::new(&folder).join("taken"), committed.jobs[0].to_string()).expect("a file");
+        while store.lapses() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let late = commit(&store, vec![succeeded(committed.jobs[0], owner)]).await;
+        let next = commit(&store, vec![claim(committed.jobs[0], owner)]).await;
+        std::fs::write(Path::new(&folder).join("late"), format!("{} {}", late.fenced.len(), next.claimed[0].1)).expect("a file");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
     for n in 0..50 {
         store.commit(apply(&format!("{role}-{n}")), Durability::Relaxed).await.expect("contention is waited out");
     }
@@ -96,6 +110,53 @@ async fn owners_die_with_their_process() {
     assert!(store.dead_owners().await.expect("owners").is_empty());
     let left = std::fs::read_dir(folder.path().join("owners")).expect("the folder of locks").count();
     assert_eq!(left, 0, "the lock files of dead owners are removed");
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("a program `kill`");
+    assert!(status.success());
+}
+
+/// Poll for something that happens soon; gives how long it took.
+async fn soon(what: &str, mut happened: impl AsyncFnMut() -> bool) -> Duration {
+    let begun = std::time::Instant::now();
+    while !happened().await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn an_owner_that_stands_still_for_its_lease_can_be_robbed_and_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("a new database");
+    let mut child = start_child(folder.path(), "stand");
+    soon("taking a job", async || folder.path().join("taken").exists()).await;
+    for _ in 0..50 {
+        assert!(store.dead_owners().await.expect("owners").is_empty(), "an owner that beats is alive");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // No time of day matters: the owner's row is of another century.
+    let other = rusqlite::Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
+    other.execute("UPDATE lease SET created_at = ?1", [i64::MAX]).expect("a row");
+    assert!(store.dead_owners().await.expect("owners").is_empty());
+    signal(&child, "-STOP");
+    let taken = soon("the end of the lease", async || !store.dead_owners().await.expect("owners").is_empty()).await;
+    assert!(taken >= Duration::from_millis(250), "a lease of 400 ms, last beaten up to 100 ms ago, lasted {taken:?}");
+    other.execute("UPDATE lease SET created_at = 0", []).expect("a row");
+    let dead = store.dead_owners().await.expect("owners");
+    assert_eq!(commit(&store, vec![Op::Reclaim { owners: dead.clone(), at: Timestamp(9) }]).await.reclaimed.len(), 1);
+    assert!(store.dead_owners().await.expect("owners").is_empty(), "an owner without jobs is of no interest");
+    assert_eq!(std::fs::read_dir(folder.path().join("owners")).expect("the folder of locks").count(), 1, "it may go on");
+    signal(&child, "-CONT");
+    soon("its late end", async || folder.path().join("late").exists()).await;
+    let late = std::fs::read_to_string(folder.path().join("late")).expect("a file");
+    assert_eq!(late, "1 2", "the late end was fenced, and the owner took the job anew");
+    assert!(store.dead_owners().await.expect("owners").is_empty(), "an owner that goes on is alive again");
+    child.kill().expect("it runs");
+    child.wait().expect("it ran");
+    assert_eq!(store.dead_owners().await.expect("owners"), dead, "and dies like any other");
 }
 
 #[tokio::test]

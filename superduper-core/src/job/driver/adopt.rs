@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// How soon a job is looked at again whose late attempt has not returned.
+pub(super) const LINGER: Duration = Duration::from_millis(50);
+
+/// How long a retry still has to wait.
+///
+/// The time on record is of a clock that may have been set since: it is believed for no longer than the whole pause.
+fn remaining(row: &JobRow) -> Option<Duration> {
+    let left = u64::try_from(row.not_before?.0.saturating_sub(Timestamp::now().0)).ok()?;
+    let pause = backoff_ms(row.backoff_ms, row.tries);
+    Some(Duration::from_millis(left.min(pause))).filter(|pause| !pause.is_zero())
+}
+
 impl Driver {
     pub(super) fn add_rows(&mut self, rows: Vec<JobRow>, dependencies: Vec<JobDependency>) {
         let mut needs: HashMap<JobId, Vec<JobDependency>> = HashMap::new();
@@ -31,7 +43,7 @@ impl Driver {
                         None => {
                             let index = self.dag.add(&[]);
                             self.dag.take(index);
-                            self.slots.push(Slot::External(External { id: key.0, must_succeed: key.1, result: None }));
+                            self.slots.push(Slot::External(External { id: key.0, must_succeed: key.1, result: None, settled: None }));
                             self.externals += 1;
                             externals.insert(key, index);
                             index
@@ -45,9 +57,22 @@ impl Driver {
             }
             let index = self.dag.add(&indexes);
             self.by_id.insert(id, index);
-            let node = Node { row, hold: Hold::None, parameters, cancel: Arc::default(), lingering: false };
+            let node = Node { row, hold: Hold::None, parameters, cancel: Arc::default(), live: None, lingering: false, unrecorded: false };
             self.slots.push(Slot::Job(Box::new(node)));
             self.adopt(index);
+            self.skip_if_lost(index);
+        }
+    }
+
+    /// A job that was lost with what it needs, before it was known here, is skipped on record too.
+    pub(super) fn skip_if_lost(&mut self, index: usize) {
+        if let Some(because) = self.dag.lost_need(index)
+            && self.dag.progress(index) == Progress::Lost
+        {
+            self.skip(index, because);
+            for skipped in self.dag.lost(index) {
+                self.skip(skipped, index);
+            }
         }
     }
 
@@ -66,8 +91,8 @@ impl Driver {
                     }
                 }
             }
-            JobState::Running if node.row.owner == Some(self.owner) && node.hold == Hold::None => {
-                // Recorded as started by us in the same commit as the job itself.
+            JobState::Running | JobState::Queued if node.row.owner == Some(self.owner) && node.hold == Hold::None => {
+                // Recorded as ours, and not started: such as a job taken in the same commit as it was recorded.
                 node.hold = Hold::Ahead;
                 self.dag.take(index);
                 self.ahead.push_back(index);
@@ -82,13 +107,14 @@ impl Driver {
                 if node.row.owner.is_some_and(|owner| owner != self.owner) {
                     node.hold = Hold::Elsewhere;
                     self.dag.take(index);
-                } else if let Some(time) = node.row.not_before.filter(|time| *time > Timestamp::now()) {
+                } else if let Some(pause) = remaining(&node.row).or(node.lingering.then_some(LINGER)) {
                     node.hold = Hold::Delayed;
                     self.dag.take(index);
-                    self.delayed.insert((time, index), ());
+                    self.delayed.insert((Instant::now() + pause, index), ());
                 } else if matches!(node.hold, Hold::Elsewhere | Hold::None) && self.dag.progress(index) == Progress::Taken {
                     node.hold = Hold::None;
                     self.dag.give_back(index);
+                    self.skip_if_lost(index);
                 }
             }
         }

@@ -11,18 +11,26 @@ impl Driver {
                 }
                 Ok(())
             }
-            Message::Ended { index, ended, permit } => {
+            Message::Ended { index, attempt, ended, permit } => {
+                let owner = self.owner;
+                let Some(node) = self.node(index) else { return Ok(()) };
+                let id = node.row.id;
+                if node.live != Some(attempt) {
+                    // It was abandoned: its effects are not stored, and its slot is free from here on.
+                    node.lingering = false;
+                    return Ok(());
+                }
+                node.live = None;
                 self.running -= 1;
                 match ended {
                     Ended::Here(draft) => self.on_draft(index, *draft, permit),
                     Ended::Recorded => self.look().await.map(|_| ()),
                     Ended::Lost(failure) => {
-                        let owner = self.owner;
                         let Some(node) = self.node(index) else { return Ok(()) };
                         let at = Timestamp::now();
                         let end = conclude(&node.row, failure, node.cancel.is_cancelled(), at);
                         let started_at = node.row.started_at.unwrap_or(at);
-                        let finish = Finish::plain(node.row.id, node.row.attempt, owner, started_at, at, end);
+                        let finish = Finish::plain(id, attempt, owner, started_at, at, end);
                         self.on_draft(index, Draft { finish, lingering: None }, permit)
                     }
                 }
@@ -52,10 +60,13 @@ impl Driver {
             && let Slot::Job(node) = &self.slots[index]
         {
             let outputs = finish.outputs.iter().map(|output| (output.name.clone(), output.value.clone())).collect();
-            self.group.outputs.push((node.row.target.clone(), outputs));
+            self.group.outputs.push((node.row.id, node.row.target.clone(), outputs));
         }
         self.apply_end(index, &finish);
-        self.group.ends += 1;
+        if let Some(node) = self.node(index) {
+            node.unrecorded = true;
+        }
+        self.group.ends.push(index);
         self.ops.push(Op::Finish(Box::new(finish)));
         Ok(())
     }
@@ -63,6 +74,10 @@ impl Driver {
     /// Record an end with spawned jobs at once, and act on it when it is durable.
     pub(super) fn record_growth(&mut self, index: usize, finish: Finish) -> Result<()> {
         self.running += 1;
+        let attempt = finish.attempt;
+        if let Some(node) = self.node(index) {
+            node.live = Some(attempt);
+        }
         let metadata = self.db.metadata.clone();
         let messages = self.messages.clone();
         let db = self.db.clone();
@@ -79,13 +94,15 @@ impl Driver {
                     db.committed();
                     if committed.fenced.is_empty() {
                         instances.outputs_committed(&target, &outputs);
+                    } else {
+                        db.note_fenced(committed.fenced[0], attempt);
                     }
                     Ended::Recorded
                 }
                 Err(error) => Ended::Lost(JobFailure::of(&error.context("recording the result"))),
             };
             if let Ok(permit) = db.slots.clone().acquire_owned().await {
-                let _ = messages.send(Message::Ended { index, ended, permit });
+                let _ = messages.send(Message::Ended { index, attempt, ended, permit });
             }
         });
         Ok(())
@@ -118,7 +135,8 @@ impl Driver {
                 row.failure = Some(failure.clone());
                 row.not_before = Some(*time);
                 node.hold = Hold::Delayed;
-                self.delayed.insert((*time, index), ());
+                let pause = u64::try_from(time.0.saturating_sub(finish.at.0)).unwrap_or(0);
+                self.delayed.insert((Instant::now() + Duration::from_millis(pause), index), ());
             }
             Finished::Blocked(reason) => {
                 row.state = JobState::Blocked;
@@ -151,26 +169,26 @@ impl Driver {
         } else {
             RunState::Succeeded
         };
+        let mut deletions = Vec::new();
         if self.run.purpose == RunPurpose::Remove && state == RunState::Succeeded {
             // The rows go in the same commit that ends the run.
+            // In the order of the batch they follow the end: where another process ended the run, what has this name now
+            // may be a new component.
             if let Ok(removal) = serde_json::from_value::<Removal>(self.run.data.clone()) {
-                for (address, versions) in removal.versions {
-                    self.ops.push(Op::Delete { address, versions });
-                }
+                deletions.extend(removal.versions.into_iter().map(|(address, versions)| Op::Delete { address, versions }));
             }
         }
         self.run.state = state;
         self.run.ended_at = Some(at);
         self.ops.push(Op::EndRun { run: self.run.id, state, at });
+        self.ops.append(&mut deletions);
     }
 
     /// The run is over: what a removal leaves to do, and the last word of the store.
     pub(super) async fn settle_end(&mut self) -> Result<()> {
         if self.run.state == RunState::Running {
             // Another process ended it.
-            if let Some(row) = self.db.metadata.runs(RunFilter { id: Some(self.run.id), ..RunFilter::default() }).await?.pop() {
-                self.run = row;
-            }
+            self.run = self.db.run_row(self.run.id).await?;
         }
         if self.run.purpose == RunPurpose::Remove && self.run.state == RunState::Succeeded {
             self.db.sweep_after_removal(&self.run).await?;

@@ -15,22 +15,7 @@ impl Driver {
                 added.push(row);
                 continue;
             };
-            let owner = self.owner;
-            let Some(node) = self.node(index) else { continue };
-            let busy =
-                matches!(node.hold, Hold::Running | Hold::Ahead | Hold::Asked) && !row.state.is_terminal() && row.owner == Some(owner);
-            if node.row.state.is_terminal() || busy && row.attempt == node.row.attempt {
-                continue;
-            }
-            if row.state != node.row.state || row.attempt != node.row.attempt || row.owner != node.row.owner {
-                moved = true;
-                // A retry that a worker recorded, or a job given back, is free again.
-                if node.hold == Hold::Running && row.owner.is_none() {
-                    node.hold = Hold::Elsewhere;
-                }
-                node.row = row;
-                self.adopt(index);
-            }
+            moved |= self.renew(index, row);
         }
         if !added.is_empty() {
             moved = true;
@@ -47,10 +32,55 @@ impl Driver {
             for (job, needs) in older {
                 if let (Some(job), Some(needs)) = (self.by_id.get(&job).copied(), self.by_id.get(&needs).copied()) {
                     self.dag.need(job, needs);
+                    self.skip_if_lost(job);
                 }
             }
         }
         Ok(moved)
+    }
+
+    /// Take a row as it is on record now. Gives whether it had moved.
+    fn renew(&mut self, index: usize, row: JobRow) -> bool {
+        let owner = self.owner;
+        let Some(node) = self.node(index) else { return false };
+        if node.unrecorded || node.row.state.is_terminal() {
+            return false;
+        }
+        let is_mine = row.owner == Some(owner) && row.attempt == node.row.attempt && !row.state.is_terminal();
+        if is_mine && matches!(node.hold, Hold::Running | Hold::Ahead | Hold::Asked) {
+            (node.row.tries, node.row.lost) = (row.tries, row.lost);
+            return false;
+        }
+        if row.state == node.row.state && row.attempt == node.row.attempt && row.owner == node.row.owner {
+            return false;
+        }
+        match node.hold {
+            Hold::Running if node.live.is_some() && was_taken_over(node, &row, owner) => self.abandon(index),
+            // A worker recorded its own end.
+            Hold::Running => node.hold = Hold::Elsewhere,
+            Hold::Ahead if row.owner != Some(owner) => {
+                node.hold = Hold::Elsewhere;
+                self.ahead.retain(|other| *other != index);
+            }
+            _ => {}
+        }
+        let Some(node) = self.node(index) else { return false };
+        node.row = row;
+        self.adopt(index);
+        true
+    }
+
+    /// Another process has the job: what runs here no longer counts.
+    pub(super) fn abandon(&mut self, index: usize) {
+        let Some(node) = self.node(index) else { return };
+        if let Some(attempt) = node.live.take() {
+            std::mem::take(&mut node.cancel).abandon();
+            node.lingering = true;
+            node.hold = Hold::Elsewhere;
+            let job = node.row.id;
+            self.running -= 1;
+            self.db.note_fenced(job, attempt);
+        }
     }
 
     pub(super) async fn poll_externals(&mut self) -> Result<()> {
@@ -75,10 +105,15 @@ impl Driver {
                 Some(row) if !row.state.is_terminal() => continue,
                 Some(row) if row.state == JobState::Succeeded || !external.must_succeed => {
                     external.result = row.result.clone();
+                    external.settled = Some(true);
                     self.dag.succeed(index);
                 }
-                None if !external.must_succeed => self.dag.succeed(index),
+                None if !external.must_succeed => {
+                    external.settled = Some(true);
+                    self.dag.succeed(index);
+                }
                 _ => {
+                    external.settled = Some(false);
                     for skipped in self.dag.lost(index) {
                         self.skip(skipped, index);
                     }
@@ -149,4 +184,12 @@ impl Driver {
         self.ops.push(Op::Settle { job, state: JobState::Cancelled, failure, at });
         self.adopt(index);
     }
+}
+
+/// Whether an attempt that runs here lost its job; else its worker recorded the end itself.
+fn was_taken_over(node: &Node, row: &JobRow, owner: OwnerId) -> bool {
+    // A job that was taken back before its start was on record has the same numbers, and one that was given back for
+    // another try has one more of these.
+    let back = row.state == JobState::Queued && row.owner.is_none() && row.tries == node.row.tries;
+    row.attempt != node.row.attempt || row.lost > node.row.lost || row.owner.is_some_and(|other| other != owner) || back
 }

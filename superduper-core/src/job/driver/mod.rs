@@ -6,21 +6,22 @@
 mod adopt;
 mod end;
 mod look;
+mod recover;
 mod take;
 
 use super::{
     CancelToken, Instances, Outcome,
     dag::{Dag, Progress},
     executor::{Attempt, Ended},
-    run_job::{Draft, JobSpec, conclude},
+    run_job::{Draft, JobSpec, backoff_ms, conclude},
 };
 use crate::{
     Address, Error, FailureKind, JobFailure, Result,
     db::DbInner,
     plan::Removal,
     store::{
-        Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunFilter,
-        RunPurpose, RunRow, RunState, Timestamp,
+        Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunPurpose, RunRow,
+        RunState, Timestamp,
     },
 };
 use serde_json::Value;
@@ -32,12 +33,13 @@ use std::{
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
 /// How long jobs that another process runs are left alone before looking again.
 const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// How often marks of cancellation are looked for while jobs run.
-const CANCEL_POLL: Duration = Duration::from_secs(1);
+/// How often marks of cancellation, and jobs that another process runs, are looked for while jobs run here.
+const BUSY_POLL: Duration = Duration::from_secs(1);
 /// The most jobs that are taken ahead of their start.
 const MOST_AHEAD: usize = 512;
 
@@ -79,8 +81,12 @@ struct Node {
     /// Dag indexes of jobs whose results are parameters, with the parameter's name.
     parameters: Vec<(String, usize)>,
     cancel: Arc<CancelToken>,
-    /// The method of a late attempt has not returned.
+    /// The attempt that runs here and counts; an abandoned one does not.
+    live: Option<u32>,
+    /// The method of a late or abandoned attempt has not returned.
     lingering: bool,
+    /// The row is ahead of the record: the end of an attempt is on its way to the store.
+    unrecorded: bool,
 }
 
 /// A job of another run that jobs of this one wait for.
@@ -89,6 +95,8 @@ struct External {
     /// Whether it must succeed; else any end will do.
     must_succeed: bool,
     result: Option<Value>,
+    /// Whether it came to the end that was needed; `None` while it is open.
+    settled: Option<bool>,
 }
 
 enum Slot {
@@ -97,7 +105,7 @@ enum Slot {
 }
 
 enum Message {
-    Ended { index: usize, ended: Ended, permit: OwnedSemaphorePermit },
+    Ended { index: usize, attempt: u32, ended: Ended, permit: OwnedSemaphorePermit },
     Returned { index: usize },
 }
 
@@ -106,10 +114,10 @@ enum Message {
 struct Group {
     /// Jobs that it asks for.
     asked: Vec<usize>,
-    /// How many attempts it ends; short jobs make large groups, and large groups take more ahead.
-    ends: usize,
-    /// Outputs that are to be shown once they are durable.
-    outputs: Vec<(Address, Vec<(String, Value)>)>,
+    /// Jobs whose attempts it ends; short jobs make large groups, and large groups take more ahead.
+    ends: Vec<usize>,
+    /// Outputs of jobs that are to be shown once they are durable.
+    outputs: Vec<(JobId, Address, Vec<(String, Value)>)>,
     /// What is written, for another try where the store fails.
     ops: Vec<Op>,
 }
@@ -134,9 +142,12 @@ pub(crate) struct Driver {
     ahead: VecDeque<usize>,
     ahead_limit: usize,
     running: usize,
-    delayed: BTreeMap<(Timestamp, usize), ()>,
+    /// By the monotonic clock: one that is set must neither hurry nor hold up a retry.
+    delayed: BTreeMap<(Instant, usize), ()>,
     externals: usize,
     ended: bool,
+    /// How often this process stood still for its lease, as far as this driver took note.
+    lapses: u64,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -177,6 +188,7 @@ impl Driver {
             delayed: BTreeMap::new(),
             externals: 0,
             ended: false,
+            lapses: db.metadata.lapses(),
             messages,
             inbox,
             commands,
@@ -205,9 +217,12 @@ impl Driver {
         let mut commit: Option<CommitTask> = None;
         let mut poll = POLL.0;
         let mut failures = 0;
-        let mut next_cancel_look = tokio::time::Instant::now() + CANCEL_POLL;
+        let mut next_busy_look = Instant::now() + BUSY_POLL;
         self.poll_externals().await?;
         loop {
+            if commit.is_none() && self.has_lapsed() {
+                self.recover().await?;
+            }
             self.wake_delayed();
             self.start_ahead();
             if commit.is_none() {
@@ -258,9 +273,16 @@ impl Driver {
                         poll = POLL.0;
                     }
                 }
-                () = tokio::time::sleep_until(next_cancel_look), if self.running > 0 && self.db.shared() => {
-                    next_cancel_look = tokio::time::Instant::now() + CANCEL_POLL;
+                () = tokio::time::sleep_until(next_busy_look), if self.running > 0 && self.db.shared() => {
+                    let begun = Instant::now();
                     self.look_for_cancellation().await?;
+                    // Watched from now on, so that their leases have run out by the time a slot is free for their jobs.
+                    self.db.reclaim_dead().await?;
+                    if self.any_elsewhere() {
+                        self.look().await?;
+                    }
+                    // A look at a run of very many jobs takes its time; it must not take all.
+                    next_busy_look = Instant::now() + BUSY_POLL.max(begun.elapsed() * 10);
                 }
             }
         }
@@ -268,11 +290,16 @@ impl Driver {
 
     /// Whether progress depends on other processes or runs.
     fn waits_elsewhere(&self) -> bool {
-        self.externals > 0
-            || (self.running == 0
-                && self.ahead.is_empty()
-                && !self.dag.is_done()
-                && self.slots.iter().any(|slot| matches!(slot, Slot::Job(node) if node.hold == Hold::Elsewhere)))
+        self.externals > 0 || (self.running == 0 && self.ahead.is_empty() && !self.dag.is_done() && self.any_elsewhere())
+    }
+
+    fn any_elsewhere(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Job(node) if node.hold == Hold::Elsewhere))
+    }
+
+    /// Whether this process stood still for so long that its jobs may have been taken over since.
+    fn has_lapsed(&self) -> bool {
+        self.db.metadata.lapses() != self.lapses
     }
 
     fn flush(&mut self) -> Option<CommitTask> {
@@ -290,9 +317,22 @@ impl Driver {
     }
 
     async fn on_committed(&mut self, committed: Committed, group: Group) -> Result<()> {
-        self.ahead_limit = if group.ends > 1 { (group.ends * 2).min(MOST_AHEAD) } else { 0 };
-        for (target, outputs) in &group.outputs {
+        self.ahead_limit = if group.ends.len() > 1 { (group.ends.len() * 2).min(MOST_AHEAD) } else { 0 };
+        for index in &group.ends {
+            if let Some(node) = self.node(*index) {
+                node.unrecorded = false;
+            }
+        }
+        let fenced: HashSet<JobId> = committed.fenced.iter().copied().collect();
+        for (_, target, outputs) in group.outputs.iter().filter(|(job, ..)| !fenced.contains(job)) {
             self.instances.outputs_committed(target, outputs);
+        }
+        for op in &group.ops {
+            if let Op::Finish(finish) = op
+                && fenced.contains(&finish.job)
+            {
+                self.db.note_fenced(finish.job, finish.attempt);
+            }
         }
         let owner = self.owner;
         let claimed: HashMap<JobId, u32> = committed.claimed.into_iter().collect();
@@ -302,10 +342,13 @@ impl Driver {
             let Some(node) = self.node(index) else { continue };
             match claimed.get(&node.row.id) {
                 Some(attempt) => {
+                    // Another process had it meanwhile: how often it was tried has to be read before it starts.
+                    let is_known = *attempt == node.row.attempt + 1;
+                    look |= !is_known;
                     node.row.attempt = *attempt;
                     node.row.owner = Some(owner);
                     node.hold = Hold::Ahead;
-                    match permit {
+                    match permit.filter(|_| is_known) {
                         Some(permit) => self.launch(index, permit),
                         None => self.ahead.push_back(index),
                     }
@@ -316,12 +359,9 @@ impl Driver {
                 }
             }
         }
-        if look || !committed.fenced.is_empty() {
-            if self.ended {
-                self.ended = false;
-                self.run.state = RunState::Running;
-                self.run.ended_at = None;
-            }
+        if committed.moot {
+            self.recover().await?;
+        } else if look {
             self.look().await?;
         }
         Ok(())
@@ -333,18 +373,15 @@ impl Driver {
         self.ops = std::mem::take(&mut group.ops);
         group.asked.append(&mut self.group.asked);
         group.outputs.append(&mut self.group.outputs);
-        group.ends += self.group.ends;
+        group.ends.append(&mut self.group.ends);
         self.group = group;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn until(time: Option<Timestamp>) {
+async fn until(time: Option<Instant>) {
     match time {
-        Some(time) => {
-            let ms = u64::try_from(time.0.saturating_sub(Timestamp::now().0)).unwrap_or(0);
-            tokio::time::sleep(Duration::from_millis(ms + 1)).await;
-        }
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 impl Driver {
     pub(super) fn wake_delayed(&mut self) {
-        let now = Timestamp::now();
+        let now = Instant::now();
         let mut late = Vec::new();
         while let Some(entry) = self.delayed.first_entry() {
             let (time, index) = *entry.key();
@@ -14,12 +14,13 @@ impl Driver {
             entry.remove();
             match self.node(index) {
                 // A retry starts only after the method of the late attempt has returned.
-                Some(node) if node.lingering => late.push((now.plus_ms(50), index)),
-                Some(node) => {
+                Some(node) if node.lingering => late.push((now + super::adopt::LINGER, index)),
+                Some(node) if node.hold == Hold::Delayed => {
                     node.hold = Hold::None;
                     self.dag.give_back(index);
+                    self.skip_if_lost(index);
                 }
-                None => {}
+                _ => {}
             }
         }
         self.delayed.extend(late.into_iter().map(|key| (key, ())));
@@ -28,6 +29,9 @@ impl Driver {
     /// Start jobs that were taken ahead, as far as there are slots.
     pub(super) fn start_ahead(&mut self) {
         while let Some(index) = self.ahead.front().copied() {
+            if self.has_lapsed() {
+                return;
+            }
             let Ok(permit) = self.db.slots.clone().try_acquire_owned() else { return };
             self.ahead.pop_front();
             self.launch(index, permit);
@@ -65,6 +69,11 @@ impl Driver {
     }
 
     pub(super) fn launch(&mut self, index: usize, permit: OwnedSemaphorePermit) {
+        if self.has_lapsed() {
+            // It may not be ours any more: it waits until the record was read again.
+            self.ahead.push_back(index);
+            return;
+        }
         let run = self.run.id;
         let waiting: Vec<JobId> = self.dag.waiting_for(index).into_iter().filter_map(|other| Some(self.node(other)?.row.id)).collect();
         let parameters = match self.node(index) {
@@ -88,6 +97,8 @@ impl Driver {
         node.row.owner = Some(owner);
         node.row.state = JobState::Running;
         node.row.started_at = Some(Timestamp::now());
+        let attempt_number = node.row.attempt;
+        node.live = Some(attempt_number);
         let cancel = node.cancel.clone();
         let spec = JobSpec { row: node.row.clone(), attempt: node.row.attempt, owner, dependencies, waiting, forced };
         let name = spec.row.executor.clone().unwrap_or_else(|| default_executor.to_owned());
@@ -101,7 +112,7 @@ impl Driver {
                 Err(error) => Ended::Lost(JobFailure::of(&error.context(format_args!("run {run}")).fatal())),
             };
             // The driver is gone only when the database is closed.
-            let _ = messages.send(Message::Ended { index, ended, permit });
+            let _ = messages.send(Message::Ended { index, attempt: attempt_number, ended, permit });
         });
     }
 

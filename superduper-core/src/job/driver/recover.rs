@@ -1,0 +1,88 @@
+//! Starting again from the record, where what the driver held for true may not be: after an end was fenced off, after
+//! another process ended the run, or after this process stood still for its lease.
+//!
+//! Invariant: only attempts that the record still calls ours, and ends that are on their way to it, survive.
+
+use super::*;
+
+impl Driver {
+    /// Read everything again, and keep of what happens here only what the record agrees with. No commit is under way.
+    pub(super) async fn recover(&mut self) -> Result<()> {
+        self.lapses = self.db.metadata.lapses();
+        // What was decided on old knowledge is decided anew; ends of attempts are facts.
+        self.ops.retain(|op| matches!(op, Op::Finish(_)));
+        self.group.asked.clear();
+        self.reserved.clear();
+        self.run = self.db.run_row(self.run.id).await?;
+        self.ended = self.run.state != RunState::Running;
+        let rows = self.db.metadata.jobs(JobFilter { run: Some(self.run.id), ..JobFilter::default() }).await?;
+        for row in rows {
+            if let Some(index) = self.by_id.get(&row.id).copied() {
+                self.compare(index, row);
+            }
+        }
+        let slots = &self.slots;
+        let holds = |index: usize, hold| matches!(&slots[index], Slot::Job(node) if node.hold == hold);
+        self.ahead.retain(|index| holds(*index, Hold::Ahead));
+        self.delayed.retain(|(_, index), ()| holds(*index, Hold::Delayed));
+        self.rebuild();
+        // Jobs that were spawned meanwhile.
+        self.look().await.map(|_| ())
+    }
+
+    /// Let go of what the record does not agree with.
+    fn compare(&mut self, index: usize, row: JobRow) {
+        let owner = self.owner;
+        let Some(node) = self.node(index) else { return };
+        if node.unrecorded {
+            return;
+        }
+        let is_mine = row.owner == Some(owner) && row.attempt == node.row.attempt && !row.state.is_terminal();
+        let waits = row.state == JobState::Queued && row.owner.is_none() && row.attempt == node.row.attempt;
+        let keeps = match node.hold {
+            Hold::Running | Hold::Ahead => is_mine,
+            Hold::Delayed => waits,
+            Hold::None | Hold::Asked | Hold::Elsewhere => false,
+        };
+        if !keeps {
+            self.abandon(index);
+        }
+        let Some(node) = self.node(index) else { return };
+        if !keeps {
+            node.hold = Hold::None;
+        }
+        node.row = row;
+    }
+
+    /// Make the graph anew from the rows.
+    fn rebuild(&mut self) {
+        self.dag.restart();
+        for index in 0..self.slots.len() {
+            match &self.slots[index] {
+                Slot::External(External { settled: Some(true), .. }) => self.dag.succeed(index),
+                Slot::External(External { settled: Some(false), .. }) => drop(self.dag.lost(index)),
+                Slot::External(_) => self.dag.take(index),
+                Slot::Job(node) if matches!(node.hold, Hold::Running | Hold::Ahead | Hold::Delayed | Hold::Elsewhere) => {
+                    self.dag.take(index)
+                }
+                Slot::Job(_) => {}
+            }
+        }
+        for index in 0..self.slots.len() {
+            let Slot::Job(node) = &self.slots[index] else { continue };
+            if node.hold == Hold::None {
+                let cancelled = node.row.cancel_requested || node.cancel.is_cancelled();
+                let waits = node.row.state == JobState::Queued && !node.unrecorded;
+                self.adopt(index);
+                if cancelled && waits {
+                    self.cancel(index);
+                }
+            }
+        }
+        for index in 0..self.slots.len() {
+            if matches!(&self.slots[index], Slot::Job(_)) {
+                self.skip_if_lost(index);
+            }
+        }
+    }
+}
