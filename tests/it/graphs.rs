@@ -107,12 +107,18 @@ fn expected(graph: &Graph, key: &str) -> Option<JobState> {
     {
         return None;
     }
-    let blocked = task.after.iter().any(|need| expected(graph, need) != Some(JobState::Succeeded));
+    let blocked = task.after.iter().any(|need| !is_done(graph, need));
     Some(match task.failures {
         _ if blocked => JobState::Skipped,
         0..=2 => JobState::Succeeded,
         _ => JobState::Failed,
     })
+}
+
+/// Whether a task succeeded, and so did what it spawned: what waits for a task waits for those too.
+fn is_done(graph: &Graph, key: &str) -> bool {
+    let mut spawned = graph.tasks.iter().filter(|task| task.spawner.as_deref() == Some(key));
+    expected(graph, key) == Some(JobState::Succeeded) && spawned.all(|task| is_done(graph, &task.key))
 }
 
 fn check(graph: &Graph, jobs: &[JobRow]) {
