@@ -2,12 +2,13 @@
 //!
 //! Invariant: a file below `blake3/` is complete. Puts write to `incoming/`, synchronize the file, rename it and
 //! synchronize the folder; whatever stops them leaves at most a file in `incoming/`, which `list` clears away.
+//! A file in `incoming/` is locked while it is written, so that leftovers can be told from puts under way.
 //! A put returns only when the names of all folders above the file were synchronized in this process, whoever made them.
 
 use crate::Check;
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{ErrorKind as IoKind, Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
@@ -144,11 +145,12 @@ fn put(place: &Place, digest: Digest, chunks: Chunks, mut check: Check, stop: &A
     }
     check.finish()?;
     writer.sync_all().map_err(|error| failed("it cannot be synchronized", error))?;
-    drop(writer);
     make_folder(&root.join("blake3"))?;
     make_folder(&parent)?;
     fs::rename(&file.path, &target).map_err(|error| failed("its file cannot be renamed", error))?;
     file.published = true;
+    // Its lock goes with it: only now may the file be taken for a leftover, and it has another name.
+    drop(writer);
     sync_folder(&parent)?;
     place.keep(&parent)?;
     Ok(Put::Written)
@@ -160,7 +162,14 @@ fn create(incoming: &Path, digest: Digest) -> Result<(File, Incoming)> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = incoming.join(format!("{}-{}-{serial}", digest.short(), std::process::id()));
         match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((file, Incoming { path, published: false })),
+            Ok(file) => {
+                file.lock().map_err(|error| failed("a file cannot be locked", error))?;
+                let made = Incoming { path, published: false };
+                // Before it was locked, it may have been cleared away as a leftover.
+                if made.path.exists() {
+                    return Ok((file, made));
+                }
+            }
             Err(error) if error.kind() == IoKind::AlreadyExists => {}
             Err(error) => return Err(failed("a file cannot be created", error)),
         }
@@ -229,15 +238,25 @@ fn read(root: &Path, digest: Digest, range: Range<u64>) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
+/// Remove a file that nobody writes: who does holds its lock.
+fn remove_leftover(path: &Path) -> std::io::Result<()> {
+    let removed = File::open(path).and_then(|file| match file.try_lock() {
+        Ok(()) => fs::remove_file(path),
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    });
+    match removed {
+        Err(error) if error.kind() != IoKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn list(root: &Path, first: Option<u8>, leftovers_before: Option<SystemTime>) -> Result<Vec<BlobInfo>> {
     let cannot = |error| failed("it cannot be listed", error).context(format_args!("artifact folder `{}`", root.display()));
     if let Some(before) = leftovers_before {
         for (file, found) in files(&root.join(INCOMING)).map_err(cannot)? {
             if found.modified().is_ok_and(|modified| modified < before) {
-                match fs::remove_file(&file) {
-                    Err(error) if error.kind() != IoKind::NotFound => return Err(cannot(error)),
-                    _ => {}
-                }
+                remove_leftover(&file).map_err(cannot)?;
             }
         }
     }

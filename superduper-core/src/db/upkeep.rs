@@ -13,12 +13,8 @@ use crate::{
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
-
-/// A put that has written nothing for so long is taken for dead, whatever the grace of blobs is: what it has written so
-/// far is in use until then.
-const LEFTOVERS: Duration = Duration::from_secs(3600);
 
 /// So many blobs are enough for a sweep.
 const SWEEP: usize = 4096;
@@ -54,7 +50,7 @@ impl Db {
         let mut orphans: Vec<(Digest, u64)> = Vec::new();
         for first in 0..=u8::MAX {
             // Leftovers of interrupted puts are in no shard: the first call clears them away.
-            let leftovers = (!dry_run && first == 0).then_some(before.min(SystemTime::now() - LEFTOVERS));
+            let leftovers = (!dry_run && first == 0).then_some(before);
             let blobs = db.artifacts.list(Some(first), leftovers).await?;
             if !blobs.is_empty() {
                 let referenced = db.metadata.referenced_blobs(Some(first)).await?;

@@ -67,7 +67,8 @@ pub trait ArtifactStore: Send + Sync + std::fmt::Debug {
     /// Remove a blob.
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>>;
     /// The blobs, by digest; of a digest's first byte, where one is given, so that memory does not grow with their number.
-    /// What is left of interrupted puts is removed if it is older than `leftovers_before`.
+    /// What is left of interrupted puts is removed if it is older than `leftovers_before`; puts under way MUST NOT be
+    /// disturbed, however slow they are.
     fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>>;
     /// Move a blob away from its name and keep its bytes beside it, so that a later put writes it anew. It is no longer
     /// read or listed. Of a missing blob it MUST succeed.
