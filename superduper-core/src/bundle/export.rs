@@ -8,7 +8,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    Address, Db, Digest, Error, ErrorKind, Hasher, Result,
+    Address, Db, Digest, Error, ErrorKind, Hasher, Locator, Result,
     artifact::{CHUNK, blocking},
     encode::hash_body,
     lifecycle::BoxFuture,
@@ -25,7 +25,7 @@ use std::{
 #[must_use = "an export does nothing until it is awaited"]
 pub struct Export {
     db: Db,
-    address: Result<Address>,
+    target: Result<Locator>,
     path: PathBuf,
     replace: bool,
 }
@@ -49,7 +49,7 @@ impl Db {
     /// Write a component, with all it holds, its outputs and their blobs, into a bundle: a tar file where the path ends
     /// in `.tar`, else a folder. [`Db::import`] reads it in another database.
     ///
-    /// The address may name a version or a revision; the newest where it names none.
+    /// The target may name a version or a revision, or a label, `Kind/id@prod`; the newest where it names none.
     ///
     /// # Guarantees
     /// - Equal content gives equal bytes, whichever database it comes from and whenever. Versions are therefore counted
@@ -75,8 +75,8 @@ impl Db {
     /// other.import("model.tar").await?;
     /// # Ok(()) }
     /// ```
-    pub fn export(&self, address: impl TryInto<Address, Error = impl Into<Error>>, path: impl Into<PathBuf>) -> Export {
-        Export { db: self.clone(), address: address.try_into().map_err(Into::into), path: path.into(), replace: false }
+    pub fn export(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, path: impl Into<PathBuf>) -> Export {
+        Export { db: self.clone(), target: target.try_into().map_err(Into::into), path: path.into(), replace: false }
     }
 }
 
@@ -89,8 +89,8 @@ impl Export {
     }
 
     async fn run(self) -> Result<Exported> {
-        let Export { db, address, path, replace } = self;
-        let address = address?;
+        let Export { db, target, path, replace } = self;
+        let address = db.resolve(target?).await?;
         let tree = db.inner().metadata.tree(address.clone()).await?;
         if tree.is_empty() {
             return Err(db.not_found(&address.kind, &address.to_string()).await);
