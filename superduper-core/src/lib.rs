@@ -38,9 +38,9 @@ pub use db::{
     Resume, Run, Status,
 };
 pub use digest::{Digest, Hasher};
-pub use encode::{BlobUse, ChildUse, MAX_DEPTH, Record, Tree};
+pub use encode::{BlobUse, ChildUse, Encoded, Inline, MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
-pub use job::{Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, Outcome, job_layer, worker};
+pub use job::{Asked, Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, Outcome, Placement, job_layer, worker};
 pub use lifecycle::{BoxFuture, Lifecycle};
 pub use output::Output;
 pub use plan::{Action, Change, LeftOut, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed};

@@ -15,7 +15,7 @@ use superduper_core::{Error, ErrorKind, Result};
 /// `Sdup` in the header marks our files.
 const APPLICATION_ID: i32 = 0x5364_7570;
 /// The statements that make format 1, 2, … of the format before.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// How long SQLite waits for a lock before it asks us.
 const BUSY: Duration = Duration::from_secs(10);

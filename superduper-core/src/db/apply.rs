@@ -418,6 +418,8 @@ fn recorded(job: NewJob, id: JobId, run: crate::store::RunId) -> JobRow {
         lost: 0,
         owner: job.claim,
         cancel_requested: false,
+        stop_requested: false,
+        pause_requested: false,
         executor: job.executor,
         retries: job.retries,
         backoff_ms: job.backoff_ms,

@@ -132,7 +132,7 @@ impl Db {
         let uuid = encoding.map(|encoding| encoding.tree().root().uuid)?;
         let db = self.inner();
         let identity =
-            Identity { target: Address::new(component.kind(), component.identifier()), uuid, run: None, job: None, attempt: 1, key: None };
+            Identity { target: Address::new(component.kind(), component.identifier()), uuid, run: None, job: None, attempt: 1, key: None, owner: None };
         let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
         let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
         ctx.scope(setup_tree(component, &ctx)).await

@@ -5,8 +5,12 @@ mod dag;
 mod driver;
 mod executor;
 mod instance;
+mod keep;
 mod layer;
+mod limits;
 mod outcome;
+mod policy;
+mod pool;
 mod process;
 mod run_job;
 
@@ -15,10 +19,14 @@ pub(crate) use context::{CancelToken, Identity, NoteBuffer, current, current_ove
 pub(crate) use driver::{Command, Driver, RunHandle};
 pub use executor::{Attempt, Executor, ExecutorCapabilities};
 pub(crate) use executor::{Ended, Threads};
+pub use keep::Asked;
+pub use policy::{JobPolicy, Placement};
+pub(crate) use policy::millis;
+pub(crate) use pool::{PoolPermit, Pools};
 pub(crate) use instance::{Instances, references, setup_tree};
 pub use layer::{JobLayer, job_layer};
 pub use outcome::Outcome;
 pub(crate) use outcome::describe;
 pub(crate) use process::Process;
 pub use process::worker;
-pub(crate) use run_job::{JobSpec, hash_all};
+pub(crate) use run_job::{JobSpec, hash_all, save_encoded};

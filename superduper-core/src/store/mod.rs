@@ -10,11 +10,11 @@ mod rows;
 
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
-    Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewJob, NewRun, Op, OutputRow, PutAction,
-    PutVersion,
+    Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow,
+    PutAction, PutVersion, Wish,
 };
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter};
 pub use rows::{
-    AttemptRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, ListedComponent, LogLevel, LogRow,
-    MessageRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
+    AttemptRow, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, ListedComponent, LogLevel, LogRow,
+    MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
 };

@@ -82,11 +82,11 @@ fn newer_formats_are_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(SqliteStore::open(folder.path()).expect("a new database"));
     let file = folder.path().join("metadata.sqlite");
-    Connection::open(&file).and_then(|connection| connection.execute_batch("PRAGMA user_version = 2")).expect("our file");
+    Connection::open(&file).and_then(|connection| connection.execute_batch("PRAGMA user_version = 3")).expect("our file");
     let before = bytes_of(folder.path());
     let error = SqliteStore::open(folder.path()).expect_err("the format is newer");
     assert_eq!(error.kind(), ErrorKind::Format, "{error:?}");
-    assert!(error.to_string().contains("format 2") && error.to_string().contains("metadata.sqlite"), "{error}");
+    assert!(error.to_string().contains("format 3") && error.to_string().contains("metadata.sqlite"), "{error}");
     assert_eq!(bytes_of(folder.path()), before, "nothing is changed");
 }
 
