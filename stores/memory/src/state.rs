@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
-        AttemptRow, BlobRow, CheckpointRow, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogRow, MessageRow, MetricRow, OwnerId, RunId, RunRow,
-        StoredVersion, Timestamp,
+        AttemptRow, BlobRow, CheckpointRow, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogRow, MessageRow, MetricRow,
+        OwnerId, RunId, RunRow, StoredVersion, Timestamp,
     },
 };
 
@@ -222,10 +222,11 @@ impl State {
             let number = job.row.target.version.map_or(0, |at| at.version);
             job.blobs.iter().map(move |blob| (job.row.component, number, blob))
         });
-        let checkpoints = self.checkpoints.iter().filter_map(|((id, _), kept)| Some((&self.jobs.get(id)?.row, kept))).flat_map(|(row, kept)| {
-            let number = row.target.version.map_or(0, |at| at.version);
-            kept.blobs.iter().map(move |blob| (row.component, number, blob))
-        });
+        let checkpoints =
+            self.checkpoints.iter().filter_map(|((id, _), kept)| Some((&self.jobs.get(id)?.row, kept))).flat_map(|(row, kept)| {
+                let number = row.target.version.map_or(0, |at| at.version);
+                kept.blobs.iter().map(move |blob| (row.component, number, blob))
+            });
         documents.chain(outputs).chain(results.chain(checkpoints).filter(|(id, number, _)| self.versions.contains(&(*id, *number))))
     }
 }

@@ -9,8 +9,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, Batch, CheckpointRow, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow,
-        MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+        AttemptRow, Batch, CheckpointRow, Committed, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow,
+        ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OwnerId, Reference, RunFilter, RunId,
+        RunRow, Snapshot, StoredVersion,
     },
 };
 

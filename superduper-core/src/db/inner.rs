@@ -3,7 +3,7 @@
 use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Driver, Executor, Instances, NoteBuffer, Process, RunHandle},
+    job::{Driver, Executor, Instances, NoteBuffer, Pools, Process, RunHandle},
     registry::Registry,
     store::{ArtifactStore, Batch, Durability, JobFilter, JobId, MetadataStore, Op, OwnerId, RunFilter, RunId, RunRow, Timestamp},
 };
@@ -36,6 +36,8 @@ pub(crate) struct DbInner {
     pub(crate) notes: Arc<NoteBuffer>,
     /// One permit per attempt that may run at the same time.
     pub(crate) slots: Arc<Semaphore>,
+    /// Jobs that are limited by a name instead.
+    pub(crate) pools: Pools,
     pub(crate) executors: HashMap<&'static str, Arc<dyn Executor>>,
     pub(crate) runs: Mutex<HashMap<RunId, RunHandle>>,
     pub(crate) owner: OnceCell<OwnerId>,
@@ -143,7 +145,7 @@ impl DbInner {
         if let Some(handle) = self.runs_lock().get(&run) {
             return Ok(handle.clone());
         }
-        Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default())))
+        Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default()), HashMap::new()))
     }
 
     pub(crate) async fn run_row(&self, run: RunId) -> Result<RunRow> {

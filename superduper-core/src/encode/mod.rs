@@ -57,6 +57,11 @@ impl Encoded {
         session::encode_value(value)
     }
 
+    /// The value; blobs that are not saved have provisional names in it.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// Put its blobs into a store; gives the value with their digests, and the digests with sizes.
     ///
     /// # Errors

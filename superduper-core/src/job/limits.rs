@@ -52,7 +52,10 @@ pub(super) fn describe(status: ExitStatus, placement: &Placement, kills_before: 
     match (status.signal(), status.code()) {
         (Some(CPU), _) => {
             let limit = placement.cpu_s.unwrap_or_default();
-            JobFailure::new(FailureKind::Timeout, format!("the worker was killed by signal {CPU}: it used more than {limit} s of processor time"))
+            JobFailure::new(
+                FailureKind::Timeout,
+                format!("the worker was killed by signal {CPU}: it used more than {limit} s of processor time"),
+            )
         }
         (Some(KILL), _) if kills_before.zip(memory_kills()).is_some_and(|(before, now)| now > before) => {
             lost(format!("the worker was killed by signal {KILL}; the kernel reports that it ran out of memory"))

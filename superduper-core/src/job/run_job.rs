@@ -10,7 +10,9 @@ use crate::{
     component::TriggerCall,
     db::DbInner,
     encode::{Encoded, patch_pending},
-    store::{ArtifactStore, BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp},
+    store::{
+        ArtifactStore, BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp,
+    },
 };
 use serde_json::Value;
 use std::{

@@ -15,6 +15,6 @@ pub use batch::{
 };
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter};
 pub use rows::{
-    AttemptRow, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, ListedComponent, LogLevel, LogRow,
-    MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
+    AttemptRow, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, ListedComponent, LogLevel,
+    LogRow, MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
 };

@@ -11,7 +11,9 @@ mod transitions;
 use crate::state::{Checkpoint, Counter, Job, State};
 use superduper_core::{
     Address, Digest, Error, Result,
-    store::{Batch, BlobRow, CheckpointRow, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunRow, RunState, Timestamp, Wish},
+    store::{
+        Batch, BlobRow, CheckpointRow, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunRow, RunState, Timestamp, Wish,
+    },
 };
 
 /// A batch under way.
@@ -121,7 +123,7 @@ impl Commit<'_> {
             }
         };
         self.check_blobs(&target, &new.blobs)?;
-        let of_job = self.state.checkpoints.range((new.job, 0)..=(new.job, u32::MAX));
+        let mut of_job = self.state.checkpoints.range((new.job, 0)..=(new.job, u32::MAX));
         let number = of_job.next_back().map_or(1, |((_, last), _)| last + 1);
         let NewCheckpoint { job, attempt, step, score, data, blobs, at, .. } = new;
         let score = score.filter(|score| score.is_finite());

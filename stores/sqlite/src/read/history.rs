@@ -7,7 +7,9 @@ use crate::{
 use rusqlite::ToSql;
 use superduper_core::{
     Result,
-    store::{CheckpointRow, EventRow, JobId, LogLevel, LogRow, MessageRow, MetricRow, RunFilter, RunId, RunPurpose, RunRow, RunState, Timestamp},
+    store::{
+        CheckpointRow, EventRow, JobId, LogLevel, LogRow, MessageRow, MetricRow, RunFilter, RunId, RunPurpose, RunRow, RunState, Timestamp,
+    },
 };
 
 fn limit(limit: usize) -> i64 {

@@ -1,6 +1,6 @@
 //! Taking rows of the store into the graph of a run.
 
-use super::*;
+use super::{super::Placement, *};
 
 impl Driver {
     pub(super) fn add_rows(&mut self, rows: Vec<JobRow>, dependencies: Vec<JobDependency>) {
@@ -45,7 +45,8 @@ impl Driver {
             }
             let index = self.dag.add(&indexes);
             self.by_id.insert(id, index);
-            let node = Node { row, hold: Hold::None, parameters, cancel: Arc::default(), lingering: false };
+            let pool = Placement::of_text(row.executor.as_deref()).pool;
+            let node = Node { row, hold: Hold::None, parameters, cancel: Arc::default(), lingering: false, pool };
             self.slots.push(Slot::Job(Box::new(node)));
             self.adopt(index);
         }

@@ -11,6 +11,17 @@ impl Driver {
                 }
                 Ok(())
             }
+            Message::Granted { index, permit } => {
+                // Cancelled, or taken by another process, while it waited: the permit goes back.
+                if let Some(node) = self.node(index).filter(|node| node.hold == Hold::Pooled) {
+                    node.hold = Hold::Asked;
+                    let (jobs, owner, at) = (vec![node.row.id], self.owner, Timestamp::now());
+                    self.reserved.insert(index, permit);
+                    self.group.asked.push(index);
+                    self.ops.push(Op::Claim { jobs, owner, start: true, at });
+                }
+                Ok(())
+            }
             Message::Ended { index, ended, permit } => {
                 self.running -= 1;
                 match ended {
@@ -30,7 +41,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_draft(&mut self, index: usize, draft: Draft, permit: OwnedSemaphorePermit) -> Result<()> {
+    pub(super) fn on_draft(&mut self, index: usize, draft: Draft, permit: Permit) -> Result<()> {
         let Draft { finish, lingering } = draft;
         if let Some(returned) = lingering {
             if let Some(node) = self.node(index) {
@@ -85,7 +96,7 @@ impl Driver {
                 Err(error) => Ended::Lost(JobFailure::of(&error.context("recording the result"))),
             };
             if let Ok(permit) = db.slots.clone().acquire_owned().await {
-                let _ = messages.send(Message::Ended { index, ended, permit });
+                let _ = messages.send(Message::Ended { index, ended, permit: Permit::Slot(permit) });
             }
         });
         Ok(())

@@ -12,6 +12,7 @@ use super::{
     CancelToken, Instances, Outcome,
     dag::{Dag, Progress},
     executor::{Attempt, Ended},
+    pool::PoolPermit,
     run_job::{Draft, JobSpec, conclude},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     plan::Removal,
     store::{
         Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunFilter,
-        RunPurpose, RunRow, RunState, Timestamp,
+        RunPurpose, RunRow, RunState, Timestamp, Wish,
     },
 };
 use serde_json::Value;
@@ -46,8 +47,17 @@ const MOST_AHEAD: usize = 512;
 pub(crate) enum Command {
     /// Cancel these jobs, or all.
     Cancel(Option<Vec<JobId>>),
+    /// Ask something of these jobs.
+    Ask(Vec<JobId>, Wish),
     /// Look at the store again.
     Look,
+}
+
+/// The right of one attempt to run: a place among all, or among those of a pool. Dropped at the attempt's end.
+#[expect(dead_code, reason = "what a permit is for is that it is dropped")]
+pub(crate) enum Permit {
+    Slot(OwnedSemaphorePermit),
+    Pool(PoolPermit),
 }
 
 /// The outside's hold on a driver.
@@ -67,6 +77,8 @@ enum Hold {
     Ahead,
     /// An attempt is under way.
     Running,
+    /// Waits for a place in its pool.
+    Pooled,
     /// Waits for the time of its next try.
     Delayed,
     /// Another process has it, or it is blocked.
@@ -81,6 +93,8 @@ struct Node {
     cancel: Arc<CancelToken>,
     /// The method of a late attempt has not returned.
     lingering: bool,
+    /// The pool that limits it, with its limit.
+    pool: Option<(String, usize)>,
 }
 
 /// A job of another run that jobs of this one wait for.
@@ -97,8 +111,9 @@ enum Slot {
 }
 
 enum Message {
-    Ended { index: usize, ended: Ended, permit: OwnedSemaphorePermit },
+    Ended { index: usize, ended: Ended, permit: Permit },
     Returned { index: usize },
+    Granted { index: usize, permit: Permit },
 }
 
 /// What a commit under way was for.
@@ -130,7 +145,7 @@ pub(crate) struct Driver {
     /// Whether a removal goes on where cleanup fails.
     forced: bool,
     /// Slots reserved for jobs that start as soon as their take is durable.
-    reserved: HashMap<usize, OwnedSemaphorePermit>,
+    reserved: HashMap<usize, Permit>,
     ahead: VecDeque<usize>,
     ahead_limit: usize,
     running: usize,
@@ -151,6 +166,7 @@ impl Driver {
         rows: Vec<JobRow>,
         dependencies: Vec<JobDependency>,
         instances: Arc<Instances>,
+        mut permits: HashMap<usize, Permit>,
     ) -> RunHandle {
         let (commands_in, commands) = mpsc::unbounded_channel();
         let (done_in, done) = watch::channel(None);
@@ -181,7 +197,14 @@ impl Driver {
             inbox,
             commands,
         };
+        let permits: Vec<(JobId, Permit)> =
+            rows.iter().enumerate().filter_map(|(place, row)| Some((row.id, permits.remove(&place)?))).collect();
         driver.add_rows(rows, dependencies);
+        for (job, permit) in permits {
+            if let Some(index) = driver.by_id.get(&job) {
+                driver.reserved.insert(*index, permit);
+            }
+        }
         let db = db.clone();
         tokio::spawn(async move {
             let result = driver.drive().await;

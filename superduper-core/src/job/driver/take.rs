@@ -1,6 +1,6 @@
 //! Taking jobs and starting them.
 
-use super::*;
+use super::{super::Placement, *};
 
 impl Driver {
     pub(super) fn wake_delayed(&mut self) {
@@ -28,7 +28,13 @@ impl Driver {
     /// Start jobs that were taken ahead, as far as there are slots.
     pub(super) fn start_ahead(&mut self) {
         while let Some(index) = self.ahead.front().copied() {
-            let Ok(permit) = self.db.slots.clone().try_acquire_owned() else { return };
+            let permit = match self.reserved.remove(&index) {
+                Some(permit) => permit,
+                None => match self.db.slots.clone().try_acquire_owned() {
+                    Ok(permit) => Permit::Slot(permit),
+                    Err(_) => return,
+                },
+            };
             self.ahead.pop_front();
             self.launch(index, permit);
         }
@@ -40,11 +46,24 @@ impl Driver {
         let mut ahead = Vec::new();
         let mut room = self.ahead_limit.saturating_sub(self.ahead.len());
         while let Some(index) = self.dag.first_ready() {
+            if let Some(node) = self.node(index)
+                && let Some(pool) = node.pool.clone()
+            {
+                node.hold = Hold::Pooled;
+                let job = node.row.id;
+                self.dag.take(index);
+                let messages = self.messages.clone();
+                // Who is told of a permit and is gone drops it, which gives it to the next.
+                self.db.pools.get(&pool).enter(job, move |permit| {
+                    let _ = messages.send(Message::Granted { index, permit: Permit::Pool(permit) });
+                });
+                continue;
+            }
             let permit = if self.ahead.is_empty() { self.db.slots.clone().try_acquire_owned().ok() } else { None };
             let starts = permit.is_some();
             match permit {
                 Some(permit) => {
-                    self.reserved.insert(index, permit);
+                    self.reserved.insert(index, Permit::Slot(permit));
                 }
                 None if room > 0 => room -= 1,
                 None => break,
@@ -64,7 +83,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn launch(&mut self, index: usize, permit: OwnedSemaphorePermit) {
+    pub(super) fn launch(&mut self, index: usize, permit: Permit) {
         let run = self.run.id;
         let waiting: Vec<JobId> = self.dag.waiting_for(index).into_iter().filter_map(|other| Some(self.node(other)?.row.id)).collect();
         let parameters = match self.node(index) {
@@ -90,7 +109,7 @@ impl Driver {
         node.row.started_at = Some(Timestamp::now());
         let cancel = node.cancel.clone();
         let spec = JobSpec { row: node.row.clone(), attempt: node.row.attempt, owner, dependencies, waiting, forced };
-        let name = spec.row.executor.clone().unwrap_or_else(|| default_executor.to_owned());
+        let name = Placement::of_text(spec.row.executor.as_deref()).executor.unwrap_or_else(|| default_executor.to_owned());
         self.running += 1;
         let attempt = Attempt { db: self.db.clone(), spec, instances: self.instances.clone(), cancel };
         let executor = self.db.executor(&name);
