@@ -37,7 +37,8 @@ pub struct Restart {
     pub retries: u32,
     /// The pause before the first of them; it doubles with each further one.
     pub backoff: Span,
-    /// Whether opening the trainer goes on with jobs whose process is gone; else they stay INTERRUPTED.
+    /// Whether opening the trainer takes over jobs that no live process has; else that is left to
+    /// [`Trainer::resume`](crate::Trainer::resume).
     pub resume: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The trainer: a component that says how jobs are run, and the open one that submits and finds them.
 
 use crate::{
-    JobBase, TrainSpec, Training, TrainingRun, module::{self, Train},
+    JobBase, Status, TrainSpec, Training, TrainingRun, module::{self, Train},
     kind::JobKind,
     predict::{Predict, Prediction, PredictSpec, PredictionRun, predicts},
     retention::{Sweeper, sweep},
@@ -15,7 +15,11 @@ use std::{
     },
     time::{SystemTime, UNIX_EPOCH},
 };
-use superduper::{AsComponent, Inline, prelude::*, store::Timestamp};
+use superduper::{
+    AsComponent, Inline,
+    prelude::*,
+    store::{JobFilter, JobState, Timestamp},
+};
 
 /// Says how trainings and batch predictions are run on this machine.
 ///
@@ -66,7 +70,7 @@ impl LocalTrainer {
         let trainer = Trainer::attach(db, self);
         sweep(db, &trainer.shared.config.identifier).await?;
         if trainer.shared.config.base.restart.resume {
-            trainer.resume_interrupted().await?;
+            trainer.resume().await?;
         }
         Ok(trainer)
     }
@@ -207,23 +211,25 @@ impl Trainer {
         sweep(&self.shared.db, self.name()).await
     }
 
-    /// Go on with the jobs of this trainer whose process is gone; gives their ids.
+    /// Take over the unfinished jobs of this trainer that no live process has taken: INTERRUPTED ones, and QUEUED ones,
+    /// whose process may be gone too. Paused ones stay paused. Gives their ids.
     ///
     /// # Errors
     /// `Store`.
-    pub async fn resume_interrupted(&self) -> Result<Vec<String>> {
+    pub async fn resume(&self) -> Result<Vec<String>> {
         let db = &self.shared.db;
-        let open = superduper::store::JobFilter {
-            states: Some(vec![superduper::store::JobState::Queued, superduper::store::JobState::Running]),
-            ..Default::default()
-        };
+        let states = Some(vec![JobState::Queued, JobState::Running]);
         let mut resumed = Vec::new();
-        for row in db.jobs(open).await? {
+        for row in db.jobs(JobFilter { states, ..JobFilter::default() }).await? {
             let kind = [JobKind::Training, JobKind::Prediction].into_iter().find(|kind| kind.name() == row.target.kind);
-            let Some(kind) = kind else { continue };
+            let Some(kind) = kind.filter(|_| !db.drives(row.run)) else { continue };
             let run = crate::JobRun::find(db, kind, &row.target.identifier).await?;
             let owner = run.document(&row).await?.and_then(|document| document.get("owner")?.as_str().map(str::to_owned));
-            if run.job() == row.id && owner.as_deref() == Some(self.name()) && run.info().await?.status == crate::Status::Interrupted {
+            if owner.as_deref() != Some(self.name()) || run.job() != row.id {
+                continue;
+            }
+            let status = run.info().await?.status;
+            if status == Status::Interrupted || (status == Status::Queued && row.owner.is_none()) {
                 run.resume().await?;
                 resumed.push(row.target.identifier);
             }

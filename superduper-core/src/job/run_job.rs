@@ -75,7 +75,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             finish.spawned = success.spawned;
         }
         Err(failure) => {
-            finish.end = match blocked {
+            finish.end = match blocked.filter(|_| !cancel.is_cancelled()) {
                 Some(reason) => Finished::Blocked(reason),
                 None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
             }

@@ -134,6 +134,8 @@ impl Driver {
             Finished::Blocked(reason) => {
                 row.state = JobState::Blocked;
                 row.blocked = Some(reason.clone());
+                // The wish to pause is fulfilled; the next attempt starts without it.
+                node.cancel = Arc::default();
                 node.hold = Hold::Elsewhere;
             }
             Finished::Released => {
