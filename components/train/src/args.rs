@@ -116,7 +116,8 @@ impl Args {
         let plain = self.find(path)?.plain();
         let plain = plain.ok_or_else(|| Error::invalid(format!("argument `{path}` holds a model; ask for it with `model`")).fatal())?;
         serde_json::from_value(plain).map_err(|error| {
-            Error::new(superduper::ErrorKind::Decode, format!("argument `{path}` is not a `{}`: {error}", std::any::type_name::<T>())).fatal()
+            Error::new(superduper::ErrorKind::Decode, format!("argument `{path}` is not a `{}`: {error}", std::any::type_name::<T>()))
+                .fatal()
         })
     }
 
@@ -131,7 +132,8 @@ impl Args {
         let kind = model.kind();
         let any: Arc<dyn Any + Send + Sync> = share(model)?;
         any.downcast::<M>().map_err(|_| {
-            Error::new(superduper::ErrorKind::Decode, format!("argument `{path}` is a `{kind}`, not a `{}`", std::any::type_name::<M>())).fatal()
+            Error::new(superduper::ErrorKind::Decode, format!("argument `{path}` is a `{kind}`, not a `{}`", std::any::type_name::<M>()))
+                .fatal()
         })
     }
 }

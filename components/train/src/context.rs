@@ -3,11 +3,7 @@
 //! Invariants: a checkpoint holds the caller's state, the position and the random state in one commit; it is written
 //! beside the training, at most one at a time, and all are durable before the attempt's result is.
 
-use crate::{
-    Args, Checkpoints, Rng,
-    checkpoints::Kept,
-    spec::TrainSpec,
-};
+use crate::{Args, Checkpoints, Rng, checkpoints::Kept, spec::TrainSpec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,

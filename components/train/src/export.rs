@@ -115,6 +115,10 @@ pub(crate) fn write_model(model: &Arc<dyn Component>, store: &Arc<dyn ArtifactSt
     let blob_folder = folder.join("blobs");
     if !blobs.is_empty() {
         written.make(&blob_folder)?;
+        // Whoever made it: it is part of the layout, and goes when it is empty.
+        if written.folders.last() != Some(&blob_folder) {
+            written.folders.push(blob_folder.clone());
+        }
     }
     for blob in blobs {
         let path = blob_folder.join(blob.digest.to_hex());
@@ -155,9 +159,8 @@ pub async fn load_model_dyn(folder: impl AsRef<Path>) -> Result<Box<dyn Componen
         let text = fs::read(&path).map_err(|error| {
             Error::not_found(format!("there is no model in `{}`", folder.display())).with_source(failed("read", &path, error))
         })?;
-        let document = serde_json::from_slice(&text).map_err(|error| {
-            Error::new(ErrorKind::Decode, format!("`{}` is no model", path.display())).with_source(error)
-        })?;
+        let document = serde_json::from_slice(&text)
+            .map_err(|error| Error::new(ErrorKind::Decode, format!("`{}` is no model", path.display())).with_source(error))?;
         Encoded::read(document, Some(Arc::new(Folder(folder.join("blobs")))))
     });
     read.await.map_err(|error| Error::internal(error.to_string()))?

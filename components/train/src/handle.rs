@@ -44,7 +44,8 @@ impl JobRun {
         if superduper::address::check_identifier(id).is_err() {
             return Err(unknown());
         }
-        let filter = JobFilter { target: Some(kind.address(id)), roles: Some(vec![JobRole::Trigger]), limit: Some(1), ..JobFilter::default() };
+        let filter =
+            JobFilter { target: Some(kind.address(id)), roles: Some(vec![JobRole::Trigger]), limit: Some(1), ..JobFilter::default() };
         let row = db.jobs(filter).await?.pop().ok_or_else(unknown)?;
         let mut found = JobRun::new(db.clone(), kind, id, &row, None, None);
         found.path = found.document(&row).await?.and_then(|document| kind.path(&document, id));
@@ -163,10 +164,8 @@ impl JobRun {
         let info = self.wait().await?;
         let what = self.kind.what();
         match info.status {
-            Status::Completed if info.purged => {
-                Err(Error::new(ErrorKind::Gone, format!("the result of {what} `{}` was purged", self.id))
-                    .with_hint("a longer `retention`, or `pin()`, keeps results"))
-            }
+            Status::Completed if info.purged => Err(Error::new(ErrorKind::Gone, format!("the result of {what} `{}` was purged", self.id))
+                .with_hint("a longer `retention`, or `pin()`, keeps results")),
             Status::Completed => Ok(self.row().await?.result.unwrap_or_default()),
             Status::Interrupted => {
                 Err(Error::new(ErrorKind::JobFailed, format!("{what} `{}` was interrupted: its process is gone", self.id))

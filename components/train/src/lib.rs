@@ -54,6 +54,7 @@
 mod args;
 mod base;
 mod checkpoints;
+mod config;
 mod context;
 mod export;
 mod handle;
@@ -72,6 +73,7 @@ mod training;
 pub use args::{Arg, Args};
 pub use base::{Isolation, JobBase, Limits, Restart};
 pub use checkpoints::{Checkpoints, Direction};
+pub use config::{Config, FinderType, LoaderType, TrainerType};
 pub use context::{Flow, TrainContext};
 pub use export::{load_model, load_model_dyn};
 pub use handle::{Canceling, JobRun};

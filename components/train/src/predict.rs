@@ -1,12 +1,6 @@
 //! Batch prediction on the same base as training: the result is a file of its own.
 
-use crate::{
-    Arg, Args, JobBase, JobRun, Span, TrainContext, TrainSpec,
-    export::Written,
-    kind::JobKind,
-    retention::purge,
-    trainer::submit,
-};
+use crate::{Arg, Args, JobBase, JobRun, Span, TrainContext, TrainSpec, export::Written, kind::JobKind, retention::purge, trainer::submit};
 use serde::{Deserialize, Serialize};
 use std::{io::Write, ops::Deref, path::PathBuf, sync::Arc};
 use superduper::{ComponentType, Digest, Encoded, Inline, JobPolicy, prelude::*};
@@ -188,7 +182,8 @@ impl PredictionRun {
         let file = self.result_file().await?;
         let read = tokio::task::spawn_blocking(move || std::fs::read(&file).map_err(|error| (file, error))).await;
         let read = read.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
-        read.map(Bytes::from).map_err(|(file, error)| Error::not_found(format!("the result `{}` cannot be read", file.display())).with_source(error))
+        read.map(Bytes::from)
+            .map_err(|(file, error)| Error::not_found(format!("the result `{}` cannot be read", file.display())).with_source(error))
     }
 
     /// Purge it now: result, file and folder go, the record stays.

@@ -4,12 +4,19 @@
 //! in between leaves work for the next sweep and nothing else. Pinned jobs are left alone.
 
 use crate::{JobRun, Span, export::Written, kind::JobKind};
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use superduper::{
     Address, Db, Error, Result, Value,
     store::{JobBrief, JobFilter, JobId, JobState, StoredVersion, Timestamp},
 };
 use tokio::task::JoinHandle;
+
+/// Blobs of dropped checkpoints are collected so often; seldomer where it takes long.
+const COLLECT: Duration = Duration::from_secs(60);
 
 /// Sweeps now and then until it is dropped.
 #[derive(Debug)]
@@ -22,10 +29,19 @@ impl Sweeper {
         let pause = shortest.clamp(Duration::from_millis(250), Duration::from_secs(60));
         let (db, trainer) = (db.clone(), trainer.to_owned());
         Sweeper(tokio::spawn(async move {
+            let mut collected = Instant::now();
+            let mut rest = COLLECT;
             loop {
                 tokio::time::sleep(pause).await;
                 // What fails now is swept next time.
                 let _ = sweep(&db, &trainer).await;
+                if collected.elapsed() >= rest {
+                    // The blobs of dropped checkpoints.
+                    let before = Instant::now();
+                    let _ = db.gc(false).await;
+                    collected = Instant::now();
+                    rest = COLLECT.max(before.elapsed() * 200);
+                }
             }
         }))
     }

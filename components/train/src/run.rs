@@ -1,12 +1,6 @@
 //! The future of a trained model.
 
-use crate::{
-    JobRun, Training,
-    kind::JobKind,
-    retention::purge,
-    training::Made,
-    trainer::submit,
-};
+use crate::{JobRun, Training, kind::JobKind, retention::purge, trainer::submit, training::Made};
 use std::{ops::Deref, sync::Arc};
 use superduper::{Component, ComponentType, Db, Error, ErrorKind, Result};
 

@@ -52,7 +52,8 @@ fn parse(text: &str) -> Option<Duration> {
         let (number, tail) = rest.split_at(end);
         let unit = tail.chars().next()?;
         let place = UNITS.iter().position(|(name, _)| *name == unit).filter(|place| *place >= next)?;
-        let part = if unit == 's' { seconds(number)? } else { Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(UNITS[place].1)?) };
+        let part =
+            if unit == 's' { seconds(number)? } else { Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(UNITS[place].1)?) };
         total = total.checked_add(part)?;
         next = place + 1;
         rest = &tail[1..];

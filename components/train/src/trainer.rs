@@ -1,9 +1,10 @@
 //! The trainer: a component that says how jobs are run, and the open one that submits and finds them.
 
 use crate::{
-    JobBase, Status, TrainSpec, Training, TrainingRun, module::{self, Train},
+    JobBase, Status, TrainSpec, Training, TrainingRun,
     kind::JobKind,
-    predict::{Predict, Prediction, PredictSpec, PredictionRun, predicts},
+    module::{self, Train},
+    predict::{Predict, PredictSpec, Prediction, PredictionRun, predicts},
     retention::{Sweeper, sweep},
     spec::check_piece,
 };
@@ -154,9 +155,10 @@ impl Trainer {
         let id = spec.id.clone().unwrap_or_else(random_id);
         superduper::address::check_identifier(&id)?;
         check_piece(&id)?;
-        let folder = self.shared.config.result_dir.as_ref().ok_or_else(|| {
-            Error::invalid(format!("trainer `{}` has no folder for results", self.name())).with_hint("set `result_dir`")
-        })?;
+        let folder =
+            self.shared.config.result_dir.as_ref().ok_or_else(|| {
+                Error::invalid(format!("trainer `{}` has no folder for results", self.name())).with_hint("set `result_dir`")
+            })?;
         let folder = std::path::absolute(folder)?;
         let prediction = Prediction {
             identifier: id,

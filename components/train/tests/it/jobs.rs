@@ -116,7 +116,8 @@ both! {
             assert_eq!(info.status, Status::Completed, "{info:?}");
             started.push((info.started_at.unwrap(), info.completed_at.unwrap(), info.job));
         }
-        assert!(started.is_sorted_by_key(|(at, _, _)| *at), "jobs start in the order of their submission: {started:?}");
+        // Two that get a place at the same time may start in either order.
+        assert!(started.windows(3).all(|jobs| jobs[0].0 <= jobs[2].0), "jobs start in the order of their submission: {started:?}");
         let events = db.metadata().events(0, None, 10_000).await.unwrap();
         let (mut now, mut most) = (0_i32, 0);
         for event in events {

@@ -1,6 +1,7 @@
 //! Acceptance tests of training and prediction jobs, by case id, in both isolations.
 
 mod checkpoints;
+mod config;
 mod crashes;
 mod jobs;
 mod modules;
