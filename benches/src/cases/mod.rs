@@ -8,6 +8,7 @@ mod dag;
 mod hooks;
 mod many;
 mod race;
+mod train;
 mod tree;
 
 use crate::driver::Driver;
@@ -35,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "h_crash", run: crash::crash },
     Case { name: "h_race", run: race::race },
     Case { name: "i_hooks", run: hooks::hooks },
+    Case { name: "j_train", run: train::train },
 ];
 
 /// The cases of these names.
@@ -75,6 +77,7 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "raises" => crash::raises(parameters).await,
         "race" => race::race_worker(parameters).await,
         "hooks" => hooks::hooks_worker().await,
+        "train" => train::train_worker(parameters).await,
         other => Err(Error::invalid(format!("unknown worker `{other}`"))),
     }
 }

@@ -183,7 +183,7 @@ struct Sections {
 /// ")?;
 /// assert!(config.trainer("isolated").is_ok());
 /// assert!(config.trainer("other").unwrap_err().to_string().contains("unknown trainer `other`"));
-/// # Ok::<(), superduper_core::Error>(())
+/// # Ok::<(), superduper::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Config {

@@ -37,7 +37,6 @@ impl Flow {
 /// What a training or prediction is given while it runs.
 ///
 /// ```no_run
-/// # use superduper_core as superduper;
 /// use superduper::prelude::*;
 /// use superduper_train::prelude::*;
 ///

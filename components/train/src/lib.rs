@@ -5,7 +5,6 @@
 //! interrupted goes on from the last checkpoint, to the same bits.
 //!
 //! ```no_run
-//! # use superduper_core as superduper;
 //! use superduper::prelude::*;
 //! use superduper_train::prelude::*;
 //!
@@ -60,6 +59,7 @@ mod export;
 mod handle;
 mod info;
 mod kind;
+mod metrics;
 mod module;
 mod predict;
 mod retention;
@@ -78,6 +78,7 @@ pub use context::{Flow, TrainContext};
 pub use export::{load_model, load_model_dyn};
 pub use handle::{Canceling, JobRun};
 pub use info::{Info, Status};
+pub use metrics::{EarlyStopping, Series};
 pub use module::{Train, Trained};
 pub use predict::{Predict, PredictSpec, Prediction, PredictionRun};
 pub use rng::Rng;
@@ -100,7 +101,7 @@ pub mod __private {
 /// What a program that trains needs in scope.
 pub mod prelude {
     pub use crate::{
-        Arg, Checkpoints, Direction, Flow, Isolation, JobBase, Limits, LocalTrainer, Predict, PredictSpec, Restart, Span, Status, Train,
-        TrainContext, TrainDb, TrainSpec, Trained, Trainer, TrainingRun, load_model, predictors, trains,
+        Arg, Checkpoints, Direction, EarlyStopping, Flow, Isolation, JobBase, Limits, LocalTrainer, Predict, PredictSpec, Restart, Span,
+        Status, Train, TrainContext, TrainDb, TrainSpec, Trained, Trainer, TrainingRun, load_model, predictors, trains,
     };
 }

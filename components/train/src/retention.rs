@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 use superduper::{
-    Address, Db, Error, Result, Value,
+    Address, Db, Error, ErrorKind, Result, Value,
     store::{JobBrief, JobFilter, JobId, JobState, StoredVersion, Timestamp},
 };
 use tokio::task::JoinHandle;
@@ -74,8 +74,9 @@ pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
             let Some(retention) = retention(&candidate.stored.document) else { continue };
             let millis = u64::try_from(retention.get().as_millis()).unwrap_or(u64::MAX);
             if row.ended_at.is_some_and(|ended| ended.plus_ms(millis) <= now) {
-                delete(db, candidate, &all).await?;
-                purged.push(candidate.stored.address.identifier.clone());
+                if delete(db, candidate, &all).await? {
+                    purged.push(candidate.stored.address.identifier.clone());
+                }
             }
         }
     }
@@ -89,7 +90,10 @@ pub(crate) async fn purge(run: &JobRun) -> Result<()> {
     let candidate = candidate.ok_or_else(|| {
         Error::conflict(format!("{} `{}` is unfinished, or was purged before", run.kind.what(), run.id())).with_hint("cancel it first")
     })?;
-    delete(&run.db, candidate, &all).await
+    match delete(&run.db, candidate, &all).await? {
+        true => Ok(()),
+        false => Err(Error::conflict(format!("{} `{}` was submitted again, or purged, in the meantime", run.kind.what(), run.id()))),
+    }
 }
 
 /// The jobs of a kind that are final and not purged.
@@ -129,7 +133,18 @@ fn retention(document: &Value) -> Option<Span> {
     own.or_else(base)?.parse().ok()
 }
 
-async fn delete(db: &Db, candidate: &Candidate, all: &[Candidate]) -> Result<()> {
+/// Gives whether it was deleted: an id that was submitted again in the meantime is left alone.
+async fn delete(db: &Db, candidate: &Candidate, all: &[Candidate]) -> Result<bool> {
+    let address = candidate.stored.address.unversioned();
+    let plan = match db.remove_dyn(address.clone()).plan().await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        plan => plan?,
+    };
+    // The plan stands only as long as there is no newer version; and this one's job must be the last.
+    let newest = JobFilter { target: Some(address), limit: Some(1), ..JobFilter::default() };
+    if db.jobs(newest).await?.pop().is_none_or(|row| row.id != candidate.job || !row.state.is_terminal()) {
+        return Ok(false);
+    }
     // Every submission of the id wrote to the same path.
     let filter = JobFilter { target: Some(candidate.stored.address.unversioned()), ..JobFilter::default() };
     let written: Vec<Written> = db
@@ -148,5 +163,8 @@ async fn delete(db: &Db, candidate: &Candidate, all: &[Candidate]) -> Result<()>
             .map_err(|error| Error::internal(error.to_string()))?
             .map_err(|error| error.context(format_args!("purging {} `{}`", candidate.kind.what(), candidate.stored.address.identifier)))?;
     }
-    db.remove_dyn(candidate.stored.address.unversioned()).await.map(drop)
+    match db.apply_plan(plan).detach().await {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+        run => run?.wait().await.map(|_| true),
+    }
 }

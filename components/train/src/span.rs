@@ -12,7 +12,7 @@ use superduper::{Error, Result};
 /// let span: Span = "1d12h3m0.2s".parse()?;
 /// assert_eq!(span.get().as_millis(), 129_780_200);
 /// assert!("1w".parse::<Span>().is_err());
-/// # Ok::<(), superduper_core::Error>(())
+/// # Ok::<(), superduper::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Span(Duration);

@@ -12,7 +12,7 @@ use superduper::{Error, ErrorKind, Result, Secret};
 ///
 /// let spec = TrainSpec::new().arg("rate", 0.1).id("run-7").save_path("models").save_with_id(true).model_name("mean");
 /// assert!(spec.artifact_path("run-7")?.unwrap().ends_with("models/run-7/mean"));
-/// # Ok::<(), superduper_core::Error>(())
+/// # Ok::<(), superduper::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

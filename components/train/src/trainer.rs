@@ -25,7 +25,6 @@ use superduper::{
 /// Says how trainings and batch predictions are run on this machine.
 ///
 /// ```no_run
-/// # use superduper_core as superduper;
 /// # async fn example(db: superduper::Db) -> superduper::Result<()> {
 /// use superduper_train::{Isolation, JobBase, LocalTrainer};
 ///

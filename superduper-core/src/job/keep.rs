@@ -4,9 +4,9 @@
 
 use super::{JobContext, run_job::save};
 use crate::{
-    Error, Result,
+    Error, ErrorKind, Result,
     encode::{Encoded, decode_value},
-    store::{Batch, CheckpointRow, Durability, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
+    store::{Batch, CheckpointRow, Durability, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -60,10 +60,20 @@ impl JobContext {
         let (Some(job), Some(owner)) = (self.job_id(), self.owner()) else {
             return Err(Error::invalid("only a job can keep a checkpoint"));
         };
-        let (data, blobs) = save(inner, state, "checkpoint").await?;
-        let new = NewCheckpoint { job, attempt: self.attempt(), owner, step, score, data, blobs, drop, at: Timestamp::now() };
-        let batch = Batch { expect: Vec::new(), ops: vec![Op::Checkpoint(Box::new(new))] };
-        let committed = inner.metadata.commit(batch, Durability::Full).await?;
+        let mut tries = 0;
+        let committed = loop {
+            // As an apply does: a sweep since the blobs were looked for would have taken them.
+            let epoch = inner.metadata.snapshot(Vec::new()).await?.sweep_epoch;
+            let (data, blobs) = save(inner, state.clone(), "checkpoint").await?;
+            let expect = if blobs.is_empty() { Vec::new() } else { vec![Expect::SweepEpoch(epoch)] };
+            let (attempt, at) = (self.attempt(), Timestamp::now());
+            let new = NewCheckpoint { job, attempt, owner, step, score, data, blobs, drop: drop.clone(), at };
+            let batch = Batch { expect, ops: vec![Op::Checkpoint(Box::new(new))] };
+            match inner.metadata.commit(batch, Durability::Full).await {
+                Err(error) if error.kind() == ErrorKind::Conflict && tries < 16 => tries += 1,
+                committed => break committed?,
+            }
+        };
         inner.committed();
         committed.checkpoints.first().map(|(_, number)| *number).ok_or_else(|| {
             Error::conflict(format!("attempt {} of job {job} is no longer the current one; its checkpoint was not kept", self.attempt()))

@@ -37,19 +37,20 @@ impl Lifecycle for Walk {
 }
 
 /// The whole state of the loop, apart from position and random state.
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Serialize, Deserialize)]
 struct State {
     position: f64,
     velocity: f32,
     trace: Vec<u64>,
     weights: Option<Artifact<Bytes>>,
-    patience: EarlyState,
+    stopping: EarlyStopping,
 }
 
-#[derive(Serialize, Deserialize, Default)]
-struct EarlyState {
-    best: f64,
-    since: u64,
+impl State {
+    fn new() -> Self {
+        let stopping = EarlyStopping::new(Direction::Higher, u64::MAX);
+        State { position: 0.0, velocity: 0.0, trace: Vec::new(), weights: None, stopping }
+    }
 }
 
 /// Wait for the file that the test makes, as long as a test may take.
@@ -145,7 +146,7 @@ impl Walk {
     /// A random walk with momentum: each step depends on all before it and on the random numbers.
     fn loop_over(&mut self, ctx: &mut TrainContext, until: Option<u64>) -> Result<()> {
         let pause: u64 = ctx.arg("pause_ms").unwrap_or(0);
-        let mut state: State = ctx.resume()?.unwrap_or_default();
+        let mut state: State = ctx.resume()?.unwrap_or_else(State::new);
         for step in ctx.position()..until.unwrap_or(self.steps) {
             if ctx.step(step, self.steps)?.is_stop() {
                 break;
@@ -153,12 +154,10 @@ impl Walk {
             let kick = ctx.rng().normal();
             state.velocity = 0.9 * state.velocity + kick as f32;
             state.position += f64::from(state.velocity) / 3.0;
-            if state.position > state.patience.best {
-                state.patience = EarlyState { best: state.position, since: 0 };
-            } else {
-                state.patience.since += 1;
+            if state.stopping.update(state.position) {
+                break;
             }
-            state.trace.push(state.position.to_bits() ^ state.patience.since);
+            state.trace.push(state.position.to_bits() ^ state.stopping.since_best());
             state.weights = Some(Artifact::new(Bytes::from(state.position.to_le_bytes().repeat(64))));
             ctx.metric("position", state.position);
             ctx.checkpoint(&state)?;

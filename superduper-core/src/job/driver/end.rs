@@ -43,6 +43,7 @@ impl Driver {
 
     pub(super) fn on_draft(&mut self, index: usize, draft: Draft, permit: Permit) -> Result<()> {
         let Draft { finish, lingering } = draft;
+        let mut held = None;
         if let Some(returned) = lingering {
             if let Some(node) = self.node(index) {
                 node.lingering = true;
@@ -54,6 +55,8 @@ impl Driver {
                 drop(permit);
                 let _ = messages.send(Message::Returned { index });
             });
+        } else if matches!(permit, Permit::Pool(_)) {
+            held = Some(permit);
         }
         // Spawned jobs get their ids from the store, so what grows the run is recorded on its own.
         if !finish.spawned.is_empty() {
@@ -67,6 +70,7 @@ impl Driver {
         }
         self.apply_end(index, &finish);
         self.group.ends += 1;
+        self.group.permits.extend(held);
         self.ops.push(Op::Finish(Box::new(finish)));
         Ok(())
     }

@@ -125,6 +125,9 @@ struct Group {
     ends: usize,
     /// Outputs that are to be shown once they are durable.
     outputs: Vec<(Address, Vec<(String, Value)>)>,
+    /// Places in pools of attempts that have ended; free when that is on record, so that no more jobs of a pool are on
+    /// record as running than may run.
+    permits: Vec<Permit>,
     /// What is written, for another try where the store fails.
     ops: Vec<Op>,
 }
@@ -355,6 +358,7 @@ impl Driver {
         group.ops.append(&mut self.ops);
         self.ops = std::mem::take(&mut group.ops);
         group.asked.append(&mut self.group.asked);
+        group.permits.append(&mut self.group.permits);
         group.outputs.append(&mut self.group.outputs);
         group.ends += self.group.ends;
         self.group = group;
