@@ -80,7 +80,8 @@ pub struct TrainContext {
     newest_metrics: BTreeMap<String, f64>,
     /// Checkpoints of this job that are on record, oldest first.
     kept: Arc<Mutex<Vec<Kept>>>,
-    found: Vec<CheckpointRow>,
+    /// What earlier attempts kept, once it was asked for.
+    found: Option<Vec<CheckpointRow>>,
     writing: Option<JoinHandle<Result<()>>>,
     last_written: Option<(u64, Instant)>,
     keeps: bool,
@@ -97,8 +98,6 @@ struct Whole<S> {
 impl TrainContext {
     pub(crate) fn new(job: &JobContext, id: &str, spec: &TrainSpec, wall: Option<Duration>) -> Result<Self> {
         let runtime = Handle::current();
-        let found = runtime.block_on(job.checkpoints())?;
-        let own = found.iter().filter(|row| Some(row.job) == job.job_id()).map(|row| (row.number, row.score)).collect();
         let seed = spec.seed.unwrap_or_else(|| {
             let digest = superduper::Digest::of(id.as_bytes());
             digest.as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
@@ -117,8 +116,8 @@ impl TrainContext {
             total: 0,
             reported: now,
             newest_metrics: BTreeMap::new(),
-            kept: Arc::new(Mutex::new(own)),
-            found,
+            kept: Arc::default(),
+            found: None,
             writing: None,
             last_written: None,
             keeps: false,
@@ -211,6 +210,7 @@ impl TrainContext {
             return Ok(());
         }
         let encoded = Encoded::of(&Whole { state, position: done, rng: self.rng.clone() })?;
+        self.found()?;
         self.finish_writing()?;
         let score = self.strategy.best.as_ref().and_then(|(metric, _)| self.newest_metrics.get(metric)).copied();
         let (job, kept, strategy) = (self.job.clone(), self.kept.clone(), self.strategy.clone());
@@ -239,6 +239,17 @@ impl TrainContext {
         waited && done % steps == 0
     }
 
+    /// Read what earlier attempts kept, the first time.
+    fn found(&mut self) -> Result<&[CheckpointRow]> {
+        if self.found.is_none() {
+            let found = self.runtime.block_on(self.job.checkpoints())?;
+            let own = found.iter().filter(|row| Some(row.job) == self.job.job_id()).map(|row| (row.number, row.score));
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
+            self.found = Some(found);
+        }
+        Ok(self.found.as_deref().unwrap_or_default())
+    }
+
     /// Wait for the checkpoint that is being written.
     pub(crate) fn finish_writing(&mut self) -> Result<()> {
         match self.writing.take() {
@@ -252,7 +263,7 @@ impl TrainContext {
     /// # Errors
     /// `Decode` where it is no `S`; `Store`.
     pub fn resume<S: DeserializeOwned>(&mut self) -> Result<Option<S>> {
-        let newest = self.found.last().cloned();
+        let newest = self.found()?.last().cloned();
         let Some(whole) = newest.map(|row| self.read::<S>(row)).transpose()? else { return Ok(None) };
         self.position = whole.position;
         self.rng = whole.rng;

@@ -34,8 +34,8 @@ pub struct JobRun {
 }
 
 impl JobRun {
-    pub(crate) fn new(db: Db, kind: JobKind, id: &str, row: &JobRow, path: Option<PathBuf>, live: Option<Run>) -> Self {
-        JobRun { db, kind, id: id.to_owned(), job: row.id, run: row.run, path, live }
+    pub(crate) fn new(db: Db, kind: JobKind, id: &str, (run, job): (RunId, JobId), path: Option<PathBuf>, live: Option<Run>) -> Self {
+        JobRun { db, kind, id: id.to_owned(), job, run, path, live }
     }
 
     /// The newest job of an id, of whatever trainer.
@@ -47,7 +47,7 @@ impl JobRun {
         let filter =
             JobFilter { target: Some(kind.address(id)), roles: Some(vec![JobRole::Trigger]), limit: Some(1), ..JobFilter::default() };
         let row = db.jobs(filter).await?.pop().ok_or_else(unknown)?;
-        let mut found = JobRun::new(db.clone(), kind, id, &row, None, None);
+        let mut found = JobRun::new(db.clone(), kind, id, (row.run, row.id), None, None);
         found.path = found.document(&row).await?.and_then(|document| kind.path(&document, id));
         Ok(found)
     }
@@ -55,16 +55,9 @@ impl JobRun {
     /// The fields of the component as the job saw it; `None` where it was purged.
     pub(crate) async fn document(&self, row: &JobRow) -> Result<Option<Value>> {
         let target = row.target.version.map_or_else(|| self.address(), |at| self.address().at(at.version));
-        // An id that was purged and used again has other versions.
-        let newest = self.db.metadata().versions(self.address()).await?;
-        if !newest.iter().any(|version| version.component == row.component) {
-            return Ok(None);
-        }
-        match self.db.show(target).await {
-            Ok(mut document) => Ok(document.get_mut("fields").map(Value::take)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let stored = self.db.metadata().tree(target).await?.into_iter().next();
+        // An id that was purged and used again belongs to another component.
+        Ok(stored.filter(|stored| stored.component == row.component).map(|stored| stored.document))
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -102,8 +95,7 @@ impl JobRun {
             info.status = Status::Interrupted;
         }
         if row.state.is_terminal() {
-            let versions = self.db.metadata().versions(self.address()).await?;
-            info.purged = !versions.iter().any(|version| version.component == row.component);
+            info.purged = self.document(&row).await?.is_none();
         }
         Ok(info)
     }

@@ -1,6 +1,9 @@
 //! Batch prediction on the same base as training: the result is a file of its own.
 
-use crate::{Arg, Args, JobBase, JobRun, Span, TrainContext, TrainSpec, export::Written, kind::JobKind, retention::purge, trainer::submit};
+use crate::{
+    Arg, Args, JobBase, JobRun, Span, TrainContext, TrainSpec, export::Written, kind::JobKind, retention::purge, trainer::submit,
+    training::set_up,
+};
 use serde::{Deserialize, Serialize};
 use std::{io::Write, ops::Deref, path::PathBuf, sync::Arc};
 use superduper::{ComponentType, Digest, Encoded, Inline, JobPolicy, prelude::*};
@@ -130,7 +133,7 @@ impl Prediction {
         let spec = TrainSpec { args: self.args.clone(), seed: self.seed, ..TrainSpec::default() };
         let mut context = TrainContext::new(ctx, &self.identifier, &spec, self.base.limits.wall.map(Span::get))?;
         let copy: Box<dyn Component> = context.decode(Encoded::of(&self.model)?.value().clone(), "the model")?;
-        context.block_on(ctx.db()?.setup(&copy))?;
+        set_up(&context, &*copy)?;
         let result = (entry.predict)(copy, &mut context);
         context.end(result.is_ok())?;
         let result = result?;
@@ -157,8 +160,8 @@ impl PredictionRun {
     pub(crate) async fn submit(db: &Db, prediction: &Prediction) -> Result<Self> {
         let id = &prediction.identifier;
         let path = PathBuf::from(&prediction.folder).join(id);
-        let (run, row) = submit(db, prediction, JobKind::Prediction, id).await?;
-        Ok(PredictionRun(JobRun::new(db.clone(), JobKind::Prediction, id, &row, Some(path), Some(run))))
+        let (run, of, job) = submit(db, prediction, JobKind::Prediction, id).await?;
+        Ok(PredictionRun(JobRun::new(db.clone(), JobKind::Prediction, id, (of, job), Some(path), Some(run))))
     }
 
     pub(crate) async fn find(db: &Db, id: &str) -> Result<Self> {

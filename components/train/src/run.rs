@@ -21,8 +21,8 @@ impl TrainingRun {
     pub(crate) async fn submit(db: &Db, training: &Training) -> Result<Self> {
         let id = &training.identifier;
         let path = training.spec.artifact_path(id)?;
-        let (run, row) = submit(db, training, JobKind::Training, id).await?;
-        Ok(TrainingRun(JobRun::new(db.clone(), JobKind::Training, id, &row, path, Some(run))))
+        let (run, of, job) = submit(db, training, JobKind::Training, id).await?;
+        Ok(TrainingRun(JobRun::new(db.clone(), JobKind::Training, id, (of, job), path, Some(run))))
     }
 
     pub(crate) async fn find(db: &Db, id: &str) -> Result<Self> {

@@ -19,7 +19,7 @@ use std::{
 use superduper::{
     AsComponent, Inline,
     prelude::*,
-    store::{JobFilter, JobState, Timestamp},
+    store::{JobFilter, JobId, JobState, RunId, Timestamp},
 };
 
 /// Says how trainings and batch predictions are run on this machine.
@@ -293,16 +293,13 @@ pub(crate) fn random_id() -> String {
     superduper::Digest::of(parts.as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// Submit the component of a job; gives its run and row.
-pub(crate) async fn submit(
-    db: &Db,
-    component: impl AsComponent,
-    kind: JobKind,
-    id: &str,
-) -> Result<(superduper::Run, superduper::store::JobRow)> {
+/// Submit the component of a job; gives its run and job.
+pub(crate) async fn submit(db: &Db, component: impl AsComponent, kind: JobKind, id: &str) -> Result<(superduper::Run, RunId, JobId)> {
     let run = db.apply(component).exclusive().retry_failed(false).detach().await.map_err(|error| {
         if error.kind() == ErrorKind::Conflict { error.context(format_args!("{} `{id}` cannot be submitted", kind.what())) } else { error }
     })?;
-    let row = run.jobs().await?.pop().ok_or_else(|| Error::internal("a job was submitted and is not on record"))?;
-    Ok((run, row))
+    match (run.id(), run.recorded()) {
+        (Some(id), [job]) => Ok((run.clone(), id, *job)),
+        _ => Err(Error::internal("a job was submitted and is not on record")),
+    }
 }

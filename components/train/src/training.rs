@@ -46,6 +46,23 @@ pub(crate) struct Made {
     pub(crate) written: Written,
 }
 
+/// Run `setup` of a copy and of what it holds, if any of them has hooks.
+pub(crate) fn set_up(ctx: &TrainContext, copy: &dyn Component) -> Result<()> {
+    fn has_hooks(component: &dyn Component) -> bool {
+        let mut found = component.__has_lifecycle();
+        component.__visit_children(&mut |child| found = found || has_hooks(child));
+        found
+    }
+    if has_hooks(copy) { ctx.block_on(ctx.job().db()?.setup(&Borrowed(copy))) } else { Ok(()) }
+}
+
+struct Borrowed<'a>(&'a dyn Component);
+impl superduper::AsComponent for Borrowed<'_> {
+    fn as_component(&self) -> &dyn Component {
+        self.0
+    }
+}
+
 #[triggers]
 impl Training {
     fn policy(&self) -> JobPolicy {
@@ -60,7 +77,7 @@ impl Training {
         // A copy for this attempt: jobs of a run share the component.
         let copy: Box<dyn Component> = context.decode(Encoded::of(&self.module)?.value().clone(), "the module")?;
         let db = ctx.db()?;
-        context.block_on(db.setup(&copy))?;
+        set_up(&context, &*copy)?;
         let trained = train(copy, &mut context);
         let ended = context.end(trained.is_ok());
         // The training's own error says more than that of a checkpoint.

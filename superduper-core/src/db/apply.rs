@@ -316,7 +316,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         instances.add(component.address.clone(), component.uuid, type_version, component.document.clone(), outputs);
     }
     let handle = start_run(db, run, plan, Value::Null, jobs, &committed.jobs, instances, permits, at).await?;
-    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied)))
+    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied).with_recorded(committed.jobs)))
 }
 
 fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> PutVersion {
