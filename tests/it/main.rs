@@ -11,6 +11,7 @@ mod hooks;
 mod joining;
 mod loading;
 mod plans;
+mod policies;
 mod process;
 mod properties;
 mod remove;

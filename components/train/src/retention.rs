@@ -5,13 +5,13 @@
 
 use crate::{JobRun, Span, export::Written, kind::JobKind};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     time::{Duration, Instant},
 };
 use superduper::{
     Address, Db, Error, ErrorKind, Result, Value,
-    store::{JobBrief, JobFilter, JobId, JobState, StoredVersion, Timestamp},
+    store::{JobBrief, JobFilter, JobId, StoredVersion, Timestamp},
 };
 use tokio::task::JoinHandle;
 
@@ -65,6 +65,7 @@ struct Candidate {
 pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
     let now = Timestamp::now();
     let mut purged = Vec::new();
+    let mut failed = None;
     for kind in [JobKind::Training, JobKind::Prediction] {
         let all = candidates(db, kind).await?;
         let due: Vec<&Candidate> = all.iter().filter(|candidate| is_owned(candidate, trainer)).collect();
@@ -73,14 +74,21 @@ pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
             let Some(row) = rows.iter().find(|row| row.id == candidate.job) else { continue };
             let Some(retention) = retention(&candidate.stored.document) else { continue };
             let millis = u64::try_from(retention.get().as_millis()).unwrap_or(u64::MAX);
-            if row.ended_at.is_some_and(|ended| ended.plus_ms(millis) <= now) {
-                if delete(db, candidate, &all).await? {
-                    purged.push(candidate.stored.address.identifier.clone());
-                }
+            if row.ended_at.is_none_or(|ended| ended.plus_ms(millis) > now) {
+                continue;
+            }
+            match delete(db, candidate, &all).await {
+                Ok(true) => purged.push(candidate.stored.address.identifier.clone()),
+                Ok(false) => {}
+                // One that cannot be purged must not keep the others.
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
     }
-    Ok(purged)
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(purged),
+    }
 }
 
 /// Purge one job now.
@@ -104,17 +112,14 @@ async fn candidates(db: &Db, kind: JobKind) -> Result<Vec<Candidate>> {
         return Ok(Vec::new());
     }
     let mut snapshot = db.metadata().snapshot(addresses).await?;
-    let jobs: Vec<JobBrief> = std::mem::take(&mut snapshot.jobs);
-    let last = |stored: &StoredVersion| {
-        let mine = |job: &&JobBrief| job.target.path() == stored.address.path();
-        jobs.iter().filter(mine).max_by_key(|job| job.id).filter(|job| job.state.is_terminal() && job.state != JobState::Skipped)
-    };
+    // Ascending, so that the newest job of each id is left.
+    let last: HashMap<String, JobBrief> = std::mem::take(&mut snapshot.jobs).into_iter().map(|job| (job.target.path(), job)).collect();
     Ok(snapshot
         .components
-        .into_values()
-        .filter(|stored| !stored.removing)
-        .filter_map(|stored| {
-            let job = last(&stored)?.id;
+        .into_iter()
+        .filter(|(_, stored)| !stored.removing)
+        .filter_map(|(path, stored)| {
+            let job = last.get(&path).filter(|job| job.state.is_terminal())?.id;
             let path = kind.path(&stored.document, &stored.address.identifier);
             Some(Candidate { kind, stored, job, path })
         })
