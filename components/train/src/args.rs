@@ -138,8 +138,11 @@ impl Args {
     }
 }
 
-/// Models that jobs of this process hold, by content; blobs that one job has opened are open for all.
-static HELD: Mutex<Option<HashMap<(String, Digest), Weak<dyn Component>>>> = Mutex::new(None);
+/// Models by kind and content.
+type Held = HashMap<(String, Digest), Weak<dyn Component>>;
+
+/// Models that jobs of this process hold; blobs that one job has opened are open for all.
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
 
 /// The one copy of a model that all jobs of this process use, as long as one of them holds it.
 fn share(model: &Arc<dyn Component>) -> Result<Arc<dyn Component>> {

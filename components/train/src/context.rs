@@ -236,7 +236,7 @@ impl TrainContext {
             (Some(every), Some((_, at))) => at.elapsed() >= every.get(),
             _ => true,
         };
-        waited && done % steps == 0
+        waited && done.is_multiple_of(steps)
     }
 
     /// Read what earlier attempts kept, the first time.
