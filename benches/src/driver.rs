@@ -199,7 +199,12 @@ pub(crate) fn worker(args: &[String]) -> Result<()> {
     let [name, parameters] = args else { return Err(Error::invalid("a worker takes a name and parameters")) };
     let parameters: Value = serde_json::from_str(parameters).context("the parameters of a worker")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut result = runtime.block_on(crate::cases::work(name, &parameters))?;
+    let work = async {
+        // A measurement's own worker processes are this program too.
+        superduper::worker().await?;
+        crate::cases::work(name, &parameters).await
+    };
+    let mut result = runtime.block_on(work)?;
     let whole = measure::cpu_time();
     result["process_cpu_ms"] = measure::round(whole.as_secs_f64() * 1e3);
     if let Some(peak) = measure::peak_rss_mib() {

@@ -5,7 +5,7 @@
 
 use crate::{
     Error, ErrorKind, Observed, Result,
-    job::JobContext,
+    job::{JobContext, JobPolicy},
     lifecycle::{BoxFuture, Hooks},
     output::OutputCell,
     trigger::{Run, Trigger, TriggerSpec},
@@ -113,6 +113,8 @@ pub trait Component: Any + Send + Sync + VisitChildren + AsComponent {
     #[doc(hidden)]
     fn __unmet(&self, trigger: &str) -> Vec<&'static str>;
     #[doc(hidden)]
+    fn __policy(&self, trigger: &str) -> Option<JobPolicy>;
+    #[doc(hidden)]
     fn __run<'a>(&'a self, trigger: &str, ctx: &'a JobContext) -> Option<TriggerCall<'a>>;
     #[doc(hidden)]
     fn __has_lifecycle(&self) -> bool;
@@ -164,6 +166,10 @@ impl<T: ComponentType> Component for T {
             .filter(|(_, met)| !met(self))
             .map(|(field, _)| *field)
             .collect()
+    }
+    fn __policy(&self, trigger: &str) -> Option<JobPolicy> {
+        let trigger = T::__triggers().iter().find(|candidate| candidate.spec.name == trigger)?;
+        trigger.policy.map(|policy| policy(self))
     }
     fn __run<'a>(&'a self, trigger: &str, ctx: &'a JobContext) -> Option<TriggerCall<'a>> {
         let trigger = T::__triggers().iter().find(|candidate| candidate.spec.name == trigger)?;

@@ -21,6 +21,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// No such component, version, job or run.
     NotFound,
+    /// It was there, and was deleted on purpose: what is left is a record of it.
+    Gone,
     /// The state a plan was made from has moved, or a component is being removed.
     Conflict,
     /// Something else still refers to what should be removed.

@@ -42,9 +42,9 @@ pub use db::{
     GcReport, Keep, Listed, Message, Prune, Pruned, Remove, Removed, Resume, Run, Severity, Status, Verify, VerifyReport,
 };
 pub use digest::{Digest, Hasher};
-pub use encode::{BlobUse, ChildUse, MAX_DEPTH, Record, Tree};
+pub use encode::{BlobUse, ChildUse, Encoded, Inline, MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
-pub use job::{Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, Outcome, job_layer, worker};
+pub use job::{Asked, Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, Outcome, Placement, job_layer, worker};
 pub use lifecycle::{BoxFuture, Lifecycle};
 pub use locator::Locator;
 pub use observed::Observed;

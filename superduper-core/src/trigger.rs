@@ -1,6 +1,11 @@
 //! Triggers: methods that run as jobs when something happens to their component.
 
-use crate::{BoxError, Error, Result, encode::Encoded, job::JobContext, lifecycle::BoxFuture};
+use crate::{
+    BoxError, Error, Result,
+    encode::Encoded,
+    job::{JobContext, JobPolicy},
+    lifecycle::BoxFuture,
+};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -76,6 +81,8 @@ pub struct Trigger<T: 'static> {
     pub spec: TriggerSpec,
     pub requires: &'static [RequiredField<T>],
     pub run: Run<T>,
+    /// How the trigger is run for one component, where that is no constant.
+    pub policy: Option<fn(&T) -> JobPolicy>,
 }
 
 /// What a field must be to be named in `requires`.

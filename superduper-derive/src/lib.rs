@@ -285,6 +285,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 ///             },
 ///             requires: &[("data", |model| model.data.is_met())],
 ///             run: Run::Async(|model, ctx| Box::pin(async move { model.train(ctx).await.into_encoded() })),
+///             policy: None,
 ///         },
 ///         Trigger {
 ///             spec: TriggerSpec {
@@ -301,6 +302,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 ///             },
 ///             requires: &[],
 ///             run: Run::Sync(|model, ctx| model.report(ctx.__dependency("train")?).into_encoded()),
+///             policy: None,
 ///         },
 ///     ];
 /// }
@@ -324,6 +326,7 @@ pub fn triggers(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `backoff = "1s"` | the pause before the first retry, which doubles with each further one |
 /// | `timeout = "10m"` | the time limit of one attempt |
 /// | `executor = "process"`, `"threads"` | where it runs, if not where the database says |
+/// | `policy = "method"` | `fn method(&self) -> JobPolicy` says for each component how it runs: executor, limits, pool |
 ///
 /// Durations are numbers with the units `d`, `h`, `m`, `s`, `ms`, largest first: `"1h30m"`, `"0.5s"`.
 ///

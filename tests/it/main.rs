@@ -19,6 +19,7 @@ mod joining;
 mod loading;
 mod names;
 mod plans;
+mod policies;
 mod process;
 mod properties;
 mod remove;

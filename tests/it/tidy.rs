@@ -85,7 +85,9 @@ fn dependencies_go_one_way() {
             "superduper-derive" => &[],
             "superduper-core" => &["superduper-derive"],
             "superduper" => &["superduper-core", "superduper-derive", "superduper-sqlite", "superduper-object", "superduper-memory"],
-            "superduper-bench" => &["superduper", "superduper-core", "superduper-sqlite", "superduper-object", "superduper-memory"],
+            "superduper-bench" => {
+                &["superduper", "superduper-core", "superduper-sqlite", "superduper-object", "superduper-memory", "superduper-train"]
+            }
             _ => &["superduper-core", "superduper-derive"],
         };
         for dependency in ours {

@@ -9,6 +9,7 @@ mod hooks;
 mod many;
 mod race;
 mod recover;
+mod train;
 mod tree;
 mod upkeep;
 
@@ -40,6 +41,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "h_writers", run: race::writers },
     Case { name: "i_hooks", run: hooks::hooks },
     Case { name: "j_upkeep", run: upkeep::upkeep },
+    Case { name: "j_train", run: train::train },
 ];
 
 /// The cases of these names.
@@ -85,6 +87,7 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "upkeep" => upkeep::work(parameters).await,
         "writer" => race::writer(parameters).await,
         "hooks" => hooks::hooks_worker().await,
+        "train" => train::train_worker(parameters).await,
         other => Err(Error::invalid(format!("unknown worker `{other}`"))),
     }
 }

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
-        AttemptRow, BlobRow, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogRow, MessageRow, OwnerId, RunId, RunRow,
-        StoredVersion, Timestamp,
+        AttemptRow, BlobRow, CheckpointRow, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogRow, MessageRow, MetricRow,
+        OwnerId, RunId, RunRow, StoredVersion, Timestamp,
     },
 };
 
@@ -59,6 +59,12 @@ pub(crate) struct Job {
     pub(crate) blobs: Vec<BlobRow>,
 }
 
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoint {
+    pub(crate) row: CheckpointRow,
+    pub(crate) blobs: Vec<BlobRow>,
+}
+
 /// Numbers that must not be reused although their rows go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Counter {
@@ -98,6 +104,8 @@ tables! {
     job_keys: (RunId, String) => JobId,
     dependencies: (JobId, JobId) => Option<String>,
     attempts: (JobId, u32) => AttemptRow,
+    metrics: (JobId, String, u64) => MetricRow,
+    checkpoints: (JobId, u32) => Checkpoint,
     events: i64 => EventRow,
     logs: (JobId, usize) => LogRow,
     messages: i64 => MessageRow,
@@ -215,7 +223,12 @@ impl State {
             let number = job.row.target.version.map_or(0, |at| at.version);
             job.blobs.iter().map(move |blob| (job.row.component, number, blob))
         });
-        documents.chain(outputs).chain(results.filter(|(id, number, _)| self.versions.contains(&(*id, *number))))
+        let checkpoints =
+            self.checkpoints.iter().filter_map(|((id, _), kept)| Some((&self.jobs.get(id)?.row, kept))).flat_map(|(row, kept)| {
+                let number = row.target.version.map_or(0, |at| at.version);
+                kept.blobs.iter().map(move |blob| (row.component, number, blob))
+            });
+        documents.chain(outputs).chain(results.chain(checkpoints).filter(|(id, number, _)| self.versions.contains(&(*id, *number))))
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId,
-        JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter,
-        RunId, RunRow, Snapshot, StoredVersion,
+        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency,
+        JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes,
+        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
     },
 };
 
@@ -83,6 +83,12 @@ impl MetadataStore for MemoryStore {
                     state.jobs.change(&job, |job| job.row.progress = Some((done, total)));
                 }
             }
+            for metric in notes.metrics.into_iter().filter(|metric| metric.value.is_finite()) {
+                if !state.jobs.contains(&metric.job) {
+                    return Err(Error::not_found(format!("there is no job {}", metric.job)).context(format!("metric `{}`", metric.name)));
+                }
+                state.metrics.set((metric.job, metric.name.clone(), metric.step), metric);
+            }
             Ok(())
         })
     }
@@ -133,6 +139,17 @@ impl MetadataStore for MemoryStore {
 
     fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>> {
         self.read(move |state| state.logs.range((job, 0)..=(job, usize::MAX)).map(|(_, row)| row.clone()).collect())
+    }
+
+    fn metrics(&self, job: JobId) -> BoxFuture<'_, Result<Vec<MetricRow>>> {
+        self.read(move |state| {
+            let from_first = state.metrics.range((job, String::new(), 0)..);
+            from_first.take_while(|((of, _, _), _)| *of == job).map(|(_, row)| row.clone()).collect()
+        })
+    }
+
+    fn checkpoints(&self, job: JobId) -> BoxFuture<'_, Result<Vec<CheckpointRow>>> {
+        self.read(move |state| state.checkpoints.range((job, 0)..=(job, u32::MAX)).map(|(_, kept)| kept.row.clone()).collect())
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>> {

@@ -37,6 +37,13 @@ const EVENTS: [&str; 18] = [
     "component.renamed",
 ];
 
+/// What was asked of a job: the bits of its column `cancel_requested`.
+pub(crate) mod asked {
+    pub(crate) const CANCEL: i64 = 1;
+    pub(crate) const STOP: i64 = 2;
+    pub(crate) const PAUSE: i64 = 4;
+}
+
 /// A value that is stored as its place in a list.
 pub(crate) trait Code: Sized + Copy + PartialEq + 'static {
     const ALL: &'static [Self];

@@ -18,9 +18,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId,
-        JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes, OwnerId, Reference, RunFilter,
-        RunId, RunRow, Snapshot, StoredVersion,
+        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency,
+        JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes,
+        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
     },
 };
 
@@ -115,7 +115,17 @@ fn note(sql: Sql<'_>, notes: &Notes) -> Result<()> {
         let update = "UPDATE job SET progress_done = ?2, progress_total = ?3 WHERE id = ?1";
         sql.execute("write progress", update, (job.0, signed(*done), signed(*total)))?;
     }
-    Ok(())
+    let head = "INSERT INTO metric (job, name, step, value, at)";
+    let tail = " ON CONFLICT (job, name, step) DO UPDATE SET value = excluded.value, at = excluded.at";
+    // SQLite takes what is no number for NULL.
+    let finite: Vec<&MetricRow> = notes.metrics.iter().filter(|metric| metric.value.is_finite()).collect();
+    sql.insert("write metrics", (head, 5, tail), &finite, |row, metric| {
+        row.bind(metric.job.0)?;
+        row.bind(&metric.name)?;
+        row.bind(signed(metric.step))?;
+        row.bind(metric.value)?;
+        row.bind(metric.at.0)
+    })
 }
 
 impl MetadataStore for SqliteStore {
@@ -181,6 +191,14 @@ impl MetadataStore for SqliteStore {
 
     fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>> {
         self.read(false, move |sql| read::logs(sql, job))
+    }
+
+    fn metrics(&self, job: JobId) -> BoxFuture<'_, Result<Vec<MetricRow>>> {
+        self.read(false, move |sql| read::metrics(sql, job))
+    }
+
+    fn checkpoints(&self, job: JobId) -> BoxFuture<'_, Result<Vec<CheckpointRow>>> {
+        self.read(true, move |sql| read::checkpoints(sql, job))
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>> {

@@ -205,6 +205,7 @@ fn hooks(components: &[PlannedComponent], registry: &Registry) -> Vec<PlannedJob
             retry_of: None,
             key: None,
             spec: None,
+            policy: None,
         });
     }
     jobs

@@ -5,7 +5,7 @@ use crate::{
     Address, Error, ErrorKind, Result,
     component::Component,
     encode::{Record, Tree, encode_tree},
-    job::{Driver, Instances, Outcome, RunHandle, current, hash_all},
+    job::{Driver, Instances, Outcome, Permit, RunHandle, current, hash_all, millis},
     lifecycle::BoxFuture,
     plan::{Action, ApplyOptions, NeededJob, Plan, PlannedJob, Repairs, build},
     store::{
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use serde_json::Value;
-use std::{future::IntoFuture, sync::Arc};
+use std::{collections::HashMap, future::IntoFuture, sync::Arc};
 
 /// How often an apply tries again where nothing moved since its last try.
 const ATTEMPTS: u32 = 16;
@@ -31,6 +31,7 @@ pub struct Apply {
     db: Db,
     source: Source,
     options: ApplyOptions,
+    exclusive: bool,
 }
 
 enum Source {
@@ -85,11 +86,11 @@ impl Applied {
 impl Apply {
     pub(super) fn new(db: Db, component: &dyn Component) -> Self {
         let tree = db.inner().registry.check(component).and_then(|()| encode_tree(component));
-        Apply { db, source: Source::Tree(tree), options: ApplyOptions::default() }
+        Apply { db, source: Source::Tree(tree), options: ApplyOptions::default(), exclusive: false }
     }
 
     pub(super) fn of_plan(db: Db, plan: Plan) -> Self {
-        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default() }
+        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default(), exclusive: false }
     }
 
     /// Whether jobs are planned. Without, the version owes its jobs, and the next plain apply plans them.
@@ -109,6 +110,12 @@ impl Apply {
     /// `on_create` counts as done: `cleanup` runs when the component is removed. Later changes run triggers as usual.
     pub fn adopt(mut self) -> Self {
         self.options.adopt = true;
+        self
+    }
+
+    /// Refuse, as a conflict and before anything is written, while a run of the component is unfinished.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
         self
     }
 
@@ -145,7 +152,10 @@ impl Apply {
                 let tree = prepare(&db, tree?).await?;
                 let (mut moves, mut attempts, mut before) = (0, 0, None);
                 loop {
-                    let (plan, snapshot) = plan_once(&db, &tree, self.options).await?;
+                    let (mut plan, snapshot) = plan_once(&db, &tree, self.options).await?;
+                    if self.exclusive {
+                        refuse_unfinished(&mut plan, &snapshot)?;
+                    }
                     let error = match commit_plan(&db, &plan, &snapshot).await {
                         Ok(Some(run)) => return Ok(run),
                         Ok(None) => return Err(Error::internal("a plan lost its components")),
@@ -201,6 +211,16 @@ impl IntoFuture for Detach {
 /// Any number below another: writers that wait for different times get out of each other's way.
 fn any_below(limit: u64) -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8) % limit
+}
+
+/// Refuse a plan while jobs of its root are unfinished, now and when it is committed.
+fn refuse_unfinished(plan: &mut Plan, snapshot: &Snapshot) -> Result<()> {
+    let path = plan.root.path();
+    if let Some(job) = snapshot.jobs.iter().find(|job| job.target.path() == path && !job.state.is_terminal()) {
+        return Err(Error::conflict(format!("`{path}` has an unfinished job: {} (`{}`) is {}", job.id, job.method, job.state)));
+    }
+    plan.expect.push(Expect::NoRun { address: plan.root.unversioned(), but: None });
+    Ok(())
 }
 
 /// Bring an encoded tree into the form that is stored: blobs hashed, `postinit` run on a decoded copy.
@@ -269,7 +289,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
     let Some(tree) = plan.tree.as_ref() else { return Ok(None) };
     let Some(root) = plan.components.last() else { return Ok(None) };
     for job in &plan.jobs {
-        db.check_executor(job.spec.and_then(|spec| spec.executor))?;
+        db.check_executor(job.placement().executor.as_deref())?;
     }
     let applied = Applied {
         address: root.address.clone(),
@@ -309,10 +329,12 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         return Ok(Some(Run::new(db.clone(), plan.joins.first().copied().filter(|_| joins), handles, applied)));
     }
     let mut jobs = Vec::new();
+    let mut permits = HashMap::new();
     if !plan.jobs.is_empty() {
         let owner = db.owner().await?;
         ops.push(Op::Run(NewRun { purpose: plan.purpose, root: plan.root.clone(), data: Value::Null, at }));
         jobs = new_jobs(db, &plan.jobs, owner, at);
+        permits = enter_pools(db, &plan.jobs, &mut jobs, owner);
         ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
     }
     let _starting = db.driver_gate.read().await;
@@ -338,8 +360,8 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         };
         instances.add(component.address.clone(), component.uuid, type_version, component.document.clone(), outputs);
     }
-    let handle = start_run(db, run, plan, Value::Null, jobs, &committed.jobs, instances, at).await?;
-    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied)))
+    let handle = start_run(db, run, plan, Value::Null, jobs, &committed.jobs, instances, permits, at).await?;
+    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied).with_recorded(committed.jobs)))
 }
 
 fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> PutVersion {
@@ -382,7 +404,9 @@ pub(crate) fn new_jobs(db: &Arc<DbInner>, planned: &[PlannedJob], owner: OwnerId
     planned
         .iter()
         .map(|job| {
-            let starts = free > 0 && job.needs.is_empty();
+            let placement = job.placement();
+            let policy = job.policy.as_deref();
+            let starts = free > 0 && job.needs.is_empty() && placement.pool.is_none();
             if starts {
                 free -= 1;
             }
@@ -393,10 +417,10 @@ pub(crate) fn new_jobs(db: &Arc<DbInner>, planned: &[PlannedJob], owner: OwnerId
                 key: job.key.clone(),
                 retry_of: job.retry_of,
                 blocked: None,
-                executor: job.spec.and_then(|spec| spec.executor).map(str::to_owned),
-                retries: job.spec.map_or(0, |spec| spec.retries),
-                backoff_ms: job.spec.map_or(0, |spec| spec.backoff_ms),
-                timeout_ms: job.spec.and_then(|spec| spec.timeout_ms),
+                executor: placement.to_text(),
+                retries: policy.and_then(|policy| policy.retries).unwrap_or_else(|| job.spec.map_or(0, |spec| spec.retries)),
+                backoff_ms: policy.and_then(|policy| policy.backoff).map_or_else(|| job.spec.map_or(0, |spec| spec.backoff_ms), millis),
+                timeout_ms: policy.and_then(|policy| policy.timeout).map(millis).or_else(|| job.spec.and_then(|spec| spec.timeout_ms)),
                 needs: job
                     .needs
                     .iter()
@@ -415,6 +439,19 @@ pub(crate) fn new_jobs(db: &Arc<DbInner>, planned: &[PlannedJob], owner: OwnerId
         .collect()
 }
 
+/// Take those jobs at once that have a free place in their pool; gives the permits by the jobs' places.
+fn enter_pools(db: &Arc<DbInner>, planned: &[PlannedJob], jobs: &mut [NewJob], owner: OwnerId) -> HashMap<usize, Permit> {
+    let mut permits = HashMap::new();
+    for (place, (job, planned)) in jobs.iter_mut().zip(planned).enumerate() {
+        let Some(pool) = planned.placement().pool.filter(|_| job.needs.is_empty()) else { continue };
+        if let Some(permit) = db.pools.get(&pool).try_enter() {
+            job.claim = Some(owner);
+            permits.insert(place, Permit::Pool(permit));
+        }
+    }
+    permits
+}
+
 #[expect(clippy::too_many_arguments, reason = "what a commit and its plan know of a new run; two call sites")]
 /// Start the driver of a run that was just recorded, without reading it back.
 pub(super) async fn start_run(
@@ -425,6 +462,7 @@ pub(super) async fn start_run(
     jobs: Vec<NewJob>,
     ids: &[JobId],
     instances: Arc<Instances>,
+    permits: HashMap<usize, Permit>,
     at: Timestamp,
 ) -> Result<RunHandle> {
     let owner = db.owner().await?;
@@ -442,7 +480,7 @@ pub(super) async fn start_run(
     }
     let row =
         RunRow { id: run, purpose: plan.purpose, root: plan.root.clone(), state: RunState::Running, data, created_at: at, ended_at: None };
-    Ok(Driver::start(db, owner, row, rows, dependencies, instances))
+    Ok(Driver::start(db, owner, row, rows, dependencies, instances, permits))
 }
 
 fn recorded(job: NewJob, id: JobId, run: crate::store::RunId) -> JobRow {
@@ -463,6 +501,8 @@ fn recorded(job: NewJob, id: JobId, run: crate::store::RunId) -> JobRow {
         lost: 0,
         owner: job.claim,
         cancel_requested: false,
+        stop_requested: false,
+        pause_requested: false,
         executor: job.executor,
         retries: job.retries,
         backoff_ms: job.backoff_ms,

@@ -3,7 +3,7 @@
 use super::{Db, DbInner, events::Handlers, inner::Options};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Executor, NoteBuffer, Process, Threads},
+    job::{Executor, NoteBuffer, Pools, Process, Threads},
     registry::Registry,
     store::{ArtifactStore, MetadataStore},
 };
@@ -170,6 +170,7 @@ impl DbBuilder {
                 program: self.program,
             },
             notes: Arc::new(NoteBuffer::default()),
+            pools: Pools::default(),
             slots: Arc::new(Semaphore::new(self.parallelism.unwrap_or(cores))),
             executors,
             runs: Mutex::default(),

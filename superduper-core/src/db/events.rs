@@ -175,6 +175,11 @@ impl Handlers {
 }
 
 impl Db {
+    /// What happens in a run, from its beginning to its end.
+    pub fn run_events(&self, run: RunId) -> EventStream {
+        EventStream::of_run(self.inner(), Some(run))
+    }
+
     /// What happens from now on.
     pub fn events(&self) -> EventStream {
         EventStream::new(self.inner(), None, None, false)

@@ -3,7 +3,7 @@
 use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Driver, Executor, Instances, NoteBuffer, Process, RunHandle},
+    job::{Driver, Executor, Instances, NoteBuffer, Pools, Process, RunHandle},
     registry::Registry,
     store::{
         ArtifactStore, Batch, Durability, Finish, Finished, JobFilter, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId,
@@ -39,6 +39,8 @@ pub(crate) struct DbInner {
     pub(crate) notes: Arc<NoteBuffer>,
     /// One permit per attempt that may run at the same time.
     pub(crate) slots: Arc<Semaphore>,
+    /// Jobs that are limited by a name instead.
+    pub(crate) pools: Pools,
     pub(crate) executors: HashMap<&'static str, Arc<dyn Executor>>,
     pub(crate) runs: Mutex<HashMap<RunId, RunHandle>>,
     pub(crate) owner: OnceCell<OwnerId>,
@@ -161,7 +163,7 @@ impl DbInner {
             jobs = read().await?;
         }
         let dependencies = self.metadata.dependencies(run).await?;
-        Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default())))
+        Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default()), HashMap::new()))
     }
 
     /// Give back what a driver that stopped had taken: its results are lost, and another attempt needs another number.

@@ -4,8 +4,10 @@ use super::{Db, DbInner};
 use crate::{
     Address, Error, ErrorKind, Locator, Result,
     component::{Component, ComponentType},
-    encode::{DecodeEnv, Document, decode_body, in_decode_session},
-    store::{AttemptRow, JobBrief, JobFilter, JobId, JobRow, ListedComponent, LogRow, RunFilter, RunRow, StoredVersion},
+    encode::{DecodeEnv, Document, decode_body, decode_value, in_decode_session},
+    store::{
+        AttemptRow, CheckpointRow, JobBrief, JobFilter, JobId, JobRow, ListedComponent, LogRow, MetricRow, RunFilter, RunRow, StoredVersion,
+    },
 };
 use serde_json::{Value, json};
 use std::{
@@ -152,8 +154,15 @@ impl Db {
             crate::secret::check_all(&record.path(), &crate::encode::secrets(&record.body))?;
         }
         let db = self.inner();
-        let identity =
-            Identity { target: Address::new(component.kind(), component.identifier()), uuid, run: None, job: None, attempt: 1, key: None };
+        let identity = Identity {
+            target: Address::new(component.kind(), component.identifier()),
+            uuid,
+            run: None,
+            job: None,
+            attempt: 1,
+            key: None,
+            owner: None,
+        };
         let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
         let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
         ctx.scope(setup_tree(component, &ctx)).await
@@ -273,6 +282,32 @@ impl Db {
     pub async fn logs(&self, job: JobId) -> Result<Vec<LogRow>> {
         self.inner().flush_notes().await;
         self.inner().metadata.logs(job).await
+    }
+
+    /// What a job measured, by name and step.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn metrics(&self, job: JobId) -> Result<Vec<MetricRow>> {
+        self.inner().flush_notes().await;
+        self.inner().metadata.metrics(job).await
+    }
+
+    /// The checkpoints of a job, ascending.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn checkpoints(&self, job: JobId) -> Result<Vec<CheckpointRow>> {
+        self.inner().metadata.checkpoints(job).await
+    }
+
+    /// Read back a result, output or checkpoint.
+    ///
+    /// # Errors
+    /// `Decode` where it is no `T`.
+    pub fn decode<T: serde::de::DeserializeOwned>(&self, value: Value, name: &str) -> Result<T> {
+        let db = self.inner();
+        decode_value(value, &Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()))), name)
     }
 
     /// Runs on record, oldest first.

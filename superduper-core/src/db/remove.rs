@@ -281,7 +281,7 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     let committed = inner.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
     inner.committed();
     let run = committed.run.ok_or_else(|| Error::internal("a removal was recorded without a run"))?;
-    let handle = start_run(&inner, run, &plan, data, jobs, &committed.jobs, Arc::new(Instances::default()), at).await?;
+    let handle = start_run(&inner, run, &plan, data, jobs, &committed.jobs, Arc::new(Instances::default()), Default::default(), at).await?;
     drop(starting);
     Ok(Run::new(inner, Some(run), vec![handle], applied))
 }

@@ -4,7 +4,7 @@ use super::{Applied, DbInner, EventStream};
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, Outcome, RunHandle},
-    store::{JobFilter, JobRow, RunId},
+    store::{JobFilter, JobId, JobRow, RunId},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -17,15 +17,25 @@ pub struct Run {
     id: Option<RunId>,
     handles: Vec<RunHandle>,
     applied: Option<Applied>,
+    recorded: Vec<JobId>,
 }
 
 impl Run {
     pub(crate) fn new(db: Arc<DbInner>, id: Option<RunId>, handles: Vec<RunHandle>, applied: Applied) -> Self {
-        Run { db, id, handles, applied: Some(applied) }
+        Run { db, id, handles, applied: Some(applied), recorded: Vec::new() }
     }
 
     pub(crate) fn resumed(db: Arc<DbInner>, id: RunId, handle: RunHandle) -> Self {
-        Run { db, id: Some(id), handles: vec![handle], applied: None }
+        Run { db, id: Some(id), handles: vec![handle], applied: None, recorded: Vec::new() }
+    }
+
+    pub(crate) fn with_recorded(self, recorded: Vec<JobId>) -> Self {
+        Run { recorded, ..self }
+    }
+
+    /// The jobs that an apply recorded for this run, in the order of the plan; none for a run that it joined or resumed.
+    pub fn recorded(&self) -> &[JobId] {
+        &self.recorded
     }
 
     pub(crate) fn handles(&self) -> &[RunHandle] {

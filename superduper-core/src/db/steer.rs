@@ -7,6 +7,7 @@ use crate::{
     lifecycle::BoxFuture,
     store::{
         Batch, Durability, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, RunState, Timestamp,
+        Wish,
     },
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
@@ -184,6 +185,39 @@ impl Db {
                 cancel_jobs(self.inner(), vec![job]).await
             }
         }
+    }
+
+    /// Ask a job to stop early, or to pause. Returns at once; a job sees it through [`JobContext::asked`](crate::JobContext::asked),
+    /// also in another process. It is up to the job what it makes of it.
+    ///
+    /// # Errors
+    /// `NotFound`, `Store`.
+    pub async fn ask(&self, job: JobId, wish: Wish) -> Result<()> {
+        let db = self.inner();
+        let row = self.job(job).await?;
+        let ops = vec![Op::Ask { jobs: vec![job], wish }];
+        db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        if let Some(handle) = db.runs_lock().get(&row.run) {
+            handle.tell(Command::Ask(vec![job], wish));
+        }
+        Ok(())
+    }
+
+    /// Whether this process is running, or about to run, the jobs of a run.
+    pub fn drives(&self, run: RunId) -> bool {
+        self.inner().runs_lock().contains_key(&run)
+    }
+
+    /// Run what is left of one run; see [`Db::resume`].
+    ///
+    /// # Errors
+    /// `NotFound`, `Store`.
+    pub async fn resume_run(&self, run: RunId) -> Result<Run> {
+        let db = self.inner();
+        db.reclaim_dead().await?;
+        let handle = db.attach(run).await?;
+        handle.tell(Command::Look);
+        Ok(Run::resumed(db.clone(), run, handle))
     }
 
     /// Release a blocked job.

@@ -126,6 +126,7 @@ impl Db {
                 retry_of: None,
                 key: None,
                 spec: None,
+                policy: None,
             }];
             ops.push(Op::Run(NewRun { purpose: RunPurpose::Apply, root: target.clone(), data: serde_json::Value::Null, at }));
             let mut jobs = super::apply::new_jobs(db, &planned, owner, at);

@@ -13,12 +13,17 @@ pub(crate) use decode::decode_body;
 pub use decode::{DecodeEnv, Document, deserialize_typed};
 pub(crate) use decode::{current_env, decode_boxed, decode_inline_boxed, in_decode_session};
 pub(crate) use session::RawKey;
-pub use session::serialize_component;
+pub use session::{Inline, serialize_component};
 pub(crate) use session::{encode_tree, note_blob};
 pub use tree::{BlobUse, ChildUse, Record, Tree};
 pub(crate) use tree::{hash_body, hashes, is_marked, mark_of, patch_pending, secrets};
 
-use crate::{Error, ErrorKind, Result, artifact::BlobHandle};
+use crate::{
+    Error, ErrorKind, Result,
+    artifact::BlobHandle,
+    registry::Registry,
+    store::{ArtifactStore, BlobRow},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::sync::Arc;
@@ -50,6 +55,27 @@ impl Encoded {
     /// `Encode` for a non-finite float, with its path, and for what JSON cannot hold.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         session::encode_value(value)
+    }
+
+    /// The value; blobs that are not saved have provisional names in it.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Put its blobs into a store; gives the value with their digests, and the digests with sizes.
+    ///
+    /// # Errors
+    /// Those of reading the blobs and of the store.
+    pub async fn save(self, store: &Arc<dyn ArtifactStore>) -> Result<(Value, Vec<BlobRow>)> {
+        crate::job::save_encoded(store, self, "value").await
+    }
+
+    /// Read back a value that was saved.
+    ///
+    /// # Errors
+    /// `Decode` where it is no `T`.
+    pub fn read<T: DeserializeOwned>(value: Value, store: Option<Arc<dyn ArtifactStore>>) -> Result<T> {
+        decode_value(value, &Arc::new(DecodeEnv::new(Registry::global(), store)), "a saved value")
     }
 
     /// Read the value back in the same process, with blobs that may not be saved yet.

@@ -224,6 +224,29 @@ pub fn serialize_component<S: Serializer>(component: &dyn Component, serializer:
     map.end()
 }
 
+/// Components inside are part of the value that holds them: written whole, with no name and version of their own.
+///
+/// Without it a component held by another one is stored once for all who hold it.
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Inline<T>(pub T);
+
+/// Lets components become records again, also when user code panics.
+struct Reenter(bool);
+impl Drop for Reenter {
+    fn drop(&mut self) {
+        with(|session| session.tree = self.0);
+    }
+}
+
+impl<T: Serialize> Serialize for Inline<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let before = with(|session| std::mem::replace(&mut session.tree, false)).unwrap_or(false);
+        let _reenter = Reenter(before);
+        self.0.serialize(serializer)
+    }
+}
+
 struct Body<'a>(&'a dyn Component);
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -7,6 +7,7 @@ use crate::{
     artifact::BlobHandle,
     component::{Component, FieldSpec},
     digest::Hasher,
+    job::JobPolicy,
     trigger::TriggerSpec,
 };
 use serde_json::Value;
@@ -59,6 +60,8 @@ pub struct Record {
     pub triggers: Vec<&'static TriggerSpec>,
     /// For each trigger the required fields that are not set.
     pub unmet: Vec<Vec<&'static str>>,
+    /// For each trigger how it is run, where the component says so itself.
+    pub policies: Vec<Option<JobPolicy>>,
 }
 
 /// An encoded tree: children before parents, the root last.
@@ -74,6 +77,7 @@ impl Record {
     pub(super) fn new(component: &dyn Component, body: Value, children: Vec<ChildUse>, blobs: Vec<BlobUse>) -> Self {
         let triggers = component.__trigger_specs();
         let unmet = triggers.iter().map(|trigger| component.__unmet(trigger.name)).collect();
+        let policies = triggers.iter().map(|trigger| component.__policy(trigger.name)).collect();
         Record {
             kind: component.kind(),
             identifier: component.identifier().to_owned(),
@@ -87,6 +91,7 @@ impl Record {
             lifecycle: component.__has_lifecycle(),
             triggers,
             unmet,
+            policies,
         }
     }
 

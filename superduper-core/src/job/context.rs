@@ -1,11 +1,12 @@
 //! What a hook or trigger is given: who it is, what it may report, what it may ask for.
 
+use super::Asked;
 use crate::{
     Address, Digest, Error, ErrorKind, Output, Result,
     db::DbInner,
     encode::{DecodeEnv, Encoded, decode_value},
     output::PendingOutput,
-    store::{JobId, LogLevel, LogRow, Notes, RunId, Timestamp},
+    store::{JobId, JobRow, LogLevel, LogRow, MetricRow, Notes, OwnerId, RunId, Timestamp, Wish},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -15,7 +16,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 use tokio::sync::Notify;
@@ -35,19 +36,25 @@ pub(crate) struct Identity {
     pub(crate) job: Option<JobId>,
     pub(crate) attempt: u32,
     pub(crate) key: Option<String>,
+    /// Who runs the job.
+    pub(crate) owner: Option<OwnerId>,
 }
 
-/// Cancellation of a job, shared between who asks and who runs.
+/// What is asked of a job, above all that it be cancelled; shared between who asks and who runs.
 #[derive(Debug, Default)]
 pub(crate) struct CancelToken {
-    requested: AtomicBool,
     abandoned: AtomicBool,
+    wishes: AtomicU8,
     notify: Notify,
 }
 
+const PAUSE: u8 = 1;
+const STOP: u8 = 2;
+const CANCEL: u8 = 4;
+
 impl CancelToken {
     pub(crate) fn cancel(&self) {
-        self.requested.store(true, Ordering::Release);
+        self.wishes.fetch_or(CANCEL, Ordering::AcqRel);
         self.notify.notify_waiters();
     }
 
@@ -61,8 +68,33 @@ impl CancelToken {
         self.abandoned.load(Ordering::Acquire)
     }
 
+    pub(crate) fn ask(&self, wish: Wish) {
+        let bit = if wish == Wish::Stop { STOP } else { PAUSE };
+        self.wishes.fetch_or(bit, Ordering::AcqRel);
+    }
+
+    /// Take over the marks of a row; gives whether the job is to be cancelled.
+    pub(crate) fn ask_for_row(&self, row: &JobRow) -> bool {
+        if row.stop_requested {
+            self.ask(Wish::Stop);
+        }
+        if row.pause_requested {
+            self.ask(Wish::Pause);
+        }
+        row.cancel_requested
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        match self.wishes.load(Ordering::Acquire) {
+            0 => Asked::Nothing,
+            wishes if wishes & CANCEL != 0 => Asked::Cancel,
+            wishes if wishes & STOP != 0 => Asked::Stop,
+            _ => Asked::Pause,
+        }
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.requested.load(Ordering::Acquire)
+        self.asked() == Asked::Cancel
     }
 
     pub(crate) async fn cancelled(&self) {
@@ -102,6 +134,7 @@ struct Shared {
     effects: Mutex<Effects>,
     blocked: Mutex<Option<String>>,
     progress: (AtomicU64, AtomicU64),
+    beats: Arc<AtomicU64>,
     notes: Arc<NoteBuffer>,
 }
 
@@ -110,12 +143,18 @@ struct Shared {
 pub(crate) struct NoteBuffer {
     logs: Mutex<Vec<LogRow>>,
     progress: Mutex<BTreeMap<JobId, (u64, u64)>>,
+    metrics: Mutex<Vec<MetricRow>>,
     pub(crate) filled: Notify,
 }
 
 impl NoteBuffer {
     pub(crate) fn log(&self, row: LogRow) {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        self.filled.notify_one();
+    }
+
+    pub(crate) fn metric(&self, row: MetricRow) {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).push(row);
         self.filled.notify_one();
     }
 
@@ -127,10 +166,11 @@ impl NoteBuffer {
     pub(crate) fn take(&self) -> Option<Notes> {
         let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
         let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
-        if logs.is_empty() && progress.is_empty() {
+        let metrics = std::mem::take(&mut *self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
+        if logs.is_empty() && progress.is_empty() && metrics.is_empty() {
             return None;
         }
-        Some(Notes { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect() })
+        Some(Notes { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect(), metrics })
     }
 }
 
@@ -167,6 +207,7 @@ impl JobContext {
             effects: Mutex::default(),
             blocked: Mutex::default(),
             progress: (AtomicU64::new(0), AtomicU64::new(0)),
+            beats: Arc::default(),
             notes,
         }))
     }
@@ -183,6 +224,32 @@ impl JobContext {
 
     pub(crate) fn take_effects(&self) -> Effects {
         std::mem::take(&mut *self.0.effects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn cancel_token(&self) -> &CancelToken {
+        &self.0.cancel
+    }
+
+    pub(super) fn beats(&self) -> &Arc<AtomicU64> {
+        &self.0.beats
+    }
+
+    pub(super) fn notes(&self) -> &NoteBuffer {
+        &self.0.notes
+    }
+
+    pub(super) fn owner(&self) -> Option<OwnerId> {
+        self.0.identity.owner
+    }
+
+    pub(super) fn env(&self) -> &Arc<DecodeEnv> {
+        &self.0.env
+    }
+
+    pub(super) fn wake_note_writer(&self) {
+        if let Some(db) = self.0.db.upgrade() {
+            db.start_note_writer();
+        }
     }
 
     pub(crate) fn take_blocked(&self) -> Option<String> {
@@ -252,6 +319,7 @@ impl JobContext {
     pub fn progress(&self, done: u64, total: u64) {
         self.0.progress.0.store(done, Ordering::Relaxed);
         self.0.progress.1.store(total, Ordering::Relaxed);
+        self.beat();
         if let Some(job) = self.0.identity.job {
             self.0.notes.progress(job, done, total);
             if let Some(db) = self.0.db.upgrade() {

@@ -5,9 +5,10 @@
 //! (its standard input) that carries no data, and ends its group when the pipe closes.
 
 use super::{
-    CancelToken, Ended, Instances, JobSpec,
+    CancelToken, Ended, Instances, JobSpec, Placement,
     driver::is_forced,
     executor::{Attempt, Executor, ExecutorCapabilities},
+    limits,
     run_job::run_job,
 };
 use crate::{
@@ -94,6 +95,7 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
     let mut command = Command::new(&program);
     command.args(&db.options.worker_args);
     command.env(WORKER, format!("{}:{}:{}:{database}", spec.row.id, spec.attempt, spec.owner));
+    limits::pass(&mut command, &Placement::of_text(spec.row.executor.as_deref()));
     for (name, value) in &db.options.worker_env {
         command.env(name, value);
     }
@@ -103,6 +105,9 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
     let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
     let mut waiting = tokio::task::spawn_blocking(move || wait(child));
     let limit = spec.row.timeout_ms.map(Duration::from_millis);
+    let placement = Placement::of_text(spec.row.executor.as_deref());
+    let grace = placement.grace().unwrap_or(db.options.cancel_grace);
+    let kills_before = limits::memory_kills();
     let kill = || {
         if let Some(group) = group {
             // The group may be gone already.
@@ -124,7 +129,7 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
         // The worker sees the mark in the store and may end by itself.
         let ops = vec![Op::RequestCancel { jobs: vec![spec.row.id] }];
         let _ = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await;
-        tokio::time::sleep(db.options.cancel_grace).await;
+        tokio::time::sleep(grace).await;
     };
     let mut forced = None;
     let status = tokio::select! {
@@ -153,7 +158,7 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
     if recorded {
         return Ok(Ended::Recorded);
     }
-    Ok(Ended::Lost(forced.unwrap_or_else(|| JobFailure::new(FailureKind::WorkerLost, describe(status)))))
+    Ok(Ended::Lost(forced.unwrap_or_else(|| limits::describe(status, &placement, kills_before))))
 }
 
 trait ContextIo<T> {
@@ -162,15 +167,6 @@ trait ContextIo<T> {
 impl<T> ContextIo<T> for std::io::Result<T> {
     fn context_io(self, context: &str) -> Result<T> {
         self.map_err(|error| Error::from(error).context(context))
-    }
-}
-
-fn describe(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => format!("the worker was killed by signal {signal}"),
-        (None, Some(0)) => "the worker ended without recording a result".to_owned(),
-        (None, code) => format!("the worker ended with exit code {} without recording a result", code.unwrap_or(-1)),
     }
 }
 
@@ -225,6 +221,7 @@ where
     let (job, attempt, owner) = (JobId(number()?), number()?, OwnerId(number()?));
     let database = parts.next().ok_or_else(bad)?.to_owned();
     die_with_parent();
+    limits::apply()?;
     // A worker is nothing but a job, so what it traces is the job's log. A subscriber that is there already stays.
     let subscriber = tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), super::job_layer());
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -300,7 +297,7 @@ async fn watch_cancellation(db: Arc<DbInner>, job: JobId, cancel: Arc<CancelToke
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await;
-        if rows.is_ok_and(|rows| rows.iter().any(|row| row.cancel_requested)) {
+        if rows.is_ok_and(|rows| rows.iter().any(|row| cancel.ask_for_row(row))) {
             cancel.cancel();
             return;
         }

@@ -1,7 +1,7 @@
 //! The one body that every executor runs for an attempt: instance, setup, call, result, effects.
 
 use super::{
-    CancelToken, Identity, Instances, JobContext,
+    CancelToken, Identity, Instances, JobContext, Placement,
     context::{Effects, SpawnRequest},
 };
 use crate::{
@@ -11,10 +11,20 @@ use crate::{
     db::DbInner,
     encode::{Encoded, patch_pending},
     plan::ADOPT,
-    store::{BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp},
+    store::{
+        ArtifactStore, BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp,
+    },
 };
 use serde_json::Value;
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// What is to be run: a job as recorded, with what it needs from others.
@@ -66,7 +76,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             finish.spawned = success.spawned;
         }
         Err(failure) => {
-            finish.end = match blocked {
+            finish.end = match blocked.filter(|_| !cancel.is_cancelled()) {
                 Some(reason) => Finished::Blocked(reason),
                 None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
             }
@@ -125,17 +135,30 @@ async fn attempt(
         job: Some(row.id),
         attempt: spec.attempt,
         key: row.key.clone(),
+        owner: Some(spec.owner),
     };
     let ctx =
         JobContext::new(identity, Arc::downgrade(db), instance.env.clone(), spec.dependencies.clone(), cancel.clone(), db.notes.clone());
-    let limit = row.timeout_ms.map(Duration::from_millis);
+    let placement = Placement::of_text(row.executor.as_deref());
+    let limits = Limits {
+        attempt: row.timeout_ms.map(Duration::from_millis),
+        stall: placement.stall(),
+        grace: placement.grace().unwrap_or(db.options.cancel_grace),
+    };
     let call = Call { instance: instance.clone(), ctx: ctx.clone(), role: row.role, method: row.method.clone() };
     let force = row.role == JobRole::Cleanup && spec.forced;
-    let result = call.run(limit, cancel, db.options.cancel_grace, force, lingering).await;
+    let result = call.run(limits, cancel, force, lingering).await;
     *blocked = ctx.take_blocked();
     let encoded = result?;
     let effects = ctx.take_effects();
     store_effects(db, spec, encoded, effects).await.map_err(failed)
+}
+
+/// How long things may take.
+struct Limits {
+    attempt: Option<Duration>,
+    stall: Option<Duration>,
+    grace: Duration,
 }
 
 /// One call of a hook or trigger.
@@ -149,9 +172,8 @@ struct Call {
 impl Call {
     async fn run(
         self,
-        limit: Option<Duration>,
+        Limits { attempt: limit, stall, grace }: Limits,
         cancel: &Arc<CancelToken>,
-        grace: Duration,
         force: bool,
         lingering: &mut Option<oneshot::Receiver<()>>,
     ) -> Result<Encoded, JobFailure> {
@@ -174,23 +196,26 @@ impl Call {
                     .map_err(|error| JobFailure::of(&error))?;
             }
             let (returned, has_returned) = oneshot::channel();
-            let work = tokio::task::spawn_blocking(move || {
+            let beats = ctx.beats().clone();
+            let mut work = tokio::task::spawn_blocking(move || {
                 let result = ctx.scope_sync(|| std::panic::catch_unwind(AssertUnwindSafe(|| call_sync(&instance, &method, &ctx))));
                 let _ = returned.send(());
                 result
             });
             // A thread cannot be stopped: a cancelled job is waited for, a late one leaves its thread behind.
-            let ended = match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
-                None => Some(work.await),
+            let ended = tokio::select! {
+                biased;
+                ended = &mut work => Ok(ended),
+                () = until(deadline) => Err(timed_out()),
+                failure = stalled(&beats, stall) => Err(failure),
             };
             return match ended {
-                Some(Ok(Ok(result))) => result.map_err(|error| JobFailure::of(&error)),
-                Some(Ok(Err(panic))) => Err(panicked(&*panic)),
-                Some(Err(error)) => Err(joined(error)),
-                None => {
+                Ok(Ok(Ok(result))) => result.map_err(|error| JobFailure::of(&error)),
+                Ok(Ok(Err(panic))) => Err(panicked(&*panic)),
+                Ok(Err(error)) => Err(joined(error)),
+                Err(failure) => {
                     *lingering = Some(has_returned);
-                    Err(timed_out())
+                    Err(failure)
                 }
             };
         }
@@ -221,6 +246,29 @@ impl Call {
     }
 }
 
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends when a method has given no sign of life for so long.
+async fn stalled(beats: &AtomicU64, limit: Option<Duration>) -> JobFailure {
+    let Some(limit) = limit else { return std::future::pending().await };
+    let mut seen = beats.load(Ordering::Relaxed);
+    let mut since = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep_until(since + limit).await;
+        let now = beats.load(Ordering::Relaxed);
+        if now == seen {
+            return JobFailure::new(FailureKind::Timeout, format!("the attempt gave no sign of life for {limit:?}"));
+        }
+        seen = now;
+        since = tokio::time::Instant::now();
+    }
+}
+
 fn call_sync(instance: &super::instance::Instance, method: &str, ctx: &JobContext) -> Result<Encoded> {
     match instance.component.__run(method, ctx) {
         Some(TriggerCall::Sync(call)) => call(),
@@ -239,12 +287,7 @@ async fn within<T: Send + 'static>(
     cancel: &Arc<CancelToken>,
     grace: Duration,
 ) -> Option<Result<T, JobFailure>> {
-    let late = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
+    let late = until(deadline);
     let stopped = async {
         cancel.cancelled().await;
         tokio::time::sleep(grace).await;
@@ -298,7 +341,12 @@ async fn store_effects(db: &Arc<DbInner>, spec: &JobSpec, result: Encoded, effec
     Ok(Success { value, blobs, outputs, spawned, messages: effects.messages })
 }
 
-async fn save(db: &Arc<DbInner>, encoded: Encoded, path: &str) -> Result<(Value, Vec<BlobRow>)> {
+pub(super) async fn save(db: &Arc<DbInner>, encoded: Encoded, path: &str) -> Result<(Value, Vec<BlobRow>)> {
+    save_encoded(&db.artifacts, encoded, path).await
+}
+
+/// Save the blobs of a value and put their digests into it.
+pub(crate) async fn save_encoded(store: &Arc<dyn ArtifactStore>, encoded: Encoded, path: &str) -> Result<(Value, Vec<BlobRow>)> {
     let Encoded { mut value, blobs } = encoded;
     if blobs.is_empty() {
         return Ok((value, Vec::new()));
@@ -307,7 +355,7 @@ async fn save(db: &Arc<DbInner>, encoded: Encoded, path: &str) -> Result<(Value,
     hash_all(&blobs).await?;
     let mut rows = Vec::with_capacity(blobs.len());
     for (index, blob) in blobs.iter().enumerate() {
-        blob.save(&db.artifacts).await?;
+        blob.save(store).await?;
         if let Some(hashed) = blob.hashed() {
             rows.push(BlobRow { path: format!("{path}[{index}]"), digest: hashed.digest, size: hashed.size });
         }

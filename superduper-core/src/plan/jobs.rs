@@ -239,7 +239,19 @@ impl<'a> JobPlanner<'a> {
         }
         let mut seen = std::collections::HashSet::new();
         needs.retain(|need| need.parameter.is_some() || seen.insert(need.job));
-        self.jobs.push(PlannedJob { target: component.address.clone(), role, method: method.to_owned(), needs, retry_of, key, spec });
+        let record = &self.tree.records[index];
+        let place = spec.and_then(|spec| record.triggers.iter().position(|other| other.name == spec.name));
+        let policy = place.and_then(|place| record.policies[place].clone()).map(Box::new);
+        self.jobs.push(PlannedJob {
+            target: component.address.clone(),
+            role,
+            method: method.to_owned(),
+            needs,
+            retry_of,
+            key,
+            spec,
+            policy,
+        });
         self.jobs.len() - 1
     }
 }

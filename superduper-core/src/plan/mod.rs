@@ -17,6 +17,7 @@ pub(crate) use remove::{RemoveInput, build_removal};
 use crate::{
     Address, Digest,
     encode::Tree,
+    job::{JobPolicy, Placement},
     store::{Expect, JobId, JobRole, RunId, RunPurpose},
     trigger::TriggerSpec,
 };
@@ -107,6 +108,19 @@ pub struct PlannedJob {
     /// For a spawned job that is tried again, its key.
     pub key: Option<String>,
     pub(crate) spec: Option<&'static TriggerSpec>,
+    /// How the component wants it to be run.
+    pub(crate) policy: Option<Box<JobPolicy>>,
+}
+
+impl PlannedJob {
+    /// Executor, pool and limits.
+    pub(crate) fn placement(&self) -> Placement {
+        let executor = self.spec.and_then(|spec| spec.executor);
+        match &self.policy {
+            Some(policy) => policy.placement(executor),
+            None => Placement { executor: executor.map(str::to_owned), ..Placement::default() },
+        }
+    }
 }
 
 /// A trigger for which there will be no job.

@@ -67,6 +67,7 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) 
                 retry_of: None,
                 key: None,
                 spec: None,
+                policy: None,
             });
             before = Some(jobs.len() - 1);
         }

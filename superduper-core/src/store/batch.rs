@@ -128,6 +128,17 @@ pub enum Op {
         /// The jobs.
         jobs: Vec<JobId>,
     },
+    /// Ask running jobs to stop early or to pause; who runs them sees the mark. Ignored for jobs that are final.
+    /// The wish to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Blocked`].
+    Ask {
+        /// The jobs.
+        jobs: Vec<JobId>,
+        /// What is asked of them.
+        wish: Wish,
+    },
+    /// A running attempt keeps its state, so that a later attempt can go on from there. Ignored, and listed in
+    /// [`Committed::fenced`], unless owner and attempt are the current ones.
+    Checkpoint(Box<NewCheckpoint>),
     /// Take jobs away from owners that are gone: their attempt ends as lost and they are queued again, or,
     /// with the third lost attempt, failed with [`FailureKind::WorkerLost`](crate::FailureKind::WorkerLost).
     /// A taken job that had not started loses no attempt.
@@ -413,6 +424,38 @@ impl Finish {
     }
 }
 
+/// What can be asked of a running job, short of cancelling it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// End early, with what there is.
+    Stop,
+    /// Give the attempt up for now and wait.
+    Pause,
+}
+
+/// The state of a running attempt, to be kept.
+#[derive(Debug, Clone)]
+pub struct NewCheckpoint {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: u32,
+    /// Who runs it.
+    pub owner: OwnerId,
+    /// Steps done.
+    pub step: u64,
+    /// How good the state is; finite.
+    pub score: Option<f64>,
+    /// The state.
+    pub data: Value,
+    /// Blobs that it refers to.
+    pub blobs: Vec<BlobRow>,
+    /// Numbers of older checkpoints of the job that go, with their references to blobs.
+    pub drop: Vec<u32>,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// How an attempt ended.
 #[derive(Debug, Clone)]
 pub enum Finished {
@@ -462,4 +505,6 @@ pub struct Committed {
     pub doomed: Vec<Digest>,
     /// Jobs that [`Op::Reclaim`] queued again or failed.
     pub reclaimed: Vec<JobId>,
+    /// The numbers of the checkpoints that were kept, in order.
+    pub checkpoints: Vec<(JobId, u32)>,
 }

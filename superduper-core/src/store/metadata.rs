@@ -54,6 +54,9 @@ pub struct Notes {
     pub logs: Vec<LogRow>,
     /// Jobs with steps done and steps in total.
     pub progress: Vec<(JobId, u64, u64)>,
+    /// Numbers measured; a later one of the same job, name and step takes the place of an earlier one, and what is
+    /// not finite is left out.
+    pub metrics: Vec<MetricRow>,
 }
 
 /// Where documents, versions, runs, jobs and events live.
@@ -77,7 +80,7 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
 
     /// Write a batch.
     fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>>;
-    /// Write logs and progress, with [`Durability::Relaxed`].
+    /// Write logs, progress and metrics, with [`Durability::Relaxed`].
     fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>>;
 
     /// What a plan needs: the newest versions of these components and their newest jobs. Of jobs that others
@@ -109,6 +112,10 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>>;
     /// What a job logged, oldest first.
     fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>>;
+    /// What a job measured, by name and step.
+    fn metrics(&self, job: JobId) -> BoxFuture<'_, Result<Vec<MetricRow>>>;
+    /// The checkpoints of a job, ascending. They go with the version that the job belongs to.
+    fn checkpoints(&self, job: JobId) -> BoxFuture<'_, Result<Vec<CheckpointRow>>>;
     /// Runs, ascending.
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>>;
     /// Events after a place in the order, at most so many; optionally of one run.
@@ -118,7 +125,7 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// Messages that are not delivered, oldest first.
     fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>>;
 
-    /// The blobs that a stored version, output or live result refers to, each once, with its size; of a digest's first
+    /// The blobs that a stored version, output, live result or checkpoint refers to, each once, with its size; of a digest's first
     /// byte, where one is given, so that memory does not grow with their number.
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>>;
     /// Blobs that were doomed and not yet swept, after a crash.

@@ -10,12 +10,12 @@ mod rows;
 
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
-    Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewJob, NewRun, Op, OutputRow, PutAction,
-    PutVersion,
+    Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow,
+    PutAction, PutVersion, Wish,
 };
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter};
 pub use rows::{
-    AttemptRow, AuditedOutput, AuditedRevision, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow, JobState, LabelRow,
-    ListedComponent, LogLevel, LogRow, MessageRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion,
-    Timestamp,
+    AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
+    JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState,
+    Snapshot, StoredVersion, Timestamp,
 };

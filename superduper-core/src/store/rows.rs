@@ -398,6 +398,10 @@ pub struct JobRow {
     pub owner: Option<OwnerId>,
     /// Whether somebody asked to cancel it.
     pub cancel_requested: bool,
+    /// Whether somebody asked it to end early, with what there is.
+    pub stop_requested: bool,
+    /// Whether somebody asked it to pause.
+    pub pause_requested: bool,
     /// The executor asked for.
     pub executor: Option<String>,
     /// Tries beyond the first.
@@ -509,4 +513,38 @@ pub struct MessageRow {
     pub topic: String,
     /// The content.
     pub payload: Value,
+}
+
+/// A number that a job measured at a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricRow {
+    /// The job.
+    pub job: JobId,
+    /// What was measured.
+    pub name: String,
+    /// After how many steps.
+    pub step: u64,
+    /// The number; finite.
+    pub value: f64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The state of a job that an attempt kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointRow {
+    /// The job.
+    pub job: JobId,
+    /// From 1, ascending.
+    pub number: u32,
+    /// The attempt that kept it.
+    pub attempt: u32,
+    /// Steps done.
+    pub step: u64,
+    /// How good the state is.
+    pub score: Option<f64>,
+    /// When.
+    pub at: Timestamp,
+    /// The state.
+    pub data: Value,
 }

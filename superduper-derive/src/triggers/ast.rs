@@ -29,6 +29,7 @@ pub(super) struct Trigger {
     pub(super) backoff_ms: Option<u64>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) executor: Option<LitStr>,
+    pub(super) policy: Option<LitStr>,
     pub(super) parameters: Vec<Parameter>,
     pub(super) is_async: bool,
     pub(super) output: Option<Type>,
@@ -67,7 +68,7 @@ impl Trigger {
 }
 
 const TRIGGER: OptionList = OptionList {
-    known: &["depends_on", "requires", "watch", "retries", "backoff", "timeout", "executor"],
+    known: &["depends_on", "requires", "watch", "retries", "backoff", "timeout", "executor", "policy"],
     repeatable: &[],
     aliases: &[("depends", "depends_on")],
 };
@@ -153,6 +154,7 @@ fn read_trigger(attr: &Attribute, method: &ImplItemFn, index: usize, errors: &mu
         backoff_ms: None,
         timeout_ms: None,
         executor: None,
+        policy: None,
         parameters: Vec::new(),
         is_async: method.sig.asyncness.is_some(),
         output: match &method.sig.output {
@@ -205,6 +207,7 @@ fn read_attr(trigger: &mut Trigger, whole: Span, input: ParseStream<'_>, errors:
                 }
                 trigger.timeout_ms = Some(timeout);
             }
+            "policy" => trigger.policy = Some(text(ident, value, "policy = \"method\"")?),
             _ => {
                 let literal = text(ident, value, "executor = \"process\"")?;
                 let known = EXECUTORS.contains(&literal.value().as_str());

@@ -65,6 +65,10 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
         Some(quote_spanned!(span=> (#name, |component: &Self| #root::Requirement::is_met(&component.#field))))
     });
     let run = expand_run(trigger, triggers, root);
+    let policy = option(trigger.policy.as_ref().and_then(|name| {
+        let (method, span) = (field_ident(name)?, name.span());
+        Some(quote_spanned!(span=> |component: &Self| -> #root::JobPolicy { Self::#method(component) }))
+    }));
     quote! {
         #(#cfg)*
         #private::Trigger::<Self> {
@@ -82,6 +86,7 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
             },
             requires: &[#(#tests),*],
             run: #run,
+            policy: #policy,
         }
     }
 }

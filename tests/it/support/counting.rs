@@ -84,6 +84,8 @@ impl MetadataStore for CountingMetadata {
         dependencies(run: superduper::store::RunId) -> Vec<JobDependency>;
         attempts(job: JobId) -> Vec<AttemptRow>;
         logs(job: JobId) -> Vec<LogRow>;
+        metrics(job: JobId) -> Vec<superduper::store::MetricRow>;
+        checkpoints(job: JobId) -> Vec<superduper::store::CheckpointRow>;
         runs(filter: RunFilter) -> Vec<RunRow>;
         last_event() -> i64;
         messages(limit: usize) -> Vec<MessageRow>;

@@ -6,6 +6,7 @@
 pub mod attempts;
 pub mod audits;
 pub mod blobs;
+pub mod checkpoints;
 pub mod components;
 pub mod deletion;
 pub mod expects;
@@ -98,6 +99,13 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             keys_are_unique_in_a_run,
             messages_wait_until_delivered,
             outputs_come_with_success,
+        }
+        checkpoints {
+            metrics_are_kept_by_name_and_step,
+            checkpoints_are_numbered_and_dropped,
+            checkpoints_are_fenced,
+            checkpoints_hold_their_blobs,
+            wishes_stay_until_they_are_fulfilled,
         }
         owners {
             owners_live_until_they_retire,

@@ -48,16 +48,16 @@ pub async fn notes_are_kept(store: &dyn MetadataStore) {
         line(ids[0], 3, LogLevel::Trace),
         line(ids[0], 2, LogLevel::Warn),
     ];
-    let notes = Notes { logs: logs.clone(), progress: vec![(ids[0], 1, 10), (ids[0], 2, 10), (ids[1], 5, 5)] };
+    let notes = Notes { logs: logs.clone(), progress: vec![(ids[0], 1, 10), (ids[0], 2, 10), (ids[1], 5, 5)], ..Notes::default() };
     done(store.note(notes).await);
     let of_first = [logs[0].clone(), logs[2].clone(), logs[3].clone()];
     assert_eq!(done(store.logs(ids[0]).await), of_first, "log lines come back in the order they were written");
     assert_eq!(job_row(store, ids[0]).await.progress, Some((2, 10)), "the last report of progress counts");
-    done(store.note(Notes { logs: vec![line(ids[0], 9, LogLevel::Debug)], progress: vec![] }).await);
+    done(store.note(Notes { logs: vec![line(ids[0], 9, LogLevel::Debug)], progress: vec![], ..Notes::default() }).await);
     assert_eq!(done(store.logs(ids[0]).await).len(), 4);
     commit(store, vec![succeeded(ids[1], 1, owner)]).await;
-    done(store.note(Notes { logs: vec![], progress: vec![(ids[1], 1, 5), (JobId(999), 1, 1)] }).await);
+    done(store.note(Notes { logs: vec![], progress: vec![(ids[1], 1, 5), (JobId(999), 1, 1)], ..Notes::default() }).await);
     assert_eq!(job_row(store, ids[1]).await.progress, Some((1, 5)), "a report may arrive after the end of its job");
-    let stray = Notes { logs: vec![line(JobId(999), 1, LogLevel::Info)], progress: vec![] };
+    let stray = Notes { logs: vec![line(JobId(999), 1, LogLevel::Info)], progress: vec![], ..Notes::default() };
     refused(store.note(stray).await, ErrorKind::NotFound);
 }

@@ -7,7 +7,7 @@ use crate::state::{ComponentRow, Edge, OutputValue, RevisionRow, VersionRow};
 use std::collections::{BTreeMap, BTreeSet};
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{BlobRow, ComponentId, EdgeRow, OutputRow, PutAction, PutVersion, Timestamp},
+    store::{BlobRow, ComponentId, EdgeRow, JobId, OutputRow, PutAction, PutVersion, Timestamp},
 };
 
 impl Commit<'_> {
@@ -148,6 +148,10 @@ impl Commit<'_> {
             let outputs = self.state.outputs.range((id, *number, String::new())..);
             let outputs: Vec<_> = outputs.take_while(|((of, at, _), _)| (*of, at) == (id, number)).map(|(key, _)| key.clone()).collect();
             outputs.iter().for_each(|key| self.state.outputs.remove(key));
+            let jobs = self.state.jobs_of_version.range((id, *number, JobId(0))..=(id, *number, JobId(i64::MAX)));
+            let jobs: BTreeSet<JobId> = jobs.map(|((_, _, job), ())| *job).collect();
+            let kept: Vec<_> = self.state.checkpoints.iter().map(|(key, _)| *key).filter(|(job, _)| jobs.contains(job)).collect();
+            kept.iter().for_each(|key| self.state.checkpoints.remove(key));
             self.state.versions.remove(&(id, *number));
         }
         let labels = self.state.labels.range((id, String::new())..).take_while(|((of, _), _)| *of == id);

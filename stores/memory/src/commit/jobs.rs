@@ -80,6 +80,8 @@ impl Commit<'_> {
             lost: 0,
             owner,
             cancel_requested: false,
+            stop_requested: false,
+            pause_requested: false,
             executor: job.executor,
             retries: job.retries,
             backoff_ms: job.backoff_ms,

@@ -9,10 +9,12 @@ mod jobs;
 mod names;
 mod transitions;
 
-use crate::state::{Counter, State};
+use crate::state::{Checkpoint, Counter, Job, State};
 use superduper_core::{
     Address, Digest, Error, Result,
-    store::{Batch, BlobRow, Committed, EventRow, JobId, NewRun, Op, RunId, RunRow, RunState, Timestamp},
+    store::{
+        Batch, BlobRow, CheckpointRow, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunRow, RunState, Timestamp, Wish,
+    },
 };
 
 /// A batch under way.
@@ -80,6 +82,16 @@ impl Commit<'_> {
                 }
                 Ok(())
             }
+            Op::Ask { jobs, wish } => {
+                for id in &jobs {
+                    self.state.jobs.change(id, |Job { row, .. }| match wish {
+                        Wish::Stop => row.stop_requested |= !row.state.is_terminal(),
+                        Wish::Pause => row.pause_requested |= !row.state.is_terminal(),
+                    });
+                }
+                Ok(())
+            }
+            Op::Checkpoint(new) => self.checkpoint(*new),
             Op::Reclaim { owners, at } => {
                 self.reclaim(&owners, at);
                 Ok(())
@@ -107,6 +119,26 @@ impl Commit<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn checkpoint(&mut self, new: NewCheckpoint) -> Result<()> {
+        let target = match self.state.jobs.get(&new.job) {
+            Some(Job { row, .. }) if row.owner == Some(new.owner) && row.attempt == new.attempt => row.target.clone(),
+            _ => {
+                self.done.fenced.push(new.job);
+                return Ok(());
+            }
+        };
+        self.check_blobs(&target, &new.blobs)?;
+        let mut of_job = self.state.checkpoints.range((new.job, 0)..=(new.job, u32::MAX));
+        let number = of_job.next_back().map_or(1, |((_, last), _)| last + 1);
+        let NewCheckpoint { job, attempt, step, score, data, blobs, at, .. } = new;
+        let score = score.filter(|score| score.is_finite());
+        let row = CheckpointRow { job, number, attempt, step, score, at, data };
+        self.state.checkpoints.set((job, number), Checkpoint { row, blobs });
+        new.drop.iter().for_each(|old| self.state.checkpoints.remove(&(job, *old)));
+        self.done.checkpoints.push((job, number));
+        Ok(())
     }
 
     fn start_run(&mut self, run: NewRun) -> Result<()> {

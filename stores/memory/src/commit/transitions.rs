@@ -75,6 +75,7 @@ impl Commit<'_> {
             Finished::Blocked(reason) => {
                 self.state.jobs.change(&id, |job| {
                     job.row.state = JobState::Blocked;
+                    job.row.pause_requested = false;
                     job.row.owner = None;
                     job.row.blocked = Some(reason.clone());
                 });

@@ -12,7 +12,7 @@ use superduper_core::{
     store::{BlobRow, OutputRow},
 };
 
-/// What refers to blobs: a revision, an output or a job's result.
+/// What refers to blobs: a revision, an output, a job's result or checkpoint.
 #[derive(Clone, Copy)]
 pub(super) struct Reference<'b> {
     component: i64,
@@ -20,6 +20,7 @@ pub(super) struct Reference<'b> {
     revision: Option<u32>,
     output: Option<&'b str>,
     job: Option<i64>,
+    checkpoint: Option<u32>,
 }
 
 /// A reference with its blob, and the name to use in an error.
@@ -31,11 +32,15 @@ pub(super) struct BlobReference<'b> {
 
 impl<'b> Reference<'b> {
     pub(super) fn revision(component: i64, version: u32, revision: u32) -> Self {
-        Reference { component, version, revision: Some(revision), output: None, job: None }
+        Reference { component, version, revision: Some(revision), output: None, job: None, checkpoint: None }
     }
 
     pub(super) fn result(component: i64, version: u32, job: i64) -> Self {
-        Reference { component, version, revision: None, output: None, job: Some(job) }
+        Reference { component, version, revision: None, output: None, job: Some(job), checkpoint: None }
+    }
+
+    pub(super) fn checkpoint(component: i64, version: u32, job: i64, number: u32) -> Self {
+        Reference { checkpoint: Some(number), ..Reference::result(component, version, job) }
     }
 
     pub(super) fn to(self, address: &'b Address, blob: &'b BlobRow) -> BlobReference<'b> {
@@ -59,13 +64,14 @@ impl<'b> Commit<'_, 'b> {
             row.bind(&reference.blob.digest.as_bytes()[..])?;
             row.bind(signed(reference.blob.size))
         })?;
-        let head = "INSERT INTO artifact_ref (component, version, revision, output, job, path, digest)";
-        self.sql.insert("record references to blobs", (head, 7, ""), references, |row, BlobReference { from, blob, .. }| {
+        let head = "INSERT INTO artifact_ref (component, version, revision, output, job, checkpoint, path, digest)";
+        self.sql.insert("record references to blobs", (head, 8, ""), references, |row, BlobReference { from, blob, .. }| {
             row.bind(from.component)?;
             row.bind(from.version)?;
             row.bind(from.revision)?;
             row.bind(from.output)?;
             row.bind(from.job)?;
+            row.bind(from.checkpoint)?;
             row.bind(&blob.path)?;
             row.bind(&blob.digest.as_bytes()[..])
         })
@@ -101,7 +107,7 @@ impl<'b> Commit<'_, 'b> {
             let what = format!("set output `{}`", output.name);
             self.sql.execute(&what, insert, (component, version, &output.name, json_text(&output.value)))?;
             drop_output_references(self.sql, component, version, Some(&output.name))?;
-            let owner = Reference { component, version, revision: None, output: Some(&output.name), job: None };
+            let owner = Reference { component, version, revision: None, output: Some(&output.name), job: None, checkpoint: None };
             let references: Vec<_> = output.blobs.iter().map(|blob| owner.of_job(blob)).collect();
             self.refer(&references)?;
         }

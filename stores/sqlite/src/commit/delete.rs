@@ -86,6 +86,13 @@ impl<'b> Commit<'_, 'b> {
     fn delete_versions(&mut self, gone: &BTreeMap<i64, (&'b Address, BTreeSet<u32>)>, set: &str) -> Result<()> {
         let edges = "DELETE FROM edge WHERE (component, version) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
         self.sql.execute("delete references", edges, [set])?;
+        // They would name blobs that are about to be swept. Both halves have an index of their own.
+        let checkpoints = "DELETE FROM checkpoint WHERE job IN ( \
+            SELECT o.id FROM json_each(?1) k CROSS JOIN job o INDEXED BY job_target \
+            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.key IS NULL \
+            UNION ALL SELECT o.id FROM json_each(?1) k CROSS JOIN job o INDEXED BY job_spawned \
+            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.key IS NOT NULL)";
+        self.sql.execute("delete checkpoints", checkpoints, [set])?;
         let text = "DELETE FROM version WHERE (component, number) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1)) \
             RETURNING component, number";
         let deleted = self.sql.query("delete versions", text, [set], |row| Ok((row.get::<_, i64>(0)?, number(row, 1)?)))?;

@@ -4,6 +4,7 @@
 //! caller rolls the transaction or savepoint back; nothing here repairs a half-written batch.
 
 mod blobs;
+mod checkpoint;
 mod delete;
 mod expect;
 mod jobs;
@@ -13,14 +14,14 @@ mod put;
 mod transitions;
 
 use crate::{
-    codec::{Code, json_text, number_list},
+    codec::{Code, asked, json_text, number_list},
     sql::Sql,
 };
 use known::Known;
 use std::borrow::Cow;
 use superduper_core::{
     Address, Error, Result,
-    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunState, Timestamp},
+    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunState, Timestamp, Wish},
 };
 
 /// Where an event belongs.
@@ -93,10 +94,9 @@ impl<'b> Commit<'_, 'b> {
             Op::Finish(finish) => self.finish(finish),
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
             Op::Block { job, reason } => self.block(*job, reason.as_deref()),
-            Op::RequestCancel { jobs } => {
-                let update = "UPDATE job SET cancel_requested = 1 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3";
-                self.sql.execute("ask to cancel jobs", update, [number_list(jobs.iter().map(|job| job.0))]).map(drop)
-            }
+            Op::RequestCancel { jobs } => self.ask(jobs, asked::CANCEL),
+            Op::Ask { jobs, wish } => self.ask(jobs, if *wish == Wish::Stop { asked::STOP } else { asked::PAUSE }),
+            Op::Checkpoint(new) => self.checkpoint(new),
             Op::Reclaim { owners, at } => self.reclaim(owners, *at),
             Op::EndRun { run, state, at } => self.end_run(*run, *state, *at),
             Op::Removing { address, on } => self.removing(address, *on),
@@ -115,6 +115,11 @@ impl<'b> Commit<'_, 'b> {
                 self.sql.execute("forget a delivered message", "DELETE FROM message WHERE id = ?1", [message]).map(drop)
             }
         }
+    }
+
+    fn ask(&mut self, jobs: &[JobId], bit: i64) -> Result<()> {
+        let update = "UPDATE job SET cancel_requested = cancel_requested | ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3";
+        self.sql.execute("ask something of jobs", update, (number_list(jobs.iter().map(|job| job.0)), bit)).map(drop)
     }
 
     fn start_run(&mut self, run: &'b NewRun) -> Result<()> {

@@ -7,7 +7,9 @@ use crate::{
 use rusqlite::ToSql;
 use superduper_core::{
     Result,
-    store::{EventRow, JobId, LogLevel, LogRow, MessageRow, RunFilter, RunId, RunPurpose, RunRow, RunState, Timestamp},
+    store::{
+        CheckpointRow, EventRow, JobId, LogLevel, LogRow, MessageRow, MetricRow, RunFilter, RunId, RunPurpose, RunRow, RunState, Timestamp,
+    },
 };
 
 fn limit(limit: usize) -> i64 {
@@ -82,6 +84,29 @@ pub(crate) fn logs(sql: Sql<'_>, job: JobId) -> Result<Vec<LogRow>> {
             at: Timestamp(row.get(1)?),
             level: LogLevel::of(row.get(2)?),
             message: text(row, 3)?.unwrap_or_default(),
+        })
+    })
+}
+
+pub(crate) fn metrics(sql: Sql<'_>, job: JobId) -> Result<Vec<MetricRow>> {
+    let query = "SELECT name, step, value, at FROM metric WHERE job = ?1 ORDER BY name, step";
+    sql.query("read the metrics of a job", query, [job.0], |row| {
+        let step = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+        Ok(MetricRow { job, name: text(row, 0)?.unwrap_or_default(), step, value: row.get(2)?, at: Timestamp(row.get(3)?) })
+    })
+}
+
+pub(crate) fn checkpoints(sql: Sql<'_>, job: JobId) -> Result<Vec<CheckpointRow>> {
+    let query = "SELECT number, attempt, step, score, at, data FROM checkpoint WHERE job = ?1 ORDER BY number";
+    sql.query("read the checkpoints of a job", query, [job.0], |row| {
+        Ok(CheckpointRow {
+            job,
+            number: number(row, 0)?,
+            attempt: number(row, 1)?,
+            step: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+            score: row.get(3)?,
+            at: Timestamp(row.get(4)?),
+            data: json_or_null(row, 5)?,
         })
     })
 }

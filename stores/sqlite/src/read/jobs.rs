@@ -1,7 +1,7 @@
 //! Jobs, their order and their attempts.
 
 use crate::{
-    codec::{Code, address, failure, json_or_null, number, number_list, optional_time, text},
+    codec::{Code, address, asked, failure, json_or_null, number, number_list, optional_time, text},
     sql::Sql,
 };
 use rusqlite::{Row, ToSql};
@@ -109,6 +109,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     let unsigned =
         |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.and_then(|number| u64::try_from(number).ok()));
     let state = JobState::of(row.get(11)?);
+    let asks: i64 = row.get(17)?;
     Ok(JobRow {
         id: JobId(row.get(4)?),
         run: RunId(row.get(5)?),
@@ -124,7 +125,9 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         tries: number(row, 14)?,
         lost: number(row, 15)?,
         owner: row.get::<_, Option<i64>>(16)?.map(OwnerId),
-        cancel_requested: row.get(17)?,
+        cancel_requested: asks & asked::CANCEL != 0,
+        stop_requested: asks & asked::STOP != 0,
+        pause_requested: asks & asked::PAUSE != 0,
         executor: text(row, 18)?,
         retries: number(row, 19)?,
         backoff_ms: unsigned(20)?.unwrap_or(0),

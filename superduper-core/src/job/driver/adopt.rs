@@ -1,6 +1,6 @@
 //! Taking rows of the store into the graph of a run.
 
-use super::*;
+use super::{super::Placement, *};
 
 /// How soon a job is looked at again whose late attempt has not returned.
 pub(super) const LINGER: Duration = Duration::from_millis(50);
@@ -57,7 +57,9 @@ impl Driver {
             }
             let index = self.dag.add(&indexes);
             self.by_id.insert(id, index);
-            let node = Node { row, hold: Hold::None, parameters, cancel: Arc::default(), live: None, lingering: false, unrecorded: false };
+            let pool = Placement::of_text(row.executor.as_deref()).pool;
+            let node =
+                Node { row, hold: Hold::None, parameters, cancel: Arc::default(), live: None, lingering: false, unrecorded: false, pool };
             self.slots.push(Slot::Job(Box::new(node)));
             self.adopt(index);
             self.skip_if_lost(index);

@@ -11,6 +11,17 @@ impl Driver {
                 }
                 Ok(())
             }
+            Message::Granted { index, permit } => {
+                // Cancelled, or taken by another process, while it waited: the permit goes back.
+                if let Some(node) = self.node(index).filter(|node| node.hold == Hold::Pooled) {
+                    node.hold = Hold::Asked;
+                    let (jobs, owner, at) = (vec![node.row.id], self.owner, Timestamp::now());
+                    self.reserved.insert(index, permit);
+                    self.group.asked.push(index);
+                    self.ops.push(Op::Claim { jobs, owner, start: true, at });
+                }
+                Ok(())
+            }
             Message::Ended { index, attempt, ended, permit } => {
                 let owner = self.owner;
                 let Some(node) = self.node(index) else { return Ok(()) };
@@ -38,8 +49,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_draft(&mut self, index: usize, draft: Draft, permit: OwnedSemaphorePermit) -> Result<()> {
+    pub(super) fn on_draft(&mut self, index: usize, draft: Draft, permit: Permit) -> Result<()> {
         let Draft { finish, lingering } = draft;
+        let mut held = None;
         if let Some(returned) = lingering {
             if let Some(node) = self.node(index) {
                 node.lingering = true;
@@ -51,6 +63,8 @@ impl Driver {
                 drop(permit);
                 let _ = messages.send(Message::Returned { index });
             });
+        } else if matches!(permit, Permit::Pool(_)) {
+            held = Some(permit);
         }
         // Spawned jobs get their ids from the store, so what grows the run is recorded on its own.
         if !finish.spawned.is_empty() {
@@ -67,6 +81,7 @@ impl Driver {
             node.unrecorded = true;
         }
         self.group.ends.push(index);
+        self.group.permits.extend(held);
         self.ops.push(Op::Finish(Box::new(finish)));
         Ok(())
     }
@@ -102,7 +117,7 @@ impl Driver {
                 Err(error) => Ended::Lost(JobFailure::of(&error.context("recording the result"))),
             };
             if let Ok(permit) = db.slots.clone().acquire_owned().await {
-                let _ = messages.send(Message::Ended { index, attempt, ended, permit });
+                let _ = messages.send(Message::Ended { index, attempt, ended, permit: Permit::Slot(permit) });
             }
         });
         Ok(())
@@ -141,6 +156,8 @@ impl Driver {
             Finished::Blocked(reason) => {
                 row.state = JobState::Blocked;
                 row.blocked = Some(reason.clone());
+                // The wish to pause is fulfilled; the next attempt starts without it.
+                node.cancel = Arc::default();
                 node.hold = Hold::Elsewhere;
             }
             Finished::Released => {

@@ -134,8 +134,9 @@ impl Driver {
             })
             .collect();
         let rows = self.db.metadata.jobs(JobFilter { ids: Some(running), ..JobFilter::default() }).await?;
-        for row in rows.into_iter().filter(|row| row.cancel_requested) {
-            if let Some(index) = self.by_id.get(&row.id).copied() {
+        for row in rows {
+            let Some(index) = self.by_id.get(&row.id).copied() else { continue };
+            if self.node(index).is_some_and(|node| node.cancel.ask_for_row(&row)) {
                 self.cancel(index);
             }
         }
@@ -145,6 +146,16 @@ impl Driver {
     pub(super) async fn on_command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Look => self.look().await.map(|_| ()),
+            Command::Ask(jobs, wish) => {
+                for job in jobs {
+                    if let Some(index) = self.by_id.get(&job).copied()
+                        && let Some(node) = self.node(index)
+                    {
+                        node.cancel.ask(wish);
+                    }
+                }
+                Ok(())
+            }
             Command::Cancel(jobs) => {
                 let indexes: Vec<usize> = match jobs {
                     Some(jobs) => jobs.iter().filter_map(|job| self.by_id.get(job).copied()).collect(),

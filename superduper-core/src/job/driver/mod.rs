@@ -13,6 +13,7 @@ use super::{
     CancelToken, Instances, Outcome,
     dag::{Dag, Progress},
     executor::{Attempt, Ended},
+    pool::PoolPermit,
     run_job::{Draft, JobSpec, backoff_ms, conclude},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     plan::Removal,
     store::{
         Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunPurpose, RunRow,
-        RunState, Timestamp,
+        RunState, Timestamp, Wish,
     },
 };
 use serde_json::Value;
@@ -48,8 +49,17 @@ const MOST_AHEAD: usize = 512;
 pub(crate) enum Command {
     /// Cancel these jobs, or all.
     Cancel(Option<Vec<JobId>>),
+    /// Ask something of these jobs.
+    Ask(Vec<JobId>, Wish),
     /// Look at the store again.
     Look,
+}
+
+/// The right of one attempt to run: a place among all, or among those of a pool. Dropped at the attempt's end.
+#[expect(dead_code, reason = "what a permit is for is that it is dropped")]
+pub(crate) enum Permit {
+    Slot(OwnedSemaphorePermit),
+    Pool(PoolPermit),
 }
 
 /// The outside's hold on a driver.
@@ -69,6 +79,8 @@ enum Hold {
     Ahead,
     /// An attempt is under way.
     Running,
+    /// Waits for a place in its pool.
+    Pooled,
     /// Waits for the time of its next try.
     Delayed,
     /// Another process has it, or it is blocked.
@@ -87,6 +99,8 @@ struct Node {
     lingering: bool,
     /// The row is ahead of the record: the end of an attempt is on its way to the store.
     unrecorded: bool,
+    /// The pool that limits it, with its limit.
+    pool: Option<(String, usize)>,
 }
 
 /// A job of another run that jobs of this one wait for.
@@ -105,9 +119,13 @@ enum Slot {
 }
 
 enum Message {
-    Ended { index: usize, attempt: u32, ended: Ended, permit: OwnedSemaphorePermit },
+    Ended { index: usize, attempt: u32, ended: Ended, permit: Permit },
     Returned { index: usize },
+    Granted { index: usize, permit: Permit },
 }
+
+/// The outputs that a job set: the job, its component, names and values.
+type SetOutputs = (JobId, Address, Vec<(String, Value)>);
 
 /// What a commit under way was for.
 #[derive(Default)]
@@ -117,7 +135,10 @@ struct Group {
     /// Jobs whose attempts it ends; short jobs make large groups, and large groups take more ahead.
     ends: Vec<usize>,
     /// Outputs of jobs that are to be shown once they are durable.
-    outputs: Vec<(JobId, Address, Vec<(String, Value)>)>,
+    outputs: Vec<SetOutputs>,
+    /// Places in pools of attempts that have ended; free when that is on record, so that no more jobs of a pool are on
+    /// record as running than may run.
+    permits: Vec<Permit>,
     /// What is written, for another try where the store fails.
     ops: Vec<Op>,
 }
@@ -138,7 +159,7 @@ pub(crate) struct Driver {
     /// Whether a removal goes on where cleanup fails.
     forced: bool,
     /// Slots reserved for jobs that start as soon as their take is durable.
-    reserved: HashMap<usize, OwnedSemaphorePermit>,
+    reserved: HashMap<usize, Permit>,
     ahead: VecDeque<usize>,
     ahead_limit: usize,
     running: usize,
@@ -162,6 +183,7 @@ impl Driver {
         rows: Vec<JobRow>,
         dependencies: Vec<JobDependency>,
         instances: Arc<Instances>,
+        mut permits: HashMap<usize, Permit>,
     ) -> RunHandle {
         let (commands_in, commands) = mpsc::unbounded_channel();
         let (done_in, done) = watch::channel(None);
@@ -193,7 +215,14 @@ impl Driver {
             inbox,
             commands,
         };
+        let permits: Vec<(JobId, Permit)> =
+            rows.iter().enumerate().filter_map(|(place, row)| Some((row.id, permits.remove(&place)?))).collect();
         driver.add_rows(rows, dependencies);
+        for (job, permit) in permits {
+            if let Some(index) = driver.by_id.get(&job) {
+                driver.reserved.insert(*index, permit);
+            }
+        }
         let db = db.clone();
         tokio::spawn(async move {
             let result = driver.drive().await;
@@ -348,9 +377,14 @@ impl Driver {
                     node.row.attempt = *attempt;
                     node.row.owner = Some(owner);
                     node.hold = Hold::Ahead;
-                    match permit.filter(|_| is_known) {
-                        Some(permit) => self.launch(index, permit),
-                        None => self.ahead.push_back(index),
+                    match permit {
+                        Some(permit) if is_known => self.launch(index, permit),
+                        // Its place in the pool is kept; a slot it asks for again.
+                        Some(permit @ Permit::Pool(_)) => {
+                            self.reserved.insert(index, permit);
+                            self.ahead.push_back(index);
+                        }
+                        _ => self.ahead.push_back(index),
                     }
                 }
                 None => {
@@ -372,6 +406,7 @@ impl Driver {
         group.ops.append(&mut self.ops);
         self.ops = std::mem::take(&mut group.ops);
         group.asked.append(&mut self.group.asked);
+        group.permits.append(&mut self.group.permits);
         group.outputs.append(&mut self.group.outputs);
         group.ends.append(&mut self.group.ends);
         self.group = group;

@@ -12,7 +12,6 @@ impl Driver {
         // What was decided on old knowledge is decided anew; ends of attempts are facts.
         self.ops.retain(|op| matches!(op, Op::Finish(_)));
         self.group.asked.clear();
-        self.reserved.clear();
         self.run = self.db.run_row(self.run.id).await?;
         self.ended = self.run.state != RunState::Running;
         let rows = self.db.metadata.jobs(JobFilter { run: Some(self.run.id), ..JobFilter::default() }).await?;
@@ -24,6 +23,8 @@ impl Driver {
         let slots = &self.slots;
         let holds = |index: usize, hold| matches!(&slots[index], Slot::Job(node) if node.hold == hold);
         self.ahead.retain(|index| holds(*index, Hold::Ahead));
+        let ahead = &self.ahead;
+        self.reserved.retain(|index, _| ahead.contains(index));
         self.delayed.retain(|(_, index), ()| holds(*index, Hold::Delayed));
         self.rebuild();
         // Jobs that were spawned meanwhile.
@@ -41,7 +42,7 @@ impl Driver {
         let waits = row.state == JobState::Queued && row.owner.is_none() && row.attempt == node.row.attempt;
         let keeps = match node.hold {
             Hold::Running | Hold::Ahead => is_mine,
-            Hold::Delayed => waits,
+            Hold::Delayed | Hold::Pooled => waits,
             Hold::None | Hold::Asked | Hold::Elsewhere => false,
         };
         if !keeps {
@@ -62,7 +63,7 @@ impl Driver {
                 Slot::External(External { settled: Some(true), .. }) => self.dag.succeed(index),
                 Slot::External(External { settled: Some(false), .. }) => drop(self.dag.lost(index)),
                 Slot::External(_) => self.dag.take(index),
-                Slot::Job(node) if matches!(node.hold, Hold::Running | Hold::Ahead | Hold::Delayed | Hold::Elsewhere) => {
+                Slot::Job(node) if matches!(node.hold, Hold::Running | Hold::Ahead | Hold::Pooled | Hold::Delayed | Hold::Elsewhere) => {
                     self.dag.take(index)
                 }
                 Slot::Job(_) => {}

@@ -1,6 +1,6 @@
 //! Taking jobs and starting them.
 
-use super::*;
+use super::{super::Placement, *};
 
 impl Driver {
     pub(super) fn wake_delayed(&mut self) {
@@ -32,7 +32,13 @@ impl Driver {
             if self.has_lapsed() {
                 return;
             }
-            let Ok(permit) = self.db.slots.clone().try_acquire_owned() else { return };
+            let permit = match self.reserved.remove(&index) {
+                Some(permit) => permit,
+                None => match self.db.slots.clone().try_acquire_owned() {
+                    Ok(permit) => Permit::Slot(permit),
+                    Err(_) => return,
+                },
+            };
             self.ahead.pop_front();
             self.launch(index, permit);
         }
@@ -44,11 +50,24 @@ impl Driver {
         let mut ahead = Vec::new();
         let mut room = self.ahead_limit.saturating_sub(self.ahead.len());
         while let Some(index) = self.dag.first_ready() {
+            if let Some(node) = self.node(index)
+                && let Some(pool) = node.pool.clone()
+            {
+                node.hold = Hold::Pooled;
+                let job = node.row.id;
+                self.dag.take(index);
+                let messages = self.messages.clone();
+                // Who is told of a permit and is gone drops it, which gives it to the next.
+                self.db.pools.get(&pool).enter(job, move |permit| {
+                    let _ = messages.send(Message::Granted { index, permit: Permit::Pool(permit) });
+                });
+                continue;
+            }
             let permit = if self.ahead.is_empty() { self.db.slots.clone().try_acquire_owned().ok() } else { None };
             let starts = permit.is_some();
             match permit {
                 Some(permit) => {
-                    self.reserved.insert(index, permit);
+                    self.reserved.insert(index, Permit::Slot(permit));
                 }
                 None if room > 0 => room -= 1,
                 None => break,
@@ -68,9 +87,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn launch(&mut self, index: usize, permit: OwnedSemaphorePermit) {
+    pub(super) fn launch(&mut self, index: usize, permit: Permit) {
         if self.has_lapsed() {
             // It may not be ours any more: it waits until the record was read again.
+            self.reserved.insert(index, permit);
             self.ahead.push_back(index);
             return;
         }
@@ -101,7 +121,7 @@ impl Driver {
         node.live = Some(attempt_number);
         let cancel = node.cancel.clone();
         let spec = JobSpec { row: node.row.clone(), attempt: node.row.attempt, owner, dependencies, waiting, forced };
-        let name = spec.row.executor.clone().unwrap_or_else(|| default_executor.to_owned());
+        let name = Placement::of_text(spec.row.executor.as_deref()).executor.unwrap_or_else(|| default_executor.to_owned());
         self.running += 1;
         let attempt = Attempt { db: self.db.clone(), spec, instances: self.instances.clone(), cancel };
         let executor = self.db.executor(&name);

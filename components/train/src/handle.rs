@@ -1,0 +1,278 @@
+//! The handle of a job that was submitted: found by id from any process, it holds no result in memory.
+
+use crate::{Info, Status, kind::JobKind};
+use std::{path::PathBuf, time::Duration};
+use superduper::{
+    Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Placement, Result, Run, Value,
+    store::{JobFilter, JobId, JobRole, JobRow, JobState, LogRow, MetricRow, RunId, Wish},
+};
+
+/// What became of a wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canceling {
+    /// It was final already; nothing changed.
+    Final,
+    /// It ends by itself when it looks, or is killed after the grace.
+    ForcedAfter(Duration),
+    /// It ends when it looks; a thread cannot be forced. Use [`Isolation::Process`](crate::Isolation::Process) for jobs
+    /// that may not look.
+    CannotBeForced,
+}
+
+/// A training or prediction that was submitted.
+///
+/// Dropping it changes nothing.
+#[derive(Debug, Clone)]
+pub struct JobRun {
+    pub(crate) db: Db,
+    pub(crate) kind: JobKind,
+    id: String,
+    job: JobId,
+    run: RunId,
+    path: Option<PathBuf>,
+    live: Option<Run>,
+}
+
+impl JobRun {
+    pub(crate) fn new(db: Db, kind: JobKind, id: &str, (run, job): (RunId, JobId), path: Option<PathBuf>, live: Option<Run>) -> Self {
+        JobRun { db, kind, id: id.to_owned(), job, run, path, live }
+    }
+
+    /// The newest job of an id, of whatever trainer.
+    pub(crate) async fn find(db: &Db, kind: JobKind, id: &str) -> Result<Self> {
+        let unknown = || Error::not_found(format!("unknown {} id `{}`", kind.what(), id.escape_debug()));
+        if superduper::address::check_identifier(id).is_err() {
+            return Err(unknown());
+        }
+        let filter =
+            JobFilter { target: Some(kind.address(id)), roles: Some(vec![JobRole::Trigger]), limit: Some(1), ..JobFilter::default() };
+        let row = db.jobs(filter).await?.pop().ok_or_else(unknown)?;
+        let mut found = JobRun::new(db.clone(), kind, id, (row.run, row.id), None, None);
+        found.path = found.document(&row).await?.and_then(|document| kind.path(&document, id));
+        Ok(found)
+    }
+
+    /// The fields of the component as the job saw it; `None` where it was purged.
+    pub(crate) async fn document(&self, row: &JobRow) -> Result<Option<Value>> {
+        let target = row.target.version.map_or_else(|| self.address(), |at| self.address().at(at.version));
+        let stored = self.db.metadata().tree(target).await?.into_iter().next();
+        // An id that was purged and used again belongs to another component.
+        Ok(stored.filter(|stored| stored.component == row.component).map(|stored| stored.document))
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.kind.address(&self.id)
+    }
+
+    /// The id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The job on record.
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// Where its files are written to.
+    pub fn path(&self) -> Option<&PathBuf> {
+        self.path.as_ref()
+    }
+
+    pub(crate) async fn row(&self) -> Result<JobRow> {
+        self.db.job(self.job).await
+    }
+
+    /// How it is doing.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn info(&self) -> Result<Info> {
+        let row = self.row().await?;
+        let mut info = Info::of(&self.id, &row);
+        info.path = self.path.clone();
+        if self.is_interrupted(&row).await? {
+            info.status = Status::Interrupted;
+        }
+        if row.state.is_terminal() {
+            info.purged = self.document(&row).await?.is_none();
+        }
+        Ok(info)
+    }
+
+    /// Whether its process is gone and nobody has it.
+    async fn is_interrupted(&self, row: &JobRow) -> Result<bool> {
+        if row.state.is_terminal() || row.state == JobState::Blocked || self.db.drives(self.run) {
+            return Ok(false);
+        }
+        match row.owner {
+            Some(owner) => Ok(self.db.metadata().dead_owners().await?.contains(&owner)),
+            None if row.lost > 0 => {
+                let attempts = self.db.attempts(self.job).await?;
+                let lost = |failure: &JobFailure| failure.kind == FailureKind::WorkerLost;
+                Ok(attempts.last().and_then(|attempt| attempt.failure.as_ref()).is_some_and(lost))
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Wait until it is final, or INTERRUPTED. A failed job is no error here.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn wait(&self) -> Result<Info> {
+        loop {
+            if let Some(run) = &self.live {
+                // The outcome is read from the record; a driver that had to stop leaves an unfinished job there.
+                let _ = run.wait().await;
+            }
+            let info = self.info().await?;
+            if info.status.is_terminal() || info.status == Status::Interrupted {
+                return Ok(info);
+            }
+            match self.db.wait(self.job, Duration::from_secs(1)).await {
+                Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Like [`JobRun::wait`], for at most so long.
+    ///
+    /// # Errors
+    /// Also `Timeout`; the job goes on.
+    pub async fn wait_timeout(&self, limit: Duration) -> Result<Info> {
+        match tokio::time::timeout(limit, self.wait()).await {
+            Ok(result) => result,
+            Err(_) => {
+                let text = format!("{} `{}` did not end within {limit:?}; it goes on", self.kind.what(), self.id);
+                Err(Error::new(ErrorKind::Timeout, text))
+            }
+        }
+    }
+
+    /// Wait, and give the job's recorded result.
+    pub(crate) async fn finished(&self) -> Result<Value> {
+        let info = self.wait().await?;
+        let what = self.kind.what();
+        match info.status {
+            Status::Completed if info.purged => Err(Error::new(ErrorKind::Gone, format!("the result of {what} `{}` was purged", self.id))
+                .with_hint("a longer `retention`, or `pin()`, keeps results")),
+            Status::Completed => Ok(self.row().await?.result.unwrap_or_default()),
+            Status::Interrupted => {
+                Err(Error::new(ErrorKind::JobFailed, format!("{what} `{}` was interrupted: its process is gone", self.id))
+                    .with_hint("`resume()` goes on from the last checkpoint"))
+            }
+            status => {
+                let kind = if status == Status::Canceled { ErrorKind::Cancelled } else { ErrorKind::JobFailed };
+                let error = info.error.unwrap_or_else(|| JobFailure::new(FailureKind::Error, "the reason is not on record"));
+                Err(Error::new(kind, format!("{what} `{}` is {status}: {}", self.id, error.message)).with_source(error))
+            }
+        }
+    }
+
+    /// Ask for it to be cancelled. Returns at once; what is final stays as it is.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn cancel(&self) -> Result<Canceling> {
+        let row = self.row().await?;
+        if row.state.is_terminal() {
+            return Ok(Canceling::Final);
+        }
+        self.db.cancel(self.job).await?;
+        let Placement { executor, grace_ms, .. } = Placement::of_text(row.executor.as_deref());
+        Ok(match executor.as_deref() {
+            Some("process") => Canceling::ForcedAfter(Duration::from_millis(grace_ms.unwrap_or_default())),
+            _ => Canceling::CannotBeForced,
+        })
+    }
+
+    /// Ask it to finish the step under way and to end with what it has: COMPLETED, with the best so far.
+    ///
+    /// One that has not started has nothing; it is canceled.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn stop(&self) -> Result<()> {
+        match self.row().await?.state {
+            JobState::Queued | JobState::Blocked => self.db.cancel(self.job).await,
+            JobState::Running => self.db.ask(self.job, Wish::Stop).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Let it wait until [`JobRun::resume`]: at its next checkpoint, or step where it writes none.
+    ///
+    /// # Errors
+    /// `Store`; `InvalidInput` for one that is final.
+    pub async fn pause(&self) -> Result<()> {
+        match self.row().await?.state {
+            JobState::Queued => self.db.block(self.job, crate::PAUSED).await,
+            JobState::Running => self.db.ask(self.job, Wish::Pause).await,
+            JobState::Blocked => Ok(()),
+            state => Err(Error::invalid(format!("{} `{}` is {state}, it cannot be paused", self.kind.what(), self.id))),
+        }
+    }
+
+    /// Go on: after a pause, after its process was lost, and after a failure or cancellation, each time from the last
+    /// checkpoint. Gives the handle to use from now on.
+    ///
+    /// # Errors
+    /// `Store`; `InvalidInput` for one that is completed; `Gone` for one that was purged.
+    pub async fn resume(&self) -> Result<Self> {
+        let row = self.row().await?;
+        let live = match row.state {
+            JobState::Blocked => {
+                self.db.unblock(self.job).await?;
+                None
+            }
+            JobState::Queued | JobState::Running => Some(self.db.resume_run(self.run).await?),
+            JobState::Succeeded => return Err(Error::invalid(format!("{} `{}` is completed", self.kind.what(), self.id))),
+            JobState::Failed | JobState::Cancelled | JobState::Skipped => {
+                if self.info().await?.purged {
+                    return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id)));
+                }
+                Some(self.db.retry_detached(self.job).await?)
+            }
+        };
+        let mut next = JobRun { live, ..self.clone() };
+        if let Some(run) = &next.live {
+            let jobs = run.jobs().await?;
+            let mine = jobs.iter().find(|job| job.id == self.job || job.retry_of == Some(self.job));
+            if let Some(row) = mine {
+                (next.job, next.run) = (row.id, row.run);
+            }
+        }
+        Ok(next)
+    }
+
+    /// What it measured so far, also while it runs, also in another process.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn metrics(&self) -> Result<Vec<MetricRow>> {
+        self.db.metrics(self.job).await
+    }
+
+    /// What it logged.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn logs(&self) -> Result<Vec<LogRow>> {
+        self.db.logs(self.job).await
+    }
+
+    /// What happens to it, from its beginning to its end.
+    pub fn events(&self) -> EventStream {
+        self.db.run_events(self.run)
+    }
+
+    /// The checkpoints that are kept: numbers and steps.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn checkpoints(&self) -> Result<Vec<(u32, u64)>> {
+        Ok(self.db.checkpoints(self.job).await?.into_iter().map(|row| (row.number, row.step)).collect())
+    }
+}

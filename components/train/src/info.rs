@@ -1,0 +1,114 @@
+//! How a training or prediction is doing.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, path::PathBuf};
+use superduper::{
+    FailureKind, JobFailure,
+    store::{JobId, JobRow, JobState, Timestamp},
+};
+
+/// The status of a training or prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[repr(u8)]
+pub enum Status {
+    /// Waiting for a free place, for the next try, or paused.
+    Queued = 1,
+    /// Under way.
+    Running = 2,
+    /// Done; the result is on record.
+    Completed = 3,
+    /// Stopped on request.
+    Canceled = 4,
+    /// Given up; the error is on record.
+    Errored = 5,
+    /// Its process is gone, and no process has taken it over.
+    Interrupted = 6,
+}
+
+impl Status {
+    /// Whether the status is final.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Status::Completed | Status::Canceled | Status::Errored)
+    }
+
+    pub(crate) fn of(state: JobState) -> Self {
+        match state {
+            JobState::Queued | JobState::Blocked => Status::Queued,
+            JobState::Running => Status::Running,
+            JobState::Succeeded => Status::Completed,
+            JobState::Cancelled => Status::Canceled,
+            JobState::Failed | JobState::Skipped => Status::Errored,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Queued => "QUEUED",
+            Status::Running => "RUNNING",
+            Status::Completed => "COMPLETED",
+            Status::Canceled => "CANCELED",
+            Status::Errored => "ERRORED",
+            Status::Interrupted => "INTERRUPTED",
+        })
+    }
+}
+
+/// How a training or prediction is doing.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Info {
+    /// The id.
+    pub id: String,
+    /// The job on record.
+    pub job: JobId,
+    /// The status.
+    pub status: Status,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Whether somebody asked to cancel it.
+    pub canceling: bool,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// When the current or last attempt started.
+    pub started_at: Option<Timestamp>,
+    /// When it became final.
+    pub completed_at: Option<Timestamp>,
+    /// The number of the current or last attempt, from 1; 0 before the first.
+    pub attempt: u32,
+    /// Steps done and in total.
+    pub progress: Option<(u64, u64)>,
+    /// Why it failed or was canceled: text, cause chain, kind.
+    pub error: Option<JobFailure>,
+    /// The artifact path, where it has one.
+    pub path: Option<PathBuf>,
+    /// Whether its result was purged; this record is all that is left.
+    pub purged: bool,
+}
+
+impl Info {
+    pub(crate) fn of(id: &str, row: &JobRow) -> Self {
+        Info {
+            id: id.to_owned(),
+            job: row.id,
+            status: Status::of(row.state),
+            paused: row.state == JobState::Blocked,
+            canceling: row.cancel_requested && !row.state.is_terminal(),
+            submitted_at: row.created_at,
+            started_at: row.started_at,
+            completed_at: row.ended_at,
+            attempt: row.attempt,
+            progress: row.progress,
+            error: row.failure.clone(),
+            path: None,
+            purged: false,
+        }
+    }
+
+    /// Whether the error says that the worker's process died.
+    pub fn worker_died(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.kind == FailureKind::WorkerLost)
+    }
+}

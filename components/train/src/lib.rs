@@ -1,0 +1,107 @@
+//! Background training and batch prediction as durable jobs.
+//!
+//! A [`Train`] module is submitted to a [`Trainer`] and runs on a thread or in a process of its own. The job, its
+//! arguments, metrics and checkpoints are on record: any process finds it again by its id, and what a crash
+//! interrupted goes on from the last checkpoint, to the same bits.
+//!
+//! ```no_run
+//! use superduper::prelude::*;
+//! use superduper_train::prelude::*;
+//!
+//! #[derive(Component, Clone)]
+//! struct Mean {
+//!     identifier: String,
+//!     steps: u64,
+//!     mean: f64,
+//! }
+//!
+//! impl Train for Mean {
+//!     fn train(&mut self, ctx: &mut TrainContext) -> Result<Trained> {
+//!         let scale: f64 = ctx.arg("scale")?;
+//!         let mut sum: f64 = ctx.resume()?.unwrap_or(0.0); // where the last attempt was
+//!         for step in ctx.position()..self.steps {
+//!             if ctx.step(step, self.steps)?.is_stop() {
+//!                 break;
+//!             }
+//!             sum += scale * ctx.rng().next_f64();
+//!             ctx.metric("mean", sum / (step + 1) as f64); // readable while it runs
+//!             ctx.checkpoint(&sum)?; // with position and random state, in one commit
+//!         }
+//!         self.mean = sum / self.steps as f64;
+//!         Ok(Trained::model(self.clone()))
+//!     }
+//! }
+//! trains!(Mean);
+//!
+//! # async fn example(db: Db) -> Result<()> {
+//! let base = JobBase { isolation: Isolation::Process, max_concurrent: 2, ..JobBase::default() };
+//! let trainer = LocalTrainer::new("default").base(base).open(&db).await?;
+//! let module = Mean { identifier: "mean".into(), steps: 1000, mean: 0.0 };
+//! let run = trainer.train(module, TrainSpec::new().arg("scale", 2.0).id("run-7")).await?;
+//! println!("{}", run.info().await?.status); // QUEUED or RUNNING
+//! // … in this or another process, now or after a crash:
+//! let run = db.get_model_future("run-7").await?;
+//! let model: Mean = run.load().await?;
+//! println!("{} after {} metrics", model.mean, run.metrics().await?.len());
+//! # Ok(()) }
+//! ```
+//!
+//! `docs/training.md` lists what is guaranteed, with the test of each guarantee.
+
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
+mod args;
+mod base;
+mod checkpoints;
+mod config;
+mod context;
+mod export;
+mod handle;
+mod info;
+mod kind;
+mod metrics;
+mod module;
+mod predict;
+mod retention;
+mod rng;
+mod run;
+mod span;
+mod spec;
+mod trainer;
+mod training;
+
+pub use args::{Arg, Args};
+pub use base::{Isolation, JobBase, Limits, Restart};
+pub use checkpoints::{Checkpoints, Direction};
+pub use config::{Config, FinderType, LoaderType, TrainerType};
+pub use context::{Flow, TrainContext};
+pub use export::{load_model, load_model_dyn};
+pub use handle::{Canceling, JobRun};
+pub use info::{Info, Status};
+pub use metrics::{EarlyStopping, Series};
+pub use module::{Train, Trained};
+pub use predict::{Predict, PredictSpec, Prediction, PredictionRun};
+pub use rng::Rng;
+pub use run::TrainingRun;
+pub use span::Span;
+pub use spec::{S3Path, SavePath, TrainSpec};
+pub use trainer::{LocalTrainer, TrainDb, Trainer};
+pub use training::Training;
+
+/// What a paused job waits for.
+const PAUSED: &str = "paused";
+
+/// What the macros write refers to this module; it may change in any release.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::{module::TrainEntry, predict::PredictEntry};
+    pub use inventory;
+}
+
+/// What a program that trains needs in scope.
+pub mod prelude {
+    pub use crate::{
+        Arg, Checkpoints, Direction, EarlyStopping, Flow, Isolation, JobBase, Limits, LocalTrainer, Predict, PredictSpec, Restart, Span,
+        Status, Train, TrainContext, TrainDb, TrainSpec, Trained, Trainer, TrainingRun, load_model, predictors, trains,
+    };
+}

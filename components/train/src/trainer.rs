@@ -1,0 +1,305 @@
+//! The trainer: a component that says how jobs are run, and the open one that submits and finds them.
+
+use crate::{
+    JobBase, Status, TrainSpec, Training, TrainingRun,
+    kind::JobKind,
+    module::{self, Train},
+    predict::{Predict, PredictSpec, Prediction, PredictionRun, predicts},
+    retention::{Sweeper, sweep},
+    spec::check_piece,
+};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+use superduper::{
+    AsComponent, Inline,
+    prelude::*,
+    store::{JobFilter, JobId, JobState, RunId, Timestamp},
+};
+
+/// Says how trainings and batch predictions are run on this machine.
+///
+/// ```no_run
+/// # async fn example(db: superduper::Db) -> superduper::Result<()> {
+/// use superduper_train::{Isolation, JobBase, LocalTrainer};
+///
+/// let base = JobBase { isolation: Isolation::Process, max_concurrent: 2, ..JobBase::default() };
+/// let trainer = LocalTrainer::new("default").base(base).open(&db).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Component, Clone, Debug)]
+#[component(kind = "superduper.LocalTrainer")]
+pub struct LocalTrainer {
+    identifier: String,
+    base: JobBase,
+    /// Where batch predictions write their results; needed for those only.
+    #[component(default)]
+    result_dir: Option<PathBuf>,
+}
+
+impl LocalTrainer {
+    /// A trainer with the defaults: threads, as many at once as there are cores, kept for a day.
+    pub fn new(name: impl Into<String>) -> Self {
+        LocalTrainer { identifier: name.into(), base: JobBase::default(), result_dir: None }
+    }
+
+    /// Choose how its jobs are run.
+    pub fn base(mut self, base: JobBase) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Choose where batch predictions write their results.
+    pub fn result_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.result_dir = Some(folder.into());
+        self
+    }
+
+    /// Store it, sweep what is past its retention, and go on doing so as long as the trainer is open.
+    ///
+    /// # Errors
+    /// `InvalidInput` for limits that its isolation cannot keep; those of `db.apply`.
+    pub async fn open(self, db: &Db) -> Result<Trainer> {
+        self.base.check(&self.identifier)?;
+        db.apply(&self).await?;
+        let trainer = Trainer::attach(db, self);
+        sweep(db, &trainer.shared.config.identifier).await?;
+        if trainer.shared.config.base.restart.resume {
+            trainer.resume().await?;
+        }
+        Ok(trainer)
+    }
+}
+
+/// An open trainer: submits trainings and batch predictions, and finds them again. A handle; clones share it.
+#[derive(Debug, Clone)]
+pub struct Trainer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    db: Db,
+    config: LocalTrainer,
+    _sweeper: Sweeper,
+}
+
+impl Trainer {
+    fn attach(db: &Db, config: LocalTrainer) -> Self {
+        let sweeper = Sweeper::start(db, &config.identifier, config.base.retention);
+        Trainer { shared: Arc::new(Shared { db: db.clone(), config, _sweeper: sweeper }) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.shared.config.identifier
+    }
+
+    /// How its jobs are run.
+    pub fn config(&self) -> &JobBase {
+        &self.shared.config.base
+    }
+
+    /// Train a module in the background.
+    ///
+    /// Module, arguments and job are on record when this returns; the job starts when there is a free place.
+    ///
+    /// # Errors
+    /// Before anything starts or is written: `Conflict` while a training of this id is unfinished; `InvalidInput` for an id
+    /// or path piece that is not usable; `Unsupported` for an output that is not built in, or a program that cannot be
+    /// started as a worker; `UnknownKind` for a module that was not made known with `trains!`.
+    pub async fn train<M: Train>(&self, module: M, spec: TrainSpec) -> Result<TrainingRun> {
+        let id = spec.external_training_id.clone().unwrap_or_else(random_id);
+        let wait = spec.wait;
+        let mut training = self.training(&id, module, spec)?;
+        training.submission = random_id();
+        let run = TrainingRun::submit(&self.shared.db, &training).await?;
+        if wait {
+            run.wait().await?;
+        }
+        Ok(run)
+    }
+
+    /// The training as a component, for `db.apply` or as a part of another component.
+    ///
+    /// # Errors
+    /// As for [`Trainer::train`].
+    pub fn training<M: Train>(&self, id: &str, module: M, spec: TrainSpec) -> Result<Training> {
+        module::entry(M::__kind())?;
+        superduper::address::check_identifier(id)?;
+        spec.artifact_path(id)?;
+        Ok(Training {
+            identifier: id.to_owned(),
+            owner: self.name().to_owned(),
+            base: self.config().clone(),
+            retention: spec.retention,
+            module: Inline(Arc::new(module)),
+            spec,
+            submission: String::new(),
+            pinned: false,
+        })
+    }
+
+    /// Let a model work on a batch in the background; the result is a file, `<result_dir>/<id>/result`.
+    ///
+    /// # Errors
+    /// As for [`Trainer::train`]; `InvalidInput` where the trainer has no `result_dir`.
+    pub async fn predict<M: Predict>(&self, model: M, spec: PredictSpec) -> Result<PredictionRun> {
+        predicts(M::__kind())?;
+        let id = spec.id.clone().unwrap_or_else(random_id);
+        superduper::address::check_identifier(&id)?;
+        check_piece(&id)?;
+        let folder =
+            self.shared.config.result_dir.as_ref().ok_or_else(|| {
+                Error::invalid(format!("trainer `{}` has no folder for results", self.name())).with_hint("set `result_dir`")
+            })?;
+        let folder = std::path::absolute(folder)?;
+        let prediction = Prediction {
+            identifier: id,
+            owner: self.name().to_owned(),
+            base: self.config().clone(),
+            model: Inline(Arc::new(model)),
+            args: spec.args,
+            seed: spec.seed,
+            folder: folder.to_string_lossy().into_owned(),
+            submission: random_id(),
+            pinned: false,
+            retention: spec.retention,
+        };
+        PredictionRun::submit(&self.shared.db, &prediction).await
+    }
+
+    /// Find a training of this trainer by its id, from whatever process it was submitted.
+    ///
+    /// # Errors
+    /// `NotFound`: `unknown training id …`.
+    pub async fn get_model_future(&self, id: &str) -> Result<TrainingRun> {
+        let found = TrainingRun::find(&self.shared.db, id).await?;
+        let document = found.document(&found.row().await?).await?;
+        match document.as_ref().and_then(|document| document.get("owner")).and_then(Value::as_str) {
+            Some(owner) if owner != self.name() => Err(Error::not_found(format!("unknown training id `{id}`"))
+                .with_hint(format!("it belongs to the trainer `{owner}`; `db.get_model_future` looks in all"))),
+            _ => Ok(found),
+        }
+    }
+
+    /// The same as [`Trainer::get_model_future`].
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn get(&self, id: &str) -> Result<TrainingRun> {
+        self.get_model_future(id).await
+    }
+
+    /// Find a prediction by its id.
+    ///
+    /// # Errors
+    /// `NotFound`: `unknown prediction id …`.
+    pub async fn get_prediction(&self, id: &str) -> Result<PredictionRun> {
+        PredictionRun::find(&self.shared.db, id).await
+    }
+
+    /// Purge what is past its retention now; it happens by itself, too. Gives the ids.
+    ///
+    /// # Errors
+    /// `Store`, and those of deleting files.
+    pub async fn sweep(&self) -> Result<Vec<String>> {
+        sweep(&self.shared.db, self.name()).await
+    }
+
+    /// Take over the unfinished jobs of this trainer that no live process has taken: INTERRUPTED ones, and QUEUED ones,
+    /// whose process may be gone too. Paused ones stay paused. Gives their ids.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn resume(&self) -> Result<Vec<String>> {
+        let db = &self.shared.db;
+        let states = Some(vec![JobState::Queued, JobState::Running]);
+        let mut resumed = Vec::new();
+        for row in db.jobs(JobFilter { states, ..JobFilter::default() }).await? {
+            let kind = [JobKind::Training, JobKind::Prediction].into_iter().find(|kind| kind.name() == row.target.kind);
+            let Some(kind) = kind.filter(|_| !db.drives(row.run)) else { continue };
+            let run = crate::JobRun::find(db, kind, &row.target.identifier).await?;
+            let owner = run.document(&row).await?.and_then(|document| document.get("owner")?.as_str().map(str::to_owned));
+            if owner.as_deref() != Some(self.name()) || run.job() != row.id {
+                continue;
+            }
+            let status = run.info().await?.status;
+            if status == Status::Interrupted || (status == Status::Queued && row.owner.is_none()) {
+                run.resume().await?;
+                resumed.push(row.target.identifier);
+            }
+        }
+        Ok(resumed)
+    }
+}
+
+/// Trainings, by any trainer.
+pub trait TrainDb {
+    /// Open a trainer that was stored before, by its name.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown name.
+    fn trainer(&self, name: &str) -> impl Future<Output = Result<Trainer>> + Send;
+
+    /// Find a training by its id, of any trainer.
+    ///
+    /// # Errors
+    /// `NotFound`: `unknown training id …`.
+    fn get_model_future(&self, id: &str) -> impl Future<Output = Result<TrainingRun>> + Send;
+
+    /// All trainings that were not purged.
+    ///
+    /// # Errors
+    /// `Store`.
+    fn trainings(&self) -> impl Future<Output = Result<Vec<TrainingRun>>> + Send;
+}
+
+impl TrainDb for Db {
+    async fn trainer(&self, name: &str) -> Result<Trainer> {
+        let config: LocalTrainer =
+            self.load(name).await.map_err(|error| error.context(format_args!("unknown trainer `{}`", name.escape_debug())))?;
+        config.open(self).await
+    }
+
+    async fn get_model_future(&self, id: &str) -> Result<TrainingRun> {
+        TrainingRun::find(self, id).await
+    }
+
+    async fn trainings(&self) -> Result<Vec<TrainingRun>> {
+        let mut found = Vec::new();
+        for row in self.metadata().list(Some(JobKind::Training.name().to_owned())).await? {
+            match TrainingRun::find(self, &row.address.identifier).await {
+                Ok(run) => found.push(run),
+                // Applied without its job.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A name that no other call gives: time, process and a counter.
+pub(crate) fn random_id() -> String {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let parts = format!("{nanos} {} {} {:?}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed), Timestamp::now());
+    superduper::Digest::of(parts.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// Submit the component of a job; gives its run and job.
+pub(crate) async fn submit(db: &Db, component: impl AsComponent, kind: JobKind, id: &str) -> Result<(superduper::Run, RunId, JobId)> {
+    let run = db.apply(component).exclusive().retry_failed(false).detach().await.map_err(|error| {
+        if error.kind() == ErrorKind::Conflict { error.context(format_args!("{} `{id}` cannot be submitted", kind.what())) } else { error }
+    })?;
+    match (run.id(), run.recorded()) {
+        (Some(id), [job]) => Ok((run.clone(), id, *job)),
+        _ => Err(Error::internal("a job was submitted and is not on record")),
+    }
+}

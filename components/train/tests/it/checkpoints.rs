@@ -1,0 +1,125 @@
+//! Checkpoints, metrics and progress.
+
+use crate::support::*;
+use superduper::{prelude::*, store::JobState};
+use superduper_train::prelude::*;
+
+async fn uninterrupted(trainer: &Trainer, steps: u64) -> Vec<u64> {
+    let run = trainer.train(Walk::new("loop", steps), TrainSpec::new().seed(7)).await.unwrap();
+    run.load::<Walk>().await.unwrap().trace
+}
+
+both! {
+    async fn j16_metrics_and_progress_are_readable_while_it_runs(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let spec = TrainSpec::new().arg("pause_ms", 5_u64).id("j16");
+        let run = trainer(&db, isolation).await.train(Walk::new("loop", 400), spec).await.unwrap();
+        let elsewhere = place.db().await;
+        let reader = elsewhere.get_model_future("j16").await.unwrap();
+        until("metrics can be read", async || reader.metrics().await.unwrap().len() > 3).await;
+        until_stepping(&reader).await;
+        assert_eq!(reader.info().await.unwrap().status, Status::Running);
+        let metrics = reader.metrics().await.unwrap();
+        assert!(metrics.iter().enumerate().all(|(step, row)| row.name == "position" && row.step == step as u64), "{metrics:?}");
+        until("checkpoints are kept", async || reader.checkpoints().await.unwrap().len() == 2).await;
+        run.stop().await.unwrap();
+        let info = run.wait().await.unwrap();
+        assert_eq!(info.status, Status::Completed, "a stopped training is completed: {info:?}");
+        let model: Walk = run.load().await.unwrap();
+        assert!(model.trace.len() < 400);
+        assert_eq!(run.metrics().await.unwrap().len(), model.trace.len(), "no metric is lost at the end");
+        assert_eq!(info.progress, Some((400, 400)));
+        let mut events = run.events();
+        let mut kinds = Vec::new();
+        while let Some(event) = events.next().await.unwrap() {
+            if let superduper::Event::Recorded(row) = event {
+                kinds.push(row.kind);
+            }
+        }
+        assert_eq!(kinds, ["component.applied", "run.started", "job.started", "job.succeeded", "run.ended"]);
+    }
+
+    async fn j16_a_retry_goes_on_from_the_last_checkpoint_to_the_same_bits(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let restart = Restart { retries: 1, backoff: Span::default(), resume: false };
+        let trainer = LocalTrainer::new("default").base(JobBase { restart, ..base(isolation) }).open(&db).await.unwrap();
+        let expected = uninterrupted(&trainer, 24).await;
+        let run = trainer.train(Walk::new("fail once", 24), TrainSpec::new().seed(7)).await.unwrap();
+        let model: Walk = run.load().await.unwrap();
+        assert_eq!(model.trace, expected);
+        assert_eq!(run.info().await.unwrap().attempt, 2);
+        let logs: Vec<String> = run.logs().await.unwrap().into_iter().map(|line| line.message).collect();
+        assert_eq!(logs, ["goes on after step 12"]);
+        let attempts = db.attempts(run.job()).await.unwrap();
+        assert_eq!(attempts.iter().map(|attempt| attempt.failure.is_some()).collect::<Vec<_>>(), [true, false]);
+    }
+
+    async fn j16_a_pause_loses_nothing(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let expected = uninterrupted(&trainer, 60).await;
+        let spec = TrainSpec::new().seed(7).arg("pause_ms", 10_u64);
+        let run = trainer.train(Walk::new("loop", 60), spec).await.unwrap();
+        until("it made some steps", async || run.metrics().await.unwrap().len() > 2).await;
+        run.pause().await.unwrap();
+        until("it is paused", async || run.info().await.unwrap().paused).await;
+        assert_eq!(db.job(run.job()).await.unwrap().state, JobState::Blocked);
+        let done = run.metrics().await.unwrap().len() as u64;
+        let kept = run.checkpoints().await.unwrap();
+        assert_eq!(kept.last().unwrap().1, done, "the last step before the pause was kept");
+        assert!((1..60).contains(&done));
+        let run = run.resume().await.unwrap();
+        let model: Walk = run.load().await.unwrap();
+        assert_eq!(model.trace, expected);
+        let info = run.info().await.unwrap();
+        assert_eq!((info.status, info.attempt), (Status::Completed, 2));
+    }
+
+    async fn j16_a_failed_training_can_be_resumed_by_hand(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let expected = uninterrupted(&trainer, 16).await;
+        let run = trainer.train(Walk::new("loop", 16), TrainSpec::new().seed(7).arg("pause_ms", 20_u64).id("again")).await.unwrap();
+        until("it made some steps", async || !run.checkpoints().await.unwrap().is_empty()).await;
+        run.cancel().await.unwrap();
+        assert_eq!(run.wait().await.unwrap().status, Status::Canceled);
+        assert_eq!(run.load::<Walk>().await.err().unwrap().kind(), ErrorKind::Cancelled);
+        let resumed = run.resume().await.unwrap();
+        assert_ne!(resumed.job(), run.job());
+        assert_eq!(resumed.load::<Walk>().await.unwrap().trace, expected);
+        let logs = resumed.logs().await.unwrap();
+        assert!(logs[0].message.starts_with("goes on after step "), "{logs:?}");
+        assert_eq!(run.info().await.unwrap().status, Status::Canceled, "the canceled job stays as it was");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_are_kept_as_the_strategy_says() {
+    let place = Place::new();
+    let db = place.db().await;
+    let trainer = trainer(&db, Thread).await;
+    let kept = async |checkpoints: Checkpoints| {
+        let run = trainer.train(Walk::new("loop", 20), TrainSpec::new().seed(3).checkpoints(checkpoints)).await.unwrap();
+        assert_eq!(run.wait().await.unwrap().status, Status::Completed);
+        let metrics = run.metrics().await.unwrap();
+        let best = metrics.iter().max_by(|a, b| a.value.total_cmp(&b.value)).unwrap().step + 1;
+        (run.checkpoints().await.unwrap().into_iter().map(|(_, step)| step).collect::<Vec<u64>>(), best)
+    };
+    assert_eq!(kept(Checkpoints::default()).await.0, [19, 20]);
+    assert_eq!(kept(Checkpoints { every_steps: 6, keep_last: 10, ..Checkpoints::default() }).await.0, [6, 12, 18]);
+    let best = Checkpoints { keep_last: 1, best: Some(("position".into(), Direction::Higher)), ..Checkpoints::default() };
+    let (steps, best) = kept(best).await;
+    let mut expected = vec![best, 20];
+    expected.dedup();
+    assert_eq!(steps, expected, "the last and the best");
+    let seldom = Checkpoints { every: Some("1h".parse().unwrap()), keep_last: 10, ..Checkpoints::default() };
+    assert_eq!(kept(seldom).await.0, [1], "the first, and then only after an hour");
+    // What is dropped can be collected: each kept checkpoint has one blob.
+    let referenced = db.metadata().referenced_blobs(None).await.unwrap().len();
+    let stored = db.artifact_store().list(None, None).await.unwrap().len();
+    assert!(referenced < stored, "{referenced} of {stored}");
+}

@@ -1,0 +1,217 @@
+//! What the tests train; shared by the tests and the worker program.
+
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Duration};
+use superduper::prelude::*;
+use superduper_train::{Arg, Predict, Rng, predictors, prelude::*};
+
+/// Trains as its arguments say, and becomes the model.
+#[derive(Component, Clone, Debug)]
+#[component(kind = "test.Walk")]
+pub(crate) struct Walk {
+    pub(crate) identifier: String,
+    /// What to do.
+    pub(crate) what: String,
+    #[component(default)]
+    pub(crate) steps: u64,
+    #[component(default)]
+    pub(crate) weights: Option<Artifact<Bytes>>,
+    /// Bits, so that equal means equal.
+    #[component(default)]
+    pub(crate) trace: Vec<u64>,
+    pub(crate) client: Runtime<String>,
+}
+
+impl Walk {
+    pub(crate) fn new(what: &str, steps: u64) -> Self {
+        let identifier = "walk".to_owned();
+        Walk { identifier, what: what.to_owned(), steps, weights: None, trace: Vec::new(), client: Runtime::default() }
+    }
+}
+
+impl Lifecycle for Walk {
+    async fn setup(&self, _ctx: &JobContext) -> Result<()> {
+        self.client.set("set up".to_owned());
+        Ok(())
+    }
+}
+
+/// The whole state of the loop, apart from position and random state.
+#[derive(Serialize, Deserialize)]
+struct State {
+    position: f64,
+    velocity: f32,
+    trace: Vec<u64>,
+    weights: Option<Artifact<Bytes>>,
+    stopping: EarlyStopping,
+}
+
+impl State {
+    fn new() -> Self {
+        let stopping = EarlyStopping::new(Direction::Higher, u64::MAX);
+        State { position: 0.0, velocity: 0.0, trace: Vec::new(), weights: None, stopping }
+    }
+}
+
+/// Wait for the file that the test makes, as long as a test may take.
+fn go(ctx: &TrainContext) -> Result<PathBuf> {
+    ctx.arg("go")
+}
+
+fn fail() -> Result<Trained> {
+    let cause = std::io::Error::other("the sampler has 12 rows");
+    Err(Error::msg("Batch size of 999 is not allowed!").with_source(cause))
+}
+
+impl Train for Walk {
+    fn train(&mut self, ctx: &mut TrainContext) -> Result<Trained> {
+        if self.client.get().is_ok_and(|client| *client != "set up") {
+            return Err(Error::msg("a runtime field crossed"));
+        }
+        match self.what.as_str() {
+            "fail" => return fail(),
+            "fail once" if ctx.job().attempt() == 1 => {
+                self.loop_over(ctx, Some(self.steps / 2))?;
+                return fail();
+            }
+            "panic" => panic!("training boom"),
+            "exit" => std::process::exit(0),
+            "code" => std::process::exit(3),
+            "signal" => {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                std::thread::sleep(Duration::from_secs(20));
+            }
+            "long" => return Err(Error::msg("x".repeat(1 << 20))),
+            "wait" => {
+                let go = go(ctx)?;
+                for step in 0..4000 {
+                    if ctx.step(step, 4000)?.is_stop() || go.exists() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            "deaf" => {
+                ctx.job().progress(1, 2);
+                let go = go(ctx)?;
+                for _ in 0..1000 {
+                    if go.exists() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            "memory" => {
+                let mut held = Vec::new();
+                for round in 0..64_u8 {
+                    held.push(vec![round; 64 << 20]);
+                }
+                self.trace = held.iter().map(|chunk| u64::from(chunk[7])).collect();
+            }
+            "cpu" => {
+                let mut rng = Rng::new(1);
+                let mut sum = 0_u64;
+                loop {
+                    sum = sum.wrapping_add(rng.next_u64());
+                    if sum == 42 {
+                        break;
+                    }
+                }
+            }
+            "big" => self.weights = Some(Artifact::new(Bytes::from(vec![7; 16 << 20]))),
+            "base" => {
+                let named = ctx.model::<Walk>("base")?;
+                let nested = ctx.model::<Walk>("list.1.inner")?;
+                let placed = ctx.model::<Walk>("0")?;
+                if !std::sync::Arc::ptr_eq(&named, &nested) || !std::sync::Arc::ptr_eq(&named, &placed) {
+                    return Err(Error::msg("one model was decoded twice in one worker"));
+                }
+                if named.client.get().is_ok() {
+                    return Err(Error::msg("a runtime field crossed"));
+                }
+                let weights = named.weights.as_ref().ok_or_else(|| Error::msg("the base has no weights"))?;
+                let bytes = ctx.block_on(weights.get())?;
+                self.trace = bytes.iter().map(|byte| u64::from(*byte)).collect();
+                self.weights = named.weights.clone();
+                let rate: f64 = ctx.arg("rate")?;
+                self.trace.push(rate.to_bits());
+            }
+            _ => self.loop_over(ctx, None)?,
+        }
+        Ok(Trained::model(self.clone()))
+    }
+}
+
+impl Walk {
+    /// A random walk with momentum: each step depends on all before it and on the random numbers.
+    fn loop_over(&mut self, ctx: &mut TrainContext, until: Option<u64>) -> Result<()> {
+        let pause: u64 = ctx.arg("pause_ms").unwrap_or(0);
+        let mut state: State = ctx.resume()?.unwrap_or_else(State::new);
+        for step in ctx.position()..until.unwrap_or(self.steps) {
+            if ctx.step(step, self.steps)?.is_stop() {
+                break;
+            }
+            let kick = ctx.rng().normal();
+            state.velocity = 0.9 * state.velocity + kick as f32;
+            state.position += f64::from(state.velocity) / 3.0;
+            if state.stopping.update(state.position) {
+                break;
+            }
+            state.trace.push(state.position.to_bits() ^ state.stopping.since_best());
+            state.weights = Some(Artifact::new(Bytes::from(state.position.to_le_bytes().repeat(64))));
+            ctx.metric("position", state.position);
+            ctx.checkpoint(&state)?;
+            if pause > 0 {
+                std::thread::sleep(Duration::from_millis(pause));
+            }
+        }
+        self.trace = state.trace;
+        self.weights = state.weights;
+        Ok(())
+    }
+}
+
+impl Predict for Walk {
+    fn predict(&mut self, ctx: &mut TrainContext) -> Result<Bytes> {
+        match self.what.as_str() {
+            "fail" => Err(Error::msg("Batch size of 999 is not allowed!")),
+            "wait" => {
+                let go = go(ctx)?;
+                for step in 0..4000 {
+                    if ctx.step(step, 4000)?.is_stop() || go.exists() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(Bytes::from("waited"))
+            }
+            _ => {
+                let rows: Vec<u64> = ctx.arg("rows")?;
+                let doubled: Vec<String> = rows.iter().map(|row| (row * 2).to_string()).collect();
+                Ok(Bytes::from(doubled.join("\n")))
+            }
+        }
+    }
+}
+
+trains!(Walk);
+predictors!(Walk);
+
+/// Can be trained, but nobody was told.
+#[derive(Component, Clone, Debug)]
+#[component(kind = "test.Unknown")]
+pub(crate) struct Unknown {
+    pub(crate) identifier: String,
+}
+
+impl Train for Unknown {
+    fn train(&mut self, _ctx: &mut TrainContext) -> Result<Trained> {
+        Ok(Trained::model(self.clone()))
+    }
+}
+
+/// The spec of a walk in a storm.
+#[allow(dead_code, reason = "the worker program and the tests use different parts of this file")]
+pub(crate) fn storm_spec(number: usize) -> TrainSpec {
+    TrainSpec::new().id(format!("storm-{number}")).seed(number as u64).arg("pause_ms", Arg::from(4_u64))
+}

@@ -1,0 +1,104 @@
+//! Cancelling, stopping and pausing.
+
+use crate::support::*;
+use std::time::{Duration, Instant};
+use superduper_train::{Canceling, prelude::*};
+
+both! {
+    async fn j05_a_cooperative_job_is_canceled_soon(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = LocalTrainer::new("patient").base(JobBase { grace: "20s".parse().unwrap(), ..base(isolation) }).open(&db).await.unwrap();
+        let run = trainer.train(Walk::new("wait", 0), place.gate().spec()).await.unwrap();
+        until_stepping(&run).await;
+        let before = Instant::now();
+        let canceling = run.cancel().await.unwrap();
+        assert!(before.elapsed() < Duration::from_secs(1), "the call does not block");
+        match isolation {
+            Thread => assert_eq!(canceling, Canceling::CannotBeForced),
+            Process => assert_eq!(canceling, Canceling::ForcedAfter(Duration::from_secs(20))),
+        }
+        let info = run.wait_timeout(Duration::from_secs(10)).await.unwrap();
+        assert_eq!((info.status, info.canceling), (Status::Canceled, false));
+        assert!(before.elapsed() < Duration::from_secs(5), "it ended by itself, long before the grace");
+    }
+
+    async fn j05_queued_and_paused_jobs_are_canceled_before_they_start(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let gate = place.gate();
+        let mut runs = Vec::new();
+        for _ in 0..5 {
+            runs.push(trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap());
+        }
+        until_status(&runs[1], Status::Running).await;
+        runs[2].cancel().await.unwrap();
+        let info = runs[2].wait_timeout(Duration::from_secs(5)).await.unwrap();
+        assert_eq!((info.status, info.attempt, info.started_at), (Status::Canceled, 0, None));
+        runs[3].pause().await.unwrap();
+        let info = runs[3].info().await.unwrap();
+        assert_eq!((info.status, info.paused), (Status::Queued, true));
+        gate.open();
+        assert_eq!(runs[4].wait().await.unwrap().status, Status::Completed, "a paused job stands in nobody's way");
+        assert!(runs[3].info().await.unwrap().paused);
+        runs[3].resume().await.unwrap();
+        assert_eq!(runs[3].wait().await.unwrap().status, Status::Completed);
+    }
+
+    async fn a_job_that_gives_no_sign_of_life_ends_as_timed_out(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let limits = Limits { heartbeat: Some("0.3s".parse().unwrap()), ..Limits::default() };
+        let trainer = LocalTrainer::new("strict").base(JobBase { limits, ..base(isolation) }).open(&db).await.unwrap();
+        let gate = place.gate();
+        let lively = trainer.train(Walk::new("loop", 10), TrainSpec::new().arg("pause_ms", 60_u64)).await.unwrap();
+        let deaf = trainer.train(Walk::new("deaf", 0), gate.spec()).await.unwrap();
+        let info = deaf.wait_timeout(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(info.status, Status::Errored);
+        assert!(text(&info).contains("no sign of life for 300ms"), "{}", text(&info));
+        gate.open();
+        assert_eq!(lively.wait().await.unwrap().status, Status::Completed, "{}", text(&lively.info().await.unwrap()));
+    }
+
+    async fn a_time_limit_ends_the_attempt(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let limits = Limits { wall: Some("0.4s".parse().unwrap()), ..Limits::default() };
+        let trainer = LocalTrainer::new("strict").base(JobBase { limits, ..base(isolation) }).open(&db).await.unwrap();
+        let run = trainer.train(Walk::new("wait", 0), place.gate().spec()).await.unwrap();
+        let info = run.wait_timeout(Duration::from_secs(5)).await.unwrap();
+        assert!(info.status == Status::Errored && text(&info).contains("time limit of 400ms"), "{}", text(&info));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j05_an_uninterruptible_process_is_killed_after_the_grace() {
+    let place = Place::new();
+    let db = place.db().await;
+    let run = trainer(&db, Process).await.train(Walk::new("deaf", 0), place.gate().spec()).await.unwrap();
+    until_stepping(&run).await;
+    let before = Instant::now();
+    assert_eq!(run.cancel().await.unwrap(), Canceling::ForcedAfter(Duration::from_millis(300)));
+    assert!(before.elapsed() < Duration::from_millis(250), "the call does not block");
+    let info = run.wait_timeout(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(info.status, Status::Canceled);
+    assert!(text(&info).contains("killed after the grace"), "{}", text(&info));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j05_of_a_thread_that_never_looks_it_is_said_that_it_cannot_be_forced() {
+    let place = Place::new();
+    let db = place.db().await;
+    let gate = place.gate();
+    let run = trainer(&db, Thread).await.train(Walk::new("deaf", 0), gate.spec()).await.unwrap();
+    until_stepping(&run).await;
+    assert_eq!(run.cancel().await.unwrap(), Canceling::CannotBeForced);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let info = run.info().await.unwrap();
+    assert_eq!((info.status, info.canceling), (Status::Running, true), "nobody is told CANCELED while the thread runs on");
+    gate.open();
+    // It ended with a result after all, which is what happened.
+    let info = run.wait_timeout(Duration::from_secs(5)).await.unwrap();
+    assert_eq!((info.status, info.canceling), (Status::Completed, false));
+}

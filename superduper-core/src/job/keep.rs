@@ -1,0 +1,110 @@
+//! What a running job measures, keeps for a later attempt, and is asked for.
+//!
+//! Invariant: a checkpoint is one commit, after its blobs are durable, and only the current attempt writes one.
+
+use super::{JobContext, run_job::save};
+use crate::{
+    Error, ErrorKind, Result,
+    encode::{Encoded, decode_value},
+    store::{Batch, CheckpointRow, Durability, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// What is asked of a running job; the strongest wish counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    /// To go on.
+    Nothing,
+    /// To give up for now; see [`JobContext::block`].
+    Pause,
+    /// To end early, with what there is.
+    Stop,
+    /// To end without a result.
+    Cancel,
+}
+
+impl JobContext {
+    /// What is asked of the job. Costs a nanosecond: look as often as you like.
+    pub fn asked(&self) -> Asked {
+        self.cancel_token().asked()
+    }
+
+    /// Say that the job is alive, for its policy's time limit without a sign of life. Costs a nanosecond.
+    pub fn beat(&self) {
+        self.beats().fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Report a number after so many steps; another one for the same name and step takes its place.
+    ///
+    /// What is not finite cannot be stored: it becomes a line of the job's log.
+    pub fn metric(&self, name: &str, step: u64, value: f64) {
+        let Some(job) = self.job_id() else { return };
+        if value.is_finite() {
+            self.notes().metric(MetricRow { job, name: name.to_owned(), step, value, at: Timestamp::now() });
+            self.wake_note_writer();
+        } else {
+            self.log_at(crate::store::LogLevel::Warn, format!("metric `{name}` is {value} at step {step}"));
+        }
+    }
+
+    /// Keep the state of this attempt, so that a later one can go on from there; gives its number.
+    ///
+    /// The numbers in `drop` go in the same commit.
+    ///
+    /// # Errors
+    /// `Conflict`, fatal, where another attempt has taken over; `Store`, and those of reading blobs.
+    pub async fn checkpoint(&self, step: u64, score: Option<f64>, state: Encoded, drop: Vec<u32>) -> Result<u32> {
+        let db = self.db()?;
+        let inner = db.inner();
+        let (Some(job), Some(owner)) = (self.job_id(), self.owner()) else {
+            return Err(Error::invalid("only a job can keep a checkpoint"));
+        };
+        let mut tries = 0;
+        let committed = loop {
+            // As an apply does: a sweep since the blobs were looked for would have taken them.
+            let epoch = inner.metadata.snapshot(Vec::new()).await?.sweep_epoch;
+            let (data, blobs) = save(inner, state.clone(), "checkpoint").await?;
+            let expect = if blobs.is_empty() { Vec::new() } else { vec![Expect::SweepEpoch(epoch)] };
+            let (attempt, at) = (self.attempt(), Timestamp::now());
+            let new = NewCheckpoint { job, attempt, owner, step, score, data, blobs, drop: drop.clone(), at };
+            let batch = Batch { expect, ops: vec![Op::Checkpoint(Box::new(new))] };
+            match inner.metadata.commit(batch, Durability::Full).await {
+                Err(error) if error.kind() == ErrorKind::Conflict && tries < 16 => tries += 1,
+                committed => break committed?,
+            }
+        };
+        inner.committed();
+        committed.checkpoints.first().map(|(_, number)| *number).ok_or_else(|| {
+            Error::conflict(format!("attempt {} of job {job} is no longer the current one; its checkpoint was not kept", self.attempt()))
+                .fatal()
+        })
+    }
+
+    /// The checkpoints that this job has, or, where it has none, the job that it tries again; ascending.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn checkpoints(&self) -> Result<Vec<CheckpointRow>> {
+        let db = self.db()?;
+        let metadata = &db.inner().metadata;
+        let mut next = self.job_id();
+        while let Some(job) = next {
+            let found = metadata.checkpoints(job).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            let rows = metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await?;
+            next = rows.first().and_then(|row| row.retry_of);
+        }
+        Ok(Vec::new())
+    }
+
+    /// Read back what was encoded: the data of a checkpoint.
+    ///
+    /// # Errors
+    /// `Decode` where it is no `T`.
+    pub fn decode<T: DeserializeOwned>(&self, value: Value, name: &str) -> Result<T> {
+        decode_value(value, self.env(), name)
+    }
+}

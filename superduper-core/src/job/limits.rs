@@ -1,0 +1,70 @@
+//! Limits of worker processes, and what an exit status says of them.
+//!
+//! Invariant: limits hold before any user code of the worker runs. Out of memory is said only where the kernel says it.
+
+use super::Placement;
+use crate::{Error, ErrorKind, FailureKind, JobFailure, Result};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::process::{Command, ExitStatus};
+
+/// The variable by which a worker knows its limits: bytes of memory and seconds of processor time, each may be empty.
+const LIMITS: &str = "SUPERDUPER_WORKER_LIMITS";
+
+/// Hand the limits to a worker that is about to start.
+pub(super) fn pass(command: &mut Command, placement: &Placement) {
+    let text = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
+    if placement.memory.is_some() || placement.cpu_s.is_some() {
+        command.env(LIMITS, format!("{}:{}", text(placement.memory), text(placement.cpu_s)));
+    } else {
+        command.env_remove(LIMITS);
+    }
+}
+
+/// Limit this process as its parent asked.
+pub(super) fn apply() -> Result<()> {
+    let Ok(limits) = std::env::var(LIMITS) else { return Ok(()) };
+    let (memory, cpu) = limits.split_once(':').unwrap_or((&limits, ""));
+    for (resource, limit) in [(Resource::Data, memory), (Resource::Cpu, cpu)] {
+        let Ok(limit) = limit.parse::<u64>() else { continue };
+        let wanted = Rlimit { current: Some(limit), maximum: Some(limit.saturating_add(u64::from(resource == Resource::Cpu))) };
+        setrlimit(resource, wanted).map_err(|error| {
+            Error::new(ErrorKind::Unsupported, format!("the limit {resource:?} = {limit} cannot be set")).with_source(error).fatal()
+        })?;
+    }
+    Ok(())
+}
+
+/// How often the kernel killed a process of this control group for want of memory, where it tells.
+pub(super) fn memory_kills() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let events = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).ok()?;
+    events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+/// Why a worker ended without recording a result.
+pub(super) fn describe(status: ExitStatus, placement: &Placement, kills_before: Option<u64>) -> JobFailure {
+    use std::os::unix::process::ExitStatusExt;
+    const ABORT: i32 = 6;
+    const KILL: i32 = 9;
+    const CPU: i32 = 24;
+    let lost = |text: String| JobFailure::new(FailureKind::WorkerLost, text);
+    match (status.signal(), status.code()) {
+        (Some(CPU), _) => {
+            let limit = placement.cpu_s.unwrap_or_default();
+            JobFailure::new(
+                FailureKind::Timeout,
+                format!("the worker was killed by signal {CPU}: it used more than {limit} s of processor time"),
+            )
+        }
+        (Some(KILL), _) if kills_before.zip(memory_kills()).is_some_and(|(before, now)| now > before) => {
+            lost(format!("the worker was killed by signal {KILL}; the kernel reports that it ran out of memory"))
+        }
+        (Some(signal), _) => match placement.memory.filter(|_| signal == ABORT) {
+            Some(limit) => lost(format!("the worker was killed by signal {signal} (a memory limit of {limit} bytes was set)")),
+            None => lost(format!("the worker was killed by signal {signal}")),
+        },
+        (None, Some(0)) => lost("the worker ended without recording a result".to_owned()),
+        (None, code) => lost(format!("the worker ended with exit code {} without recording a result", code.unwrap_or(-1))),
+    }
+}
