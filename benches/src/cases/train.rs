@@ -8,15 +8,31 @@ use serde_json::{Value, json};
 use superduper::{Result, prelude::*};
 use superduper_train::{JobRun, prelude::*};
 
-/// Does nothing, or one step per number, and is the model.
+/// Makes steps in which nothing happens, and is the model.
 #[derive(Component, Clone)]
 #[component(kind = "bench.Trivial")]
 struct Trivial {
     identifier: String,
+    steps: u64,
+    /// Processor time of a step.
+    nanoseconds: f64,
+}
+
+impl Trivial {
+    fn new(steps: u64) -> Self {
+        Trivial { identifier: "trivial".to_owned(), steps, nanoseconds: 0.0 }
+    }
 }
 
 impl Train for Trivial {
-    fn train(&mut self, _ctx: &mut TrainContext) -> Result<Trained> {
+    fn train(&mut self, ctx: &mut TrainContext) -> Result<Trained> {
+        let watch = Watch::start();
+        for step in 0..self.steps {
+            if ctx.step(step, self.steps)?.is_stop() {
+                break;
+            }
+        }
+        self.nanoseconds = watch.split().0 * 1e6 / self.steps.max(1) as f64;
         Ok(Trained::model(self.clone()))
     }
 }
@@ -53,7 +69,7 @@ pub(crate) async fn train_worker(parameters: &Value) -> Result<Value> {
     let base = JobBase { isolation, ..JobBase::default() };
     let trainer = LocalTrainer::new("bench").base(base).open(&db).await?;
     let one = async || {
-        let run = trainer.train(Trivial { identifier: "trivial".to_owned() }, TrainSpec::new()).await?;
+        let run = trainer.train(Trivial::new(0), TrainSpec::new()).await?;
         let info = JobRun::wait(&run).await?;
         if info.status == Status::Completed { Ok(()) } else { Err(Error::msg(format!("{info:?}"))) }
     };
@@ -75,7 +91,7 @@ pub(crate) async fn train_worker(parameters: &Value) -> Result<Value> {
     let watch = Watch::start();
     let mut runs = Vec::new();
     for _ in 0..100 {
-        runs.push(trainer.train(Trivial { identifier: "trivial".to_owned() }, TrainSpec::new()).await?);
+        runs.push(trainer.train(Trivial::new(0), TrainSpec::new()).await?);
     }
     for run in &runs {
         run.wait().await?;
@@ -83,5 +99,8 @@ pub(crate) async fn train_worker(parameters: &Value) -> Result<Value> {
     let mut figures = watch.stop();
     figures.insert("cpu_with_workers_ms".to_owned(), round(cpu_with_children() - before));
     report.add("100 at once", figures);
+    let run = trainer.train(Trivial::new(10_000_000), TrainSpec::new()).await?;
+    let model: Trivial = run.load().await?;
+    report.add("a step in which nothing happens", crate::measure::figures([("cpu_ns", round(model.nanoseconds))]));
     Ok(report.done())
 }

@@ -2,6 +2,7 @@
 
 use crate::Span;
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 use superduper::{Error, JobPolicy, Result};
 
 /// Where a job runs.
@@ -97,7 +98,9 @@ impl JobBase {
 
     /// How a job of a pool is run.
     pub(crate) fn policy(&self, pool: String) -> JobPolicy {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        // Asking reads files of the system, and a policy is asked for several times per job.
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let cores = || *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
         let size = if self.max_concurrent == 0 { cores() } else { self.max_concurrent };
         let executor = match self.isolation {
             Isolation::Thread => "threads",
