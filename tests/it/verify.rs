@@ -151,7 +151,7 @@ async fn a_damaged_document_is_found() {
     let finding = only(&report);
     assert_eq!((finding.severity, &finding.address), (Severity::Error, &Some(at("verify.Model/m@0.0"))));
     assert!(finding.what.contains("damaged"), "{finding}");
-    assert_eq!(repair(&on.db).await.is_sound(), false, "it cannot be repaired");
+    assert!(!repair(&on.db).await.is_sound(), "it cannot be repaired");
     let on = broken("UPDATE version SET document = replace(document, '\"size\":4', '\"size\":\"x\"')").await;
     assert!(verify(&on.db).await.findings.iter().any(|finding| finding.what.contains("not a reference to a blob")));
     let on = broken("UPDATE output SET value = '{'").await;

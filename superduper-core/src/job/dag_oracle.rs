@@ -126,7 +126,7 @@ fn run(seed: u64) {
     let mut dice = Dice(seed);
     let mut pair = Pair { dag: Dag::default(), oracle: Oracle::default(), seed };
     for job in 0..1 + dice.below(12) {
-        let needs = (0..dice.below(4)).filter_map(|_| (job > 0).then(|| dice.below(job))).collect();
+        let needs = (0..if job > 0 { dice.below(4) } else { 0 }).map(|_| dice.below(job)).collect();
         pair.add(&needs);
     }
     pair.check();
