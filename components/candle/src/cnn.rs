@@ -325,7 +325,7 @@ mod tests {
         let error = Cnn::from_weights(spec(), &weights).unwrap_err();
         assert_eq!(error.to_string(), "parameter `c2.weight` has shape [3, 4, 3, 3], the model needs [3, 4, 2, 2]");
         let table = Table::of_values(60, vec![0.0; 60], vec![1.0])?;
-        assert_eq!(model.check(&table).unwrap_err().to_string(), "the table has values to predict, the model needs classes");
+        assert!(model.check(&table).unwrap_err().to_string().starts_with("the table has values to predict, the model needs classes"));
         Ok(())
     }
 }
