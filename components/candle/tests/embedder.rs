@@ -97,7 +97,7 @@ async fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("`hidden_act` relu"), "{error}");
 
     let bare = TextEmbedder { weights: Artifact::new(Tensors::new()), ..tiny()? };
-    assert_eq!(bare.embed("a").await.unwrap_err().to_string(), "weight `embeddings.word_embeddings.weight` is missing");
+    assert_eq!(bare.embed("a").await.unwrap_err().to_string(), "weight `encoder.layer.0.attention.self.query.weight` is missing");
     let mute = TextEmbedder { tokenizer: Artifact::new(Bytes::from(b"{}".to_vec())), ..tiny()? };
     assert!(mute.embed("a").await.unwrap_err().to_string().contains("the tokenizer cannot be read"));
     Ok(())

@@ -41,7 +41,7 @@ fn line() -> Result<Table> {
 }
 
 fn convolutions() -> Vec<Convolution> {
-    [8, 16].map(|filters| Convolution { filters, kernel: 3, padding: 1, pool: 2 }).to_vec()
+    [(8, 2), (16, 1)].map(|(filters, pool)| Convolution { filters, kernel: 3, padding: 1, pool }).to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +76,7 @@ fn a_continued_convolutional_training_ends_with_the_same_bits() -> Result<()> {
     let (train, _) = digits()?.split(1, 0.6)?;
     let spec = || CnnSpec { image: [1, 8, 8], convolutions: convolutions(), hidden: vec![16], classes: 10 };
     let training = Training { epochs: 2, seed: 2, schedule: &CosineWarmup { warmup: 5, floor: 0.1 }, ..Training::default() };
-    let optimizer = AdamW::default();
+    let optimizer = AdamW { learning_rate: 3e-3, ..AdamW::default() };
     let whole = Cnn::init(spec(), 1)?;
     let mut state = optimizer.init();
     let history = training.run(&whole, &train, &optimizer, &mut state, |_| go_on())?;
@@ -95,7 +95,7 @@ fn a_continued_convolutional_training_ends_with_the_same_bits() -> Result<()> {
     assert_eq!(bits(&second)?, bits(&whole)?);
     assert_eq!(restored, state);
     assert_eq!([begun.losses, ended.losses].concat(), history.losses);
-    assert!(history.losses.last() < history.losses.first());
+    assert!(history.final_loss().is_some_and(|loss| loss < 0.93 * f64::from(history.losses[0])), "{:?}", history.final_loss());
     Ok(())
 }
 
@@ -187,11 +187,12 @@ async fn what_cannot_be_validated_says_why() -> Result<()> {
     let error = db.apply(validation(classifier(&[])?, &[("line", digits()?)], vec![Box::new(MeanSquaredError {})])?).await.unwrap_err();
     assert!(error.to_string().contains("the metric `mean_squared_error` is for values"), "{error}");
 
-    let regression = LinearRegression::builder("line").table(Artifact::new(line()?)).inputs(2).build()?;
+    let regression = LinearRegression::builder("line").table(Artifact::new(line()?)).inputs(2);
+    let regression = regression.optimizer(Box::new(AdamW { learning_rate: 0.05, ..AdamW::default() })).build()?;
     let found = validation(regression, &[("line", line()?)], vec![Box::new(MeanSquaredError {})])?;
     let found: Vec<Validated> = db.apply(Validation { identifier: "line".to_owned(), ..found }).await?.result("validate")?;
     assert_eq!(found[0].model, "candle.LinearRegression/line@0");
-    assert!(found[0].scores["mean_squared_error"] < 1.0);
+    assert!(found[0].scores["mean_squared_error"] < 0.01, "{found:?}");
 
     let inner = validation(classifier(&[])?, &[("t", digits()?)], Vec::new())?;
     let outer = Validation { identifier: "outer".to_owned(), ..validation(inner, &[("t", digits()?)], vec![Box::new(Accuracy {})])? };
