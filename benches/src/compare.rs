@@ -10,6 +10,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -24,17 +25,20 @@ const RATIOS: [&str; 7] = ["cpu_ms", "wall_ms", "rss_mib", "statements", "transa
 
 /// Run the cases on both sides, print a table.
 pub(crate) fn compare(cases: &[&Case], options: Options) -> Result<()> {
-    let script = options.peer.clone().unwrap_or_else(default_script);
     check_python()?;
-    eprintln!("# preparing the peer; the first time this installs it");
-    peer(&script, &["prepare"])?;
+    let script = |case: &Case| options.peer.clone().unwrap_or_else(|| default_script(case));
+    let scripts: BTreeSet<PathBuf> = cases.iter().map(|case| script(case)).collect();
+    for script in scripts {
+        eprintln!("# preparing `{}`; the first time this installs it", script.display());
+        peer(&script, &["prepare"])?;
+    }
     let driver = Driver::keeping(options.clone())?;
     let mut rows = Vec::new();
     for case in cases {
         (case.run)(&driver)?;
         let ours = parse(driver.take_lines().iter().map(String::as_str));
         eprintln!("# {}: measured here, now the peer", case.name);
-        let text = peer(&script, &arguments(case.name, &options))?;
+        let text = peer(&script(case), &arguments(case.name, &options))?;
         let theirs = parse(text.lines());
         for (side, lines) in [("superduper", &ours), ("peer", &theirs)] {
             lines.iter().for_each(|line| eprintln!("# {side} {}", Value::from(line.clone())));
@@ -46,9 +50,9 @@ pub(crate) fn compare(cases: &[&Case], options: Options) -> Result<()> {
     Ok(())
 }
 
-fn default_script() -> PathBuf {
+fn default_script(case: &Case) -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&package).join("peers/superduper.sh")
+    Path::new(&package).join("peers").join(case.peer)
 }
 
 fn check_python() -> Result<()> {
@@ -98,29 +102,36 @@ fn table(ours: &[Figures], theirs: &[Figures]) -> Vec<String> {
     let mut rows = Vec::new();
     for line in ours {
         let key = parameters(line);
-        let Some(peer) = theirs.iter().find(|peer| parameters(peer) == key) else { continue };
-        let shown = key.iter().filter(|(name, _)| *name != "case").map(|(name, value)| match *name {
-            "what" | "point" => plain(value),
-            _ => format!("{name} {}", plain(value)),
-        });
-        let head = format!("| {} | {} |", plain(&line["case"]), shown.collect::<Vec<_>>().join(", "));
-        if let Some(error) = peer.get("error") {
-            let cpu = line.get("cpu_ms").map(plain).unwrap_or_default();
-            rows.push(format!("{head} cpu_ms | {cpu} | {} | |", plain(error).replace('|', "/")));
-            continue;
-        }
-        let first = RATIOS.iter().filter_map(|name| line.get_key_value(*name));
-        let rest = line.iter().filter(|(name, _)| !RATIOS.contains(&name.as_str()) && !PARAMETERS.contains(&name.as_str()));
-        for (name, here) in first.chain(rest) {
-            let Some(there) = peer.get(name) else { continue };
-            let ratio = match (here.as_f64(), there.as_f64()) {
-                (Some(here), Some(there)) if RATIOS.contains(&name.as_str()) && here > 0.0 => format!("{:.3}", there / here),
-                _ => String::new(),
-            };
-            rows.push(format!("{head} {name} | {} | {} | {} |", plain(here), plain(there), shorten(&ratio)));
+        for peer in theirs.iter().filter(|peer| parameters(peer) == key) {
+            add_rows(&mut rows, line, &key, peer);
         }
     }
     rows
+}
+
+/// The rows of one measurement beside that of a peer; a script that has several peers names them.
+fn add_rows(rows: &mut Vec<String>, line: &Figures, key: &[(&'static str, &Value)], peer: &Figures) {
+    let shown = key.iter().filter(|(name, _)| *name != "case").map(|(name, value)| match *name {
+        "what" | "point" => plain(value),
+        _ => format!("{name} {}", plain(value)),
+    });
+    let shown = shown.chain(peer.get("peer").map(|name| format!("beside {}", plain(name))));
+    let head = format!("| {} | {} |", plain(&line["case"]), shown.collect::<Vec<_>>().join(", "));
+    if let Some(error) = peer.get("error") {
+        let cpu = line.get("cpu_ms").map(plain).unwrap_or_default();
+        rows.push(format!("{head} cpu_ms | {cpu} | {} | |", plain(error).replace('|', "/")));
+        return;
+    }
+    let first = RATIOS.iter().filter_map(|name| line.get_key_value(*name));
+    let rest = line.iter().filter(|(name, _)| !RATIOS.contains(&name.as_str()) && !PARAMETERS.contains(&name.as_str()));
+    for (name, here) in first.chain(rest) {
+        let Some(there) = peer.get(name) else { continue };
+        let ratio = match (here.as_f64(), there.as_f64()) {
+            (Some(here), Some(there)) if RATIOS.contains(&name.as_str()) && here > 0.0 => format!("{:.3}", there / here),
+            _ => String::new(),
+        };
+        rows.push(format!("{head} {name} | {} | {} | {} |", plain(here), plain(there), shorten(&ratio)));
+    }
 }
 
 /// Three significant digits.

@@ -101,11 +101,17 @@ impl Driver {
 
     /// Start a worker.
     pub(crate) fn start(&self, folder: &Path, name: &str, parameters: &Value) -> Result<Started> {
+        self.start_with(folder, name, parameters, &[])
+    }
+
+    /// Start a worker with more variables in its environment.
+    pub(crate) fn start_with(&self, folder: &Path, name: &str, parameters: &Value, environment: &[(&str, &str)]) -> Result<Started> {
         let program = std::env::current_exe()?;
         let output = tempfile::NamedTempFile::new_in(self.scratch.path())?;
         let begun = Instant::now();
         let child = Command::new(program)
             .args(["worker", name, &parameters.to_string()])
+            .envs(environment.iter().copied())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(File::options().append(true).open(output.path())?)

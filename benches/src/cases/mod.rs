@@ -6,6 +6,7 @@ mod cold;
 mod crash;
 mod dag;
 mod hooks;
+mod learn;
 mod many;
 mod race;
 mod recover;
@@ -21,27 +22,35 @@ use superduper::{Error, Result};
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&Driver) -> Result<()>,
+    /// The script below `peers/` that measures the same.
+    pub(crate) peer: &'static str,
 }
+
+const SUPERDUPER: &str = "superduper.sh";
+const LEARN: &str = "learn.sh";
 
 /// All cases, in the order in which `all` runs them.
 pub(crate) const CASES: &[Case] = &[
-    Case { name: "a_cold", run: cold::cold },
-    Case { name: "b_apply", run: apply::apply },
-    Case { name: "b_sql", run: apply::sql },
-    Case { name: "b_lost", run: apply::lost },
-    Case { name: "c_tree", run: tree::tree },
-    Case { name: "d_dag", run: dag::dag },
-    Case { name: "e_artifact", run: artifact::artifact },
-    Case { name: "e_collide", run: artifact::collide },
-    Case { name: "e_redo", run: artifact::redo },
-    Case { name: "f_many", run: many::many },
-    Case { name: "h_crash", run: crash::crash },
-    Case { name: "h_race", run: race::race },
-    Case { name: "h_recover", run: recover::recover },
-    Case { name: "h_writers", run: race::writers },
-    Case { name: "i_hooks", run: hooks::hooks },
-    Case { name: "j_upkeep", run: upkeep::upkeep },
-    Case { name: "j_train", run: train::train },
+    Case { name: "a_cold", run: cold::cold, peer: SUPERDUPER },
+    Case { name: "b_apply", run: apply::apply, peer: SUPERDUPER },
+    Case { name: "b_sql", run: apply::sql, peer: SUPERDUPER },
+    Case { name: "b_lost", run: apply::lost, peer: SUPERDUPER },
+    Case { name: "c_tree", run: tree::tree, peer: SUPERDUPER },
+    Case { name: "d_dag", run: dag::dag, peer: SUPERDUPER },
+    Case { name: "e_artifact", run: artifact::artifact, peer: SUPERDUPER },
+    Case { name: "e_collide", run: artifact::collide, peer: SUPERDUPER },
+    Case { name: "e_redo", run: artifact::redo, peer: SUPERDUPER },
+    Case { name: "f_many", run: many::many, peer: SUPERDUPER },
+    Case { name: "h_crash", run: crash::crash, peer: SUPERDUPER },
+    Case { name: "h_race", run: race::race, peer: SUPERDUPER },
+    Case { name: "h_recover", run: recover::recover, peer: SUPERDUPER },
+    Case { name: "h_writers", run: race::writers, peer: SUPERDUPER },
+    Case { name: "i_hooks", run: hooks::hooks, peer: SUPERDUPER },
+    Case { name: "j_upkeep", run: upkeep::upkeep, peer: SUPERDUPER },
+    Case { name: "j_train", run: train::train, peer: SUPERDUPER },
+    Case { name: "mlp_epoch", run: learn::mlp_epoch, peer: LEARN },
+    Case { name: "cnn_epoch", run: learn::cnn_epoch, peer: LEARN },
+    Case { name: "embed", run: learn::embed, peer: LEARN },
 ];
 
 /// The cases of these names.
@@ -88,6 +97,8 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "writer" => race::writer(parameters).await,
         "hooks" => hooks::hooks_worker().await,
         "train" => train::train_worker(parameters).await,
+        "epochs" => learn::epochs_worker(parameters).await,
+        "embed" => learn::embed_worker(parameters).await,
         other => Err(Error::invalid(format!("unknown worker `{other}`"))),
     }
 }

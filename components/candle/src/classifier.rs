@@ -5,16 +5,14 @@
 
 use crate::{
     data::Table,
+    fit::{Fit, Fitted, adamw, constant, features, one_fifth, only, thirty, thirty_two, wait},
     metrics::{Evaluation, evaluate},
     mlp::{Mlp, MlpSpec},
-    optim::{AdamW, Optimizer},
-    schedule::{Constant, Schedule},
-    train::{Training, report_to},
+    optim::Optimizer,
+    schedule::Schedule,
     weights::Weights,
 };
-use candle_core::{Device, Tensor};
-use serde::{Deserialize, Serialize};
-use superduper::{Artifact, Component, Error, ErrorKind, JobContext, Output, Result, ResultExt, Tensors, triggers};
+use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, triggers};
 
 /// A multi-layer perceptron that learns a table when it is applied.
 ///
@@ -73,47 +71,30 @@ pub struct Classifier {
     /// The part of the rows to evaluate on, from 0 to 1; 0.2 if not given.
     #[component(breaking, default = "one_fifth")]
     pub held_out: f64,
-    /// How the parameters move; [`AdamW`] as it comes if not given.
+    /// How the parameters move; [`AdamW`](crate::AdamW) as it comes if not given.
     #[component(breaking, default = "adamw")]
     pub optimizer: Box<dyn Optimizer>,
-    /// How the learning rate changes; [`Constant`] if not given.
+    /// How the learning rate changes; [`Constant`](crate::Constant) if not given.
     #[component(breaking, default = "constant")]
     pub schedule: Box<dyn Schedule>,
     /// What `fit` learned, named as [`MlpSpec::parameters`] says.
     pub weights: Output<Artifact<Tensors>>,
 }
 
-/// What `fit` did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Fitted {
-    /// The rows trained on.
-    pub rows: usize,
-    /// The steps taken.
-    pub steps: u64,
-    /// The mean loss of the last epoch, in nats.
-    pub loss: f64,
-}
-
 #[triggers]
 impl Classifier {
     #[trigger("apply")]
     fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
-        let (rows, _) = self.split(&*wait(self.table.get())?)?;
         let model = Mlp::init(self.sizes(), self.seed)?;
-        let training = Training { epochs: self.epochs, batch: self.batch, seed: self.seed, schedule: &*self.schedule };
-        let mut state = self.optimizer.init();
-        let history = training.run(&model, &rows, &*self.optimizer, &mut state, report_to(ctx))?;
+        let fitted = self.settings().train(&model, ctx)?;
         ctx.set(&self.weights, model.weights()?.to_tensors()?.into())?;
-        Ok(Fitted { rows: rows.rows(), steps: state.step(), loss: history.final_loss().unwrap_or_default() })
+        Ok(fitted)
     }
 
     /// `None` where no rows are held out.
     #[trigger("apply", depends_on = "fit")]
     fn evaluate(&self) -> Result<Option<Evaluation>> {
-        let (_, held_out) = self.split(&*wait(self.table.get())?)?;
-        if held_out.is_empty() {
-            return Ok(None);
-        }
+        let Some(held_out) = self.settings().held_out()? else { return Ok(None) };
         let model = wait(self.model())?;
         evaluate(&model.logits(&held_out.features()?)?, held_out.labels()).map(Some)
     }
@@ -134,8 +115,7 @@ impl Classifier {
     /// # Errors
     /// Those of [`model`](Classifier::model); `InvalidInput` for another number of features than `inputs`.
     pub async fn predict(&self, features: &[f32]) -> Result<u32> {
-        let classes = self.predict_batch(&[features]).await?;
-        classes.first().copied().ok_or_else(|| Error::internal("no class for a row"))
+        only(&self.predict_batch(&[features]).await?)
     }
 
     /// The most likely class of each row of features.
@@ -146,14 +126,7 @@ impl Classifier {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut features = Vec::with_capacity(rows.len() * self.inputs);
-        for (index, row) in rows.iter().map(AsRef::as_ref).enumerate() {
-            if row.len() != self.inputs {
-                return Err(Error::invalid(format!("row {index} has {} features, the model needs {}", row.len(), self.inputs)));
-            }
-            features.extend_from_slice(row);
-        }
-        let features = Tensor::from_vec(features, (rows.len(), self.inputs), &Device::Cpu).context("features")?;
+        let features = features(rows, self.inputs)?;
         self.model().await?.predict(&features)
     }
 
@@ -161,31 +134,8 @@ impl Classifier {
         MlpSpec { inputs: self.inputs, hidden: self.hidden.clone(), classes: self.classes }
     }
 
-    fn split(&self, table: &Table) -> Result<(Table, Table)> {
-        table.split(self.seed, self.held_out)
+    fn settings(&self) -> Fit<'_> {
+        let Classifier { table, epochs, batch, seed, held_out, optimizer, schedule, .. } = self;
+        Fit { table, epochs: *epochs, batch: *batch, seed: *seed, held_out: *held_out, optimizer: &**optimizer, schedule: &**schedule }
     }
-}
-
-/// Wait in a plain `fn` trigger, which runs on a worker thread.
-fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => runtime.block_on(future),
-        Err(error) => Err(Error::new(ErrorKind::Unsupported, "a trigger was called outside of a runtime").with_source(error)),
-    }
-}
-
-fn thirty() -> u64 {
-    30
-}
-fn thirty_two() -> usize {
-    32
-}
-fn one_fifth() -> f64 {
-    0.2
-}
-fn adamw() -> Box<dyn Optimizer> {
-    Box::new(AdamW::default())
-}
-fn constant() -> Box<dyn Schedule> {
-    Box::new(Constant {})
 }

@@ -1,7 +1,7 @@
 //! Labelled rows, their order and their batches.
 //!
 //! A [`Table`] is plain data that is checked once, when it is made: each row has the same width, each
-//! row has a label, each value is finite. The order of the rows of an epoch depends on nothing but
+//! row has a class or a value to predict, each value is finite. The order of the rows of an epoch depends on nothing but
 //! their number, the seed and the epoch, so a training can start again at any step.
 
 use crate::rng::Rng;
@@ -9,13 +9,16 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use superduper::{Error, Result, ResultExt};
 
-/// Rows of features, each with the class it belongs to.
+/// Rows of features, each with the class it belongs to, or with a value to predict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Table {
     width: usize,
     features: Vec<f32>,
+    /// Empty where there are targets.
     labels: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    targets: Option<Vec<f32>>,
 }
 
 /// A [`Table`] as it is read, before it is checked.
@@ -24,12 +27,18 @@ struct Unchecked {
     width: usize,
     features: Vec<f32>,
     labels: Vec<u32>,
+    #[serde(default)]
+    targets: Option<Vec<f32>>,
 }
 
 impl TryFrom<Unchecked> for Table {
     type Error = Error;
     fn try_from(read: Unchecked) -> Result<Self> {
-        Table::new(read.width, read.features, read.labels)
+        match read.targets {
+            Some(targets) if read.labels.is_empty() => Table::of_values(read.width, read.features, targets),
+            Some(_) => Err(Error::invalid("a table has classes or values to predict, not both")),
+            None => Table::new(read.width, read.features, read.labels),
+        }
     }
 }
 
@@ -38,7 +47,7 @@ impl TryFrom<Unchecked> for Table {
 pub struct Batch {
     /// f32, shape `[rows, width]`.
     pub features: Tensor,
-    /// u32, shape `[rows]`: the class of each row.
+    /// Shape `[rows]`: the class of each row as u32, or the value to predict as f32.
     pub labels: Tensor,
 }
 
@@ -48,31 +57,30 @@ impl Table {
     /// # Errors
     /// `InvalidInput` where the lengths do not fit together, or for a value that is not finite, with its place.
     pub fn new(width: usize, features: Vec<f32>, labels: Vec<u32>) -> Result<Self> {
-        if width == 0 {
-            return Err(Error::invalid("a table needs at least one feature per row"));
+        check(width, &features, labels.len(), "labels")?;
+        Ok(Table { width, features, labels, targets: None })
+    }
+
+    /// Make a table of `width` features per row, given row after row, and one value to predict per row.
+    ///
+    /// # Errors
+    /// Those of [`Table::new`].
+    pub fn of_values(width: usize, features: Vec<f32>, values: Vec<f32>) -> Result<Self> {
+        check(width, &features, values.len(), "values to predict")?;
+        if let Some(row) = values.iter().position(|value| !value.is_finite()) {
+            return Err(Error::invalid(format!("the value to predict of row {row} is {}, not a finite number", values[row])));
         }
-        if width.checked_mul(labels.len()) != Some(features.len()) {
-            return Err(Error::invalid(format!(
-                "{} values of features do not fill the shape [{}, {width}] of {} labels",
-                features.len(),
-                labels.len(),
-                labels.len()
-            )));
-        }
-        if let Some(at) = features.iter().position(|value| !value.is_finite()) {
-            return Err(Error::invalid(format!("row {}, column {} is {}, not a finite number", at / width, at % width, features[at])));
-        }
-        Ok(Table { width, features, labels })
+        Ok(Table { width, features, labels: Vec::new(), targets: Some(values) })
     }
 
     /// The number of rows.
     pub fn rows(&self) -> usize {
-        self.labels.len()
+        self.features.len() / self.width
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.features.is_empty()
     }
 
     /// The number of features of a row.
@@ -80,9 +88,14 @@ impl Table {
         self.width
     }
 
-    /// The class of each row.
+    /// The class of each row; none where the rows have values to predict.
     pub fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    /// The value to predict of each row; `None` where the rows have classes.
+    pub fn targets(&self) -> Option<&[f32]> {
+        self.targets.as_deref()
     }
 
     /// The features of one row.
@@ -121,8 +134,10 @@ impl Table {
     /// # Errors
     /// `InvalidInput` for an index beyond the last row.
     pub fn select(&self, indices: &[usize]) -> Result<Table> {
-        let (features, labels) = self.gather(indices)?;
-        Ok(Table { width: self.width, features, labels })
+        self.check_rows(indices)?;
+        let labels = if self.targets.is_none() { pick(&self.labels, indices) } else { Vec::new() };
+        let targets = self.targets.as_deref().map(|targets| pick(targets, indices));
+        Ok(Table { width: self.width, features: self.gather(indices), labels, targets })
     }
 
     /// The rows of these indices as tensors.
@@ -130,16 +145,17 @@ impl Table {
     /// # Errors
     /// `InvalidInput` for an index beyond the last row.
     pub fn batch(&self, indices: &[usize]) -> Result<Batch> {
-        let (features, labels) = self.gather(indices)?;
+        self.check_rows(indices)?;
+        let rows = indices.len();
         let tensors = || {
-            Ok(Batch {
-                features: Tensor::from_vec(features, (indices.len(), self.width), &Device::Cpu)?,
-                labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?,
-            })
+            let labels = match &self.targets {
+                Some(targets) => Tensor::from_vec(pick(targets, indices), rows, &Device::Cpu)?,
+                None => Tensor::from_vec(pick(&self.labels, indices), rows, &Device::Cpu)?,
+            };
+            Ok(Batch { features: Tensor::from_vec(self.gather(indices), (rows, self.width), &Device::Cpu)?, labels })
         };
-        tensors().map_err(|error: candle_core::Error| {
-            Error::internal(format!("batch of shape [{}, {}]", indices.len(), self.width)).with_source(error)
-        })
+        tensors()
+            .map_err(|error: candle_core::Error| Error::internal(format!("batch of shape [{rows}, {}]", self.width)).with_source(error))
     }
 
     /// Part the rows at random into those to train on and those held out, in this order.
@@ -159,16 +175,36 @@ impl Table {
         Ok((self.select(train)?, self.select(test)?))
     }
 
-    fn gather(&self, indices: &[usize]) -> Result<(Vec<f32>, Vec<u32>)> {
-        let mut features = Vec::with_capacity(indices.len() * self.width);
-        let mut labels = Vec::with_capacity(indices.len());
-        for &index in indices {
-            let label =
-                self.labels.get(index).ok_or_else(|| Error::invalid(format!("no row {index} in a table of {} rows", self.rows())))?;
-            labels.push(*label);
-            features.extend_from_slice(self.row(index));
+    fn check_rows(&self, indices: &[usize]) -> Result<()> {
+        match indices.iter().find(|index| **index >= self.rows()) {
+            Some(index) => Err(Error::invalid(format!("no row {index} in a table of {} rows", self.rows()))),
+            None => Ok(()),
         }
-        Ok((features, labels))
+    }
+
+    fn gather(&self, indices: &[usize]) -> Vec<f32> {
+        let mut features = Vec::with_capacity(indices.len() * self.width);
+        indices.iter().for_each(|index| features.extend_from_slice(self.row(*index)));
+        features
+    }
+}
+
+fn pick<T: Copy>(of: &[T], indices: &[usize]) -> Vec<T> {
+    indices.iter().map(|index| of[*index]).collect()
+}
+
+/// Refuse features that do not fill `[rows, width]`; `what` each row has one of.
+fn check(width: usize, features: &[f32], rows: usize, what: &str) -> Result<()> {
+    if width == 0 {
+        return Err(Error::invalid("a table needs at least one feature per row"));
+    }
+    if width.checked_mul(rows) != Some(features.len()) {
+        let values = features.len();
+        return Err(Error::invalid(format!("{values} values of features do not fill the shape [{rows}, {width}] of {rows} {what}")));
+    }
+    match features.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(Error::invalid(format!("row {}, column {} is {}, not a finite number", at / width, at % width, features[at]))),
+        None => Ok(()),
     }
 }
 
@@ -223,6 +259,19 @@ mod tests {
         assert_eq!(batch.features.to_vec2::<f32>().unwrap(), [[3.0, -3.0], [1.0, -1.0]]);
         assert_eq!(batch.labels.to_vec1::<u32>().unwrap(), [3, 1]);
         assert_eq!(numbered(5).batch(&[5]).unwrap_err().to_string(), "no row 5 in a table of 5 rows");
+        Ok(())
+    }
+
+    #[test]
+    fn rows_keep_their_values_to_predict() -> Result<()> {
+        let table = Table::of_values(1, vec![1.0, 2.0, 3.0], vec![10.0, 20.0, 30.0])?;
+        assert_eq!((table.rows(), table.labels(), table.targets()), (3, [].as_slice(), Some([10.0, 20.0, 30.0].as_slice())));
+        assert_eq!(table.select(&[2, 0])?.targets(), Some([30.0, 10.0].as_slice()));
+        assert_eq!(table.batch(&[1])?.labels.to_vec1::<f32>().unwrap(), [20.0]);
+        assert_eq!(serde_json::from_str::<Table>(&serde_json::to_string(&table)?)?, table);
+        let error = Table::of_values(1, vec![1.0], vec![f32::INFINITY]).unwrap_err();
+        assert_eq!(error.to_string(), "the value to predict of row 0 is inf, not a finite number");
+        assert!(serde_json::from_str::<Table>(r#"{"width":1,"features":[1.0],"labels":[0],"targets":[1.0]}"#).is_err());
         Ok(())
     }
 

@@ -36,28 +36,56 @@
 
 #![warn(clippy::unwrap_used, clippy::print_stdout)]
 
+mod bert;
+mod classes;
 mod classifier;
+mod cnn;
+mod cnn_classifier;
+mod conv;
 pub mod data;
+mod fit;
 mod linear;
+mod logistic;
+mod matrix;
 mod memory;
 pub mod metrics;
 mod mlp;
 pub mod optim;
+mod parameters;
+mod predictor;
+mod regression;
 pub mod rng;
 mod saved;
 pub mod schedule;
+mod simd;
 mod train;
+mod validation;
 mod weights;
 
-pub use classifier::{Classifier, Fitted};
+pub use bert::{BertSpec, Encoder, TextEmbedder};
+pub use classifier::Classifier;
+pub use cnn::{Cnn, CnnSpec, Convolution};
+pub use cnn_classifier::CnnClassifier;
 pub use data::{Batch, Table};
-pub use metrics::Evaluation;
+pub use fit::Fitted;
+pub use logistic::LogisticRegression;
+pub use metrics::{Closeness, Evaluation};
 pub use mlp::{Mlp, MlpSpec};
 pub use optim::{AdamW, Optimizer, OptimizerState, Sgd};
+pub use predictor::{Predictor, predict_table};
+pub use regression::LinearRegression;
 pub use rng::Rng;
 pub use schedule::{Constant, CosineWarmup, Schedule};
 pub use train::{Flow, History, Model, Step, Training, go_on, report_to, stop};
+pub use validation::{Validated, Validation};
 pub use weights::{Array, Weights};
 
 // Not called from here: a feature of this crate switches on faster kernels of the `gemm` that candle calls.
 use gemm as _;
+
+/// What macros of this crate need.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::predictor::PredictorEntry;
+    pub use superduper::__private::inventory;
+}

@@ -4,11 +4,12 @@
 //! their values at the start depend on nothing but the seed, their name and their shape.
 
 use crate::{
+    classes,
     data::{Batch, Table},
     linear::linear,
-    rng::Rng,
+    parameters,
     train::Model,
-    weights::{Array, Weights},
+    weights::Weights,
 };
 use candle_core::{D, Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,7 @@ impl MlpSpec {
             .collect()
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.inputs == 0 || self.classes == 0 || self.hidden.contains(&0) {
             return Err(Error::invalid(format!(
                 "a perceptron of {} inputs, hidden layers of {:?} and {} classes has an empty layer",
@@ -67,16 +68,7 @@ impl Mlp {
     /// `InvalidInput` for an empty layer.
     pub fn init(spec: MlpSpec, seed: u64) -> Result<Self> {
         spec.check()?;
-        let shapes = spec.parameters();
-        let mut weights = Weights::new();
-        for (name, shape) in &shapes {
-            let layer = name.split('.').next().unwrap_or_default();
-            let inputs = shapes[&format!("{layer}.weight")][1];
-            let bound = 1.0 / (inputs as f32).sqrt();
-            let mut rng = Rng::named(seed, name);
-            let data = (0..shape.iter().product()).map(|_| bound * (2.0 * rng.uniform() - 1.0)).collect();
-            weights.insert(name, Array::new(shape.clone(), data)?);
-        }
+        let weights = parameters::init(&spec.parameters(), seed)?;
         Mlp::from_weights(spec, &weights)
     }
 
@@ -94,16 +86,7 @@ impl Mlp {
     /// Those of [`Mlp::from_weights`].
     pub fn from_params(spec: MlpSpec, params: BTreeMap<String, Var>) -> Result<Self> {
         spec.check()?;
-        let shapes = spec.parameters();
-        for (name, shape) in &shapes {
-            let var = params.get(name).ok_or_else(|| Error::invalid(format!("parameter `{name}` of shape {shape:?} is missing")))?;
-            if var.dims() != shape {
-                return Err(Error::invalid(format!("parameter `{name}` has shape {:?}, the model needs {shape:?}", var.dims())));
-            }
-        }
-        if let Some(name) = params.keys().find(|name| !shapes.contains_key(*name)) {
-            return Err(Error::invalid(format!("the model has no parameter `{name}`")));
-        }
+        parameters::check(&spec.parameters(), &params)?;
         Ok(Mlp { spec, params })
     }
 
@@ -169,37 +152,18 @@ impl Model for Mlp {
 
     /// The mean cross entropy of a batch, in nats.
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let logits = self.logits(&batch.features)?;
-        candle_nn::loss::cross_entropy(&logits, &batch.labels).context(format_args!(
-            "cross entropy of logits {:?} and labels {:?}",
-            logits.dims(),
-            batch.labels.dims()
-        ))
+        classes::loss(&self.logits(&batch.features)?, batch)
     }
 
     fn check(&self, table: &Table) -> Result<()> {
-        let MlpSpec { inputs, classes, .. } = self.spec;
-        if table.width() != inputs {
-            return Err(Error::invalid(format!(
-                "the table has shape [{}, {}], the model needs [rows, {inputs}]",
-                table.rows(),
-                table.width()
-            )));
-        }
-        if let Some(row) = table.labels().iter().position(|label| *label as usize >= classes) {
-            return Err(Error::invalid(format!(
-                "row {row} is of class {}, the model has classes 0 to {}",
-                table.labels()[row],
-                classes - 1
-            )));
-        }
-        Ok(())
+        classes::check(table, self.spec.inputs, self.spec.classes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::Array;
     use candle_core::{DType, Device};
 
     fn spec() -> MlpSpec {

@@ -45,17 +45,22 @@ impl Weights {
     }
 }
 
-/// The names of a table's tensors: f32 of shape `[rows, width]` and u32 of shape `[rows]`.
+/// The names of a table's tensors: f32 of shape `[rows, width]`, and u32 or f32 of shape `[rows]`.
 const FEATURES: &str = "features";
 const LABELS: &str = "labels";
+const TARGETS: &str = "targets";
 
 impl Table {
     fn to_tensors(&self) -> Result<Tensors> {
-        Tensors::new().with(FEATURES, &[self.rows(), self.width()], self.values())?.with(LABELS, &[self.rows()], self.labels())
+        let tensors = Tensors::new().with(FEATURES, &[self.rows(), self.width()], self.values())?;
+        match self.targets() {
+            Some(targets) => tensors.with(TARGETS, &[self.rows()], targets),
+            None => tensors.with(LABELS, &[self.rows()], self.labels()),
+        }
     }
 }
 
-/// Two tensors, `features` (f32, `[rows, width]`) and `labels` (u32, `[rows]`). Opening reads and checks both.
+/// Two tensors, `features` (f32, `[rows, width]`) and `labels` (u32, `[rows]`) or `targets` (f32, `[rows]`). Opening reads and checks both.
 impl Blob for Table {
     fn source(value: Arc<Self>) -> Arc<dyn BlobSource> {
         Arc::new(Source(value))
@@ -68,7 +73,11 @@ impl Blob for Table {
             let &[_, width] = shape.as_slice() else {
                 return Err(blob.malformed(format_args!("a table needs a tensor `{FEATURES}` of two dimensions, not {shape:?}")));
             };
-            Table::new(width, tensors.to_vec(FEATURES).await?, tensors.to_vec(LABELS).await?)
+            let features = tensors.to_vec(FEATURES).await?;
+            match tensors.info(TARGETS) {
+                Some(_) => Table::of_values(width, features, tensors.to_vec(TARGETS).await?),
+                None => Table::new(width, features, tensors.to_vec(LABELS).await?),
+            }
         })
     }
 }

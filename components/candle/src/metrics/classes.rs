@@ -1,4 +1,4 @@
-//! How well a classifier does.
+//! How well a classifier does, by the classes it names.
 //!
 //! Every row counts the same. Lists without rows are refused, so no score is ever 0 divided by 0.
 
@@ -122,14 +122,25 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<f64> {
     Ok(sum / labels.len() as f64)
 }
 
-fn rows(logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+/// The perplexity: e to the power of the [`cross_entropy`], at least 1; as many classes as the model hesitates between.
+///
+/// Source: F. Jelinek, R. Mercer, L. Bahl and J. Baker, "Perplexity, a measure of the difficulty of speech recognition
+/// tasks", 1977, with e in place of 2 on both sides.
+///
+/// # Errors
+/// Those of [`cross_entropy`].
+pub fn perplexity(logits: &Tensor, labels: &[u32]) -> Result<f64> {
+    cross_entropy(logits, labels).map(f64::exp)
+}
+
+pub(super) fn rows(logits: &Tensor) -> Result<Vec<Vec<f64>>> {
     if logits.rank() != 2 || logits.dims()[1] == 0 {
         return Err(Error::invalid(format!("logits have shape {:?}, needed is [rows, classes]", logits.dims())));
     }
     logits.to_dtype(DType::F64).and_then(|logits| logits.to_vec2()).context(format_args!("logits of shape {:?}", logits.dims()))
 }
 
-fn same_length(what: &str, found: usize, labels: usize) -> Result<()> {
+pub(super) fn same_length(what: &str, found: usize, labels: usize) -> Result<()> {
     if found != labels || labels == 0 {
         return Err(Error::invalid(format!("{found} {what} for {labels} labels: the numbers must be equal and not 0")));
     }
@@ -163,6 +174,8 @@ mod tests {
         let logits = Tensor::new(&[[0_f32, 0.0], [1000.0, 0.0]], &Device::Cpu).unwrap();
         assert!((cross_entropy(&logits, &[1, 0])? - 2_f64.ln() / 2.0).abs() < 1e-12);
         assert!((cross_entropy(&logits, &[1, 1])? - (2_f64.ln() + 1000.0) / 2.0).abs() < 1e-9);
+        // Two equal scores are a perplexity of 2, one certainty one of 1; the mean is that of the logarithms.
+        assert!((perplexity(&logits, &[1, 0])? - 2_f64.sqrt()).abs() < 1e-12);
         let scores = evaluate(&logits, &[1, 0])?;
         assert_eq!((scores.rows, scores.accuracy, scores.confusion), (2, 0.5, vec![vec![1, 0], vec![1, 0]]));
         Ok(())

@@ -1,0 +1,227 @@
+//! The encoder: tokens in, one vector per sentence out.
+//!
+//! Sentences are packed behind each other instead of being padded to the longest: products are over all tokens of a
+//! batch, attention stays within each sentence. Weights are transposed once, when they are read.
+
+use super::{
+    BertSpec,
+    kernels::{Norm, attention, bias_gelu},
+    tokens::Tokens,
+};
+use crate::{matrix::product, memory::keep_freed};
+use candle_core::CpuStorage;
+use superduper::{Error, Result, ResultExt, Tensors};
+
+/// Tokens that are worked on at once, about: more gain nothing, and take memory.
+const TOGETHER: usize = 1024;
+
+/// A sentence encoder that is loaded: the mean of a sentence's tokens, of length 1 if wanted.
+#[derive(Debug)]
+pub struct Encoder {
+    spec: BertSpec,
+    tokens: Tokens,
+    normalize: bool,
+    words: Vec<f32>,
+    positions: Vec<f32>,
+    /// The embedding of the first type of token, the only one in use.
+    kind: Vec<f32>,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    /// Queries, keys and values beside each other.
+    qkv: Dense,
+    attended: Dense,
+    attended_norm: Norm,
+    inner: Dense,
+    outer: Dense,
+    outer_norm: Norm,
+}
+
+/// A linear layer, its weight as `[inputs, outputs]`.
+#[derive(Debug)]
+struct Dense {
+    weight: CpuStorage,
+    bias: Vec<f32>,
+}
+
+impl Dense {
+    /// `x W` without the bias, which is added with what follows. Gives `x` back.
+    fn multiply(&self, x: Vec<f32>) -> Result<(Vec<f32>, Vec<f32>)> {
+        let outputs = self.bias.len();
+        let CpuStorage::F32(weight) = &self.weight else { return Err(Error::internal("a weight is not f32")) };
+        let inputs = weight.len() / outputs;
+        let (rows, x) = (x.len() / inputs, CpuStorage::F32(x));
+        let result = product(&x, &self.weight, (rows, outputs, inputs), (false, false));
+        match (result.context(format_args!("a layer of {inputs} inputs and {outputs} outputs"))?, x) {
+            (CpuStorage::F32(result), CpuStorage::F32(x)) => Ok((result, x)),
+            _ => Err(Error::internal("a product of f32 is not f32")),
+        }
+    }
+}
+
+impl Encoder {
+    /// Read an encoder: weights named as in PyTorch's `BertModel`, with or without `bert.` before them, and the text of
+    /// a `tokenizer.json`. Texts are cut off after `longest` tokens; embeddings have length 1 if `normalize`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for weights that are missing or of another shape than the sizes say; `Decode` for a tokenizer that
+    /// cannot be read; `Integrity` for bytes that are missing or not those that were saved.
+    pub async fn load(spec: BertSpec, weights: &Tensors, tokenizer: &[u8], longest: usize, normalize: bool) -> Result<Self> {
+        spec.check()?;
+        let tokens = Tokens::read(tokenizer, longest.min(spec.max_position_embeddings))?;
+        let prefix = if weights.info("bert.embeddings.word_embeddings.weight").is_some() { "bert." } else { "" };
+        let reader = Reader { weights, prefix, epsilon: spec.layer_norm_eps as f32 };
+        let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
+        let mut layers = Vec::with_capacity(spec.num_hidden_layers);
+        for index in 0..spec.num_hidden_layers {
+            let name = |part: &str| format!("encoder.layer.{index}.{part}");
+            layers.push(Layer {
+                qkv: reader.dense(&["query", "key", "value"].map(|part| name(&format!("attention.self.{part}"))), hidden, hidden).await?,
+                attended: reader.dense(&[name("attention.output.dense")], hidden, hidden).await?,
+                attended_norm: reader.norm(&name("attention.output.LayerNorm"), hidden).await?,
+                inner: reader.dense(&[name("intermediate.dense")], hidden, inner).await?,
+                outer: reader.dense(&[name("output.dense")], inner, hidden).await?,
+                outer_norm: reader.norm(&name("output.LayerNorm"), hidden).await?,
+            });
+        }
+        let kinds = reader.read("embeddings.token_type_embeddings.weight", &[None, Some(hidden)]).await?;
+        Ok(Encoder {
+            words: reader.read("embeddings.word_embeddings.weight", &[Some(spec.vocab_size), Some(hidden)]).await?,
+            positions: reader.read("embeddings.position_embeddings.weight", &[Some(spec.max_position_embeddings), Some(hidden)]).await?,
+            kind: kinds[..hidden].to_vec(),
+            norm: reader.norm("embeddings.LayerNorm", hidden).await?,
+            layers,
+            tokens,
+            normalize,
+            spec,
+        })
+    }
+
+    /// The values of an embedding.
+    pub fn dimension(&self) -> usize {
+        self.spec.hidden_size
+    }
+
+    /// The embedding of each text, in order. Computes on the calling thread.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a text with a token that the encoder does not know.
+    pub fn embed_batch(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
+        keep_freed();
+        let mut results = Vec::with_capacity(texts.len());
+        let mut waiting: Vec<Vec<u32>> = Vec::new();
+        for text in texts {
+            waiting.push(self.tokens.of(text.as_ref())?);
+            if waiting.iter().map(Vec::len).sum::<usize>() >= TOGETHER {
+                results.append(&mut self.encode(&std::mem::take(&mut waiting))?);
+            }
+        }
+        if !waiting.is_empty() {
+            results.append(&mut self.encode(&waiting)?);
+        }
+        Ok(results)
+    }
+
+    fn encode(&self, sentences: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let (hidden, heads) = (self.spec.hidden_size, self.spec.num_attention_heads);
+        let lengths: Vec<usize> = sentences.iter().map(Vec::len).collect();
+        let mut x = self.look_up(sentences)?;
+        for layer in &self.layers {
+            let (mut qkv, residual) = layer.qkv.multiply(x)?;
+            let (mut attended, _) = layer.attended.multiply(attention(&mut qkv, &layer.qkv.bias, &lengths, heads))?;
+            layer.attended_norm.add_and_normalize(&mut attended, &layer.attended.bias, &residual);
+            let (mut inner, residual) = layer.inner.multiply(attended)?;
+            bias_gelu(&mut inner, &layer.inner.bias);
+            let (mut outer, _) = layer.outer.multiply(inner)?;
+            layer.outer_norm.add_and_normalize(&mut outer, &layer.outer.bias, &residual);
+            x = outer;
+        }
+        let mut from = 0;
+        let pool = |length: &usize| {
+            let rows = &x[from * hidden..(from + length) * hidden];
+            from += length;
+            self.pool(rows)
+        };
+        Ok(lengths.iter().map(pool).collect())
+    }
+
+    /// The sum of the embeddings of word, position and type of each token, normalized.
+    fn look_up(&self, sentences: &[Vec<u32>]) -> Result<Vec<f32>> {
+        let hidden = self.spec.hidden_size;
+        let tokens = sentences.iter().map(Vec::len).sum::<usize>();
+        let (mut x, mut positions) = (Vec::with_capacity(tokens * hidden), Vec::with_capacity(tokens * hidden));
+        for sentence in sentences {
+            for &token in sentence {
+                let from = token as usize * hidden;
+                let word = self.words.get(from..from + hidden).ok_or_else(|| {
+                    Error::invalid(format!("the tokenizer gave token {token}, the encoder knows {}", self.spec.vocab_size))
+                })?;
+                x.extend_from_slice(word);
+            }
+            // No sentence is longer than there are positions: the tokenizer cuts it off.
+            positions.extend_from_slice(&self.positions[..sentence.len() * hidden]);
+        }
+        self.norm.add_and_normalize(&mut x, &self.kind, &positions);
+        Ok(x)
+    }
+
+    /// The mean of the tokens of a sentence.
+    fn pool(&self, rows: &[f32]) -> Vec<f32> {
+        let hidden = self.spec.hidden_size;
+        let mut mean = vec![0_f32; hidden];
+        for row in rows.chunks_exact(hidden) {
+            mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += *value);
+        }
+        let length = match self.normalize {
+            true => mean.iter().map(|value| value * value).sum::<f32>().sqrt(),
+            false => (rows.len() / hidden) as f32,
+        };
+        mean.iter_mut().for_each(|value| *value /= length.max(1e-12));
+        mean
+    }
+}
+
+/// Reads weights by name.
+struct Reader<'a> {
+    weights: &'a Tensors,
+    prefix: &'a str,
+    epsilon: f32,
+}
+
+impl Reader<'_> {
+    /// A tensor of a shape; `None` stands for any size above 0.
+    async fn read(&self, name: &str, shape: &[Option<usize>]) -> Result<Vec<f32>> {
+        let name = format!("{}{name}", self.prefix);
+        let Some(info) = self.weights.info(&name) else { return Err(Error::invalid(format!("weight `{name}` is missing"))) };
+        let fits = |(found, needed): (&usize, &Option<usize>)| needed.map_or(*found > 0, |needed| needed == *found);
+        if info.shape.len() != shape.len() || !info.shape.iter().zip(shape).all(fits) {
+            let needed: Vec<String> = shape.iter().map(|size| size.map_or("any".to_owned(), |size| size.to_string())).collect();
+            return Err(Error::invalid(format!("weight `{name}` has shape {:?}, the encoder needs [{}]", info.shape, needed.join(", "))));
+        }
+        self.weights.to_vec::<f32>(&name).await
+    }
+
+    async fn norm(&self, name: &str, width: usize) -> Result<Norm> {
+        let scale = self.read(&format!("{name}.weight"), &[Some(width)]).await?;
+        Ok(Norm { scale, shift: self.read(&format!("{name}.bias"), &[Some(width)]).await?, epsilon: self.epsilon })
+    }
+
+    /// One or more layers with the same input beside each other.
+    async fn dense(&self, names: &[String], inputs: usize, outputs: usize) -> Result<Dense> {
+        let all = names.len() * outputs;
+        let (mut weight, mut bias) = (vec![0_f32; inputs * all], Vec::with_capacity(all));
+        for (index, name) in names.iter().enumerate() {
+            let plain = self.read(&format!("{name}.weight"), &[Some(outputs), Some(inputs)]).await?;
+            for (output, row) in plain.chunks_exact(inputs).enumerate() {
+                for (input, value) in row.iter().enumerate() {
+                    weight[input * all + index * outputs + output] = *value;
+                }
+            }
+            bias.append(&mut self.read(&format!("{name}.bias"), &[Some(outputs)]).await?);
+        }
+        Ok(Dense { weight: CpuStorage::F32(weight), bias })
+    }
+}

@@ -1,0 +1,331 @@
+//! A convolutional network that tells classes of images apart.
+//!
+//! Parameters are named `c1.weight`, `c1.bias` and so on for the convolutions, `l1.weight` and so on for the layers
+//! after them; their shapes and the order of their values are those of PyTorch, so weights can be exchanged.
+
+use crate::{
+    classes,
+    conv::{self, Sizes},
+    data::{Batch, Table},
+    linear::linear,
+    parameters,
+    train::Model,
+    weights::Weights,
+};
+use candle_core::{D, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use superduper::{Error, Result, ResultExt};
+
+/// The sizes of a convolutional network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CnnSpec {
+    /// Channels, height and width of an image; a row of a table is an image in this order, row after row of each channel.
+    pub image: [usize; 3],
+    /// The convolutions, from the image on.
+    pub convolutions: Vec<Convolution>,
+    /// The width of each hidden layer after them.
+    #[serde(default)]
+    pub hidden: Vec<usize>,
+    /// The number of classes.
+    pub classes: usize,
+}
+
+/// A convolution with step 1, a rectifier, and the largest value of each square of `pool` by `pool`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Convolution {
+    /// The channels it gives.
+    pub filters: usize,
+    /// Height and width of the kernel.
+    pub kernel: usize,
+    /// Zeros around the image; 0 if not given.
+    #[serde(default)]
+    pub padding: usize,
+    /// Height and width of the squares; with 1 nothing is pooled. What does not fill a square is left out.
+    pub pool: usize,
+}
+
+impl CnnSpec {
+    /// Name and shape of each parameter: convolutions are `[filters, channels, kernel, kernel]`, the rest as in [`crate::MlpSpec`].
+    pub fn parameters(&self) -> BTreeMap<String, Vec<usize>> {
+        let mut shapes = BTreeMap::new();
+        for (index, sizes) in self.convolutions().enumerate() {
+            let layer = index + 1;
+            shapes.insert(format!("c{layer}.weight"), vec![sizes.filters, sizes.channels, sizes.kernel, sizes.kernel]);
+            shapes.insert(format!("c{layer}.bias"), vec![sizes.filters]);
+        }
+        shapes.extend(self.head().parameters());
+        shapes
+    }
+
+    /// The features of an image: the width of a row of a table.
+    pub fn inputs(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    fn convolutions(&self) -> impl Iterator<Item = Sizes> {
+        let image = self.image;
+        self.convolutions.iter().scan(image, |[channels, height, width], convolution| {
+            let Convolution { filters, kernel, padding, pool } = *convolution;
+            let sizes = Sizes { channels: *channels, height: *height, width: *width, filters, kernel, padding, pool };
+            let (pooled_height, pooled_width) = sizes.pooled();
+            (*channels, *height, *width) = (filters, pooled_height, pooled_width);
+            Some(sizes)
+        })
+    }
+
+    /// Channels, height and width of what the last convolution gives.
+    fn last(&self) -> [usize; 3] {
+        self.convolutions().last().map_or(self.image, |sizes| {
+            let (height, width) = sizes.pooled();
+            [sizes.filters, height, width]
+        })
+    }
+
+    /// The layers after the convolutions.
+    fn head(&self) -> crate::MlpSpec {
+        crate::MlpSpec { inputs: self.last().iter().product(), hidden: self.hidden.clone(), classes: self.classes }
+    }
+
+    fn check(&self) -> Result<()> {
+        let empty = |convolution: &Convolution| convolution.filters == 0 || convolution.kernel == 0 || convolution.pool == 0;
+        if let Some(index) = self.convolutions.iter().position(empty) {
+            return Err(Error::invalid(format!(
+                "convolution {} has no filters, kernel or pool: {:?}",
+                index + 1,
+                self.convolutions[index]
+            )));
+        }
+        for (index, sizes) in self.convolutions().enumerate() {
+            let (height, width) = sizes.pooled();
+            if height == 0 || width == 0 {
+                return Err(Error::invalid(format!(
+                    "convolution {} leaves nothing of an image of {} by {}: {:?}",
+                    index + 1,
+                    sizes.height,
+                    sizes.width,
+                    self.convolutions[index]
+                ))
+                .with_hint("take a smaller kernel or pool, or more padding"));
+            }
+        }
+        self.head().check()
+    }
+}
+
+/// A convolutional network: `xₖ₊₁ = pool(max(0, xₖ * W + b))`, then the layers of an [`crate::Mlp`].
+#[derive(Debug)]
+pub struct Cnn {
+    spec: CnnSpec,
+    params: BTreeMap<String, Var>,
+}
+
+impl Cnn {
+    /// Make a model with random parameters: uniform in `±1/√n` for units with `n` inputs, as [`crate::Mlp::init`] says.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty layer.
+    pub fn init(spec: CnnSpec, seed: u64) -> Result<Self> {
+        spec.check()?;
+        let weights = parameters::init(&spec.parameters(), seed)?;
+        Cnn::from_weights(spec, &weights)
+    }
+
+    /// Make a model with parameters that were saved.
+    ///
+    /// # Errors
+    /// `InvalidInput` where a parameter is missing, too many, or of another shape than the sizes say.
+    pub fn from_weights(spec: CnnSpec, weights: &Weights) -> Result<Self> {
+        Cnn::from_params(spec, weights.to_vars()?)
+    }
+
+    /// Make a model that shares its parameters with the caller; they may be f32 or f64.
+    ///
+    /// # Errors
+    /// Those of [`Cnn::from_weights`].
+    pub fn from_params(spec: CnnSpec, params: BTreeMap<String, Var>) -> Result<Self> {
+        spec.check()?;
+        parameters::check(&spec.parameters(), &params)?;
+        Ok(Cnn { spec, params })
+    }
+
+    /// The sizes of the model.
+    pub fn spec(&self) -> &CnnSpec {
+        &self.spec
+    }
+
+    /// Copy the parameters.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn weights(&self) -> Result<Weights> {
+        Weights::of(&self.params)
+    }
+
+    /// The score of each class for images of shape `[rows, channels * height * width]`: shape `[rows, classes]`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for images of another shape.
+    pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        let inputs = self.spec.inputs();
+        if images.rank() != 2 || images.dims()[1] != inputs {
+            return Err(Error::invalid(format!("images have shape {:?}, the model needs [rows, {inputs}]", images.dims())));
+        }
+        let mut x = self.convolve(images).context(format_args!("convolutions of images {:?}", images.dims()))?;
+        for layer in 1..=self.spec.hidden.len() + 1 {
+            if layer > 1 {
+                x = x.relu().context("rectifier")?;
+            }
+            let (weight, bias) = self.layer('l', layer);
+            x = linear(&x, weight, bias).context(format_args!("layer l{layer} with input of shape {:?}", x.dims()))?;
+        }
+        Ok(x)
+    }
+
+    /// The probability of each class: shape `[rows, classes]`, rows sum to 1.
+    ///
+    /// # Errors
+    /// Those of [`logits`](Cnn::logits).
+    pub fn probabilities(&self, images: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::softmax(&self.logits(images)?, D::Minus1).context("softmax")
+    }
+
+    /// The most likely class of each image; the lowest of equals.
+    ///
+    /// # Errors
+    /// Those of [`logits`](Cnn::logits).
+    pub fn predict(&self, images: &Tensor) -> Result<Vec<u32>> {
+        crate::metrics::most_likely(&self.logits(images)?)
+    }
+
+    fn layer(&self, group: char, layer: usize) -> (&Var, &Var) {
+        (&self.params[&format!("{group}{layer}.weight")], &self.params[&format!("{group}{layer}.bias")])
+    }
+
+    /// All convolutions, then each image as a row, channel after channel.
+    fn convolve(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        let rows = images.dims()[0];
+        let ([channels, height, width], [filters, last_height, last_width]) = (self.spec.image, self.spec.last());
+        let mut x = images.reshape((rows, channels, height, width))?.permute((0, 2, 3, 1))?.contiguous()?;
+        for (index, sizes) in self.spec.convolutions().enumerate() {
+            let (weight, bias) = self.layer('c', index + 1);
+            x = conv::block(&x, weight, bias, sizes)?;
+        }
+        x.permute((0, 3, 1, 2))?.contiguous()?.reshape((rows, filters * last_height * last_width))
+    }
+}
+
+impl Model for Cnn {
+    fn params(&self) -> &BTreeMap<String, Var> {
+        &self.params
+    }
+
+    /// The mean cross entropy of a batch, in nats.
+    fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        classes::loss(&self.logits(&batch.features)?, batch)
+    }
+
+    fn check(&self, table: &Table) -> Result<()> {
+        classes::check(table, self.spec.inputs(), self.spec.classes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::Array;
+    use candle_core::{DType, Device};
+
+    fn spec() -> CnnSpec {
+        CnnSpec {
+            image: [2, 6, 5],
+            convolutions: vec![
+                Convolution { filters: 4, kernel: 3, padding: 1, pool: 2 },
+                Convolution { filters: 3, kernel: 2, padding: 0, pool: 1 },
+            ],
+            hidden: vec![6],
+            classes: 3,
+        }
+    }
+
+    #[test]
+    fn parameters_are_named_and_shaped_as_in_pytorch() -> Result<()> {
+        let shapes: Vec<_> = spec().parameters().into_iter().collect();
+        let named = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec());
+        let expected = [
+            named("c1.bias", &[4]),
+            named("c1.weight", &[4, 2, 3, 3]),
+            named("c2.bias", &[3]),
+            named("c2.weight", &[3, 4, 2, 2]),
+            named("l1.bias", &[6]),
+            // 6 by 5 pools to 3 by 2, which a kernel of 2 makes 2 by 1.
+            named("l1.weight", &[6, 6]),
+            named("l2.bias", &[3]),
+            named("l2.weight", &[3, 6]),
+        ];
+        assert_eq!(shapes, expected);
+        let weights = Cnn::init(spec(), 1)?.weights()?;
+        assert_eq!(weights, Cnn::init(spec(), 1)?.weights()?);
+        assert_ne!(weights, Cnn::init(spec(), 2)?.weights()?);
+        assert!(weights.get("c1.weight").unwrap().data().iter().all(|value| value.abs() <= 1.0 / 18_f32.sqrt()));
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() -> Result<()> {
+        let mut params = BTreeMap::new();
+        for (name, var) in Cnn::init(spec(), 4)?.params() {
+            params.insert(name.clone(), Var::from_tensor(&var.to_dtype(DType::F64).unwrap()).unwrap());
+        }
+        let model = Cnn::from_params(spec(), params.clone())?;
+        let mut rng = crate::Rng::named(9, "images");
+        let images: Vec<f64> = (0..4 * 60).map(|_| f64::from(rng.uniform()) * 2.0 - 1.0).collect();
+        let batch = Batch {
+            features: Tensor::from_vec(images, (4, 60), &Device::Cpu).unwrap(),
+            labels: Tensor::new(&[0_u32, 2, 1, 2], &Device::Cpu).unwrap(),
+        };
+        let loss = || model.loss(&batch).unwrap().to_scalar::<f64>().unwrap();
+        let grads = model.loss(&batch)?.backward().unwrap();
+        let (width, mut largest) = (1e-6, 0_f64);
+        for (name, var) in &params {
+            let gradient = grads.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            let values = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for index in 0..values.len() {
+                let at = |value: f64| {
+                    let mut moved = values.clone();
+                    moved[index] = value;
+                    var.set(&Tensor::from_vec(moved, var.dims(), &Device::Cpu).unwrap()).unwrap();
+                    loss()
+                };
+                let slope = (at(values[index] + width) - at(values[index] - width)) / (2.0 * width);
+                at(values[index]);
+                assert!((slope - gradient[index]).abs() < 1e-7, "{name}[{index}]: {slope} is not {}", gradient[index]);
+                if name.starts_with('c') {
+                    largest = largest.max(slope.abs());
+                }
+            }
+        }
+        assert!(largest > 0.01, "the gradients are not all zero");
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() -> Result<()> {
+        let refused = |spec: CnnSpec| Cnn::init(spec, 0).unwrap_err().to_string();
+        let small = CnnSpec { image: [1, 2, 2], ..spec() };
+        assert!(refused(small).starts_with("convolution 2 leaves nothing of an image of 1 by 1: "));
+        let mut none = spec();
+        none.convolutions[0].pool = 0;
+        assert!(refused(none).starts_with("convolution 1 has no filters, kernel or pool: "));
+        let model = Cnn::init(spec(), 0)?;
+        let images = Tensor::zeros((2, 59), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(model.logits(&images).unwrap_err().to_string(), "images have shape [2, 59], the model needs [rows, 60]");
+        let mut weights = model.weights()?;
+        weights.insert("c2.weight", Array::zeros([3, 4, 3, 3]));
+        let error = Cnn::from_weights(spec(), &weights).unwrap_err();
+        assert_eq!(error.to_string(), "parameter `c2.weight` has shape [3, 4, 3, 3], the model needs [3, 4, 2, 2]");
+        let table = Table::of_values(60, vec![0.0; 60], vec![1.0])?;
+        assert!(model.check(&table).unwrap_err().to_string().starts_with("the table has values to predict, the model needs classes"));
+        Ok(())
+    }
+}

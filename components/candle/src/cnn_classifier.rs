@@ -1,0 +1,142 @@
+//! A classifier of images that is ready to be applied: table in, trained and scored convolutional network out.
+//!
+//! Every declared field is `breaking`: whatever is changed, the weights would be others, so each change
+//! makes a version with weights of its own.
+
+use crate::{
+    cnn::{Cnn, CnnSpec, Convolution},
+    data::Table,
+    fit::{Fit, Fitted, adamw, constant, features, one_fifth, only, thirty, thirty_two, wait},
+    metrics::{Evaluation, evaluate},
+    optim::Optimizer,
+    schedule::Schedule,
+    weights::Weights,
+};
+use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, triggers};
+
+/// A convolutional network that learns a table of images when it is applied.
+///
+/// Applying it runs two jobs: `fit` trains on the rows that are not held out and fills [`weights`](CnnClassifier::weights);
+/// `evaluate` scores the model on those held out. A row of the table is an image, see [`CnnSpec::image`].
+///
+/// ```
+/// use superduper::Artifact;
+/// use superduper_candle::{CnnClassifier, Convolution, Table};
+///
+/// # fn digits() -> superduper::Result<Table> {
+/// #     Table::new(64, vec![0.0; 128], vec![0, 1])
+/// # }
+/// let table: Table = digits()?;
+/// let digits = CnnClassifier::builder("digits")
+///     .table(Artifact::new(table))
+///     .image([1, 8, 8])
+///     .convolutions(vec![Convolution { filters: 16, kernel: 3, padding: 1, pool: 2 }])
+///     .hidden(vec![32])
+///     .classes(10)
+///     .build()?;
+/// # Ok::<(), superduper::Error>(())
+/// ```
+///
+/// # Guarantees
+/// The weights are a function of the declared fields, see the [crate documentation](crate). A job that is
+/// cancelled ends after the step it is at.
+#[derive(Debug, Component)]
+#[component(kind = "candle.CnnClassifier")]
+pub struct CnnClassifier {
+    /// The name.
+    pub identifier: String,
+    /// What to learn, with the rows that are held out.
+    #[component(breaking)]
+    pub table: Artifact<Table>,
+    /// Channels, height and width of an image.
+    #[component(breaking)]
+    pub image: [usize; 3],
+    /// The convolutions, from the image on.
+    #[component(breaking)]
+    pub convolutions: Vec<Convolution>,
+    /// The number of classes.
+    #[component(breaking)]
+    pub classes: usize,
+    /// The width of each hidden layer after the convolutions; with none the convolutions are followed by the classes.
+    #[component(breaking, default)]
+    pub hidden: Vec<usize>,
+    /// How often each row is seen; 30 if not given.
+    #[component(breaking, default = "thirty")]
+    pub epochs: u64,
+    /// Rows per step; 32 if not given.
+    #[component(breaking, default = "thirty_two")]
+    pub batch: usize,
+    /// The seed of initial weights, split and order of the rows; 0 if not given.
+    #[component(breaking, default)]
+    pub seed: u64,
+    /// The part of the rows to evaluate on, from 0 to 1; 0.2 if not given.
+    #[component(breaking, default = "one_fifth")]
+    pub held_out: f64,
+    /// How the parameters move; [`AdamW`](crate::AdamW) as it comes if not given.
+    #[component(breaking, default = "adamw")]
+    pub optimizer: Box<dyn Optimizer>,
+    /// How the learning rate changes; [`Constant`](crate::Constant) if not given.
+    #[component(breaking, default = "constant")]
+    pub schedule: Box<dyn Schedule>,
+    /// What `fit` learned, named as [`CnnSpec::parameters`] says.
+    pub weights: Output<Artifact<Tensors>>,
+}
+
+#[triggers]
+impl CnnClassifier {
+    #[trigger("apply")]
+    fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
+        let model = Cnn::init(self.sizes(), self.seed)?;
+        let fitted = self.settings().train(&model, ctx)?;
+        ctx.set(&self.weights, model.weights()?.to_tensors()?.into())?;
+        Ok(fitted)
+    }
+
+    /// `None` where no rows are held out.
+    #[trigger("apply", depends_on = "fit")]
+    fn evaluate(&self) -> Result<Option<Evaluation>> {
+        let Some(held_out) = self.settings().held_out()? else { return Ok(None) };
+        let model = wait(self.model())?;
+        evaluate(&model.logits(&held_out.features()?)?, held_out.labels()).map(Some)
+    }
+}
+
+impl CnnClassifier {
+    /// The trained model, for those who predict often: each call reads the weights.
+    ///
+    /// # Errors
+    /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
+    pub async fn model(&self) -> Result<Cnn> {
+        let tensors = self.weights.get()?.get().await?;
+        Cnn::from_weights(self.sizes(), &Weights::from_tensors(&tensors).await?)
+    }
+
+    /// The most likely class of one image.
+    ///
+    /// # Errors
+    /// Those of [`model`](CnnClassifier::model); `InvalidInput` for another number of features than `image` has.
+    pub async fn predict(&self, features: &[f32]) -> Result<u32> {
+        only(&self.predict_batch(&[features]).await?)
+    }
+
+    /// The most likely class of each image.
+    ///
+    /// # Errors
+    /// Those of [`predict`](CnnClassifier::predict).
+    pub async fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<u32>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let features = features(rows, self.sizes().inputs())?;
+        self.model().await?.predict(&features)
+    }
+
+    fn sizes(&self) -> CnnSpec {
+        CnnSpec { image: self.image, convolutions: self.convolutions.clone(), hidden: self.hidden.clone(), classes: self.classes }
+    }
+
+    fn settings(&self) -> Fit<'_> {
+        let CnnClassifier { table, epochs, batch, seed, held_out, optimizer, schedule, .. } = self;
+        Fit { table, epochs: *epochs, batch: *batch, seed: *seed, held_out: *held_out, optimizer: &**optimizer, schedule: &**schedule }
+    }
+}
