@@ -1,9 +1,13 @@
 //! Models ready to use, on candle.
 //!
-//! [`Classifier`] is a component to apply as it is. The pieces it is made of are for components of your own: a
-//! multi-layer perceptron ([`Mlp`]), optimizers whose state can be saved ([`optim`]), learning-rate
-//! schedules ([`schedule`]), a table of rows ([`Table`]), a training loop that can be watched, stopped
-//! and continued ([`Training`]), metrics ([`metrics`]) and [`Weights`] that become an `Artifact<Tensors>`.
+//! Components to apply as they are: [`Classifier`] (a multi-layer perceptron), [`CnnClassifier`],
+//! [`LogisticRegression`], [`LinearRegression`], [`TextEmbedder`] (sentence embeddings of the BERT family), and
+//! [`Validation`], which scores any of the models by table and version.
+//!
+//! The pieces they are made of are for components of your own: [`Mlp`], [`Cnn`] and [`Encoder`], optimizers whose
+//! state can be saved ([`optim`]), learning-rate schedules ([`schedule`]), a table of rows ([`Table`]), a training loop
+//! that can be watched, stopped and continued ([`Training`]), metrics ([`metrics`]) and [`Weights`] that become an
+//! `Artifact<Tensors>`.
 //!
 //! ```
 //! use superduper_candle::{AdamW, Mlp, MlpSpec, Optimizer, Table, Training, metrics};
@@ -24,7 +28,7 @@
 //! ```
 //!
 //! # Guarantees
-//! - Everything random is a function of a seed and a name or epoch: parameters ([`Mlp::init`]), the
+//! - Everything random is a function of a seed and a name or epoch: parameters ([`Mlp::init`], [`Cnn::init`]), the
 //!   order of rows ([`data::order`]) and the split of a table ([`Table::split`]). The same seed, data
 //!   and program give bit-identical weights on one machine with `RAYON_NUM_THREADS=1`.
 //! - A training that continues from saved [`Weights`] and [`OptimizerState`] ends with the weights of
