@@ -14,13 +14,15 @@ use superduper::{Artifact, Component, Error, ErrorKind, JobContext, Output, Resu
 /// ```
 /// use std::collections::BTreeMap;
 /// use superduper::{Artifact, Db};
-/// use superduper_candle::{Classifier, Table, Validation, metrics::{Accuracy, Auc}};
+/// use superduper_candle::{Classifier, Table, Validation, metrics::{Accuracy, Auc, Metric}};
 ///
 /// # async fn example(db: &Db, digits: Classifier, test: Table) -> superduper::Result<()> {
+/// let metrics: Vec<Box<dyn Metric>> = vec![Box::new(Accuracy {}), Box::new(Auc {})];
+/// let model: Box<dyn superduper::Component> = Box::new(digits);
 /// let validation = Validation::builder("digits")
-///     .model(Box::new(digits))
+///     .model(model)
 ///     .tables(BTreeMap::from([("test".to_owned(), Artifact::new(test))]))
-///     .metrics(vec![Box::new(Accuracy {}), Box::new(Auc {})])
+///     .metrics(metrics)
 ///     .build()?;
 /// db.apply(validation).await?;
 ///
