@@ -85,9 +85,16 @@ fn dependencies_go_one_way() {
             "superduper-derive" => &[],
             "superduper-core" => &["superduper-derive"],
             "superduper" => &["superduper-core", "superduper-derive", "superduper-sqlite", "superduper-object", "superduper-memory"],
-            "superduper-bench" => {
-                &["superduper", "superduper-core", "superduper-sqlite", "superduper-object", "superduper-memory", "superduper-train"]
-            }
+            // It measures everything.
+            "superduper-bench" => &[
+                "superduper",
+                "superduper-core",
+                "superduper-sqlite",
+                "superduper-object",
+                "superduper-memory",
+                "superduper-candle",
+                "superduper-train",
+            ],
             _ => &["superduper-core", "superduper-derive"],
         };
         for dependency in ours {

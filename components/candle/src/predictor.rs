@@ -8,7 +8,7 @@ use crate::{
     regression::LinearRegression,
 };
 use std::any::Any;
-use superduper::{BoxFuture, Component, ComponentType, Error, Result};
+use superduper::{__private::inventory, BoxFuture, Component, ComponentType, Error, Result};
 
 /// A model that says something of each row of a table; [`predictor!`](crate::predictor) makes it known.
 pub trait Predictor: ComponentType {
@@ -65,8 +65,6 @@ impl PredictorEntry {
         PredictorEntry { kind: T::__kind, predict: predict::<T> }
     }
 }
-
-use superduper::__private::inventory;
 
 inventory::collect!(PredictorEntry);
 

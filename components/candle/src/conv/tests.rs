@@ -1,3 +1,5 @@
+//! The convolution against candle's own where that is defined alike, and its gradients against finite differences.
+
 use super::{Sizes, block};
 use candle_core::{DType, Device, Result, Tensor, Var};
 
