@@ -123,8 +123,13 @@ impl JobRun {
     pub async fn wait(&self) -> Result<Info> {
         loop {
             if let Some(run) = &self.live {
-                // The outcome is read from the record; a driver that had to stop leaves an unfinished job there.
-                let _ = run.wait().await;
+                // Success is known without a look at the record. Any other outcome is read there; a driver that had to
+                // stop leaves an unfinished job.
+                let outcome = run.wait().await.ok().flatten();
+                let row = outcome.as_ref().and_then(|outcome| outcome.jobs.iter().find(|row| row.id == self.job));
+                if let Some(row) = row.filter(|row| row.state == JobState::Succeeded) {
+                    return Ok(Info { path: self.path.clone(), ..Info::of(&self.id, row) });
+                }
             }
             let info = self.info().await?;
             if info.status.is_terminal() || info.status == Status::Interrupted {
@@ -153,7 +158,9 @@ impl JobRun {
 
     /// Wait, and give the job's recorded result.
     pub(crate) async fn finished(&self) -> Result<Value> {
-        let info = self.wait().await?;
+        self.wait().await?;
+        // Meanwhile it may have been purged.
+        let info = self.info().await?;
         let what = self.kind.what();
         match info.status {
             Status::Completed if info.purged => Err(Error::new(ErrorKind::Gone, format!("the result of {what} `{}` was purged", self.id))
