@@ -5,12 +5,13 @@
 
 use crate::{
     data::Table,
-    fit::{Fit, Fitted, adamw, constant, features, one_fifth, only, thirty, thirty_two, wait},
-    metrics::{Evaluation, evaluate},
+    fit::{Fitted, Learner, adamw, classifier, constant, one_fifth, thirty, thirty_two},
+    metrics::Evaluation,
     mlp::{Mlp, MlpSpec},
+    network::Architecture,
+    network_model::NetworkModel,
     optim::Optimizer,
     schedule::Schedule,
-    weights::Weights,
 };
 use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, triggers};
 
@@ -85,57 +86,20 @@ pub struct Classifier {
 impl Classifier {
     #[trigger("apply")]
     fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
-        let model = Mlp::init(self.sizes(), self.seed)?;
-        let fitted = self.settings().train(&model, ctx)?;
-        ctx.set(&self.weights, model.weights()?.to_tensors()?.into())?;
-        Ok(fitted)
+        self.fit_rows(ctx)
     }
 
     /// `None` where no rows are held out.
     #[trigger("apply", depends_on = "fit")]
     fn evaluate(&self) -> Result<Option<Evaluation>> {
-        let Some(held_out) = self.settings().held_out()? else { return Ok(None) };
-        let model = wait(self.model())?;
-        evaluate(&model.logits(&held_out.features()?)?, held_out.labels()).map(Some)
+        self.score_rows(NetworkModel::evaluate)
     }
 }
 
+classifier!(Classifier, |it: &Self| Architecture::Mlp(it.sizes()), Mlp);
+
 impl Classifier {
-    /// The trained model, for those who predict often: each call reads the weights.
-    ///
-    /// # Errors
-    /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
-    pub async fn model(&self) -> Result<Mlp> {
-        let tensors = self.weights.get()?.get().await?;
-        Mlp::from_weights(self.sizes(), &Weights::from_tensors(&tensors).await?)
-    }
-
-    /// The most likely class of one row of features.
-    ///
-    /// # Errors
-    /// Those of [`model`](Classifier::model); `InvalidInput` for another number of features than `inputs`.
-    pub async fn predict(&self, features: &[f32]) -> Result<u32> {
-        only(&self.predict_batch(&[features]).await?)
-    }
-
-    /// The most likely class of each row of features.
-    ///
-    /// # Errors
-    /// Those of [`predict`](Classifier::predict).
-    pub async fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<u32>> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let features = features(rows, self.inputs)?;
-        self.model().await?.predict(&features)
-    }
-
     fn sizes(&self) -> MlpSpec {
         MlpSpec { inputs: self.inputs, hidden: self.hidden.clone(), classes: self.classes }
-    }
-
-    fn settings(&self) -> Fit<'_> {
-        let Classifier { table, epochs, batch, seed, held_out, optimizer, schedule, .. } = self;
-        Fit { table, epochs: *epochs, batch: *batch, seed: *seed, held_out: *held_out, optimizer: &**optimizer, schedule: &**schedule }
     }
 }

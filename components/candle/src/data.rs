@@ -7,6 +7,7 @@
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use superduper::{Error, Result, ResultExt};
 
 /// Rows of features, each with the class it belongs to, or with a value to predict.
@@ -106,6 +107,13 @@ impl Table {
         &self.features[index * self.width..(index + 1) * self.width]
     }
 
+    /// The features of consecutive rows as a tensor.
+    pub(crate) fn features_of(&self, rows: Range<usize>) -> Result<Tensor> {
+        let shape = (rows.len(), self.width);
+        Tensor::from_slice(&self.features[rows.start * self.width..rows.end * self.width], shape, &Device::Cpu)
+            .context(format_args!("features of shape {shape:?}"))
+    }
+
     pub(crate) fn values(&self) -> &[f32] {
         &self.features
     }
@@ -115,11 +123,7 @@ impl Table {
     /// # Errors
     /// Those of candle.
     pub fn features(&self) -> Result<Tensor> {
-        Tensor::from_slice(&self.features, (self.rows(), self.width), &Device::Cpu).context(format_args!(
-            "features of shape [{}, {}]",
-            self.rows(),
-            self.width
-        ))
+        self.features_of(0..self.rows())
     }
 
     /// Multiply each feature, for instance by 1/16 for pixels from 0 to 16.

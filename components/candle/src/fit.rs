@@ -2,13 +2,15 @@
 
 use crate::{
     data::Table,
+    network::{Architecture, Network},
+    network_model::NetworkModel,
     optim::{AdamW, Optimizer},
     schedule::{Constant, Schedule},
-    train::{Model, Training, report_to},
+    train::{Training, report_to},
 };
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use superduper::{Artifact, Error, ErrorKind, JobContext, Result, ResultExt};
+use superduper::{Artifact, Component, Error, ErrorKind, JobContext, Output, Result, ResultExt, Tensors};
 
 /// What `fit` did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,25 +35,125 @@ pub(crate) struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// Train on the rows that are not held out, in a job.
-    pub(crate) fn train(&self, model: &dyn Model, ctx: &JobContext) -> Result<Fitted> {
-        let (rows, _) = self.split()?;
-        let training = Training { epochs: self.epochs, batch: self.batch, seed: self.seed, schedule: self.schedule };
-        let mut state = self.optimizer.init();
-        let history = training.run(model, &rows, self.optimizer, &mut state, report_to(ctx))?;
-        Ok(Fitted { rows: rows.rows(), steps: state.step(), loss: history.final_loss().unwrap_or_default() })
-    }
-
-    /// The rows that are held out; `None` where there are none.
-    pub(crate) fn held_out(&self) -> Result<Option<Table>> {
-        let (_, held_out) = self.split()?;
-        Ok((!held_out.is_empty()).then_some(held_out))
-    }
-
+    /// The rows to train on, and those that are held out.
     fn split(&self) -> Result<(Table, Table)> {
         wait(self.table.get())?.split(self.seed, self.held_out)
     }
 }
+
+/// A component that learns a table.
+pub(crate) trait Learner: Component {
+    /// What is trained.
+    fn architecture(&self) -> Architecture;
+
+    /// How it is trained.
+    fn settings(&self) -> Fit<'_>;
+
+    /// What was learned.
+    fn learned(&self) -> &Output<Artifact<Tensors>>;
+
+    /// The trigger `fit`: train on the rows that are not held out, and keep the weights.
+    fn fit_rows(&self, ctx: &JobContext) -> Result<Fitted> {
+        let settings = self.settings();
+        let model = self.architecture().init(settings.seed)?;
+        let (rows, _) = settings.split()?;
+        let Fit { epochs, batch, seed, optimizer, schedule, .. } = settings;
+        let mut state = optimizer.init();
+        let history = Training { epochs, batch, seed, schedule }.run(&model, &rows, optimizer, &mut state, report_to(ctx))?;
+        ctx.set(self.learned(), model.weights()?.to_tensors()?.into())?;
+        Ok(Fitted { rows: rows.rows(), steps: state.step(), loss: history.final_loss().unwrap_or_default() })
+    }
+
+    /// The trigger `evaluate`: score the model on the rows that are held out; `None` where there are none.
+    fn score_rows<S>(&self, score: impl FnOnce(&NetworkModel, &Table) -> Result<S>) -> Result<Option<S>> {
+        let (_, held_out) = self.settings().split()?;
+        if held_out.is_empty() {
+            return Ok(None);
+        }
+        score(&wait(self.trained()?.model())?, &held_out).map(Some)
+    }
+
+    /// What `fit` made, as a network of its own.
+    fn trained(&self) -> Result<Network> {
+        let weights = Artifact::clone(&*self.learned().get()?);
+        Ok(Network { identifier: self.identifier().to_owned(), architecture: self.architecture(), weights })
+    }
+}
+
+/// What the components that learn a table have in common, by their fields of the same names. Of `$net` the method `model` gives,
+/// which has the sizes that the method `sizes` says.
+macro_rules! learner {
+    ($type:ident, $architecture:expr, $net:ty) => {
+        impl $crate::fit::Learner for $type {
+            fn architecture(&self) -> $crate::Architecture {
+                $architecture(self)
+            }
+
+            fn settings(&self) -> $crate::fit::Fit<'_> {
+                let $type { table, epochs, batch, seed, held_out, optimizer, schedule, .. } = self;
+                let (optimizer, schedule) = (&**optimizer, &**schedule);
+                $crate::fit::Fit { table, epochs: *epochs, batch: *batch, seed: *seed, held_out: *held_out, optimizer, schedule }
+            }
+
+            fn learned(&self) -> &superduper::Output<superduper::Artifact<superduper::Tensors>> {
+                &self.weights
+            }
+        }
+
+        impl $type {
+            /// What `fit` made, as a component of its own.
+            ///
+            /// # Errors
+            /// `NotSetUp` before `fit` is done.
+            pub fn network(&self) -> superduper::Result<$crate::Network> {
+                $crate::fit::Learner::trained(self)
+            }
+
+            /// The trained model, for those who predict often: each call reads the weights.
+            ///
+            /// # Errors
+            /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
+            pub async fn model(&self) -> superduper::Result<$net> {
+                let tensors = self.weights.get()?.get().await?;
+                <$net>::from_weights(self.sizes(), &$crate::Weights::from_tensors(&tensors).await?)
+            }
+        }
+
+        impl $crate::Predictor for $type {
+            async fn predict_table(&self, table: &$crate::Table) -> superduper::Result<$crate::metrics::Prediction> {
+                self.network()?.predict_table(table).await
+            }
+        }
+        $crate::predictor!($type);
+    };
+}
+pub(crate) use learner;
+
+/// A [`learner`] that tells classes apart.
+macro_rules! classifier {
+    ($type:ident, $architecture:expr, $net:ty) => {
+        $crate::fit::learner!($type, $architecture, $net);
+
+        impl $type {
+            /// The most likely class of one row of features.
+            ///
+            /// # Errors
+            /// Those of [`model`](Self::model); `InvalidInput` for another number of features than the model has.
+            pub async fn predict(&self, features: &[f32]) -> superduper::Result<u32> {
+                self.network()?.predict(features).await
+            }
+
+            /// The most likely class of each row of features.
+            ///
+            /// # Errors
+            /// Those of [`predict`](Self::predict).
+            pub async fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> superduper::Result<Vec<u32>> {
+                self.network()?.predict_batch(rows).await
+            }
+        }
+    };
+}
+pub(crate) use classifier;
 
 /// Rows of features as a tensor of shape `[rows, inputs]`.
 pub(crate) fn features(rows: &[impl AsRef<[f32]>], inputs: usize) -> Result<Tensor> {

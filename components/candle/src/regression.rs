@@ -4,19 +4,16 @@
 //! makes a version with weights of its own.
 
 use crate::{
-    classes::check_width,
-    data::{Batch, Table},
-    fit::{Fit, Fitted, adamw, constant, features, one_fifth, only, thirty, thirty_two, wait},
-    metrics::{Closeness, closeness},
+    data::Table,
+    fit::{Fitted, Learner, adamw, constant, learner, one_fifth, thirty, thirty_two},
+    metrics::Closeness,
     mlp::{Mlp, MlpSpec},
+    network::Architecture,
+    network_model::NetworkModel,
     optim::Optimizer,
     schedule::Schedule,
-    train::Model,
-    weights::Weights,
 };
-use candle_core::{Tensor, Var};
-use std::collections::BTreeMap;
-use superduper::{Artifact, Component, Error, JobContext, Output, Result, ResultExt, Tensors, triggers};
+use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, triggers};
 
 /// Linear regression that learns the values of a table when it is applied: `x w + b` with the least mean squared error.
 ///
@@ -66,37 +63,25 @@ pub struct LinearRegression {
 impl LinearRegression {
     #[trigger("apply")]
     fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
-        let model = Regressor(Mlp::init(self.sizes(), self.seed)?);
-        let fitted = self.settings().train(&model, ctx)?;
-        ctx.set(&self.weights, model.0.weights()?.to_tensors()?.into())?;
-        Ok(fitted)
+        self.fit_rows(ctx)
     }
 
     /// `None` where no rows are held out.
     #[trigger("apply", depends_on = "fit")]
     fn evaluate(&self) -> Result<Option<Closeness>> {
-        let Some(held_out) = self.settings().held_out()? else { return Ok(None) };
-        let predicted = wait(self.predict_features(&held_out.features()?))?;
-        closeness(&predicted, held_out.targets().unwrap_or_default()).map(Some)
+        self.score_rows(NetworkModel::closeness)
     }
 }
 
-impl LinearRegression {
-    /// The trained model, for those who predict often: each call reads the weights. Its only logit is the value.
-    ///
-    /// # Errors
-    /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
-    pub async fn model(&self) -> Result<Mlp> {
-        let tensors = self.weights.get()?.get().await?;
-        Mlp::from_weights(self.sizes(), &Weights::from_tensors(&tensors).await?)
-    }
+learner!(LinearRegression, |it: &Self| Architecture::Linear { inputs: it.inputs }, Mlp);
 
+impl LinearRegression {
     /// The value of one row of features.
     ///
     /// # Errors
     /// Those of [`model`](LinearRegression::model); `InvalidInput` for another number of features than `inputs`.
     pub async fn predict(&self, features: &[f32]) -> Result<f32> {
-        only(&self.predict_batch(&[features]).await?)
+        self.network()?.predict_value(features).await
     }
 
     /// The value of each row of features.
@@ -104,54 +89,10 @@ impl LinearRegression {
     /// # Errors
     /// Those of [`predict`](LinearRegression::predict).
     pub async fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<f32>> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.predict_features(&features(rows, self.inputs)?).await
-    }
-
-    pub(crate) async fn predict_features(&self, features: &Tensor) -> Result<Vec<f32>> {
-        values(&self.model().await?, features)
+        self.network()?.predict_values(rows).await
     }
 
     fn sizes(&self) -> MlpSpec {
         MlpSpec { inputs: self.inputs, hidden: Vec::new(), classes: 1 }
     }
-
-    fn settings(&self) -> Fit<'_> {
-        let LinearRegression { table, epochs, batch, seed, held_out, optimizer, schedule, .. } = self;
-        Fit { table, epochs: *epochs, batch: *batch, seed: *seed, held_out: *held_out, optimizer: &**optimizer, schedule: &**schedule }
-    }
-}
-
-/// A perceptron whose only logit is a value.
-struct Regressor(Mlp);
-
-impl Model for Regressor {
-    fn params(&self) -> &BTreeMap<String, Var> {
-        self.0.params()
-    }
-
-    /// The mean squared error of a batch.
-    fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let values = self.0.logits(&batch.features)?;
-        let error = || values.squeeze(1)?.sub(&batch.labels)?.sqr()?.mean_all();
-        error().context(format_args!("squared error of values {:?} and targets {:?}", values.dims(), batch.labels.dims()))
-    }
-
-    fn check(&self, table: &Table) -> Result<()> {
-        check_width(table, self.0.spec().inputs)?;
-        match table.targets() {
-            Some(_) => Ok(()),
-            None => {
-                Err(Error::invalid("the table has classes, the model needs values to predict").with_hint("make it with `Table::of_values`"))
-            }
-        }
-    }
-}
-
-/// The value of each row of features.
-fn values(model: &Mlp, features: &Tensor) -> Result<Vec<f32>> {
-    let logits = model.logits(features)?;
-    logits.squeeze(1).and_then(|values| values.to_vec1()).context(format_args!("values of shape {:?}", logits.dims()))
 }
