@@ -5,7 +5,8 @@
 
 use crate::{
     data::Table,
-    fit::{Fitted, Learner, adamw, classifier, constant, one_fifth, thirty, thirty_two},
+    fit::{Fitted, Learner, adamw, classifier, constant, one, one_fifth, thirty, thirty_two},
+    hooks::GradientHook,
     metrics::Evaluation,
     mlp::{Mlp, MlpSpec},
     network::Architecture,
@@ -24,7 +25,8 @@ use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, trigg
 ///
 /// # Guarantees
 /// The weights are a function of the declared fields, see the [crate documentation](crate). A job that is
-/// cancelled ends after the step it is at.
+/// cancelled ends after the step it is at; one that failed, or whose process died, goes on from the end of its last epoch, to
+/// the same weights.
 #[derive(Debug, Component)]
 #[component(kind = "candle.LogisticRegression")]
 pub struct LogisticRegression {
@@ -39,24 +41,37 @@ pub struct LogisticRegression {
     /// The number of classes.
     #[component(breaking)]
     pub classes: usize,
-    /// How often each row is seen; 30 if not given.
+    /// How often each row is seen, at most; 30 if not given.
     #[component(breaking, default = "thirty")]
     pub epochs: u64,
-    /// Rows per step; 32 if not given.
+    /// Rows that are computed at once; 32 if not given.
     #[component(breaking, default = "thirty_two")]
     pub batch: usize,
+    /// How many batches make one step, see [`Training::accumulate`](crate::Training::accumulate); 1 if not given.
+    #[component(breaking, default = "one")]
+    pub accumulate: usize,
     /// The seed of initial weights, split and order of the rows; 0 if not given.
     #[component(breaking, default)]
     pub seed: u64,
     /// The part of the rows to evaluate on, from 0 to 1; 0.2 if not given.
     #[component(breaking, default = "one_fifth")]
     pub held_out: f64,
+    /// The part of the other rows to validate on after each epoch, from 0 to 1; 0 if not given. With such rows the weights
+    /// are those that do best on them, else those of the last step.
+    #[component(breaking, default)]
+    pub validation: f64,
+    /// After how many epochs in a row without a smaller loss on the rows to validate on the training ends; never if not given.
+    #[component(breaking, default)]
+    pub patience: Option<u32>,
     /// How the parameters move; [`AdamW`](crate::AdamW) as it comes if not given.
     #[component(breaking, default = "adamw")]
     pub optimizer: Box<dyn Optimizer>,
     /// How the learning rate changes; [`Constant`](crate::Constant) if not given.
     #[component(breaking, default = "constant")]
     pub schedule: Box<dyn Schedule>,
+    /// What is done to the gradients before each step, such as [`ClipNorm`](crate::ClipNorm).
+    #[component(breaking, default)]
+    pub hooks: Vec<Box<dyn GradientHook>>,
     /// What `fit` learned, `l1.weight` of shape `[classes, inputs]` and `l1.bias` of shape `[classes]`.
     pub weights: Output<Artifact<Tensors>>,
 }

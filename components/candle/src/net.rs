@@ -5,9 +5,9 @@
 use crate::{
     classes,
     data::{Batch, Table},
-    metrics::most_likely,
+    metrics::{accuracy, cross_entropy, most_likely},
     parameters,
-    train::Model,
+    train::{Model, Scores},
     weights::Weights,
 };
 use candle_core::{D, Tensor, Var};
@@ -136,5 +136,16 @@ impl<S: NetSpec> Model for Net<S> {
 
     fn check(&self, table: &Table) -> Result<()> {
         classes::check(table, self.spec.inputs(), self.spec.classes())
+    }
+
+    fn scores(&self, table: &Table) -> Result<Scores> {
+        let (mut loss, mut right) = (0.0, 0.0);
+        for rows in table.stretches() {
+            let (logits, labels) = (self.logits(&table.features_of(rows.clone())?)?, &table.labels()[rows.clone()]);
+            loss += cross_entropy(&logits, labels)? * rows.len() as f64;
+            right += accuracy(&most_likely(&logits)?, labels)? * rows.len() as f64;
+        }
+        let rows = table.rows() as f64;
+        Ok(Scores { loss: loss / rows, metrics: BTreeMap::from([("accuracy".to_owned(), right.round() / rows)]) })
     }
 }

@@ -7,9 +7,9 @@ use crate::{
     cnn::Cnn,
     data::{Batch, Table},
     fit::{features, only},
-    metrics::{Closeness, Evaluation, Prediction, closeness, evaluate, most_likely},
+    metrics::{Closeness, Evaluation, Prediction, closeness, evaluate, mean_squared_error, most_likely},
     mlp::Mlp,
-    train::Model,
+    train::{Model, Scores},
     weights::Weights,
 };
 use candle_core::{Tensor, Var};
@@ -26,9 +26,6 @@ pub enum NetworkModel {
     /// It predicts a value.
     Linear(Line),
 }
-
-/// So many rows of a table are computed at once: enough to be fast, few enough for the memory of a convolution.
-const CHUNK: usize = 1024;
 
 impl NetworkModel {
     /// Copy the parameters.
@@ -92,10 +89,7 @@ impl NetworkModel {
     /// `InvalidInput` for a table of another width or without rows.
     pub fn prediction(&self, table: &Table) -> Result<Prediction> {
         check_width(table, self.inputs())?;
-        let logits = (0..table.rows())
-            .step_by(CHUNK)
-            .map(|from| self.logits(&table.features_of(from..table.rows().min(from + CHUNK))?))
-            .collect::<Result<Vec<_>>>()?;
+        let logits = table.stretches().map(|rows| self.logits(&table.features_of(rows)?)).collect::<Result<Vec<_>>>()?;
         let logits = match logits.as_slice() {
             [] => return Err(Error::invalid("the table has no rows")),
             [only] => only.clone(),
@@ -184,6 +178,10 @@ impl Model for NetworkModel {
     fn check(&self, table: &Table) -> Result<()> {
         self.model().check(table)
     }
+
+    fn scores(&self, table: &Table) -> Result<Scores> {
+        self.model().scores(table)
+    }
 }
 
 /// Linear regression: a perceptron without hidden layers whose only logit is a value.
@@ -210,6 +208,12 @@ impl Model for Line {
                 Err(Error::invalid("the table has classes, the model needs values to predict").with_hint("make it with `Table::of_values`"))
             }
         }
+    }
+
+    fn scores(&self, table: &Table) -> Result<Scores> {
+        let predicted = table.stretches().map(|rows| values(&self.0.logits(&table.features_of(rows)?)?)).collect::<Result<Vec<_>>>()?;
+        let loss = mean_squared_error(&predicted.concat(), table.targets().unwrap_or_default())?;
+        Ok(Scores { loss, metrics: BTreeMap::from([("mse".to_owned(), loss)]) })
     }
 }
 
