@@ -85,6 +85,8 @@ fn dependencies_go_one_way() {
             "superduper-derive" => &[],
             "superduper-core" => &["superduper-derive"],
             "superduper" => &["superduper-core", "superduper-derive", "superduper-sqlite", "superduper-object", "superduper-memory"],
+            // Its models can be trained as background jobs.
+            "superduper-candle" => &["superduper-core", "superduper-train"],
             // It measures everything.
             "superduper-bench" => &[
                 "superduper",

@@ -4,15 +4,11 @@
 //! after them; their shapes and the order of their values are those of PyTorch, so weights can be exchanged.
 
 use crate::{
-    classes,
     conv::{self, Sizes},
-    data::{Batch, Table},
-    linear::linear,
-    parameters,
-    train::Model,
-    weights::Weights,
+    mlp::MlpSpec,
+    net::{Net, NetSpec},
 };
-use candle_core::{D, Tensor, Var};
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use superduper::{Error, Result, ResultExt};
@@ -83,8 +79,39 @@ impl CnnSpec {
     }
 
     /// The layers after the convolutions.
-    fn head(&self) -> crate::MlpSpec {
-        crate::MlpSpec { inputs: self.last().iter().product(), hidden: self.hidden.clone(), classes: self.classes }
+    fn head(&self) -> MlpSpec {
+        MlpSpec { inputs: self.last().iter().product(), hidden: self.hidden.clone(), classes: self.classes }
+    }
+
+    /// All convolutions, then each image as a row, channel after channel.
+    fn convolve(&self, params: &BTreeMap<String, Var>, images: &Tensor) -> candle_core::Result<Tensor> {
+        let rows = images.dims()[0];
+        let ([channels, height, width], [filters, last_height, last_width]) = (self.image, self.last());
+        let mut x = images.reshape((rows, channels, height, width))?.permute((0, 2, 3, 1))?.contiguous()?;
+        for (index, sizes) in self.convolutions().enumerate() {
+            let layer = index + 1;
+            x = conv::block(&x, &params[&format!("c{layer}.weight")], &params[&format!("c{layer}.bias")], sizes)?;
+        }
+        x.permute((0, 3, 1, 2))?.contiguous()?.reshape((rows, filters * last_height * last_width))
+    }
+}
+
+/// A convolutional network: `xₖ₊₁ = pool(max(0, xₖ * W + b))`, then the layers of an [`crate::Mlp`].
+pub type Cnn = Net<CnnSpec>;
+
+impl NetSpec for CnnSpec {
+    const ROWS: &'static str = "images";
+
+    fn parameters(&self) -> BTreeMap<String, Vec<usize>> {
+        CnnSpec::parameters(self)
+    }
+
+    fn inputs(&self) -> usize {
+        CnnSpec::inputs(self)
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
     }
 
     fn check(&self) -> Result<()> {
@@ -111,129 +138,17 @@ impl CnnSpec {
         }
         self.head().check()
     }
-}
 
-/// A convolutional network: `xₖ₊₁ = pool(max(0, xₖ * W + b))`, then the layers of an [`crate::Mlp`].
-#[derive(Debug)]
-pub struct Cnn {
-    spec: CnnSpec,
-    params: BTreeMap<String, Var>,
-}
-
-impl Cnn {
-    /// Make a model with random parameters: uniform in `±1/√n` for units with `n` inputs, as [`crate::Mlp::init`] says.
-    ///
-    /// # Errors
-    /// `InvalidInput` for an empty layer.
-    pub fn init(spec: CnnSpec, seed: u64) -> Result<Self> {
-        spec.check()?;
-        let weights = parameters::init(&spec.parameters(), seed)?;
-        Cnn::from_weights(spec, &weights)
-    }
-
-    /// Make a model with parameters that were saved.
-    ///
-    /// # Errors
-    /// `InvalidInput` where a parameter is missing, too many, or of another shape than the sizes say.
-    pub fn from_weights(spec: CnnSpec, weights: &Weights) -> Result<Self> {
-        Cnn::from_params(spec, weights.to_vars()?)
-    }
-
-    /// Make a model that shares its parameters with the caller; they may be f32 or f64.
-    ///
-    /// # Errors
-    /// Those of [`Cnn::from_weights`].
-    pub fn from_params(spec: CnnSpec, params: BTreeMap<String, Var>) -> Result<Self> {
-        spec.check()?;
-        parameters::check(&spec.parameters(), &params)?;
-        Ok(Cnn { spec, params })
-    }
-
-    /// The sizes of the model.
-    pub fn spec(&self) -> &CnnSpec {
-        &self.spec
-    }
-
-    /// Copy the parameters.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn weights(&self) -> Result<Weights> {
-        Weights::of(&self.params)
-    }
-
-    /// The score of each class for images of shape `[rows, channels * height * width]`: shape `[rows, classes]`.
-    ///
-    /// # Errors
-    /// `InvalidInput` for images of another shape.
-    pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
-        let inputs = self.spec.inputs();
-        if images.rank() != 2 || images.dims()[1] != inputs {
-            return Err(Error::invalid(format!("images have shape {:?}, the model needs [rows, {inputs}]", images.dims())));
-        }
-        let mut x = self.convolve(images).context(format_args!("convolutions of images {:?}", images.dims()))?;
-        for layer in 1..=self.spec.hidden.len() + 1 {
-            if layer > 1 {
-                x = x.relu().context("rectifier")?;
-            }
-            let (weight, bias) = self.layer('l', layer);
-            x = linear(&x, weight, bias).context(format_args!("layer l{layer} with input of shape {:?}", x.dims()))?;
-        }
-        Ok(x)
-    }
-
-    /// The probability of each class: shape `[rows, classes]`, rows sum to 1.
-    ///
-    /// # Errors
-    /// Those of [`logits`](Cnn::logits).
-    pub fn probabilities(&self, images: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::softmax(&self.logits(images)?, D::Minus1).context("softmax")
-    }
-
-    /// The most likely class of each image; the lowest of equals.
-    ///
-    /// # Errors
-    /// Those of [`logits`](Cnn::logits).
-    pub fn predict(&self, images: &Tensor) -> Result<Vec<u32>> {
-        crate::metrics::most_likely(&self.logits(images)?)
-    }
-
-    fn layer(&self, group: char, layer: usize) -> (&Var, &Var) {
-        (&self.params[&format!("{group}{layer}.weight")], &self.params[&format!("{group}{layer}.bias")])
-    }
-
-    /// All convolutions, then each image as a row, channel after channel.
-    fn convolve(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        let rows = images.dims()[0];
-        let ([channels, height, width], [filters, last_height, last_width]) = (self.spec.image, self.spec.last());
-        let mut x = images.reshape((rows, channels, height, width))?.permute((0, 2, 3, 1))?.contiguous()?;
-        for (index, sizes) in self.spec.convolutions().enumerate() {
-            let (weight, bias) = self.layer('c', index + 1);
-            x = conv::block(&x, weight, bias, sizes)?;
-        }
-        x.permute((0, 3, 1, 2))?.contiguous()?.reshape((rows, filters * last_height * last_width))
-    }
-}
-
-impl Model for Cnn {
-    fn params(&self) -> &BTreeMap<String, Var> {
-        &self.params
-    }
-
-    /// The mean cross entropy of a batch, in nats.
-    fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        classes::loss(&self.logits(&batch.features)?, batch)
-    }
-
-    fn check(&self, table: &Table) -> Result<()> {
-        classes::check(table, self.spec.inputs(), self.spec.classes)
+    fn logits(&self, params: &BTreeMap<String, Var>, images: &Tensor) -> Result<Tensor> {
+        let x = self.convolve(params, images).context(format_args!("convolutions of images {:?}", images.dims()))?;
+        self.head().logits(params, &x)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::Array;
+    use crate::{Batch, Model, Table, weights::Array};
     use candle_core::{DType, Device};
 
     fn spec() -> CnnSpec {

@@ -7,6 +7,7 @@
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use superduper::{Error, Result, ResultExt};
 
 /// Rows of features, each with the class it belongs to, or with a value to predict.
@@ -106,6 +107,20 @@ impl Table {
         &self.features[index * self.width..(index + 1) * self.width]
     }
 
+    /// The features of consecutive rows as a tensor.
+    pub(crate) fn features_of(&self, rows: Range<usize>) -> Result<Tensor> {
+        let shape = (rows.len(), self.width);
+        Tensor::from_slice(&self.features[rows.start * self.width..rows.end * self.width], shape, &Device::Cpu)
+            .context(format_args!("features of shape {shape:?}"))
+    }
+
+    /// All rows, in stretches that are enough to be fast and few enough for the memory of a convolution.
+    pub(crate) fn stretches(&self) -> impl Iterator<Item = Range<usize>> {
+        const LENGTH: usize = 1024;
+        let rows = self.rows();
+        (0..rows).step_by(LENGTH).map(move |from| from..rows.min(from + LENGTH))
+    }
+
     pub(crate) fn values(&self) -> &[f32] {
         &self.features
     }
@@ -115,11 +130,7 @@ impl Table {
     /// # Errors
     /// Those of candle.
     pub fn features(&self) -> Result<Tensor> {
-        Tensor::from_slice(&self.features, (self.rows(), self.width), &Device::Cpu).context(format_args!(
-            "features of shape [{}, {}]",
-            self.rows(),
-            self.width
-        ))
+        self.features_of(0..self.rows())
     }
 
     /// Multiply each feature, for instance by 1/16 for pixels from 0 to 16.
@@ -166,11 +177,16 @@ impl Table {
     /// # Errors
     /// `InvalidInput` where `held_out` is not from 0 to 1.
     pub fn split(&self, seed: u64, held_out: f64) -> Result<(Table, Table)> {
+        self.split_by(seed, "split", held_out)
+    }
+
+    /// Split at random; splits of other names are independent of each other.
+    pub(crate) fn split_by(&self, seed: u64, name: &str, held_out: f64) -> Result<(Table, Table)> {
         if !(0.0..=1.0).contains(&held_out) {
             return Err(Error::invalid(format!("the part held out must be from 0 to 1, not {held_out}")));
         }
         let mut indices: Vec<usize> = (0..self.rows()).collect();
-        Rng::named(seed, "split").shuffle(&mut indices);
+        Rng::named(seed, name).shuffle(&mut indices);
         let (test, train) = indices.split_at((held_out * self.rows() as f64).round() as usize);
         Ok((self.select(train)?, self.select(test)?))
     }

@@ -2,13 +2,18 @@
 
 use crate::{
     data::Table,
+    hooks::GradientHook,
+    network::{Architecture, Network},
+    network_model::NetworkModel,
     optim::{AdamW, Optimizer},
+    progress::{Snapshot, TrainingState},
     schedule::{Constant, Schedule},
-    train::{Model, Training, report_to},
+    train::{Flow, Scores, Step, Training, go_on, stop},
 };
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use superduper::{Artifact, Error, ErrorKind, JobContext, Result, ResultExt};
+use superduper::{Artifact, Component, Error, ErrorKind, JobContext, Output, Result, ResultExt, Tensors};
+use superduper_train::{Args, TrainContext, Trained};
 
 /// What `fit` did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +24,9 @@ pub struct Fitted {
     pub steps: u64,
     /// The mean loss of the last epoch: of a classifier in nats, of a regression the mean squared error.
     pub loss: f64,
+    /// How the weights did on the rows to validate on, where there are some.
+    #[serde(default)]
+    pub validation: Option<Scores>,
 }
 
 /// The settings of a component that learns a table.
@@ -26,32 +34,220 @@ pub(crate) struct Fit<'a> {
     pub(crate) table: &'a Artifact<Table>,
     pub(crate) epochs: u64,
     pub(crate) batch: usize,
+    pub(crate) accumulate: usize,
     pub(crate) seed: u64,
     pub(crate) held_out: f64,
+    pub(crate) validation: f64,
+    pub(crate) patience: Option<u32>,
     pub(crate) optimizer: &'a dyn Optimizer,
     pub(crate) schedule: &'a dyn Schedule,
+    pub(crate) hooks: &'a [Box<dyn GradientHook>],
 }
 
 impl Fit<'_> {
-    /// Train on the rows that are not held out, in a job.
-    pub(crate) fn train(&self, model: &dyn Model, ctx: &JobContext) -> Result<Fitted> {
-        let (rows, _) = self.split()?;
-        let training = Training { epochs: self.epochs, batch: self.batch, seed: self.seed, schedule: self.schedule };
-        let mut state = self.optimizer.init();
-        let history = training.run(model, &rows, self.optimizer, &mut state, report_to(ctx))?;
-        Ok(Fitted { rows: rows.rows(), steps: state.step(), loss: history.final_loss().unwrap_or_default() })
-    }
-
-    /// The rows that are held out; `None` where there are none.
-    pub(crate) fn held_out(&self) -> Result<Option<Table>> {
-        let (_, held_out) = self.split()?;
-        Ok((!held_out.is_empty()).then_some(held_out))
-    }
-
+    /// The rows to learn, and those that are held out.
     fn split(&self) -> Result<(Table, Table)> {
         wait(self.table.get())?.split(self.seed, self.held_out)
     }
+
+    /// Train a model from where it stands, and report to a job.
+    fn train(&self, model: &NetworkModel, ctx: &mut TrainContext) -> Result<Fitted> {
+        let (rows, _) = self.split()?;
+        let (rows, validation) = rows.split_by(self.seed, "validation", self.validation)?;
+        let training = Training {
+            epochs: self.epochs,
+            batch: self.batch,
+            accumulate: self.accumulate,
+            seed: self.seed,
+            schedule: self.schedule,
+            hooks: self.hooks,
+            validation: (!validation.is_empty()).then_some(&validation),
+            validate_every: None,
+            patience: self.patience,
+        };
+        let mut state = match ctx.resume::<Snapshot>()? {
+            Some(snapshot) => ctx.block_on(snapshot.restore(model))?,
+            None => TrainingState::from(self.optimizer.init()),
+        };
+        let steps = training.steps(rows.rows());
+        let reported = training.steps_per_epoch(rows.rows()).div_ceil(REPORTED).max(1) as u64;
+        // An ended training takes no step, but the model gets what is best.
+        if state.is_ended() || !ctx.step(state.step(), steps)?.is_stop() {
+            training.run_from(model, &rows, self.optimizer, &mut state, |step| report(ctx, step, reported))?;
+        }
+        if !state.is_ended() {
+            state.restore_best(model)?;
+        }
+        let validation = state.best().map(|best| best.scores.clone());
+        Ok(Fitted { rows: rows.rows(), steps: state.step(), loss: state.loss().unwrap_or_default(), validation })
+    }
 }
+
+/// The loss is reported at most so often in an epoch.
+const REPORTED: usize = 100;
+
+/// Tell a job of a step, keep a checkpoint where it is time for one, and ask whether to go on.
+fn report(ctx: &mut TrainContext, step: &Step<'_>, every: u64) -> Result<Flow> {
+    if step.epoch_done || step.step.is_multiple_of(every) {
+        ctx.metric("loss", step.loss.into());
+    }
+    if let Some(scores) = step.scores {
+        ctx.metric("validation_loss", scores.loss);
+        for (name, value) in &scores.metrics {
+            ctx.metric(&format!("validation_{name}"), *value);
+        }
+    }
+    if ctx.checkpoint_due(step.epoch_done || step.training.is_ended()) {
+        ctx.checkpoint(&step.snapshot()?)?;
+    }
+    if !step.training.is_ended() && ctx.step(step.step, step.steps)?.is_stop() { stop() } else { go_on() }
+}
+
+/// A component that learns a table.
+pub(crate) trait Learner: Component {
+    /// What is trained.
+    fn architecture(&self) -> Architecture;
+
+    /// How it is trained.
+    fn settings(&self) -> Fit<'_>;
+
+    /// What was learned.
+    fn learned(&self) -> &Output<Artifact<Tensors>>;
+
+    /// The trigger `fit`: train on the rows that are not held out, and keep the weights.
+    fn fit_rows(&self, job: &JobContext) -> Result<Fitted> {
+        let (fitted, weights) = TrainContext::in_job(job, |ctx| self.learn(ctx))?;
+        job.set(self.learned(), weights)?;
+        Ok(fitted)
+    }
+
+    /// The same training as a job of its own, which gives the network.
+    fn train_network(&self, ctx: &mut TrainContext) -> Result<Trained> {
+        let Args { named, positional } = ctx.args();
+        if !named.is_empty() || !positional.is_empty() {
+            let text = format!("training `{}/{}` takes no arguments", self.kind(), self.identifier());
+            return Err(Error::invalid(text).with_hint("set the fields of the component").fatal());
+        }
+        let (_, weights) = self.learn(ctx)?;
+        Ok(Trained::model(Network { identifier: self.identifier().to_owned(), architecture: self.architecture(), weights }))
+    }
+
+    /// Train on the rows that are not held out.
+    fn learn(&self, ctx: &mut TrainContext) -> Result<(Fitted, Artifact<Tensors>)> {
+        let settings = self.settings();
+        let model = self.architecture().init(settings.seed)?;
+        let fitted = settings.train(&model, ctx)?;
+        Ok((fitted, model.weights()?.to_tensors()?.into()))
+    }
+
+    /// The trigger `evaluate`: score the model on the rows that are held out; `None` where there are none.
+    fn score_rows<S>(&self, score: impl FnOnce(&NetworkModel, &Table) -> Result<S>) -> Result<Option<S>> {
+        let (_, held_out) = self.settings().split()?;
+        if held_out.is_empty() {
+            return Ok(None);
+        }
+        score(&wait(self.trained()?.model())?, &held_out).map(Some)
+    }
+
+    /// What `fit` made, as a network of its own.
+    fn trained(&self) -> Result<Network> {
+        let weights = Artifact::clone(&*self.learned().get()?);
+        Ok(Network { identifier: self.identifier().to_owned(), architecture: self.architecture(), weights })
+    }
+}
+
+/// What the components that learn a table have in common, by their fields of the same names. Of `$net` the method `model` gives,
+/// which has the sizes that the method `sizes` says.
+macro_rules! learner {
+    ($type:ident, $architecture:expr, $net:ty) => {
+        impl $crate::fit::Learner for $type {
+            fn architecture(&self) -> $crate::Architecture {
+                $architecture(self)
+            }
+
+            fn settings(&self) -> $crate::fit::Fit<'_> {
+                $crate::fit::Fit {
+                    table: &self.table,
+                    epochs: self.epochs,
+                    batch: self.batch,
+                    accumulate: self.accumulate,
+                    seed: self.seed,
+                    held_out: self.held_out,
+                    validation: self.validation,
+                    patience: self.patience,
+                    optimizer: &*self.optimizer,
+                    schedule: &*self.schedule,
+                    hooks: &self.hooks,
+                }
+            }
+
+            fn learned(&self) -> &superduper::Output<superduper::Artifact<superduper::Tensors>> {
+                &self.weights
+            }
+        }
+
+        impl $type {
+            /// What `fit` made, as a component of its own.
+            ///
+            /// # Errors
+            /// `NotSetUp` before `fit` is done.
+            pub fn network(&self) -> superduper::Result<$crate::Network> {
+                $crate::fit::Learner::trained(self)
+            }
+
+            /// The trained model, for those who predict often: each call reads the weights.
+            ///
+            /// # Errors
+            /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
+            pub async fn model(&self) -> superduper::Result<$net> {
+                let tensors = self.weights.get()?.get().await?;
+                <$net>::from_weights(self.sizes(), &$crate::Weights::from_tensors(&tensors).await?)
+            }
+        }
+
+        /// Trained as a job of its own it gives a [`Network`]($crate::Network).
+        impl superduper_train::Train for $type {
+            fn train(&mut self, ctx: &mut superduper_train::TrainContext) -> superduper::Result<superduper_train::Trained> {
+                $crate::fit::Learner::train_network(self, ctx)
+            }
+        }
+        superduper_train::trains!($type);
+
+        impl $crate::Predictor for $type {
+            async fn predict_table(&self, table: &$crate::Table) -> superduper::Result<$crate::metrics::Prediction> {
+                self.network()?.predict_table(table).await
+            }
+        }
+        $crate::predictor!($type);
+    };
+}
+pub(crate) use learner;
+
+/// A [`learner`] that tells classes apart.
+macro_rules! classifier {
+    ($type:ident, $architecture:expr, $net:ty) => {
+        $crate::fit::learner!($type, $architecture, $net);
+
+        impl $type {
+            /// The most likely class of one row of features.
+            ///
+            /// # Errors
+            /// Those of [`model`](Self::model); `InvalidInput` for another number of features than the model has.
+            pub async fn predict(&self, features: &[f32]) -> superduper::Result<u32> {
+                self.network()?.predict(features).await
+            }
+
+            /// The most likely class of each row of features.
+            ///
+            /// # Errors
+            /// Those of [`predict`](Self::predict).
+            pub async fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> superduper::Result<Vec<u32>> {
+                self.network()?.predict_batch(rows).await
+            }
+        }
+    };
+}
+pub(crate) use classifier;
 
 /// Rows of features as a tensor of shape `[rows, inputs]`.
 pub(crate) fn features(rows: &[impl AsRef<[f32]>], inputs: usize) -> Result<Tensor> {
@@ -83,6 +279,9 @@ pub(crate) fn thirty() -> u64 {
 }
 pub(crate) fn thirty_two() -> usize {
     32
+}
+pub(crate) fn one() -> usize {
+    1
 }
 pub(crate) fn one_fifth() -> f64 {
     0.2

@@ -5,12 +5,14 @@
 
 use crate::{
     data::Table,
-    fit::{Fit, Fitted, adamw, constant, features, one_fifth, only, thirty, thirty_two, wait},
-    metrics::{Evaluation, evaluate},
+    fit::{Fitted, Learner, adamw, classifier, constant, one, one_fifth, thirty, thirty_two},
+    hooks::GradientHook,
+    metrics::Evaluation,
     mlp::{Mlp, MlpSpec},
+    network::Architecture,
+    network_model::NetworkModel,
     optim::Optimizer,
     schedule::Schedule,
-    weights::Weights,
 };
 use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, triggers};
 
@@ -23,7 +25,8 @@ use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, trigg
 ///
 /// # Guarantees
 /// The weights are a function of the declared fields, see the [crate documentation](crate). A job that is
-/// cancelled ends after the step it is at.
+/// cancelled ends after the step it is at; one that failed, or whose process died, goes on from the end of its last epoch, to
+/// the same weights.
 #[derive(Debug, Component)]
 #[component(kind = "candle.LogisticRegression")]
 pub struct LogisticRegression {
@@ -38,24 +41,37 @@ pub struct LogisticRegression {
     /// The number of classes.
     #[component(breaking)]
     pub classes: usize,
-    /// How often each row is seen; 30 if not given.
+    /// How often each row is seen, at most; 30 if not given.
     #[component(breaking, default = "thirty")]
     pub epochs: u64,
-    /// Rows per step; 32 if not given.
+    /// Rows that are computed at once; 32 if not given.
     #[component(breaking, default = "thirty_two")]
     pub batch: usize,
+    /// How many batches make one step, see [`Training::accumulate`](crate::Training::accumulate); 1 if not given.
+    #[component(breaking, default = "one")]
+    pub accumulate: usize,
     /// The seed of initial weights, split and order of the rows; 0 if not given.
     #[component(breaking, default)]
     pub seed: u64,
     /// The part of the rows to evaluate on, from 0 to 1; 0.2 if not given.
     #[component(breaking, default = "one_fifth")]
     pub held_out: f64,
+    /// The part of the other rows to validate on after each epoch, from 0 to 1; 0 if not given. With such rows the weights
+    /// are those that do best on them, else those of the last step.
+    #[component(breaking, default)]
+    pub validation: f64,
+    /// After how many epochs in a row without a smaller loss on the rows to validate on the training ends; never if not given.
+    #[component(breaking, default)]
+    pub patience: Option<u32>,
     /// How the parameters move; [`AdamW`](crate::AdamW) as it comes if not given.
     #[component(breaking, default = "adamw")]
     pub optimizer: Box<dyn Optimizer>,
     /// How the learning rate changes; [`Constant`](crate::Constant) if not given.
     #[component(breaking, default = "constant")]
     pub schedule: Box<dyn Schedule>,
+    /// What is done to the gradients before each step, such as [`ClipNorm`](crate::ClipNorm).
+    #[component(breaking, default)]
+    pub hooks: Vec<Box<dyn GradientHook>>,
     /// What `fit` learned, `l1.weight` of shape `[classes, inputs]` and `l1.bias` of shape `[classes]`.
     pub weights: Output<Artifact<Tensors>>,
 }
@@ -64,57 +80,20 @@ pub struct LogisticRegression {
 impl LogisticRegression {
     #[trigger("apply")]
     fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
-        let model = Mlp::init(self.sizes(), self.seed)?;
-        let fitted = self.settings().train(&model, ctx)?;
-        ctx.set(&self.weights, model.weights()?.to_tensors()?.into())?;
-        Ok(fitted)
+        self.fit_rows(ctx)
     }
 
     /// `None` where no rows are held out.
     #[trigger("apply", depends_on = "fit")]
     fn evaluate(&self) -> Result<Option<Evaluation>> {
-        let Some(held_out) = self.settings().held_out()? else { return Ok(None) };
-        let model = wait(self.model())?;
-        evaluate(&model.logits(&held_out.features()?)?, held_out.labels()).map(Some)
+        self.score_rows(NetworkModel::evaluate)
     }
 }
 
+classifier!(LogisticRegression, |it: &Self| Architecture::Mlp(it.sizes()), Mlp);
+
 impl LogisticRegression {
-    /// The trained model, for those who predict often: each call reads the weights.
-    ///
-    /// # Errors
-    /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
-    pub async fn model(&self) -> Result<Mlp> {
-        let tensors = self.weights.get()?.get().await?;
-        Mlp::from_weights(self.sizes(), &Weights::from_tensors(&tensors).await?)
-    }
-
-    /// The most likely class of one row of features.
-    ///
-    /// # Errors
-    /// Those of [`model`](LogisticRegression::model); `InvalidInput` for another number of features than `inputs`.
-    pub async fn predict(&self, features: &[f32]) -> Result<u32> {
-        only(&self.predict_batch(&[features]).await?)
-    }
-
-    /// The most likely class of each row of features.
-    ///
-    /// # Errors
-    /// Those of [`predict`](LogisticRegression::predict).
-    pub async fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<u32>> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let features = features(rows, self.inputs)?;
-        self.model().await?.predict(&features)
-    }
-
     fn sizes(&self) -> MlpSpec {
         MlpSpec { inputs: self.inputs, hidden: Vec::new(), classes: self.classes }
-    }
-
-    fn settings(&self) -> Fit<'_> {
-        let LogisticRegression { table, epochs, batch, seed, held_out, optimizer, schedule, .. } = self;
-        Fit { table, epochs: *epochs, batch: *batch, seed: *seed, held_out: *held_out, optimizer: &**optimizer, schedule: &**schedule }
     }
 }

@@ -4,14 +4,10 @@
 //! their values at the start depend on nothing but the seed, their name and their shape.
 
 use crate::{
-    classes,
-    data::{Batch, Table},
     linear::linear,
-    parameters,
-    train::Model,
-    weights::Weights,
+    net::{Net, NetSpec},
 };
-use candle_core::{D, Tensor, Var};
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use superduper::{Error, Result, ResultExt};
@@ -39,8 +35,25 @@ impl MlpSpec {
             })
             .collect()
     }
+}
 
-    pub(crate) fn check(&self) -> Result<()> {
+/// A multi-layer perceptron with rectified linear units: `xₖ₊₁ = max(0, xₖ Wᵀ + b)`, the last layer without `max`.
+pub type Mlp = Net<MlpSpec>;
+
+impl NetSpec for MlpSpec {
+    fn parameters(&self) -> BTreeMap<String, Vec<usize>> {
+        MlpSpec::parameters(self)
+    }
+
+    fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn check(&self) -> Result<()> {
         if self.inputs == 0 || self.classes == 0 || self.hidden.contains(&0) {
             return Err(Error::invalid(format!(
                 "a perceptron of {} inputs, hidden layers of {:?} and {} classes has an empty layer",
@@ -49,121 +62,27 @@ impl MlpSpec {
         }
         Ok(())
     }
-}
 
-/// A multi-layer perceptron with rectified linear units: `xₖ₊₁ = max(0, xₖ Wᵀ + b)`, the last layer without `max`.
-#[derive(Debug)]
-pub struct Mlp {
-    spec: MlpSpec,
-    params: BTreeMap<String, Var>,
-}
-
-impl Mlp {
-    /// Make a model with random parameters.
-    ///
-    /// Weights and biases of a layer with `n` inputs are uniform in `±1/√n`, as in PyTorch's
-    /// `torch.nn.Linear`, a form of Y. LeCun et al., "Efficient BackProp", 1998, section 4.6.
-    ///
-    /// # Errors
-    /// `InvalidInput` for an empty layer.
-    pub fn init(spec: MlpSpec, seed: u64) -> Result<Self> {
-        spec.check()?;
-        let weights = parameters::init(&spec.parameters(), seed)?;
-        Mlp::from_weights(spec, &weights)
-    }
-
-    /// Make a model with parameters that were saved.
-    ///
-    /// # Errors
-    /// `InvalidInput` where a parameter is missing, too many, or of another shape than the sizes say.
-    pub fn from_weights(spec: MlpSpec, weights: &Weights) -> Result<Self> {
-        Mlp::from_params(spec, weights.to_vars()?)
-    }
-
-    /// Make a model that shares its parameters with the caller; they may be f32 or f64.
-    ///
-    /// # Errors
-    /// Those of [`Mlp::from_weights`].
-    pub fn from_params(spec: MlpSpec, params: BTreeMap<String, Var>) -> Result<Self> {
-        spec.check()?;
-        parameters::check(&spec.parameters(), &params)?;
-        Ok(Mlp { spec, params })
-    }
-
-    /// The sizes of the model.
-    pub fn spec(&self) -> &MlpSpec {
-        &self.spec
-    }
-
-    /// Copy the parameters.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn weights(&self) -> Result<Weights> {
-        Weights::of(&self.params)
-    }
-
-    /// The score of each class for features of shape `[rows, inputs]`: shape `[rows, classes]`.
-    ///
-    /// # Errors
-    /// `InvalidInput` for features of another shape.
-    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
-        let inputs = self.spec.inputs;
-        if features.rank() != 2 || features.dims()[1] != inputs {
-            return Err(Error::invalid(format!("features have shape {:?}, the model needs [rows, {inputs}]", features.dims())));
-        }
+    fn logits(&self, params: &BTreeMap<String, Var>, features: &Tensor) -> Result<Tensor> {
         let mut x = features.clone();
-        for layer in 1..=self.spec.hidden.len() + 1 {
+        for layer in 1..=self.hidden.len() + 1 {
             if layer > 1 {
                 x = x.relu().context("rectifier")?;
             }
-            x = self.linear(layer, &x).context(format_args!("layer l{layer} with input of shape {:?}", x.dims()))?;
+            let (weight, bias) = (&params[&format!("l{layer}.weight")], &params[&format!("l{layer}.bias")]);
+            x = linear(&x, weight, bias).context(format_args!("layer l{layer} with input of shape {:?}", x.dims()))?;
         }
         Ok(x)
-    }
-
-    /// The probability of each class for features of shape `[rows, inputs]`: shape `[rows, classes]`, rows sum to 1.
-    ///
-    /// # Errors
-    /// `InvalidInput` for features of another shape.
-    pub fn probabilities(&self, features: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::softmax(&self.logits(features)?, D::Minus1).context("softmax")
-    }
-
-    /// The most likely class of each row, for features of shape `[rows, inputs]`; the lowest of equals.
-    ///
-    /// # Errors
-    /// `InvalidInput` for features of another shape.
-    pub fn predict(&self, features: &Tensor) -> Result<Vec<u32>> {
-        crate::metrics::most_likely(&self.logits(features)?)
-    }
-
-    fn linear(&self, layer: usize, x: &Tensor) -> candle_core::Result<Tensor> {
-        let weight = &self.params[&format!("l{layer}.weight")];
-        let bias = &self.params[&format!("l{layer}.bias")];
-        linear(x, weight, bias)
-    }
-}
-
-impl Model for Mlp {
-    fn params(&self) -> &BTreeMap<String, Var> {
-        &self.params
-    }
-
-    /// The mean cross entropy of a batch, in nats.
-    fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        classes::loss(&self.logits(&batch.features)?, batch)
-    }
-
-    fn check(&self, table: &Table) -> Result<()> {
-        classes::check(table, self.spec.inputs, self.spec.classes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::Array;
+    use crate::{
+        Batch, Model, Table,
+        weights::{Array, Weights},
+    };
     use candle_core::{DType, Device};
 
     fn spec() -> MlpSpec {

@@ -3,10 +3,7 @@
 //! A field of type `Box<dyn Component>` can hold any model. Types that can predict a table say so with
 //! [`predictor!`](crate::predictor), and are found by their type; nothing else has to know them.
 
-use crate::{
-    classifier::Classifier, cnn_classifier::CnnClassifier, data::Table, logistic::LogisticRegression, metrics::Prediction,
-    regression::LinearRegression,
-};
+use crate::{data::Table, metrics::Prediction, network::Network};
 use std::any::Any;
 use superduper::{__private::inventory, BoxFuture, Component, ComponentType, Error, Result};
 
@@ -68,21 +65,9 @@ impl PredictorEntry {
 
 inventory::collect!(PredictorEntry);
 
-macro_rules! logits {
-    ($($type:ty),+) => {$(
-        impl Predictor for $type {
-            async fn predict_table(&self, table: &Table) -> Result<Prediction> {
-                self.model().await?.logits(&table.features()?).map(Prediction::Logits)
-            }
-        }
-        predictor!($type);
-    )+};
-}
-logits!(Classifier, CnnClassifier, LogisticRegression);
-
-impl Predictor for LinearRegression {
+impl Predictor for Network {
     async fn predict_table(&self, table: &Table) -> Result<Prediction> {
-        self.predict_features(&table.features()?).await.map(Prediction::Values)
+        self.model().await?.prediction(table)
     }
 }
-predictor!(LinearRegression);
+predictor!(Network);

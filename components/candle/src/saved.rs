@@ -82,16 +82,44 @@ impl Blob for Table {
     }
 }
 
-/// A table on its way into a store.
-struct Source(Arc<Table>);
+/// The file of the tensors that [`Weights::to_tensors`] gives. Opening reads and checks all.
+impl Blob for Weights {
+    fn source(value: Arc<Self>) -> Arc<dyn BlobSource> {
+        Arc::new(Source(value))
+    }
 
-impl BlobSource for Source {
+    fn open(blob: StoredBlob) -> BoxFuture<'static, Result<Self>> {
+        Box::pin(async move { Weights::from_tensors(&<Tensors as Blob>::open(blob).await?).await })
+    }
+}
+
+/// What becomes a file of tensors.
+trait ToTensors: Send + Sync {
+    fn tensors(&self) -> Result<Tensors>;
+}
+
+impl ToTensors for Table {
+    fn tensors(&self) -> Result<Tensors> {
+        self.to_tensors()
+    }
+}
+
+impl ToTensors for Weights {
+    fn tensors(&self) -> Result<Tensors> {
+        self.to_tensors()
+    }
+}
+
+/// A value on its way into a store.
+struct Source<T>(Arc<T>);
+
+impl<T: ToTensors> BlobSource for Source<T> {
     fn chunks(&self) -> Result<Chunks> {
-        self.0.to_tensors()?.chunks()
+        self.0.tensors()?.chunks()
     }
 
     fn hash(&self) -> Result<Hashed> {
-        self.0.to_tensors()?.hash()
+        self.0.tensors()?.hash()
     }
 
     fn is_immutable(&self) -> bool {

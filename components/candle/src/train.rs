@@ -1,16 +1,19 @@
 //! The training loop.
 //!
-//! Where a training stands is one number, the steps that its optimizer has taken: epoch, order of the
+//! Where in the data a training stands is one number, the steps that its optimizer has taken: epoch, order of the
 //! rows and learning rate follow from it. So a training continues from any step, also in the middle of
 //! an epoch, and ends with the same bits.
 
 use crate::{
     data::{Batch, Table, order},
+    hooks::GradientHook,
     memory::keep_freed,
     optim::{Optimizer, OptimizerState},
+    progress::{Snapshot, TrainingState},
     schedule::{Constant, Schedule},
 };
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Tensor, Var, backprop::GradStore};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
@@ -37,6 +40,28 @@ pub trait Model {
         let _ = table;
         Ok(())
     }
+
+    /// How the model does on a table, with the parameters as they are; the mean loss, if nothing else is known.
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn scores(&self, table: &Table) -> Result<Scores> {
+        let mut sum = 0.0;
+        for rows in table.stretches() {
+            let rows: Vec<usize> = rows.collect();
+            sum += f64::from(value(&self.loss(&table.batch(&rows)?)?)?) * rows.len() as f64;
+        }
+        Ok(Scores { loss: sum / table.rows() as f64, metrics: BTreeMap::new() })
+    }
+}
+
+/// How a model does on rows that it does not learn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// The loss that the training makes small: of a classifier the cross entropy in nats, of a regression the mean squared error.
+    pub loss: f64,
+    /// What else the model can say, by name: `accuracy` of a classifier, `mse` of a regression.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// Whether a training goes on after a step.
@@ -85,17 +110,38 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Training<'a> {
     /// How often each row is seen.
     pub epochs: u64,
-    /// Rows per step; the last step of an epoch may have fewer.
+    /// Rows that are computed at once. The last step of an epoch may have fewer.
     pub batch: usize,
+    /// How many such batches make one step: their gradients are averaged over all rows, so that the step is that of one batch
+    /// of `batch * accumulate` rows up to rounding, in the memory of `batch` rows.
+    pub accumulate: usize,
     /// The seed of the order of the rows.
     pub seed: u64,
     /// How the learning rate changes.
     pub schedule: &'a dyn Schedule,
+    /// What is done to the gradients before each step, in this order.
+    pub hooks: &'a [Box<dyn GradientHook>],
+    /// Rows to validate on; the model that does best on them is what the training gives.
+    pub validation: Option<&'a Table>,
+    /// Validate after so many steps; after each epoch if not given. After the last step in any case.
+    pub validate_every: Option<u64>,
+    /// End the training when so many validations in a row brought no smaller loss; never if not given.
+    pub patience: Option<u32>,
 }
 
 impl Default for Training<'_> {
     fn default() -> Self {
-        Training { epochs: 10, batch: 32, seed: 0, schedule: &Constant {} }
+        Training {
+            epochs: 10,
+            batch: 32,
+            accumulate: 1,
+            seed: 0,
+            schedule: &Constant {},
+            hooks: &[],
+            validation: None,
+            validate_every: None,
+            patience: None,
+        }
     }
 }
 
@@ -116,8 +162,22 @@ pub struct Step<'a> {
     pub epoch_done: bool,
     /// The parameters after the step; [`crate::Weights::of`] copies them.
     pub params: &'a BTreeMap<String, Var>,
-    /// The state after the step: with the parameters, all that is needed to continue.
+    /// The optimizer's state after the step: with the parameters, all that a training without validation needs to continue.
     pub state: &'a OptimizerState,
+    /// The whole state after the step.
+    pub training: &'a TrainingState,
+    /// How the model does on the rows to validate on, where this step was followed by a validation.
+    pub scores: Option<&'a Scores>,
+}
+
+impl Step<'_> {
+    /// The training as it is after this step, as plain data.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::of(self.params, self.training)
+    }
 }
 
 /// What a training did.
@@ -140,6 +200,16 @@ impl History {
 }
 
 impl Training<'_> {
+    /// The steps of an epoch of so many rows.
+    pub fn steps_per_epoch(&self, rows: usize) -> usize {
+        rows.div_ceil(self.batch.saturating_mul(self.accumulate).max(1))
+    }
+
+    /// All steps of a training on so many rows.
+    pub fn steps(&self, rows: usize) -> u64 {
+        self.epochs.saturating_mul(self.steps_per_epoch(rows) as u64)
+    }
+
     /// Train the model on the table, from the step at which `state` stands to the last.
     ///
     /// `watch` is called after each step: it may report progress, save a checkpoint, or end the training with [`stop`].
@@ -150,7 +220,7 @@ impl Training<'_> {
     ///
     /// # Assumptions
     /// A training is continued with the settings and table it was started with. A state that stands at
-    /// the last step or beyond takes no step.
+    /// the last step or beyond takes no step. One that validates is continued by [`run_from`](Training::run_from).
     ///
     /// # Errors
     /// `InvalidInput` for settings or a table that do not fit; a fatal `User` error when the loss is not
@@ -161,64 +231,171 @@ impl Training<'_> {
         table: &Table,
         optimizer: &dyn Optimizer,
         state: &mut OptimizerState,
+        watch: impl FnMut(&Step<'_>) -> Result<Flow>,
+    ) -> Result<History> {
+        let mut whole = TrainingState::from(std::mem::take(state));
+        let result = self.run_from(model, table, optimizer, &mut whole, watch);
+        *state = whole.optimizer;
+        result
+    }
+
+    /// Train as [`run`](Training::run) does, with a state that also keeps what validation and early stopping have seen.
+    ///
+    /// Where rows to validate on are given, the model has its best parameters when the training ends by itself; when `watch`
+    /// ended it, those of the last step, so that it can go on: see [`TrainingState::restore_best`].
+    ///
+    /// # Errors
+    /// Those of [`run`](Training::run); a fatal `User` error when the loss on the rows to validate on is not finite.
+    pub fn run_from(
+        &self,
+        model: &dyn Model,
+        table: &Table,
+        optimizer: &dyn Optimizer,
+        state: &mut TrainingState,
         mut watch: impl FnMut(&Step<'_>) -> Result<Flow>,
     ) -> Result<History> {
-        if self.batch == 0 || table.is_empty() {
-            return Err(Error::invalid(format!("cannot train on {} rows in batches of {}", table.rows(), self.batch)));
-        }
-        model.check(table)?;
+        self.check(model, table)?;
         keep_freed();
-        let steps_per_epoch = table.rows().div_ceil(self.batch);
-        let steps = self.epochs.saturating_mul(steps_per_epoch as u64);
+        let steps_per_epoch = self.steps_per_epoch(table.rows());
+        let steps = self.steps(table.rows());
         let mut history = History { losses: Vec::new(), steps_per_epoch, stopped: false };
         let mut shuffled: Option<(u64, Vec<usize>)> = None;
 
-        while state.step() < steps {
+        while !state.ended && state.step() < steps {
             let step = state.step();
             let (epoch, place) = (step / steps_per_epoch as u64, (step % steps_per_epoch as u64) as usize);
             let (_, rows) = match &mut shuffled {
                 Some(current) if current.0 == epoch => current,
                 other => other.insert((epoch, order(table.rows(), self.seed, epoch))),
             };
-            let from = place * self.batch;
-            let batch = table.batch(&rows[from..rows.len().min(from + self.batch)])?;
-
+            let size = self.batch * self.accumulate;
+            let rows = &rows[place * size..rows.len().min((place + 1) * size)];
             let factor = self.schedule.factor(step, steps);
-            let loss =
-                self.step(model, &batch, optimizer, state, factor).map_err(|error| error.context(format!("epoch {epoch}, step {step}")))?;
+            let loss = self
+                .step(model, table, rows, optimizer, &mut state.optimizer, factor)
+                .map_err(|error| error.context(format!("epoch {epoch}, step {step}")))?;
             history.losses.push(loss);
+            let epoch_done = place + 1 == steps_per_epoch;
+            state.losses.add(loss, epoch_done);
+            let last = state.step() == steps;
+            let scores = self.scores(model, state.step(), epoch_done, last)?;
+            let exhausted = scores.as_ref().map(|scores| state.validated(scores, self.patience, model.params())).transpose()?;
+            state.ended = last || exhausted == Some(true);
+
             let taken = Step {
                 epoch,
                 epochs: self.epochs,
                 step: state.step(),
                 steps,
                 loss,
-                epoch_done: place + 1 == steps_per_epoch,
+                epoch_done,
                 params: model.params(),
-                state,
+                state: &state.optimizer,
+                training: state,
+                scores: scores.as_ref(),
             };
             if watch(&taken)?.is_break() {
                 history.stopped = state.step() < steps;
-                break;
+                return Ok(history);
             }
         }
+        history.stopped = state.step() < steps;
+        state.restore_best(model)?;
         Ok(history)
     }
 
-    fn step(&self, model: &dyn Model, batch: &Batch, optimizer: &dyn Optimizer, state: &mut OptimizerState, factor: f64) -> Result<f32> {
+    fn check(&self, model: &dyn Model, table: &Table) -> Result<()> {
+        if self.batch == 0 || self.accumulate == 0 || table.is_empty() {
+            let parts = if self.accumulate == 1 { String::new() } else { format!(", {} for a step", self.accumulate) };
+            return Err(Error::invalid(format!("cannot train on {} rows in batches of {}{parts}", table.rows(), self.batch)));
+        }
+        model.check(table)?;
+        match self.validation {
+            Some(rows) if rows.is_empty() => Err(Error::invalid("there are no rows to validate on")),
+            Some(rows) => model.check(rows).map_err(|error| error.context("rows to validate on")),
+            None if self.patience.is_some() => {
+                Err(Error::invalid("a training with patience needs rows to validate on").with_hint("set `validation`"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Validate, where it is time to.
+    fn scores(&self, model: &dyn Model, done: u64, epoch_done: bool, last: bool) -> Result<Option<Scores>> {
+        let Some(rows) = self.validation else { return Ok(None) };
+        if !last && !self.validate_every.map_or(epoch_done, |every| done.is_multiple_of(every.max(1))) {
+            return Ok(None);
+        }
+        let scores = model.scores(rows).map_err(|error| error.context(format!("validation after step {done}")))?;
+        if scores.loss.is_finite() {
+            Ok(Some(scores))
+        } else {
+            Err(not_finite(&format!("the loss on the rows to validate on is {}", scores.loss)))
+        }
+    }
+
+    fn step(
+        &self,
+        model: &dyn Model,
+        table: &Table,
+        rows: &[usize],
+        optimizer: &dyn Optimizer,
+        state: &mut OptimizerState,
+        factor: f64,
+    ) -> Result<f32> {
         if !factor.is_finite() {
             return Err(Error::invalid(format!("the schedule {:?} gave the factor {factor}", self.schedule)).fatal());
         }
-        let loss = model.loss(batch)?;
-        let value =
-            loss.to_dtype(DType::F32).and_then(|loss| loss.to_scalar::<f32>()).context(format_args!("loss of shape {:?}", loss.dims()))?;
-        if !value.is_finite() {
-            return Err(Error::new(ErrorKind::User, format!("the loss is {value}"))
-                .with_hint("lower the learning rate, or scale the features to about -1 to 1")
-                .fatal());
+        let (loss, mut grads) = self.gradients(model, table, rows)?;
+        for hook in self.hooks {
+            hook.change(state.step(), model.params(), &mut grads).map_err(|error| error.context(format!("{hook:?}")))?;
         }
-        let grads = loss.backward().context("gradients")?;
         optimizer.step(state, model.params(), &grads, factor)?;
-        Ok(value)
+        Ok(loss)
     }
+
+    /// The mean loss of some rows and its gradients, computed part by part.
+    fn gradients(&self, model: &dyn Model, table: &Table, rows: &[usize]) -> Result<(f32, GradStore)> {
+        if rows.len() <= self.batch {
+            let loss = model.loss(&table.batch(rows)?)?;
+            return Ok((value(&loss)?, loss.backward().context("gradients")?));
+        }
+        let mut sum: Option<(f32, GradStore)> = None;
+        for part in rows.chunks(self.batch) {
+            // The loss is a mean over the rows of the part; weighted, the parts add up to the mean over all rows.
+            let weight = part.len() as f64 / rows.len() as f64;
+            let loss = model.loss(&table.batch(part)?)?.affine(weight, 0.0).context("loss of a part")?;
+            let value = value(&loss)?;
+            let grads = loss.backward().context("gradients")?;
+            sum = Some(match sum {
+                None => (value, grads),
+                Some((total, so_far)) => (total + value, add(so_far, grads, model.params())?),
+            });
+        }
+        sum.ok_or_else(|| Error::internal("a step without rows"))
+    }
+}
+
+/// Add gradients, parameter by parameter.
+fn add(mut sum: GradStore, mut more: GradStore, params: &BTreeMap<String, Var>) -> Result<GradStore> {
+    for (name, var) in params {
+        let Some(more) = more.remove(var) else { continue };
+        let total = match sum.remove(var) {
+            Some(so_far) => (so_far + more).context(format_args!("sum of the gradients of `{name}`"))?,
+            None => more,
+        };
+        sum.insert(var, total);
+    }
+    Ok(sum)
+}
+
+/// The value of a loss, which must be finite.
+fn value(loss: &Tensor) -> Result<f32> {
+    let value =
+        loss.to_dtype(DType::F32).and_then(|loss| loss.to_scalar::<f32>()).context(format_args!("loss of shape {:?}", loss.dims()))?;
+    if value.is_finite() { Ok(value) } else { Err(not_finite(&format!("the loss is {value}"))) }
+}
+
+fn not_finite(what: &str) -> Error {
+    Error::new(ErrorKind::User, what.to_owned()).with_hint("lower the learning rate, or scale the features to about -1 to 1").fatal()
 }

@@ -4,6 +4,7 @@
 //! compares, clones and serializes, knows no device and no graph, and keeps its names in order, so that
 //! the same weights are always written the same way. An [`Array`] always has as many values as its shape says.
 
+use crate::parameters;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -112,6 +113,21 @@ impl Weights {
     pub fn to_vars(&self) -> Result<BTreeMap<String, Var>> {
         let var = |array: &Array| array.to_tensor().and_then(|tensor| Ok(Var::from_tensor(&tensor).map_err(superduper::BoxError::from)?));
         self.iter().map(|(name, array)| Ok((name.to_owned(), var(array).context(format_args!("parameter `{name}`"))?))).collect()
+    }
+
+    /// Set parameters to these values; a model keeps its `Var`s.
+    ///
+    /// # Errors
+    /// `InvalidInput` where a parameter is missing, too many, or of another shape.
+    pub fn assign(&self, params: &BTreeMap<String, Var>) -> Result<()> {
+        let shapes: BTreeMap<String, Vec<usize>> = self.iter().map(|(name, array)| (name.to_owned(), array.shape().to_vec())).collect();
+        parameters::check(&shapes, params)?;
+        for (name, var) in params {
+            let Some(array) = self.get(name) else { continue };
+            let set = || var.set(&array.to_tensor()?.to_dtype(var.dtype())?).map_err(superduper::BoxError::from);
+            set().context(format_args!("parameter `{name}`"))?;
+        }
+        Ok(())
     }
 
     /// Add or replace an array; the one it replaces is returned.

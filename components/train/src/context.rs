@@ -124,6 +124,54 @@ impl TrainContext {
         })
     }
 
+    /// Let a trigger of your own train as a training does: what `ctx.checkpoint` keeps is there for the trigger's next attempt,
+    /// after a failure or a crash. The last checkpoint is kept.
+    ///
+    /// ```
+    /// use superduper::prelude::*;
+    /// use superduper_train::TrainContext;
+    ///
+    /// #[derive(Component)]
+    /// struct Sum {
+    ///     identifier: String,
+    ///     steps: u64,
+    /// }
+    ///
+    /// #[triggers]
+    /// impl Sum {
+    ///     #[trigger("apply")]
+    ///     fn add(&self, job: &JobContext) -> Result<u64> {
+    ///         TrainContext::in_job(job, |ctx| {
+    ///             let mut sum: u64 = ctx.resume()?.unwrap_or(0);
+    ///             for step in ctx.position()..self.steps {
+    ///                 if ctx.step(step, self.steps)?.is_stop() {
+    ///                     break;
+    ///                 }
+    ///                 sum += step;
+    ///                 ctx.checkpoint(&sum)?;
+    ///             }
+    ///             Ok(sum)
+    ///         })
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `train`; a failed write of a checkpoint; `Unsupported` outside of a runtime, where no trigger is called.
+    pub fn in_job<T>(job: &JobContext, train: impl FnOnce(&mut TrainContext) -> Result<T>) -> Result<T> {
+        if let Err(error) = Handle::try_current() {
+            return Err(Error::new(ErrorKind::Unsupported, "a trigger was called outside of a runtime").with_source(error));
+        }
+        let checkpoints = Checkpoints { keep_last: 1, ..Checkpoints::default() };
+        let mut context = TrainContext::new(job, &job.address().identifier, &TrainSpec { checkpoints, ..TrainSpec::default() }, None)?;
+        let result = train(&mut context);
+        let ended = context.end(result.is_ok());
+        // What went wrong in the work itself says more than a failed checkpoint.
+        let result = result?;
+        ended?;
+        Ok(result)
+    }
+
     /// The id of the training.
     pub fn id(&self) -> &str {
         &self.id
@@ -228,6 +276,16 @@ impl TrainContext {
             return Err(self.paused());
         }
         Ok(())
+    }
+
+    /// Whether to call [`checkpoint`](TrainContext::checkpoint) now, for loops whose state is costly to put together.
+    ///
+    /// `natural` says whether this is a good place for one, such as the end of an epoch: it decides where the training's
+    /// strategy has no rhythm of its own (`every_steps` above 1, or `every`). A pause wants one in any case.
+    pub fn checkpoint_due(&mut self, natural: bool) -> bool {
+        self.keeps = true;
+        let rhythm = self.strategy.every_steps > 1 || self.strategy.every.is_some();
+        self.job.asked() == Asked::Pause || if rhythm { self.is_due(self.position + 1) } else { natural }
     }
 
     fn is_due(&self, done: u64) -> bool {

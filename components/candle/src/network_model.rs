@@ -1,0 +1,223 @@
+//! A network in memory: what a [`Network`](crate::Network) and the components that learn a table predict with.
+//!
+//! Invariant: a network either tells classes apart or predicts a value; asking for the other is an error, never a number.
+
+use crate::{
+    classes::check_width,
+    cnn::Cnn,
+    data::{Batch, Table},
+    fit::{features, only},
+    metrics::{Closeness, Evaluation, Prediction, closeness, evaluate, mean_squared_error, most_likely},
+    mlp::Mlp,
+    train::{Model, Scores},
+    weights::Weights,
+};
+use candle_core::{Tensor, Var};
+use std::collections::BTreeMap;
+use superduper::{Error, Result, ResultExt};
+
+/// A network in memory: made by [`Network::model`](crate::Network::model) or by an [`Architecture`](crate::Architecture).
+#[derive(Debug)]
+pub enum NetworkModel {
+    /// It tells classes apart.
+    Mlp(Mlp),
+    /// It tells classes apart.
+    Cnn(Cnn),
+    /// It predicts a value.
+    Linear(Line),
+}
+
+impl NetworkModel {
+    /// Copy the parameters.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn weights(&self) -> Result<Weights> {
+        Weights::of(self.params())
+    }
+
+    /// The most likely class of one row of features.
+    ///
+    /// # Errors
+    /// Those of [`predict_batch`](NetworkModel::predict_batch).
+    pub fn predict(&self, features: &[f32]) -> Result<u32> {
+        only(&self.predict_batch(&[features])?)
+    }
+
+    /// The most likely class of each row of features.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another number of features than the network has, and for one that predicts values.
+    pub fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<u32>> {
+        self.of_classes()?;
+        if rows.is_empty() { Ok(Vec::new()) } else { most_likely(&self.logits(&features(rows, self.inputs())?)?) }
+    }
+
+    /// The probability of each class, for each row of features.
+    ///
+    /// # Errors
+    /// Those of [`predict_batch`](NetworkModel::predict_batch).
+    pub fn probabilities(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<Vec<f32>>> {
+        self.of_classes()?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logits = self.logits(&features(rows, self.inputs())?)?;
+        candle_nn::ops::softmax(&logits, 1).and_then(|softmax| softmax.to_vec2()).context("softmax")
+    }
+
+    /// The value of one row of features.
+    ///
+    /// # Errors
+    /// Those of [`predict_values`](NetworkModel::predict_values).
+    pub fn predict_value(&self, features: &[f32]) -> Result<f32> {
+        only(&self.predict_values(&[features])?)
+    }
+
+    /// The value of each row of features.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another number of features than the network has, and for one that tells classes apart.
+    pub fn predict_values(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<f32>> {
+        self.of_values()?;
+        if rows.is_empty() { Ok(Vec::new()) } else { values(&self.logits(&features(rows, self.inputs())?)?) }
+    }
+
+    /// What it says of the rows of a table, whatever it predicts.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a table of another width or without rows.
+    pub fn prediction(&self, table: &Table) -> Result<Prediction> {
+        check_width(table, self.inputs())?;
+        let logits = table.stretches().map(|rows| self.logits(&table.features_of(rows)?)).collect::<Result<Vec<_>>>()?;
+        let logits = match logits.as_slice() {
+            [] => return Err(Error::invalid("the table has no rows")),
+            [only] => only.clone(),
+            _ => Tensor::cat(&logits, 0).context("logits of a table")?,
+        };
+        if self.is_of_values() { values(&logits).map(Prediction::Values) } else { Ok(Prediction::Logits(logits)) }
+    }
+
+    /// How well it tells the classes of a table apart.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a table that does not fit, and for a network that predicts values.
+    pub fn evaluate(&self, table: &Table) -> Result<Evaluation> {
+        self.of_classes()?;
+        self.check(table)?;
+        match self.prediction(table)? {
+            Prediction::Logits(logits) => evaluate(&logits, table.labels()),
+            Prediction::Values(_) => Err(Error::internal("a network of classes predicted values")),
+        }
+    }
+
+    /// How close it comes to the values of a table.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a table that does not fit, and for a network that tells classes apart.
+    pub fn closeness(&self, table: &Table) -> Result<Closeness> {
+        self.of_values()?;
+        self.check(table)?;
+        match self.prediction(table)? {
+            Prediction::Values(values) => closeness(&values, table.targets().unwrap_or_default()),
+            Prediction::Logits(_) => Err(Error::internal("a network of values predicted classes")),
+        }
+    }
+
+    fn model(&self) -> &dyn Model {
+        match self {
+            NetworkModel::Mlp(model) => model,
+            NetworkModel::Cnn(model) => model,
+            NetworkModel::Linear(model) => model,
+        }
+    }
+
+    fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        match self {
+            NetworkModel::Mlp(model) | NetworkModel::Linear(Line(model)) => model.logits(features),
+            NetworkModel::Cnn(model) => model.logits(features),
+        }
+    }
+
+    fn inputs(&self) -> usize {
+        match self {
+            NetworkModel::Mlp(model) | NetworkModel::Linear(Line(model)) => model.spec().inputs,
+            NetworkModel::Cnn(model) => model.spec().inputs(),
+        }
+    }
+
+    fn is_of_values(&self) -> bool {
+        matches!(self, NetworkModel::Linear(_))
+    }
+
+    fn of_classes(&self) -> Result<()> {
+        if !self.is_of_values() {
+            return Ok(());
+        }
+        Err(Error::invalid("the network predicts values, not classes").with_hint("ask it for `predict_values` or `closeness`"))
+    }
+
+    fn of_values(&self) -> Result<()> {
+        if self.is_of_values() {
+            return Ok(());
+        }
+        Err(Error::invalid("the network tells classes apart, it predicts no values").with_hint("ask it for `predict_batch` or `evaluate`"))
+    }
+}
+
+/// It can be trained further, see [`Training`](crate::Training).
+impl Model for NetworkModel {
+    fn params(&self) -> &BTreeMap<String, Var> {
+        self.model().params()
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        self.model().loss(batch)
+    }
+
+    fn check(&self, table: &Table) -> Result<()> {
+        self.model().check(table)
+    }
+
+    fn scores(&self, table: &Table) -> Result<Scores> {
+        self.model().scores(table)
+    }
+}
+
+/// Linear regression: a perceptron without hidden layers whose only logit is a value.
+#[derive(Debug)]
+pub struct Line(pub(crate) Mlp);
+
+impl Model for Line {
+    fn params(&self) -> &BTreeMap<String, Var> {
+        self.0.params()
+    }
+
+    /// The mean squared error of a batch.
+    fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        let values = self.0.logits(&batch.features)?;
+        let error = || values.squeeze(1)?.sub(&batch.labels)?.sqr()?.mean_all();
+        error().context(format_args!("squared error of values {:?} and targets {:?}", values.dims(), batch.labels.dims()))
+    }
+
+    fn check(&self, table: &Table) -> Result<()> {
+        check_width(table, self.0.spec().inputs)?;
+        match table.targets() {
+            Some(_) => Ok(()),
+            None => {
+                Err(Error::invalid("the table has classes, the model needs values to predict").with_hint("make it with `Table::of_values`"))
+            }
+        }
+    }
+
+    fn scores(&self, table: &Table) -> Result<Scores> {
+        let predicted = table.stretches().map(|rows| values(&self.0.logits(&table.features_of(rows)?)?)).collect::<Result<Vec<_>>>()?;
+        let loss = mean_squared_error(&predicted.concat(), table.targets().unwrap_or_default())?;
+        Ok(Scores { loss, metrics: BTreeMap::from([("mse".to_owned(), loss)]) })
+    }
+}
+
+/// The only logit of each row.
+fn values(logits: &Tensor) -> Result<Vec<f32>> {
+    logits.squeeze(1).and_then(|values| values.to_vec1()).context(format_args!("values of shape {:?}", logits.dims()))
+}
