@@ -9,5 +9,9 @@ mod open;
 mod paths;
 mod predictions;
 mod retention;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+mod s3_server;
 mod steering;
 mod support;
