@@ -61,7 +61,13 @@ mod info;
 mod kind;
 mod metrics;
 mod module;
+#[cfg(feature = "progress")]
+mod pace;
+#[cfg(feature = "plot")]
+mod plot;
 mod predict;
+#[cfg(feature = "progress")]
+mod progress;
 mod retention;
 mod rng;
 mod run;
@@ -70,6 +76,8 @@ mod s3;
 mod save_path;
 mod span;
 mod spec;
+#[cfg(any(feature = "plot", feature = "progress"))]
+mod text;
 mod trainer;
 mod training;
 
@@ -83,7 +91,11 @@ pub use handle::{Canceling, JobRun};
 pub use info::{Info, Status};
 pub use metrics::{EarlyStopping, Series};
 pub use module::{Train, Trained};
+#[cfg(feature = "plot")]
+pub use plot::Plot;
 pub use predict::{Predict, PredictSpec, Prediction, PredictionRun};
+#[cfg(feature = "progress")]
+pub use progress::Progress;
 pub use rng::Rng;
 pub use run::TrainingRun;
 pub use save_path::{S3Path, SavePath};

@@ -1,6 +1,6 @@
-//! How fast a run is, and its numbers as people read them: pure, for whoever shows it.
+//! How fast a run is: pure, for whoever shows it.
 
-use crate::Info;
+use crate::{Info, text::brief};
 use std::time::{Duration, Instant};
 
 /// Rates are of about this long.
@@ -20,7 +20,8 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn see(&mut self, info: &Info, now: Instant) {
-        self.took = info.started_at.zip(info.completed_at).map(|(from, to)| Duration::from_millis(to.as_ms().saturating_sub(from.as_ms())));
+        self.took =
+            info.started_at.zip(info.completed_at).map(|(from, to)| Duration::from_millis(to.0.saturating_sub(from.0).unsigned_abs()));
         let Some((done, total)) = info.progress else { return };
         let back = self.last.is_some_and(|(last, ..)| done < last);
         if info.attempt != self.attempt || back {
@@ -74,45 +75,14 @@ fn lasting(time: Duration) -> String {
     }
 }
 
-/// A number to four digits or so.
-pub(crate) fn brief(value: f64) -> String {
-    let size = value.abs();
-    if value == 0.0 || !value.is_finite() {
-        return value.to_string();
-    }
-    let digits: usize = match size {
-        _ if !(1e-3..1e6).contains(&size) => return format!("{value:.3e}"),
-        _ if size >= 1000.0 => 0,
-        _ if size >= 100.0 => 1,
-        _ if size >= 10.0 => 2,
-        _ => 4,
-    };
-    let text = format!("{value:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
-/// A text on one line that moves no cursor, cut where it is long.
-pub(crate) fn one_line(text: &str, at_most: usize) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let cut: String = plain.clone().take(at_most).collect();
-    if plain.count() > at_most { cut + "…" } else { cut }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_times_are_short() {
-        for (value, text) in
-            [(0.0, "0"), (0.12345, "0.1235"), (2.0, "2"), (1e-7, "1.000e-7"), (123456.7, "123457"), (f64::NAN, "NaN"), (-0.5, "-0.5")]
-        {
-            assert_eq!(brief(value), text);
-        }
+    fn times_are_short() {
         for (millis, text) in [(12, "12ms"), (3_200, "3.2s"), (80_000, "1m20s"), (7_260_000, "2h1m"), (90_000_000, "1d1h")] {
             assert_eq!(lasting(Duration::from_millis(millis)), text);
         }
-        assert_eq!(one_line("a\u{1b}[2J\nb", 20), "a [2J b");
-        assert_eq!(one_line("abc", 2), "ab…");
     }
 }

@@ -5,7 +5,8 @@
 
 use crate::{
     Info, JobRun, Status,
-    pace::{Pace, brief, one_line},
+    pace::Pace,
+    text::{brief, one_line},
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{

@@ -43,7 +43,7 @@ async fn limits_of_memory_and_processor_time_hold_in_the_worker() {
     assert_eq!(cpu, "the worker was killed by signal 24: it used more than 1 s of processor time");
 }
 
-fn parent(folder: &Path, jobs: usize, steps: u64, isolation: Isolation) -> Child {
+pub(crate) fn parent(folder: &Path, jobs: usize, steps: u64, isolation: Isolation) -> Child {
     let isolation = if isolation == Process { "process" } else { "thread" };
     let mut command = Command::new(program());
     command.args(["storm", folder.to_str().unwrap(), &jobs.to_string(), &steps.to_string(), isolation]);
@@ -51,7 +51,7 @@ fn parent(folder: &Path, jobs: usize, steps: u64, isolation: Isolation) -> Child
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-async fn ended(process: &mut Child) {
+pub(crate) async fn ended(process: &mut Child) {
     let end = tokio::time::Instant::now() + Duration::from_secs(120);
     while process.try_wait().unwrap().is_none() {
         if tokio::time::Instant::now() > end {
