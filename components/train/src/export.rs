@@ -1,8 +1,9 @@
-//! Models and results as files outside of the artifact store.
+//! Models and results as files or objects outside of the artifact store.
 //!
 //! Invariants: a file appears whole under its name (temporary file, fsync, rename), `model.json` after all that it
-//! names. What was written is on record with its digest, and only that is deleted again.
+//! names; so does an object. What was written is on record with its digest, and only that is deleted again.
 
+use crate::{S3Path, SavePath};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -16,11 +17,11 @@ use std::{
     time::SystemTime,
 };
 use superduper::{
-    BoxFuture, Bytes, Component, ComponentType, Digest, Encoded, Error, ErrorKind, Result, downcast,
+    BoxFuture, Bytes, Component, ComponentType, Digest, Encoded, Error, ErrorKind, JobContext, Result, downcast,
     store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put},
 };
 
-const MODEL: &str = "model.json";
+pub(crate) const MODEL: &str = "model.json";
 const CHUNK: u64 = 4 << 20;
 
 /// What a job wrote outside of the artifact store.
@@ -33,6 +34,21 @@ pub(crate) struct Written {
     pub(crate) files: Vec<(PathBuf, Digest)>,
     /// Folders that were not there before, outermost first.
     pub(crate) folders: Vec<PathBuf>,
+    /// The place of the objects.
+    pub(crate) place: Option<S3Path>,
+    /// Objects, in the order of writing.
+    pub(crate) objects: Vec<WrittenObject>,
+}
+
+/// An object that a job wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WrittenObject {
+    /// Its key in the bucket.
+    pub(crate) key: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    /// What the service calls this state of it.
+    pub(crate) etag: Option<String>,
 }
 
 fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
@@ -105,12 +121,49 @@ fn digest_of(path: &Path) -> std::io::Result<Digest> {
     }
 }
 
-/// Write a model into a folder: its document and its blobs. Called on a worker thread.
-pub(crate) fn write_model(model: &Arc<dyn Component>, store: &Arc<dyn ArtifactStore>, folder: &Path) -> Result<Written> {
+/// Fail where a place cannot be written to for sure. Called on a worker thread.
+pub(crate) fn reach(place: &SavePath) -> Result<()> {
+    match place {
+        SavePath::Folder(_) => Ok(()),
+        #[cfg(feature = "s3")]
+        SavePath::S3(place) => tokio::runtime::Handle::current().block_on(crate::s3::Bucket::open(place)?.reach()),
+        #[cfg(not(feature = "s3"))]
+        SavePath::S3(_) => Err(crate::save_path::unsupported()),
+    }
+}
+
+/// Delete what jobs wrote and nobody changed since.
+pub(crate) async fn delete(all: Vec<Written>) -> Result<()> {
+    for written in &all {
+        let Some(place) = &written.place else { continue };
+        #[cfg(feature = "s3")]
+        crate::s3::Bucket::open(place)?.delete(&written.objects).await?;
+        #[cfg(not(feature = "s3"))]
+        return Err(crate::save_path::unsupported().context(place));
+    }
+    let deleted = tokio::task::spawn_blocking(move || all.iter().try_for_each(Written::delete)).await;
+    deleted.map_err(|error| Error::internal(error.to_string()))?
+}
+
+/// Write a model: its document and its blobs. Called on a worker thread.
+pub(crate) fn write_model(
+    model: &Arc<dyn Component>,
+    store: &Arc<dyn ArtifactStore>,
+    place: &SavePath,
+    ctx: &JobContext,
+) -> Result<Written> {
     let runtime = tokio::runtime::Handle::current();
     let (document, mut blobs) = runtime.block_on(Encoded::of(model)?.save(store))?;
     blobs.sort_by_key(|blob| blob.digest);
     blobs.dedup_by_key(|blob| blob.digest);
+    let text = serde_json::to_vec(&document)?;
+    let folder = match place {
+        SavePath::Folder(folder) => folder,
+        #[cfg(feature = "s3")]
+        SavePath::S3(place) => return runtime.block_on(crate::s3::Bucket::open(place)?.put_model(text, &blobs, &**store, ctx)),
+        #[cfg(not(feature = "s3"))]
+        SavePath::S3(_) => return Err(crate::save_path::unsupported()),
+    };
     let mut written = Written::folder(folder)?;
     let blob_folder = folder.join("blobs");
     if !blobs.is_empty() {
@@ -126,6 +179,7 @@ pub(crate) fn write_model(model: &Arc<dyn Component>, store: &Arc<dyn ArtifactSt
             let mut at = 0;
             while at < blob.size {
                 let end = blob.size.min(at + CHUNK);
+                ctx.beat();
                 let bytes = runtime.block_on(store.get_range(blob.digest, at..end))?;
                 file.write_all(&bytes)?;
                 at = end;
@@ -133,7 +187,6 @@ pub(crate) fn write_model(model: &Arc<dyn Component>, store: &Arc<dyn ArtifactSt
             Ok(())
         })?;
     }
-    let text = serde_json::to_vec(&document)?;
     written.file(&folder.join(MODEL), Digest::of(&text), |file| Ok(file.write_all(&text)?))?;
     Ok(written)
 }
@@ -145,25 +198,49 @@ pub(crate) fn write_model(model: &Arc<dyn Component>, store: &Arc<dyn ArtifactSt
 /// # Errors
 /// `NotFound` where there is no model; `Decode` where it is of another type.
 pub async fn load_model<M: ComponentType>(folder: impl AsRef<Path>) -> Result<M> {
-    load_model_dyn(folder).await.and_then(downcast)
+    load_model_dyn(folder.as_ref()).await.and_then(downcast)
 }
 
-/// Load a model of any type that this program knows; see [`load_model`].
+/// Load a model from the place that a training wrote it to, such as `info.path`: a folder, or with the feature `s3` a place
+/// in an object store; see [`load_model`].
 ///
 /// # Errors
-/// `NotFound` where there is no model; `UnknownKind`; `Decode`.
-pub async fn load_model_dyn(folder: impl AsRef<Path>) -> Result<Box<dyn Component>> {
-    let folder = folder.as_ref().to_owned();
-    let read = tokio::task::spawn_blocking(move || {
-        let path = folder.join(MODEL);
-        let text = fs::read(&path).map_err(|error| {
-            Error::not_found(format!("there is no model in `{}`", folder.display())).with_source(failed("read", &path, error))
-        })?;
-        let document = serde_json::from_slice(&text)
-            .map_err(|error| Error::new(ErrorKind::Decode, format!("`{}` is no model", path.display())).with_source(error))?;
-        Encoded::read(document, Some(Arc::new(Folder(folder.join("blobs")))))
-    });
-    read.await.map_err(|error| Error::internal(error.to_string()))?
+/// As for [`load_model_dyn`]; `Decode` where it is of another type.
+pub async fn load_model_from<M: ComponentType>(place: impl Into<SavePath>) -> Result<M> {
+    load_model_dyn(place).await.and_then(downcast)
+}
+
+/// Load a model of any type that this program knows; see [`load_model_from`].
+///
+/// # Errors
+/// `NotFound` where there is no model, or a secret is missing; `UnknownKind`; `Decode`; `Store` for an object store that does
+/// not answer or refuses; `Unsupported` without the feature `s3`.
+pub async fn load_model_dyn(place: impl Into<SavePath>) -> Result<Box<dyn Component>> {
+    let place = place.into();
+    let (text, blobs): (Vec<u8>, Arc<dyn ArtifactStore>) = match &place {
+        SavePath::Folder(folder) => {
+            let folder = Folder(folder.join("blobs"));
+            let path = folder.0.with_file_name(MODEL);
+            let read = tokio::task::spawn_blocking(move || fs::read(&path).map_err(|error| failed("read", &path, error)));
+            let text = read.await.map_err(|error| Error::internal(error.to_string()))?;
+            (text.map_err(|error| no_model(&place).with_source(error))?, Arc::new(folder))
+        }
+        #[cfg(feature = "s3")]
+        SavePath::S3(at) => {
+            let bucket = crate::s3::Bucket::open(at)?;
+            let text = bucket.read(MODEL).await?.ok_or_else(|| no_model(&place))?;
+            (text.to_vec(), Arc::new(bucket))
+        }
+        #[cfg(not(feature = "s3"))]
+        SavePath::S3(_) => return Err(crate::save_path::unsupported()),
+    };
+    let document = serde_json::from_slice(&text)
+        .map_err(|error| Error::new(ErrorKind::Decode, format!("`{MODEL}` in `{place}` is no model")).with_source(error))?;
+    Encoded::read(document, Some(blobs))
+}
+
+fn no_model(place: &SavePath) -> Error {
+    Error::not_found(format!("there is no model in `{place}`"))
 }
 
 /// The blobs of an exported model, to be read.
@@ -176,7 +253,7 @@ impl Folder {
     }
 }
 
-fn read_only<T: Send + 'static>() -> BoxFuture<'static, Result<T>> {
+pub(crate) fn read_only<T: Send + 'static>() -> BoxFuture<'static, Result<T>> {
     Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "an exported model is not written to")) })
 }
 

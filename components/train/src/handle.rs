@@ -1,7 +1,7 @@
 //! The handle of a job that was submitted: found by id from any process, it holds no result in memory.
 
-use crate::{Info, Status, kind::JobKind};
-use std::{path::PathBuf, time::Duration};
+use crate::{Info, SavePath, Status, kind::JobKind};
+use std::time::Duration;
 use superduper::{
     Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Placement, Result, Run, Value,
     store::{JobFilter, JobId, JobRole, JobRow, JobState, LogRow, MetricRow, RunId, Wish},
@@ -29,12 +29,12 @@ pub struct JobRun {
     id: String,
     job: JobId,
     run: RunId,
-    path: Option<PathBuf>,
+    path: Option<SavePath>,
     live: Option<Run>,
 }
 
 impl JobRun {
-    pub(crate) fn new(db: Db, kind: JobKind, id: &str, (run, job): (RunId, JobId), path: Option<PathBuf>, live: Option<Run>) -> Self {
+    pub(crate) fn new(db: Db, kind: JobKind, id: &str, (run, job): (RunId, JobId), path: Option<SavePath>, live: Option<Run>) -> Self {
         JobRun { db, kind, id: id.to_owned(), job, run, path, live }
     }
 
@@ -75,7 +75,7 @@ impl JobRun {
     }
 
     /// Where its files are written to.
-    pub fn path(&self) -> Option<&PathBuf> {
+    pub fn path(&self) -> Option<&SavePath> {
         self.path.as_ref()
     }
 

@@ -1,7 +1,8 @@
 //! How a training or prediction is doing.
 
+use crate::SavePath;
 use serde::{Deserialize, Serialize};
-use std::{fmt, path::PathBuf};
+use std::fmt;
 use superduper::{
     FailureKind, JobFailure,
     store::{JobId, JobRow, JobState, Timestamp},
@@ -82,8 +83,9 @@ pub struct Info {
     pub progress: Option<(u64, u64)>,
     /// Why it failed or was canceled: text, cause chain, kind.
     pub error: Option<JobFailure>,
-    /// The artifact path, where it has one.
-    pub path: Option<PathBuf>,
+    /// The artifact path, where it has one: a folder, or a URL such as `s3://bucket/path`. [`load_model_from`](crate::load_model_from)
+    /// takes it.
+    pub path: Option<SavePath>,
     /// Whether its result was purged; this record is all that is left.
     pub purged: bool,
 }

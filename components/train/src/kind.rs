@@ -1,6 +1,6 @@
 //! The two kinds of background job, as far as lookups and retention tell them apart.
 
-use crate::{Prediction, TrainSpec, Training, spec::SavePath};
+use crate::{Prediction, SavePath, TrainSpec, Training};
 use std::path::PathBuf;
 use superduper::{Address, ComponentType, Value};
 
@@ -31,16 +31,15 @@ impl JobKind {
     }
 
     /// Where a stored job of this kind writes files, by its document.
-    pub(crate) fn path(self, document: &Value, id: &str) -> Option<PathBuf> {
+    pub(crate) fn path(self, document: &Value, id: &str) -> Option<SavePath> {
         match self {
-            JobKind::Prediction => Some(PathBuf::from(document.get("folder")?.as_str()?).join(id)),
+            JobKind::Prediction => Some(SavePath::Folder(PathBuf::from(document.get("folder")?.as_str()?).join(id))),
             JobKind::Training => {
                 let spec = document.get("spec")?;
                 let text = |key: &str| spec.get(key).and_then(Value::as_str).map(str::to_owned);
                 let extra = spec.get("extra_path_args").and_then(Value::as_array).into_iter().flatten();
-                let folder = spec.get("save_path")?.get("folder")?.as_str()?;
                 let spec = TrainSpec {
-                    save_path: Some(SavePath::Folder(folder.into())),
+                    save_path: serde_json::from_value(spec.get("save_path")?.clone()).ok()?,
                     save_with_id: spec.get("save_with_id").and_then(Value::as_bool).unwrap_or(false),
                     model_name: text("model_name"),
                     extra_path_args: extra.filter_map(|piece| piece.as_str().map(str::to_owned)).collect(),

@@ -61,12 +61,23 @@ mod info;
 mod kind;
 mod metrics;
 mod module;
+#[cfg(feature = "progress")]
+mod pace;
+#[cfg(feature = "plot")]
+mod plot;
 mod predict;
+#[cfg(feature = "progress")]
+mod progress;
 mod retention;
 mod rng;
 mod run;
+#[cfg(feature = "s3")]
+mod s3;
+mod save_path;
 mod span;
 mod spec;
+#[cfg(any(feature = "plot", feature = "progress"))]
+mod text;
 mod trainer;
 mod training;
 
@@ -75,16 +86,21 @@ pub use base::{Isolation, JobBase, Limits, Restart};
 pub use checkpoints::{Checkpoints, Direction};
 pub use config::{Config, FinderType, LoaderType, TrainerType};
 pub use context::{Flow, TrainContext};
-pub use export::{load_model, load_model_dyn};
+pub use export::{load_model, load_model_dyn, load_model_from};
 pub use handle::{Canceling, JobRun};
 pub use info::{Info, Status};
 pub use metrics::{EarlyStopping, Series};
 pub use module::{Train, Trained};
+#[cfg(feature = "plot")]
+pub use plot::Plot;
 pub use predict::{Predict, PredictSpec, Prediction, PredictionRun};
+#[cfg(feature = "progress")]
+pub use progress::Progress;
 pub use rng::Rng;
 pub use run::TrainingRun;
+pub use save_path::{S3Path, SavePath};
 pub use span::Span;
-pub use spec::{S3Path, SavePath, TrainSpec};
+pub use spec::TrainSpec;
 pub use trainer::{LocalTrainer, TrainDb, Trainer};
 pub use training::Training;
 

@@ -1,7 +1,7 @@
 //! Batch prediction on the same base as training: the result is a file of its own.
 
 use crate::{
-    Arg, Args, JobBase, JobRun, Span, TrainContext, TrainSpec, export::Written, kind::JobKind, retention::purge, trainer::submit,
+    Arg, Args, JobBase, JobRun, SavePath, Span, TrainContext, TrainSpec, export::Written, kind::JobKind, retention::purge, trainer::submit,
     training::set_up,
 };
 use serde::{Deserialize, Serialize};
@@ -159,7 +159,7 @@ impl Deref for PredictionRun {
 impl PredictionRun {
     pub(crate) async fn submit(db: &Db, prediction: &Prediction) -> Result<Self> {
         let id = &prediction.identifier;
-        let path = PathBuf::from(&prediction.folder).join(id);
+        let path = SavePath::Folder(PathBuf::from(&prediction.folder).join(id));
         let (run, of, job) = submit(db, prediction, JobKind::Prediction, id).await?;
         Ok(PredictionRun(JobRun::new(db.clone(), JobKind::Prediction, id, (of, job), Some(path), Some(run))))
     }

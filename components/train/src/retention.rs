@@ -3,10 +3,9 @@
 //! Invariants: only what the job itself registered is deleted, files before the rows that name them, so that a crash
 //! in between leaves work for the next sweep and nothing else. Pinned jobs are left alone.
 
-use crate::{JobRun, Span, export::Written, kind::JobKind};
+use crate::{JobRun, SavePath, Span, export::Written, kind::JobKind};
 use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
+    collections::HashMap,
     time::{Duration, Instant},
 };
 use superduper::{
@@ -58,7 +57,7 @@ struct Candidate {
     kind: JobKind,
     stored: StoredVersion,
     job: JobId,
-    path: Option<PathBuf>,
+    path: Option<SavePath>,
 }
 
 /// Purge the jobs of a trainer that are past their retention; gives their ids.
@@ -161,11 +160,10 @@ async fn delete(db: &Db, candidate: &Candidate, all: &[Candidate]) -> Result<boo
         .filter_map(|written| serde_json::from_value(written).ok())
         .collect();
     // Another job may have written the same bytes to the same place: then they are its files now.
-    let others: HashSet<&PathBuf> = all.iter().filter(|other| other.job != candidate.job).filter_map(|other| other.path.as_ref()).collect();
-    if !candidate.path.as_ref().is_some_and(|path| others.contains(path)) {
-        tokio::task::spawn_blocking(move || written.iter().try_for_each(Written::delete))
+    let is_shared = |path: &SavePath| all.iter().any(|other| other.job != candidate.job && other.path.as_ref() == Some(path));
+    if !candidate.path.as_ref().is_some_and(is_shared) {
+        crate::export::delete(written)
             .await
-            .map_err(|error| Error::internal(error.to_string()))?
             .map_err(|error| error.context(format_args!("purging {} `{}`", candidate.kind.what(), candidate.stored.address.identifier)))?;
     }
     match db.apply_plan(plan).detach().await {

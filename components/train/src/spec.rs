@@ -1,9 +1,9 @@
 //! What is asked of one training: arguments, where the model goes, how it is kept.
 
-use crate::{Arg, Args, Checkpoints, Span};
+use crate::{Arg, Args, Checkpoints, SavePath, Span};
 use serde::{Deserialize, Serialize};
-use std::path::{Component as Piece, Path, PathBuf};
-use superduper::{Error, ErrorKind, Result, Secret};
+use std::path::{Component as Piece, Path};
+use superduper::{Error, Result};
 
 /// What is asked of one training.
 ///
@@ -11,7 +11,7 @@ use superduper::{Error, ErrorKind, Result, Secret};
 /// use superduper_train::TrainSpec;
 ///
 /// let spec = TrainSpec::new().arg("rate", 0.1).id("run-7").save_path("models").save_with_id(true).model_name("mean");
-/// assert!(spec.artifact_path("run-7")?.unwrap().ends_with("models/run-7/mean"));
+/// assert!(spec.artifact_path("run-7")?.unwrap().to_string().ends_with("models/run-7/mean"));
 /// # Ok::<(), superduper::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -38,46 +38,6 @@ pub struct TrainSpec {
     pub seed: Option<u64>,
     /// Which checkpoints are written and kept.
     pub checkpoints: Checkpoints,
-}
-
-/// Where a model is written to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SavePath {
-    /// A folder.
-    Folder(PathBuf),
-    /// An object store.
-    S3(S3Path),
-}
-
-/// A place in an object store.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct S3Path {
-    /// The URL of the service.
-    pub endpoint: String,
-    /// The region.
-    pub region: String,
-    /// The bucket.
-    pub bucket: String,
-    /// The path in it.
-    pub path: String,
-    /// The access key.
-    pub access_key: Secret<String>,
-    /// The secret key.
-    pub secret_key: Secret<String>,
-}
-
-impl<P: Into<PathBuf>> From<P> for SavePath {
-    fn from(path: P) -> Self {
-        SavePath::Folder(path.into())
-    }
-}
-
-impl From<S3Path> for SavePath {
-    fn from(path: S3Path) -> Self {
-        SavePath::S3(path)
-    }
 }
 
 impl TrainSpec {
@@ -155,25 +115,18 @@ impl TrainSpec {
     /// `save_path/[id]/[model_name]/extra…`: every piece counts, whatever the base path is called.
     ///
     /// # Errors
-    /// `InvalidInput` for a piece that is not the name of one file; `Unsupported` for an object store.
-    pub fn artifact_path(&self, id: &str) -> Result<Option<PathBuf>> {
+    /// `InvalidInput` for a piece that is not the name of one file.
+    pub fn artifact_path(&self, id: &str) -> Result<Option<SavePath>> {
         let pieces = self.save_with_id.then_some(id).into_iter();
         let pieces = pieces.chain(self.model_name.as_deref()).chain(self.extra_path_args.iter().map(String::as_str));
         let pieces: Vec<&str> = pieces.collect();
         pieces.iter().try_for_each(|piece| check_piece(piece))?;
-        let base = match &self.save_path {
-            None => return Ok(None),
-            Some(SavePath::S3(_)) => {
-                return Err(Error::new(ErrorKind::Unsupported, "S3 output path not supported")
-                    .with_hint("give a folder, or none: the artifact store keeps the model in any case"));
-            }
-            Some(SavePath::Folder(base)) => base,
-        };
-        let base = std::path::absolute(base).map_err(|error| Error::from(error).context(format_args!("`{}`", base.display())))?;
-        if base.is_file() {
-            return Err(Error::invalid(format!("the save path `{}` is a file, not a folder", base.display())));
-        }
-        Ok(Some(pieces.into_iter().fold(base, |path, piece| path.join(piece))))
+        self.save_path.as_ref().map(|base| base.join(&pieces)).transpose()
+    }
+
+    /// Refuse an output that this program cannot write to.
+    pub(crate) fn check_output(&self) -> Result<()> {
+        self.save_path.as_ref().map_or(Ok(()), SavePath::check)
     }
 }
 

@@ -111,7 +111,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Before anything starts or is written: `Conflict` while a training of this id is unfinished; `InvalidInput` for an id
-    /// or path piece that is not usable; `Unsupported` for an output that is not built in, or a program that cannot be
+    /// or path piece that is not usable; `NotFound` for a secret that is not there; `Unsupported` for an output that is not built in, or a program that cannot be
     /// started as a worker; `UnknownKind` for a module that was not made known with `trains!`.
     pub async fn train<M: Train>(&self, module: M, spec: TrainSpec) -> Result<TrainingRun> {
         let id = spec.external_training_id.clone().unwrap_or_else(random_id);
@@ -133,6 +133,7 @@ impl Trainer {
         module::entry(M::__kind())?;
         superduper::address::check_identifier(id)?;
         spec.artifact_path(id)?;
+        spec.check_output()?;
         Ok(Training {
             identifier: id.to_owned(),
             owner: self.name().to_owned(),

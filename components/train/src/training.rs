@@ -5,7 +5,7 @@
 
 use crate::{
     JobBase, Span, TrainContext, TrainSpec, Trained,
-    export::{Written, write_model},
+    export::{Written, reach, write_model},
     module,
 };
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ impl Training {
     fn run(&self, ctx: &JobContext) -> Result<Made> {
         let module::TrainEntry { train, .. } = module::entry(self.module.0.kind())?;
         let path = self.spec.artifact_path(&self.identifier)?;
+        self.spec.check_output()?;
+        // A place that cannot be written to is better known before hours of training.
+        path.as_ref().map_or(Ok(()), reach)?;
         let mut context = TrainContext::new(ctx, &self.identifier, &self.spec, self.base.limits.wall.map(Span::get))?;
         // A copy for this attempt: jobs of a run share the component.
         let copy: Box<dyn Component> = context.decode(Encoded::of(&self.module)?.value().clone(), "the module")?;
@@ -84,7 +87,7 @@ impl Training {
         let Trained { model } = trained?;
         ended?;
         let written = match path {
-            Some(path) => write_model(&model, db.artifact_store(), &path)?,
+            Some(path) => write_model(&model, db.artifact_store(), &path, ctx)?,
             None => Written::default(),
         };
         Ok(Made { model, written })

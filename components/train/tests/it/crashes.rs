@@ -43,7 +43,7 @@ async fn limits_of_memory_and_processor_time_hold_in_the_worker() {
     assert_eq!(cpu, "the worker was killed by signal 24: it used more than 1 s of processor time");
 }
 
-fn parent(folder: &Path, jobs: usize, steps: u64, isolation: Isolation) -> Child {
+pub(crate) fn parent(folder: &Path, jobs: usize, steps: u64, isolation: Isolation) -> Child {
     let isolation = if isolation == Process { "process" } else { "thread" };
     let mut command = Command::new(program());
     command.args(["storm", folder.to_str().unwrap(), &jobs.to_string(), &steps.to_string(), isolation]);
@@ -51,7 +51,7 @@ fn parent(folder: &Path, jobs: usize, steps: u64, isolation: Isolation) -> Child
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-async fn ended(process: &mut Child) {
+pub(crate) async fn ended(process: &mut Child) {
     let end = tokio::time::Instant::now() + Duration::from_secs(120);
     while process.try_wait().unwrap().is_none() {
         if tokio::time::Instant::now() > end {
@@ -193,25 +193,9 @@ fn resident() -> usize {
     text.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Run a test again in a process of its own, where no other test opens files or takes memory; whether this is that process.
-fn alone(test: &str) -> bool {
-    const ALONE: &str = "SUPERDUPER_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("crashes::{test}"), "--nocapture"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&child.stderr));
-    false
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j12_finished_jobs_keep_no_files_open() {
-    if !alone("j12_finished_jobs_keep_no_files_open") {
+    if !alone("crashes::j12_finished_jobs_keep_no_files_open") {
         return;
     }
     // SUPERDUPER_FILES=1000 for the full run.
@@ -233,7 +217,7 @@ async fn j12_finished_jobs_keep_no_files_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j12_finished_jobs_keep_no_model_in_memory() {
-    if !alone("j12_finished_jobs_keep_no_model_in_memory") {
+    if !alone("crashes::j12_finished_jobs_keep_no_model_in_memory") {
         return;
     }
     let place = Place::new();

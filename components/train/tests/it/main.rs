@@ -7,7 +7,15 @@ mod jobs;
 mod modules;
 mod open;
 mod paths;
+#[cfg(feature = "plot")]
+mod plot;
 mod predictions;
+#[cfg(feature = "progress")]
+mod progress;
 mod retention;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+mod s3_server;
 mod steering;
 mod support;

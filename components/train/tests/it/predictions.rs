@@ -24,7 +24,7 @@ both! {
         assert_eq!(run.result().await.unwrap().to_vec(), b"2\n4\n6");
         let file = place.path("results").join("p1").join("result");
         assert_eq!(run.result_file().await.unwrap(), file);
-        assert_eq!(run.info().await.unwrap().path.unwrap(), file.parent().unwrap());
+        assert_eq!(run.info().await.unwrap().path.unwrap(), file.parent().unwrap().into());
         let found = trainer.get_prediction("p1").await.unwrap();
         assert_eq!((found.job(), found.info().await.unwrap().status), (run.job(), Status::Completed));
         run.purge().await.unwrap();

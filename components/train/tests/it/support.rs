@@ -117,3 +117,27 @@ pub(crate) fn text(info: &Info) -> String {
 pub(crate) async fn weights(model: &Walk) -> Vec<u8> {
     model.weights.as_ref().unwrap().get().await.unwrap().to_vec()
 }
+
+/// Run a test again in a process of its own, where no other test opens files or takes memory; whether this is that process.
+pub(crate) fn alone(test: &str) -> bool {
+    again(test, &[])
+}
+
+/// As [`alone`], with variables of the environment, which a process cannot set for itself without harm.
+pub(crate) fn again(test: &str, variables: &[(&str, &str)]) -> bool {
+    const ALONE: &str = "SUPERDUPER_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(ALONE, "1")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&child.stderr));
+    // Reasons for what was left out are for whoever runs the tests.
+    print!("{text}");
+    false
+}
