@@ -17,6 +17,13 @@ pub use superduper_core::__private;
 
 pub use superduper_derive::main;
 
+/// Models ready to use, on candle. Needs the feature `models`.
+#[cfg(feature = "models")]
+pub use superduper_candle as candle;
+/// Background training and batch prediction. Needs the feature `train`.
+#[cfg(feature = "train")]
+pub use superduper_train as train;
+
 /// What `#[superduper::main]` calls.
 #[doc(hidden)]
 pub fn __run_main<F: Future>(main: F) -> F::Output {
