@@ -85,6 +85,8 @@ pub struct TrainContext {
     writing: Option<JoinHandle<Result<()>>>,
     last_written: Option<(u64, Instant)>,
     keeps: bool,
+    /// It was told to stop.
+    stopped: bool,
 }
 
 /// What a checkpoint holds.
@@ -121,6 +123,7 @@ impl TrainContext {
             writing: None,
             last_written: None,
             keeps: false,
+            stopped: false,
         })
     }
 
@@ -218,7 +221,10 @@ impl TrainContext {
         }
         match self.job.asked() {
             Asked::Nothing => Ok(Flow::Continue),
-            Asked::Stop => Ok(Flow::Stop),
+            Asked::Stop => {
+                self.stopped = true;
+                Ok(Flow::Stop)
+            }
             Asked::Cancel => Err(self.job.check_cancelled().err().unwrap_or_else(|| Error::msg("cancelled"))),
             // A loop that writes checkpoints pauses at the next one, so that nothing is computed twice.
             Asked::Pause if self.keeps => Ok(Flow::Continue),
@@ -380,7 +386,9 @@ impl TrainContext {
     pub(crate) fn end(&mut self, succeeded: bool) -> Result<()> {
         let written = self.finish_writing();
         if succeeded && self.total > 0 {
-            self.job.progress(self.total, self.total);
+            // A training that ended early made fewer steps; the one at which it was told to stop was not made.
+            let done = self.position.saturating_add(u64::from(!self.stopped)).min(self.total);
+            self.job.progress(done, self.total);
         }
         written
     }
