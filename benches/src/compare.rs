@@ -17,11 +17,21 @@ use std::{
 use superduper::{Error, Result, ResultExt};
 
 /// What tells measurements of a case apart.
-const PARAMETERS: [&str; 12] =
-    ["what", "components_in_db", "n", "triggers", "shape", "mib", "source", "kind", "point", "rounds", "processes", "case"];
+const PARAMETERS: [&str; 13] =
+    ["what", "isolation", "components_in_db", "n", "triggers", "shape", "mib", "source", "kind", "point", "rounds", "processes", "case"];
 
 /// Figures of which a smaller one is better by a factor.
-const RATIOS: [&str; 7] = ["cpu_ms", "wall_ms", "rss_mib", "statements", "transactions", "cpu_ms_per_component", "cpu_ms_per_job"];
+const RATIOS: [&str; 9] = [
+    "cpu_ms",
+    "wall_ms",
+    "gone_wall_ms",
+    "children_rss_mib",
+    "rss_mib",
+    "statements",
+    "transactions",
+    "cpu_ms_per_component",
+    "cpu_ms_per_job",
+];
 
 /// Run the cases on both sides, print a table.
 pub(crate) fn compare(cases: &[&Case], options: Options) -> Result<()> {
@@ -112,7 +122,7 @@ fn table(ours: &[Figures], theirs: &[Figures]) -> Vec<String> {
 /// The rows of one measurement beside that of a peer; a script that has several peers names them.
 fn add_rows(rows: &mut Vec<String>, line: &Figures, key: &[(&'static str, &Value)], peer: &Figures) {
     let shown = key.iter().filter(|(name, _)| *name != "case").map(|(name, value)| match *name {
-        "what" | "point" => plain(value),
+        "what" | "point" | "isolation" => plain(value),
         _ => format!("{name} {}", plain(value)),
     });
     let shown = shown.chain(peer.get("peer").map(|name| format!("beside {}", plain(name))));

@@ -11,6 +11,8 @@ mod many;
 mod race;
 mod recover;
 mod train;
+mod train_facts;
+mod train_module;
 mod tree;
 mod upkeep;
 
@@ -28,6 +30,7 @@ pub(crate) struct Case {
 
 const SUPERDUPER: &str = "superduper.sh";
 const LEARN: &str = "learn.sh";
+const CAIKIT: &str = "caikit.sh";
 
 /// All cases, in the order in which `all` runs them.
 pub(crate) const CASES: &[Case] = &[
@@ -47,7 +50,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "h_writers", run: race::writers, peer: SUPERDUPER },
     Case { name: "i_hooks", run: hooks::hooks, peer: SUPERDUPER },
     Case { name: "j_upkeep", run: upkeep::upkeep, peer: SUPERDUPER },
-    Case { name: "j_train", run: train::train, peer: SUPERDUPER },
+    Case { name: "j_train", run: train::train, peer: CAIKIT },
+    Case { name: "j_facts", run: train_facts::facts, peer: CAIKIT },
     Case { name: "mlp_epoch", run: learn::mlp_epoch, peer: LEARN },
     Case { name: "cnn_epoch", run: learn::cnn_epoch, peer: LEARN },
     Case { name: "embed", run: learn::embed, peer: LEARN },
@@ -97,6 +101,9 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "writer" => race::writer(parameters).await,
         "hooks" => hooks::hooks_worker().await,
         "train" => train::train_worker(parameters).await,
+        "train_facts" => train_facts::facts_worker().await,
+        "train_one" => train_facts::one_worker(parameters).await,
+        "train_find" => train_facts::find_worker().await,
         "epochs" => learn::epochs_worker(parameters).await,
         "embed" => learn::embed_worker(parameters).await,
         other => Err(Error::invalid(format!("unknown worker `{other}`"))),
