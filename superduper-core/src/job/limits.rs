@@ -34,12 +34,20 @@ pub(super) fn apply() -> Result<()> {
     Ok(())
 }
 
-/// How often the kernel killed a process of this control group for want of memory, where it tells.
+/// How often the kernel killed a process of this control group for want of memory, where it tells: of version 2, or of
+/// version 1, which a machine may have for memory beside an empty version 2.
 pub(super) fn memory_kills() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let events = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).ok()?;
-    events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+    groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let file = match controllers {
+            "" => format!("/sys/fs/cgroup{path}/memory.events"),
+            _ if controllers.split(',').any(|name| name == "memory") => format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
+            _ => return None,
+        };
+        let counts = std::fs::read_to_string(file).ok()?;
+        counts.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+    })
 }
 
 /// Why a worker ended without recording a result.

@@ -6,6 +6,7 @@ mod crashes;
 mod jobs;
 mod modules;
 mod open;
+mod out_of_memory;
 mod paths;
 #[cfg(feature = "plot")]
 mod plot;
