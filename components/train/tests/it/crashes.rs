@@ -1,6 +1,6 @@
 //! Deaths of workers and parents, what they leave behind, and what they cost.
 
-use crate::{modules::storm_spec, support::*};
+use crate::{modules::storm_spec, open, support::*};
 use std::{
     path::Path,
     process::{Child, Command, Stdio},
@@ -98,14 +98,12 @@ both! {
         let mut interrupted = 0;
         for run in db.trainings().await.unwrap() {
             let info = run.info().await.unwrap();
-            assert!(matches!(info.status, Status::Interrupted | Status::Queued), "{info:?}");
-            interrupted += usize::from(info.status == Status::Interrupted);
-            if info.status == Status::Interrupted {
-                assert_eq!(run.wait().await.unwrap().status, Status::Interrupted, "waiting for what nobody runs ends");
-                assert!(run.load::<Walk>().await.unwrap_err().hint().is_some_and(|hint| hint.contains("resume")));
-            }
+            assert_eq!(info.status, Status::Interrupted, "also the one that waited for its turn: {info:?}");
+            interrupted += usize::from(info.attempt > 0);
+            assert_eq!(run.wait().await.unwrap().status, Status::Interrupted, "waiting for what nobody runs ends");
+            assert!(run.load::<Walk>().await.unwrap_err().hint().is_some_and(|hint| hint.contains("resume")));
         }
-        assert_eq!(interrupted, 2);
+        assert_eq!(interrupted, 2, "one had not begun");
         // The next process goes on: by hand here, by the trainer's restart policy in the storm below.
         let trainer = db.trainer("storm").await.unwrap();
         db.resume().await.unwrap();
@@ -118,6 +116,43 @@ both! {
             assert_eq!(run.load::<Walk>().await.unwrap().trace, calm.load::<Walk>().await.unwrap().trace, "bit for bit");
         }
         drop(trainer);
+    }
+}
+
+both! {
+    async fn j10_a_queued_job_is_interrupted_when_its_process_is_gone(isolation: Isolation) {
+        let place = Place::new();
+        let folder = place.path("db");
+        let mut process = parent(&folder, 3, 100_000, isolation);
+        until("jobs are under way", async || folder.join("metadata.sqlite").exists()).await;
+        let db = place.db().await;
+        let running = async || {
+            let runs = db.trainings().await.unwrap_or_default();
+            let mut begun = 0;
+            for run in &runs {
+                begun += usize::from(run.info().await.unwrap().status == Status::Running);
+            }
+            runs.len() == 3 && begun == 2
+        };
+        until("two run and one waits", running).await;
+        let waiting = db.get_model_future("storm-2").await.unwrap();
+        assert_eq!(waiting.info().await.unwrap().status, Status::Queued, "its process is alive");
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert_eq!(waiting.info().await.unwrap().status, Status::Interrupted);
+        // Somebody else who runs jobs might have it: nothing is claimed then.
+        let other = open::builder(&folder).unwrap().program(program()).build().await.unwrap();
+        let busy = trainer(&other, isolation).await;
+        let done = busy.train(Walk::new("loop", 1), TrainSpec::new().id("done").wait()).await.unwrap();
+        assert_eq!(done.info().await.unwrap().status, Status::Completed);
+        assert_eq!(waiting.info().await.unwrap().status, Status::Queued);
+        drop((busy, done, other));
+        until("it is told again", async || waiting.info().await.unwrap().status == Status::Interrupted).await;
+        let resumed = waiting.resume().await.unwrap();
+        until_stepping(&resumed).await;
+        assert_eq!(waiting.info().await.unwrap().status, Status::Running, "somebody has it again");
+        resumed.cancel().await.unwrap();
+        assert_eq!(resumed.wait().await.unwrap().status, Status::Canceled);
     }
 }
 
