@@ -1,4 +1,4 @@
-//! Deaths of workers and parents, what they leave behind, and what they cost.
+//! Deaths of workers and parents, and what they leave behind.
 
 use crate::{modules::storm_spec, open, support::*};
 use std::{
@@ -63,7 +63,7 @@ pub(crate) async fn ended(process: &mut Child) {
 }
 
 /// The worker processes of a parent.
-fn children(parent: u32) -> Vec<i32> {
+pub(crate) fn children(parent: u32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
@@ -217,54 +217,4 @@ async fn j16_a_storm_of_kills_changes_no_bit() {
     for job in db.jobs(JobFilter::default()).await.unwrap() {
         assert!(job.state.is_terminal() && job.ended_at.is_some(), "every job is accounted for: {job:?}");
     }
-}
-
-fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn j12_finished_jobs_keep_no_files_open() {
-    if !alone("crashes::j12_finished_jobs_keep_no_files_open") {
-        return;
-    }
-    // SUPERDUPER_FILES=1000 for the full run.
-    let count: usize = std::env::var("SUPERDUPER_FILES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
-    let place = Place::new();
-    let db = place.db().await;
-    let trainer = trainer(&db, Process).await;
-    let mut runs = Vec::new();
-    let mut after = Vec::new();
-    for number in 0..count {
-        runs.push(trainer.train(Walk::new("loop", 1), TrainSpec::new().wait()).await.unwrap());
-        if number % 6 == 5 {
-            after.push(open_files());
-        }
-    }
-    let (low, high) = (after.iter().min().unwrap(), after.iter().max().unwrap());
-    assert!(high - low <= 3, "open files do not grow with the jobs: {after:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn j12_finished_jobs_keep_no_model_in_memory() {
-    if !alone("crashes::j12_finished_jobs_keep_no_model_in_memory") {
-        return;
-    }
-    let place = Place::new();
-    let db = place.db().await;
-    let trainer = trainer(&db, Thread).await;
-    let run = trainer.train(Walk::new("big", 0), TrainSpec::new().wait()).await.unwrap();
-    let mut kept = vec![run];
-    let before = resident();
-    for _ in 0..16 {
-        kept.push(trainer.train(Walk::new("big", 0), TrainSpec::new().wait()).await.unwrap());
-    }
-    let grown = resident().saturating_sub(before) >> 20;
-    assert!(grown < 80, "16 models of 16 MiB with their handles hold {grown} MiB");
-    assert_eq!(weights(&kept[16].load().await.unwrap()).await.len(), 16 << 20);
 }

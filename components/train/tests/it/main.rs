@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod config;
+mod costs;
 mod crashes;
 mod jobs;
 mod modules;
