@@ -5,7 +5,10 @@
 use super::Placement;
 use crate::{Error, ErrorKind, FailureKind, JobFailure, Result};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use std::process::{Command, ExitStatus};
+use std::{
+    process::{Command, ExitStatus},
+    sync::{Mutex, PoisonError},
+};
 
 /// The variable by which a worker knows its limits: bytes of memory and seconds of processor time, each may be empty.
 const LIMITS: &str = "SUPERDUPER_WORKER_LIMITS";
@@ -50,6 +53,19 @@ pub(super) fn memory_kills() -> Option<u64> {
     })
 }
 
+/// Whether the kernel killed a process for want of memory since a count was taken that no other worker's end was explained
+/// with: where one of several workers was killed so, the next one that dies by the same signal was not.
+fn was_killed_for_memory(before: Option<u64>) -> bool {
+    static EXPLAINED: Mutex<u64> = Mutex::new(0);
+    let mut explained = EXPLAINED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((before, now)) = before.zip(memory_kills()) else { return false };
+    let from = before.max(*explained);
+    if now > from {
+        *explained = from + 1;
+    }
+    now > from
+}
+
 /// Why a worker ended without recording a result.
 pub(super) fn describe(status: ExitStatus, placement: &Placement, kills_before: Option<u64>) -> JobFailure {
     use std::os::unix::process::ExitStatusExt;
@@ -65,7 +81,7 @@ pub(super) fn describe(status: ExitStatus, placement: &Placement, kills_before: 
                 format!("the worker was killed by signal {CPU}: it used more than {limit} s of processor time"),
             )
         }
-        (Some(KILL), _) if kills_before.zip(memory_kills()).is_some_and(|(before, now)| now > before) => {
+        (Some(KILL), _) if was_killed_for_memory(kills_before) => {
             lost(format!("the worker was killed by signal {KILL}; the kernel reports that it ran out of memory"))
         }
         (Some(signal), _) => match placement.memory.filter(|_| signal == ABORT) {

@@ -1,6 +1,6 @@
 //! What is said of a worker that the kernel killed for want of memory, and of those that died otherwise.
 
-use crate::support::*;
+use crate::{crashes::children, support::*};
 use std::path::{Path, PathBuf};
 use superduper_train::prelude::*;
 
@@ -96,5 +96,13 @@ async fn j08_out_of_memory_is_said_where_the_kernel_says_it_and_nowhere_else() {
     assert_eq!(said(&plain, "signal").await, "the worker was killed by signal 9", "somebody else's signal is not want of memory");
     assert_eq!(said(&plain, "memory").await, "the worker was killed by signal 9; the kernel reports that it ran out of memory");
     assert_eq!(said(&plain, "signal").await, "the worker was killed by signal 9", "nor is one after it");
+    // Of two workers one runs out of memory; the other one dies later, and not of that.
+    let gate = place.gate();
+    let bystander = plain.train(Walk::new("wait", 0), gate.spec()).await.unwrap();
+    until_stepping(&bystander).await;
+    let [worker] = children(std::process::id())[..] else { panic!("one worker") };
+    assert_eq!(said(&plain, "memory").await, "the worker was killed by signal 9; the kernel reports that it ran out of memory");
+    rustix::process::kill_process(rustix::process::Pid::from_raw(worker).unwrap(), rustix::process::Signal::KILL).unwrap();
+    assert_eq!(text(&bystander.wait().await.unwrap()), "the worker was killed by signal 9");
     assert_eq!(said(&limited, "memory").await, "the worker was killed by signal 6 (a memory limit of 134217728 bytes was set)");
 }
