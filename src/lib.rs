@@ -26,15 +26,35 @@ pub use superduper_train as train;
 
 /// What `#[superduper::main]` calls.
 #[doc(hidden)]
-pub fn __run_main<F: Future>(main: F) -> F::Output {
+pub fn __run_main<F: Future<Output: 'static>>(main: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| fail(&Error::from(error).context("starting the runtime")));
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         if let Err(error) = worker().await {
             fail(&error);
         }
         main.await
-    })
+    });
+    if let Some(error) = error_of(&ended) {
+        use std::io::Write;
+        // As the standard library would, but for the code.
+        let _ = writeln!(std::io::stderr(), "Error: {error:?}");
+        let code = error.kind().exit_code();
+        drop(runtime);
+        std::process::exit(code.into());
+    }
+    ended
+}
+
+/// The error with which a main function ended, where it is one of ours.
+fn error_of(ended: &dyn std::any::Any) -> Option<&Error> {
+    if let Some(ended) = ended.downcast_ref::<Result<()>>() {
+        return ended.as_ref().err();
+    }
+    if let Some(ended) = ended.downcast_ref::<Result<(), BoxError>>() {
+        return ended.as_ref().err()?.downcast_ref();
+    }
+    ended.downcast_ref::<Result<(), Box<dyn std::error::Error>>>()?.as_ref().err()?.downcast_ref()
 }
 
 /// A program that cannot start can only say so.

@@ -17,6 +17,7 @@ mod derived;
 mod digest;
 mod encode;
 mod error;
+mod error_codes;
 mod job;
 mod lifecycle;
 mod locator;

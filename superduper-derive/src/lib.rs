@@ -419,6 +419,9 @@ pub fn callable(args: TokenStream, item: TokenStream) -> TokenStream {
 /// a thread per core, looks whether the process was started as such a worker, runs the job where it was, and
 /// the function's body where it was not.
 ///
+/// Where the function ends with a `superduper::Error`, also a boxed one, the program ends with the exit code of its kind
+/// (`ErrorKind::exit_code`): 11 for what was not found, 12 for what is gone, 20 for a failed job.
+///
 /// It needs the facade crate `superduper`, whose tests run jobs in such a program:
 ///
 /// ```text

@@ -151,3 +151,17 @@ async fn p08_workers_die_with_their_parent_and_the_next_resume_finishes_the_run(
     let work = outcomes[0].job("work").unwrap();
     assert_eq!((work.attempt, work.lost), (2, 1));
 }
+
+#[test]
+fn j15_a_program_ends_with_the_code_of_its_error() {
+    let end = |args: &[&str]| {
+        let output = std::process::Command::new(program()).args(args).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (kind, code) in [("not_found", 11), ("gone", 12), ("job_failed", 20), ("cancelled", 21), ("user", 1), ("internal", 70)] {
+        let (ended, text) = end(&["end", kind]);
+        assert_eq!(ended, code, "{kind}");
+        assert!(text.starts_with("Error: ") && text.contains("as asked: the end"), "{text}");
+    }
+    assert_eq!(end(&["other"]).0, 0);
+}

@@ -112,6 +112,12 @@ impl JobRun {
                 let lost = |failure: &JobFailure| failure.kind == FailureKind::WorkerLost;
                 Ok(attempts.last().and_then(|attempt| attempt.failure.as_ref()).is_some_and(lost))
             }
+            // It was never begun: whoever submitted it had it.
+            None if self.db.is_abandoned(self.run).await? => {
+                // It may have begun, or ended, since the row was read.
+                let now = self.row().await?;
+                Ok(now.state == JobState::Queued && now.owner.is_none())
+            }
             None => Ok(false),
         }
     }

@@ -23,7 +23,8 @@ pub enum Status {
     Canceled = 4,
     /// Given up; the error is on record.
     Errored = 5,
-    /// Its process is gone, and no process has taken it over.
+    /// Its process is gone, and no process has taken it over. One that waits for its turn is known to be so only while no other
+    /// process that runs jobs of this database is alive; else it is QUEUED.
     Interrupted = 6,
 }
 

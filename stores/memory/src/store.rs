@@ -206,6 +206,10 @@ impl MetadataStore for MemoryStore {
         })
     }
 
+    fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+        self.read(|state| state.owners.iter().filter(|(_, alive)| **alive).map(|(owner, _)| *owner).collect())
+    }
+
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
         self.read(move |state| {
             let taken: BTreeSet<OwnerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).collect();

@@ -101,6 +101,13 @@ impl Owners {
         Ok(dead)
     }
 
+    /// The owners on record that are none of these, ascending.
+    pub(crate) fn live(&self, sql: Sql<'_>) -> Result<Vec<OwnerId>> {
+        let all = sql.query("read the owners", "SELECT id FROM lease WHERE retired = 0 ORDER BY id", [], |row| Ok(OwnerId(row.get(0)?)))?;
+        let Dead { gone, paused } = self.dead(sql)?;
+        Ok(all.into_iter().filter(|owner| !gone.contains(owner) && !paused.contains(owner)).collect())
+    }
+
     /// Drop the rows and files of owners that are gone and hold no job, in a write transaction.
     pub(crate) fn bury(&self, sql: Sql<'_>, gone: &[OwnerId]) -> Result<()> {
         for owner in gone {

@@ -259,6 +259,11 @@ impl MetadataStore for SqliteStore {
         self.shared.owners.lapses()
     }
 
+    fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+        let shared = self.shared.clone();
+        self.read(false, move |sql| shared.owners.live(sql))
+    }
+
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
         Box::pin(async move {
             let shared = self.shared.clone();

@@ -208,6 +208,27 @@ impl Db {
         self.inner().runs_lock().contains_key(&run)
     }
 
+    /// Whether nobody runs, or is about to run, the jobs of a run, as far as the record can tell: this process does not, and no
+    /// other one that runs jobs of this database is alive. While another one is, it may have the run, and this is `false`.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn is_abandoned(&self, run: RunId) -> Result<bool> {
+        let db = self.inner();
+        if self.drives(run) {
+            return Ok(false);
+        }
+        {
+            // One that was just recorded here is about to get its driver.
+            let _started = db.driver_gate.write().await;
+            if self.drives(run) {
+                return Ok(false);
+            }
+        }
+        let here = db.owner.get().copied();
+        Ok(db.metadata.live_owners().await?.into_iter().all(|owner| Some(owner) == here))
+    }
+
     /// Run what is left of one run; see [`Db::resume`].
     ///
     /// # Errors

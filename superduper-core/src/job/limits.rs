@@ -5,7 +5,10 @@
 use super::Placement;
 use crate::{Error, ErrorKind, FailureKind, JobFailure, Result};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use std::process::{Command, ExitStatus};
+use std::{
+    process::{Command, ExitStatus},
+    sync::{Mutex, PoisonError},
+};
 
 /// The variable by which a worker knows its limits: bytes of memory and seconds of processor time, each may be empty.
 const LIMITS: &str = "SUPERDUPER_WORKER_LIMITS";
@@ -34,12 +37,33 @@ pub(super) fn apply() -> Result<()> {
     Ok(())
 }
 
-/// How often the kernel killed a process of this control group for want of memory, where it tells.
+/// How often the kernel killed a process of this control group for want of memory, where it tells: of version 2, or of
+/// version 1, which a machine may have for memory beside an empty version 2.
 pub(super) fn memory_kills() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let events = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).ok()?;
-    events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+    groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let file = match controllers {
+            "" => format!("/sys/fs/cgroup{path}/memory.events"),
+            _ if controllers.split(',').any(|name| name == "memory") => format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
+            _ => return None,
+        };
+        let counts = std::fs::read_to_string(file).ok()?;
+        counts.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+    })
+}
+
+/// Whether the kernel killed a process for want of memory since a count was taken that no other worker's end was explained
+/// with: where one of several workers was killed so, the next one that dies by the same signal was not.
+fn was_killed_for_memory(before: Option<u64>) -> bool {
+    static EXPLAINED: Mutex<u64> = Mutex::new(0);
+    let mut explained = EXPLAINED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((before, now)) = before.zip(memory_kills()) else { return false };
+    let from = before.max(*explained);
+    if now > from {
+        *explained = from + 1;
+    }
+    now > from
 }
 
 /// Why a worker ended without recording a result.
@@ -57,7 +81,7 @@ pub(super) fn describe(status: ExitStatus, placement: &Placement, kills_before: 
                 format!("the worker was killed by signal {CPU}: it used more than {limit} s of processor time"),
             )
         }
-        (Some(KILL), _) if kills_before.zip(memory_kills()).is_some_and(|(before, now)| now > before) => {
+        (Some(KILL), _) if was_killed_for_memory(kills_before) => {
             lost(format!("the worker was killed by signal {KILL}; the kernel reports that it ran out of memory"))
         }
         (Some(signal), _) => match placement.memory.filter(|_| signal == ABORT) {

@@ -153,4 +153,7 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>>;
     /// Owners of taken jobs that are no longer alive, or stood still for their lease.
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
+    /// Owners that are alive, with jobs or without, those of this object included, ascending. One that stood still for its
+    /// lease is none as long as it does.
+    fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
 }

@@ -97,6 +97,7 @@ impl MetadataStore for CountingMetadata {
         enlist() -> OwnerId;
         retire(owner: OwnerId) -> ();
         dead_owners() -> Vec<OwnerId>;
+        live_owners() -> Vec<OwnerId>;
     }
 }
 

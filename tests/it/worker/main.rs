@@ -1,6 +1,6 @@
 //! The worker program of the tests of the executor `process` and of those of several processes on one database.
 //! `worker apply FOLDER` makes it a parent; `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says;
-//! `worker identities COUNT` prints what `declared.rs` says.
+//! `worker identities COUNT` prints what `declared.rs` says; `worker end KIND` ends with an error of a kind.
 
 mod components;
 mod declared;
@@ -28,6 +28,10 @@ async fn main() -> Result<()> {
                 std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes())?;
             }
             Ok(())
+        }
+        ["end", kind] => {
+            let kind = ErrorKind::from_name(kind).ok_or_else(|| Error::msg("a kind is needed"))?;
+            Err(Error::new(kind, "the end").context("as asked"))
         }
         _ => Ok(()),
     }

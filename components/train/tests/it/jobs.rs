@@ -175,6 +175,31 @@ both! {
         assert!(db.trainer("none").await.unwrap_err().to_string().contains("unknown trainer `none`"));
     }
 
+    async fn j15_unknown_purged_and_failed_are_three_kinds(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let failed = trainer.train(Walk::new("fail", 0), TrainSpec::new().id("failed")).await.unwrap();
+        let purged = trainer.train(Walk::new("loop", 1), TrainSpec::new().id("purged").wait()).await.unwrap();
+        purged.purge().await.unwrap();
+        let gate = place.gate();
+        let canceled = trainer.train(Walk::new("wait", 0), gate.spec().id("canceled")).await.unwrap();
+        canceled.cancel().await.unwrap();
+        failed.wait().await.unwrap();
+        let error = async |id: &str| match db.get_model_future(id).await {
+            Ok(run) => run.load::<Walk>().await.unwrap_err(),
+            Err(error) => error,
+        };
+        for (id, name, exit, status) in
+            [("unknown", "not_found", 11, 404), ("purged", "gone", 12, 410), ("failed", "job_failed", 20, 424), ("canceled", "cancelled", 21, 409)]
+        {
+            let error = error(id).await;
+            let kind = error.kind();
+            assert_eq!((kind.name(), kind.exit_code(), kind.http_status()), (name, exit, status), "{error}");
+            assert!(error.to_string().contains(&format!("`{id}`")), "{error}");
+        }
+    }
+
     async fn j18_a_trained_model_is_an_argument_by_digest(isolation: Isolation) {
         let place = Place::new();
         let db = place.db().await;

@@ -2,10 +2,12 @@
 
 mod checkpoints;
 mod config;
+mod costs;
 mod crashes;
 mod jobs;
 mod modules;
 mod open;
+mod out_of_memory;
 mod paths;
 #[cfg(feature = "plot")]
 mod plot;

@@ -118,7 +118,7 @@ impl Train for Walk {
                     }
                 }
             }
-            "big" => self.weights = Some(Artifact::new(Bytes::from(vec![7; 16 << 20]))),
+            "big" => self.weights = Some(Artifact::new(Bytes::from(vec![ctx.arg("byte").unwrap_or(7); 16 << 20]))),
             "base" => {
                 let named = ctx.model::<Walk>("base")?;
                 let nested = ctx.model::<Walk>("list.1.inner")?;

@@ -8,8 +8,11 @@ fn series(values: impl IntoIterator<Item = f64>) -> Series {
     Series { points: values.into_iter().enumerate().map(|(step, value)| (step as u64, value)).collect() }
 }
 
+/// Its name and attributes.
+type Element = (String, Vec<(String, String)>);
+
 /// Check that a text is one well-formed element; gives its elements with their attributes, and its texts.
-fn parse(svg: &str) -> (Vec<(String, Vec<(String, String)>)>, Vec<String>) {
+fn parse(svg: &str) -> (Vec<Element>, Vec<String>) {
     let (mut open, mut elements, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     let plain = |text: &str| {
         assert!(!text.contains('<') && text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");

@@ -161,6 +161,26 @@ both! {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j05_an_upload_under_way_is_canceled_between_parts() {
+    let variables = [("SUPERDUPER_TEST_KEY", KEY), ("SUPERDUPER_TEST_SECRET", SECRET), ("NO_PROXY", "*")];
+    if !again("s3::j05_an_upload_under_way_is_canceled_between_parts", &variables) {
+        return;
+    }
+    let (place, server) = (Place::new(), Server::start());
+    let db = place.db().await;
+    let trainer = trainer(&db, Thread).await;
+    server.state().slow = Duration::from_millis(300);
+    let spec = TrainSpec::new().save_path(place_at(&server.endpoint, "big"));
+    let run = trainer.train(Walk::new("big", 0), spec).await.unwrap();
+    until("the upload is begun", async || !server.state().uploads.is_empty()).await;
+    run.cancel().await.unwrap();
+    let info = run.wait().await.unwrap();
+    assert_eq!(info.status, Status::Canceled, "{}", text(&info));
+    let state = server.state();
+    assert!(state.uploads.is_empty() && state.objects.is_empty() && state.parts <= 1, "{} parts", state.parts);
+}
+
 #[tokio::test]
 async fn j03_a_missing_secret_and_an_unusable_place_are_refused_before_the_start() {
     let place = Place::new();

@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) busy: usize,
     /// Refuse parts from this number on.
     pub(crate) refuse_part: Option<u32>,
+    /// Take so long for each part.
+    pub(crate) slow: std::time::Duration,
     serial: usize,
 }
 
@@ -82,6 +84,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut stream = stream;
     while let Some(request) = read(&mut reader) {
+        if request.query.contains_key("partNumber") {
+            let slow = state.lock().unwrap().slow;
+            std::thread::sleep(slow);
+        }
         let (status, headers, body) = answer(&request, &mut state.lock().unwrap());
         let mut head = format!("HTTP/1.1 {status} x\r\nLast-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n");
         for (name, value) in &headers {

@@ -12,9 +12,12 @@ pub async fn owners_live_until_they_retire(store: &dyn MetadataStore) {
     let (holder, idle) = (enlist(store).await, enlist(store).await);
     commit(store, vec![claim(&ids[..1], holder, false), claim(&ids[1..], holder, true)]).await;
     assert!(done(store.dead_owners().await).is_empty(), "owners that are alive are not dead");
+    assert_eq!(done(store.live_owners().await), [holder, idle], "with jobs or without");
     done(store.retire(idle).await);
+    assert_eq!(done(store.live_owners().await), [holder]);
     assert!(done(store.dead_owners().await).is_empty(), "an owner without jobs is of no interest");
     done(store.retire(holder).await);
+    assert!(done(store.live_owners().await).is_empty());
     assert_eq!(done(store.dead_owners().await), [holder], "an owner that left jobs behind is told");
     assert_eq!(done(store.dead_owners().await), [holder], "and stays told until its jobs are taken away");
     commit(store, vec![Op::Reclaim { owners: vec![holder], at: at(15) }]).await;

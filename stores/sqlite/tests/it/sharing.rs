@@ -145,6 +145,7 @@ async fn an_owner_that_stands_still_for_its_lease_can_be_robbed_and_goes_on() {
     let taken = soon("the end of the lease", async || !store.dead_owners().await.expect("owners").is_empty()).await;
     assert!(taken >= Duration::from_millis(250), "a lease of 400 ms, last beaten up to 100 ms ago, lasted {taken:?}");
     other.execute("UPDATE lease SET created_at = 0", []).expect("a row");
+    assert!(store.live_owners().await.expect("owners").is_empty(), "it stands still");
     let dead = store.dead_owners().await.expect("owners");
     assert_eq!(commit(&store, vec![Op::Reclaim { owners: dead.clone(), at: Timestamp(9) }]).await.reclaimed.len(), 1);
     assert!(store.dead_owners().await.expect("owners").is_empty(), "an owner without jobs is of no interest");
@@ -169,7 +170,9 @@ async fn owners_die_with_their_store() {
     commit(&one, vec![claim(jobs[0], owner)]).await;
     assert!(two.dead_owners().await.expect("owners").is_empty(), "an owner is alive while its store is");
     assert!(one.dead_owners().await.expect("owners").is_empty(), "a store does not declare itself dead");
+    assert_eq!(two.live_owners().await.expect("owners"), [owner]);
     drop(one);
+    assert!(two.live_owners().await.expect("owners").is_empty());
     assert_eq!(two.dead_owners().await.expect("owners"), [owner]);
     let third = two.enlist().await.expect("an owner");
     assert_ne!(third, owner);
