@@ -53,7 +53,7 @@ impl Fit<'_> {
     /// Train a model from where it stands, and report to a job.
     fn train(&self, model: &NetworkModel, ctx: &mut TrainContext) -> Result<Fitted> {
         let (rows, _) = self.split()?;
-        let (rows, validation) = rows.split_by(self.seed, "validation", self.validation)?;
+        let (rows, validation) = rows.split_named(self.seed, "validation", self.validation)?;
         let training = Training {
             epochs: self.epochs,
             batch: self.batch,
@@ -205,7 +205,7 @@ macro_rules! learner {
             }
         }
 
-        /// Trained as a job of its own it gives a [`Network`]($crate::Network).
+        /// Trained as a job of its own it gives a [`Network`](crate::Network).
         impl superduper_train::Train for $type {
             fn train(&mut self, ctx: &mut superduper_train::TrainContext) -> superduper::Result<superduper_train::Trained> {
                 $crate::fit::Learner::train_network(self, ctx)
