@@ -86,13 +86,13 @@ async fn series(run: &TrainingRun, name: &str) -> Series {
 
 /// Kill a training half-way, and let it go on here.
 async fn killed(isolation: Isolation, every: u64) {
-    let epochs = 60;
+    let epochs = 20;
     let place = Place::new();
     let name = if isolation == Process { "process" } else { "thread" };
     let mut parent = place.parent("train", &[&epochs.to_string(), name, &every.to_string()]);
     let db = place.db().await;
     until("checkpoints are kept", async || match db.get_model_future("killed").await {
-        Ok(run) => run.checkpoints().await.unwrap().last().is_some_and(|(_, step)| *step > 3 * STEPS_PER_EPOCH),
+        Ok(run) => run.checkpoints().await.unwrap().last().is_some_and(|(_, step)| *step > 2 * STEPS_PER_EPOCH),
         Err(_) => false,
     })
     .await;
@@ -130,13 +130,13 @@ async fn j16_a_classifier_killed_in_the_middle_of_an_epoch_ends_with_the_same_bi
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_an_applied_classifier_killed_half_way_ends_with_the_same_bits() {
     let place = Place::new();
-    let mut parent = place.parent("apply", &["60"]);
+    let mut parent = place.parent("apply", &["20"]);
     let db = place.db().await;
     let mut fit = None;
     until("a checkpoint is kept", async || {
         fit = db.jobs(JobFilter::default()).await.unwrap().into_iter().find(|job| job.method == "fit").map(|job| job.id);
         let Some(fit) = fit else { return false };
-        db.metadata().checkpoints(fit).await.unwrap().last().is_some_and(|kept| kept.step > 3 * STEPS_PER_EPOCH)
+        db.metadata().checkpoints(fit).await.unwrap().last().is_some_and(|kept| kept.step > 2 * STEPS_PER_EPOCH)
     })
     .await;
     parent.kill().unwrap();
@@ -152,9 +152,9 @@ async fn j16_an_applied_classifier_killed_half_way_ends_with_the_same_bits() {
     until("it is evaluated", async || db.jobs(JobFilter::default()).await.unwrap().iter().all(|job| job.state.is_terminal())).await;
 
     let model: Classifier = db.load("digits").await.unwrap();
-    assert_eq!(bits(&model.model().await.unwrap().weights().unwrap()), uninterrupted(60).await);
+    assert_eq!(bits(&model.model().await.unwrap().weights().unwrap()), uninterrupted(20).await);
     let kept = db.metadata().checkpoints(fit).await.unwrap();
-    assert_eq!(kept.iter().map(|row| row.step).collect::<Vec<_>>(), [60 * STEPS_PER_EPOCH], "only the last checkpoint is kept");
+    assert_eq!(kept.iter().map(|row| row.step).collect::<Vec<_>>(), [20 * STEPS_PER_EPOCH], "only the last checkpoint is kept");
     // The weights of that checkpoint are those of the output: one file, and no moments are left behind.
     assert!(kept[0].data["state"]["moments"].is_null(), "{}", kept[0].data);
     assert_eq!(kept[0].data["state"]["weights"]["$blob"], serde_json::json!(model.weights.get().unwrap().digest().unwrap().to_string()));
@@ -188,15 +188,15 @@ async fn j16_a_failed_classifier_goes_on_in_a_process() {
 async fn j16_a_paused_classifier_loses_no_step() {
     let place = Place::new();
     let db = place.db().await;
-    let run = trainer(&db, Thread).await.train(slow(20).unwrap(), TrainSpec::new()).await.unwrap();
+    let run = trainer(&db, Thread).await.train(slow(8).unwrap(), TrainSpec::new()).await.unwrap();
     until("it made some steps", async || run.metrics().await.unwrap().len() > 2).await;
     run.pause().await.unwrap();
     until("it is paused", async || run.info().await.unwrap().paused).await;
     let steps = series(&run, "loss").await.points.len() as u64;
     assert_eq!(run.checkpoints().await.unwrap().last().unwrap().1, steps, "the last step before the pause was kept");
-    assert!(steps < 20 * STEPS_PER_EPOCH);
+    assert!(steps < 8 * STEPS_PER_EPOCH);
     let network: Network = run.resume().await.unwrap().load().await.unwrap();
-    assert_eq!(bits_of(&network).await, uninterrupted(20).await);
+    assert_eq!(bits_of(&network).await, uninterrupted(8).await);
 }
 
 async fn stopped(isolation: Isolation) {
