@@ -160,12 +160,12 @@ async fn j16_an_applied_classifier_killed_half_way_ends_with_the_same_bits() {
     assert_eq!(kept[0].data["state"]["weights"]["$blob"], serde_json::json!(model.weights.get().unwrap().digest().unwrap().to_string()));
 }
 
-async fn failed(isolation: Isolation) {
+async fn failed(isolation: Isolation, kills: bool) {
     let place = Place::new();
     let db = place.db().await;
     let mut module = classifier(6).unwrap();
     // In the third epoch; the second one is on record.
-    module.hooks.push(Box::new(Trouble { pause_micros: 0, fails_at: Some((100, place.0.path().join("failed"))) }));
+    module.hooks.push(Box::new(Trouble { pause_micros: 0, fails_at: Some((100, place.0.path().join("failed"))), kills }));
     let run = trainer(&db, isolation).await.train(module, TrainSpec::new()).await.unwrap();
     let network: Network = run.load().await.unwrap();
     assert_eq!(bits_of(&network).await, uninterrupted(6).await);
@@ -176,12 +176,17 @@ async fn failed(isolation: Isolation) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_a_failed_classifier_goes_on_in_a_thread() {
-    failed(Thread).await;
+    failed(Thread, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_a_failed_classifier_goes_on_in_a_process() {
-    failed(Process).await;
+    failed(Process, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j16_a_classifier_whose_worker_is_killed_goes_on_in_another_one() {
+    failed(Process, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,12 +52,13 @@ pub(crate) fn classifier(epochs: u64) -> Result<Classifier> {
 /// Of [`classifier`]: 1294 rows in steps of 32.
 pub(crate) const STEPS_PER_EPOCH: u64 = 41;
 
-/// Changes no gradient, but takes its time, or fails once at a step.
+/// Changes no gradient, but takes its time, or fails once at a step, or kills its process there.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Trouble {
     pub(crate) pause_micros: u64,
     /// The step, and the file that says that it failed before.
     pub(crate) fails_at: Option<(u64, PathBuf)>,
+    pub(crate) kills: bool,
 }
 
 #[typetag::serde(name = "test.Trouble")]
@@ -67,6 +68,10 @@ impl GradientHook for Trouble {
         match &self.fails_at {
             Some((at, file)) if *at == step && !file.exists() => {
                 std::fs::write(file, "")?;
+                if self.kills {
+                    std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status()?;
+                    std::thread::sleep(Duration::from_secs(20));
+                }
                 Err(Error::msg("the power went out"))
             }
             _ => Ok(()),
@@ -77,6 +82,6 @@ impl GradientHook for Trouble {
 /// The same classifier, slowed down to about a second.
 pub(crate) fn slow(epochs: u64) -> Result<Classifier> {
     let mut slow = classifier(epochs)?;
-    slow.hooks.push(Box::new(Trouble { pause_micros: 500, fails_at: None }));
+    slow.hooks.push(Box::new(Trouble { pause_micros: 500, ..Trouble::default() }));
     Ok(slow)
 }
