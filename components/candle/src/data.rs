@@ -177,11 +177,15 @@ impl Table {
     /// # Errors
     /// `InvalidInput` where `held_out` is not from 0 to 1.
     pub fn split(&self, seed: u64, held_out: f64) -> Result<(Table, Table)> {
-        self.split_by(seed, "split", held_out)
+        self.split_named(seed, "split", held_out)
     }
 
-    /// Split at random; splits of other names are independent of each other.
-    pub(crate) fn split_by(&self, seed: u64, name: &str, held_out: f64) -> Result<(Table, Table)> {
+    /// Part the rows as [`split`](Table::split) does, independently of the splits of other names. The components of this crate
+    /// take the rows to validate on by the name `validation`.
+    ///
+    /// # Errors
+    /// Those of [`split`](Table::split).
+    pub fn split_named(&self, seed: u64, name: &str, held_out: f64) -> Result<(Table, Table)> {
         if !(0.0..=1.0).contains(&held_out) {
             return Err(Error::invalid(format!("the part held out must be from 0 to 1, not {held_out}")));
         }

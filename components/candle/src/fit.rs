@@ -53,7 +53,11 @@ impl Fit<'_> {
     /// Train a model from where it stands, and report to a job.
     fn train(&self, model: &NetworkModel, ctx: &mut TrainContext) -> Result<Fitted> {
         let (rows, _) = self.split()?;
-        let (rows, validation) = rows.split_by(self.seed, "validation", self.validation)?;
+        // Without a part to validate on the rows stay in their order, and the weights what they were before there was one.
+        let (rows, validation) = match self.validation {
+            0.0 => (rows, None),
+            part => rows.split_named(self.seed, "validation", part).map(|(rows, validation)| (rows, Some(validation)))?,
+        };
         let training = Training {
             epochs: self.epochs,
             batch: self.batch,
@@ -61,7 +65,7 @@ impl Fit<'_> {
             seed: self.seed,
             schedule: self.schedule,
             hooks: self.hooks,
-            validation: (!validation.is_empty()).then_some(&validation),
+            validation: validation.as_ref().filter(|rows| !rows.is_empty()),
             validate_every: None,
             patience: self.patience,
         };
@@ -205,7 +209,7 @@ macro_rules! learner {
             }
         }
 
-        /// Trained as a job of its own it gives a [`Network`]($crate::Network).
+        /// Trained as a job of its own it gives a [`Network`](crate::Network).
         impl superduper_train::Train for $type {
             fn train(&mut self, ctx: &mut superduper_train::TrainContext) -> superduper::Result<superduper_train::Trained> {
                 $crate::fit::Learner::train_network(self, ctx)

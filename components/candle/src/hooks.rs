@@ -142,6 +142,6 @@ mod tests {
         assert_eq!(error.to_string(), "ClipNorm: `max` must be above 0, not 0");
         grads.insert(&params["a"], Tensor::new(&[f32::INFINITY, 0.0], &Device::Cpu).unwrap());
         let error = ClipNorm { max: 1.0 }.change(0, &params, &mut grads).unwrap_err();
-        assert!(error.is_fatal() && error.to_string() == "the norm of the gradients is inf", "{error}");
+        assert!(error.is_fatal() && error.to_string().starts_with("the norm of the gradients is inf"), "{error}");
     }
 }

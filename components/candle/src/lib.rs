@@ -4,10 +4,34 @@
 //! [`LogisticRegression`], [`LinearRegression`], [`TextEmbedder`] (sentence embeddings of the BERT family), and
 //! [`Validation`], which scores any of the models by table and version.
 //!
+//! Those that learn a table can also be trained as background jobs, in a thread or a process of their own; what such a job
+//! gives is a [`Network`]:
+//!
+//! ```no_run
+//! use superduper::{Artifact, Db};
+//! use superduper_candle::{Classifier, ClipNorm, GradientHook, Network, Table};
+//! use superduper_train::{Isolation, JobBase, LocalTrainer, TrainDb, TrainSpec};
+//!
+//! # async fn example(db: &Db, table: Table) -> superduper::Result<()> {
+//! let hooks: Vec<Box<dyn GradientHook>> = vec![Box::new(ClipNorm { max: 1.0 })];
+//! let digits = Classifier::builder("digits").table(Artifact::new(table)).inputs(64).classes(10).hidden(vec![64]);
+//! let digits = digits.epochs(100).validation(0.1).patience(5).accumulate(2).hooks(hooks).build()?;
+//!
+//! let base = JobBase { isolation: Isolation::Process, ..JobBase::default() };
+//! let trainer = LocalTrainer::new("default").base(base).open(db).await?;
+//! let run = trainer.train(digits, TrainSpec::new().id("digits-1")).await?;
+//! // `run.metrics()` has `loss`, `validation_loss` and `validation_accuracy` while it runs; `run.stop()` ends it with the best
+//! // so far; after a crash it goes on from its last epoch, to the same bits. Here, or in another process:
+//! let network: Network = db.get_model_future("digits-1").await?.load().await?;
+//! let class = network.predict(&[0.5; 64]).await?;
+//! db.apply(network).await?; // a version for each set of weights
+//! # Ok(()) }
+//! ```
+//!
 //! The pieces they are made of are for components of your own: [`Mlp`], [`Cnn`] and [`Encoder`], optimizers whose
-//! state can be saved ([`optim`]), learning-rate schedules ([`schedule`]), a table of rows ([`Table`]), a training loop
-//! that can be watched, stopped and continued ([`Training`]), metrics ([`metrics`]) and [`Weights`] that become an
-//! `Artifact<Tensors>`.
+//! state can be saved ([`optim`]), learning-rate schedules ([`schedule`]), hooks on gradients ([`GradientHook`]), a table of
+//! rows ([`Table`]), a training loop that can be watched, validated, stopped and continued ([`Training`]) from a [`Snapshot`],
+//! metrics ([`metrics`]) and [`Weights`] that become an `Artifact<Tensors>`.
 //!
 //! ```
 //! use superduper_candle::{AdamW, Mlp, MlpSpec, Optimizer, Table, Training, metrics};
@@ -31,8 +55,9 @@
 //! - Everything random is a function of a seed and a name or epoch: parameters ([`Mlp::init`], [`Cnn::init`]), the
 //!   order of rows ([`data::order`]) and the split of a table ([`Table::split`]). The same seed, data
 //!   and program give bit-identical weights on one machine with `RAYON_NUM_THREADS=1`.
-//! - A training that continues from saved [`Weights`] and [`OptimizerState`] ends with the weights of
-//!   one that was never interrupted.
+//! - A training that continues from a [`Snapshot`], or from saved [`Weights`] and [`OptimizerState`], ends with the weights of
+//!   one that was never interrupted. The components keep one at the end of each epoch while they learn, as a training job
+//!   and when they are applied.
 //!
 //! # Assumptions
 //! - All tensors are on the CPU. Small layers gain nothing from more than one thread: set

@@ -4,7 +4,6 @@
 //! compares, clones and serializes, knows no device and no graph, and keeps its names in order, so that
 //! the same weights are always written the same way. An [`Array`] always has as many values as its shape says.
 
-use crate::parameters;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -120,8 +119,17 @@ impl Weights {
     /// # Errors
     /// `InvalidInput` where a parameter is missing, too many, or of another shape.
     pub fn assign(&self, params: &BTreeMap<String, Var>) -> Result<()> {
-        let shapes: BTreeMap<String, Vec<usize>> = self.iter().map(|(name, array)| (name.to_owned(), array.shape().to_vec())).collect();
-        parameters::check(&shapes, params)?;
+        // All are looked at before the first one is set.
+        for (name, var) in params {
+            let array = self.get(name).ok_or_else(|| Error::invalid(format!("there are no values for parameter `{name}`")))?;
+            if array.shape() != var.dims() {
+                let (found, needed) = (array.shape(), var.dims());
+                return Err(Error::invalid(format!("the values for parameter `{name}` have shape {found:?}, the model needs {needed:?}")));
+            }
+        }
+        if let Some((name, _)) = self.iter().find(|(name, _)| !params.contains_key(*name)) {
+            return Err(Error::invalid(format!("the model has no parameter `{name}`")));
+        }
         for (name, var) in params {
             let Some(array) = self.get(name) else { continue };
             let set = || var.set(&array.to_tensor()?.to_dtype(var.dtype())?).map_err(superduper::BoxError::from);

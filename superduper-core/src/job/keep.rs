@@ -1,6 +1,7 @@
 //! What a running job measures, keeps for a later attempt, and is asked for.
 //!
-//! Invariant: a checkpoint is one commit, after its blobs are durable, and only the current attempt writes one.
+//! Invariant: a checkpoint is one commit, after its blobs are durable and the metrics up to it are written, and only the
+//! current attempt writes one.
 
 use super::{JobContext, run_job::save};
 use crate::{
@@ -60,6 +61,8 @@ impl JobContext {
         let (Some(job), Some(owner)) = (self.job_id(), self.owner()) else {
             return Err(Error::invalid("only a job can keep a checkpoint"));
         };
+        // A later attempt goes on after this state: what was measured before it would not be measured again.
+        inner.flush_notes().await;
         let mut tries = 0;
         let committed = loop {
             // As an apply does: a sweep since the blobs were looked for would have taken them.
