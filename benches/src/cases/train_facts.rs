@@ -28,11 +28,17 @@ pub(crate) fn facts(driver: &Driver) -> Result<()> {
     started.kill_when(|| pid.exists(), Duration::from_secs(30))?;
     std::thread::sleep(Duration::from_secs(1));
     let worker = std::fs::read_to_string(&pid)?;
-    let alive = Path::new("/proc").join(worker.trim()).exists();
+    let alive = is_alive(worker.trim());
     let found = driver.go(folder.path(), "train_find", json!({}))?;
     let figures = json!({"worker_alive_after_1_s": alive, "found": found["found"], "status": found["status"]});
     driver.emit("j_facts", &vec![("what", json!("the submitting process is killed"))], &figures);
     Ok(())
+}
+
+/// Whether a process runs; one that has ended and was not waited for does not.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
 
 fn words(pairs: &[(&str, Value)]) -> crate::measure::Figures {
