@@ -4,7 +4,7 @@
 //! row has a class or a value to predict, each value is finite. The order of the rows of an epoch depends on nothing but
 //! their number, the seed and the epoch, so a training can start again at any step.
 
-use crate::rng::Rng;
+use crate::Rng;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;

@@ -3,7 +3,7 @@
 //! A value at the start depends on nothing but the seed, the parameter's name and its shape.
 
 use crate::{
-    rng::Rng,
+    Rng,
     weights::{Array, Weights},
 };
 use candle_core::Var;

@@ -1,7 +1,11 @@
-//! Random numbers whose state is part of every checkpoint.
+//! Random numbers that are a function of a seed, or of a seed and a name, and whose state is part of every checkpoint.
 //!
-//! xoshiro256++ of Blackman and Vigna (2019), seeded by SplitMix64; both are in the public domain. Same seed, same
-//! numbers, on every machine.
+//! A name (a parameter, an epoch) has a stream of its own, so that weights do not depend on the order in which parameters
+//! are made. The streams are part of what users rely on (same seed, same weights): the algorithms never change.
+//!
+//! Sources: xoshiro256++ 1.0 and SplitMix64, D. Blackman and S. Vigna, <https://prng.di.unimi.it>, in the public domain;
+//! bounded integers, D. Lemire, "Fast Random Integer Generation in an Interval", 2019; the hash of the name is 64-bit
+//! FNV-1a.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +28,12 @@ impl Rng {
         Rng([next(), next(), next(), next()])
     }
 
+    /// The generator of a seed and a name.
+    pub fn named(seed: u64, name: &str) -> Self {
+        let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
+        Rng::new(bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)))
+    }
+
     /// 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         let s = &mut self.0;
@@ -41,6 +51,11 @@ impl Rng {
     /// A number in `0.0 .. 1.0`, with 53 random bits.
     pub fn next_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A number in `0.0 .. 1.0`, with 24 random bits.
+    pub fn uniform(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 / (1_u32 << 24) as f32
     }
 
     /// A number below `bound`, each as likely as the others; 0 for a bound of 0.
@@ -85,6 +100,21 @@ mod tests {
     }
 
     #[test]
+    fn the_seed_is_spread_as_the_authors_do() {
+        // SplitMix64 from 1 234 567: the first values of the reference implementation.
+        let Rng([first, second, third, _]) = Rng::new(1_234_567);
+        assert_eq!([first, second, third], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
+
+    #[test]
+    fn names_and_seeds_have_streams_of_their_own() {
+        let first = |seed, name| Rng::named(seed, name).next_u64();
+        assert_eq!(first(1, "a"), first(1, "a"));
+        assert_ne!(first(1, "a"), first(1, "b"));
+        assert_ne!(first(1, "a"), first(2, "a"));
+    }
+
+    #[test]
     fn numbers_are_spread_as_they_should_be() {
         let mut rng = Rng::new(1);
         let mut counts = [0; 3];
@@ -94,6 +124,9 @@ mod tests {
         let mean = draws.iter().sum::<f64>() / 50_000.0;
         let variance = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / 50_000.0;
         assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+        let made: Vec<f32> = (0..10_000).map(|_| rng.uniform()).collect();
+        assert!(made.iter().all(|number| (0.0..1.0).contains(number)));
+        assert!((made.iter().sum::<f32>() / 10_000.0 - 0.5).abs() < 0.02);
         let mut items: Vec<u32> = (0..20).collect();
         rng.shuffle(&mut items);
         assert!(items != (0..20).collect::<Vec<_>>());
