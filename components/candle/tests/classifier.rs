@@ -1,24 +1,17 @@
 //! The life of a classifier in a database: planned, trained, left alone, changed, loaded, cancelled, removed.
 
+#[path = "table/digits.rs"]
+mod table;
+
 use std::sync::Arc;
 use superduper::{Action, Artifact, Db, Error, ErrorKind, Event, Result};
-use superduper_candle::{AdamW, Classifier, CosineWarmup, Evaluation, Fitted, Table};
+use superduper_candle::{AdamW, Classifier, CosineWarmup, Evaluation, Fitted};
 use superduper_memory::MemoryStore;
 use superduper_object::ObjectStore;
+use table::digits;
 
 async fn database() -> Result<Db> {
     Db::builder().metadata(Arc::new(MemoryStore::new())).artifacts(Arc::new(ObjectStore::memory())).build().await
-}
-
-/// 1797 rows of 64 pixels from 0 to 1, and the digit.
-fn digits() -> Result<Table> {
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for line in include_str!("../../../examples/data/digits.csv").lines() {
-        let mut values = line.split(',').map(|value| value.parse::<u32>().map_err(Error::msg)).collect::<Result<Vec<_>>>()?;
-        labels.extend(values.pop());
-        features.extend(values.into_iter().map(|value| value as f32));
-    }
-    Ok(Table::new(64, features, labels)?.scaled(1.0 / 16.0))
 }
 
 fn classifier(hidden: &[usize]) -> Result<Classifier> {

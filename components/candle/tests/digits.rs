@@ -1,21 +1,14 @@
 //! The perceptron learns the handwritten digits of `examples/data`, and does so the same way each time.
 
+#[path = "table/digits.rs"]
+mod table;
+
 use std::time::Instant;
 use superduper::{Error, Result};
 use superduper_candle::{
     AdamW, CosineWarmup, Evaluation, Mlp, MlpSpec, Optimizer, OptimizerState, Sgd, Table, Training, Weights, go_on, metrics, stop,
 };
-
-/// 1797 rows of 64 pixels from 0 to 1, and the digit.
-fn digits() -> Result<Table> {
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for line in include_str!("../../../examples/data/digits.csv").lines() {
-        let mut values = line.split(',').map(|value| value.parse::<u32>().map_err(Error::msg)).collect::<Result<Vec<_>>>()?;
-        labels.extend(values.pop());
-        features.extend(values.into_iter().map(|value| value as f32));
-    }
-    Ok(Table::new(64, features, labels)?.scaled(1.0 / 16.0))
-}
+use table::digits;
 
 fn model(hidden: &[usize]) -> Result<Mlp> {
     Mlp::init(MlpSpec { inputs: 64, hidden: hidden.to_vec(), classes: 10 }, 1)

@@ -1,6 +1,9 @@
 //! The other models that are ready to be applied, on the handwritten digits of `examples/data` and on a made-up line;
 //! and their validation, by table and version.
 
+#[path = "table/digits.rs"]
+mod table;
+
 use std::{collections::BTreeMap, sync::Arc};
 use superduper::{Action, Artifact, Component, Db, Error, ErrorKind, Result};
 use superduper_candle::{
@@ -11,20 +14,10 @@ use superduper_candle::{
 };
 use superduper_memory::MemoryStore;
 use superduper_object::ObjectStore;
+use table::digits;
 
 async fn database() -> Result<Db> {
     Db::builder().metadata(Arc::new(MemoryStore::new())).artifacts(Arc::new(ObjectStore::memory())).build().await
-}
-
-/// 1797 rows of 64 pixels from 0 to 1, and the digit.
-fn digits() -> Result<Table> {
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for line in include_str!("../../../examples/data/digits.csv").lines() {
-        let mut values = line.split(',').map(|value| value.parse::<u32>().map_err(Error::msg)).collect::<Result<Vec<_>>>()?;
-        labels.extend(values.pop());
-        features.extend(values.into_iter().map(|value| value as f32));
-    }
-    Ok(Table::new(64, features, labels)?.scaled(1.0 / 16.0))
 }
 
 /// `2 a - b + 0.5`, with noise up to 0.01.

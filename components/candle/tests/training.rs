@@ -1,24 +1,17 @@
 //! The training loop by itself: steps in parts, hooks, validation, early stopping, snapshots.
 
+#[path = "table/digits.rs"]
+mod table;
+
 use candle_core::{Var, backprop::GradStore};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Mutex};
 use superduper::{Error, Result};
 use superduper_candle::{
-    AdamW, ClipNorm, CosineWarmup, GradientHook, Mlp, MlpSpec, Model, Optimizer, Sgd, Snapshot, Table, Training, TrainingState, Weights,
-    go_on, stop,
+    AdamW, ClipNorm, CosineWarmup, GradientHook, Mlp, MlpSpec, Model, Optimizer, Sgd, Snapshot, Training, TrainingState, Weights, go_on,
+    stop,
 };
-
-/// 1797 rows of 64 pixels from 0 to 1, and the digit.
-fn digits() -> Result<Table> {
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for line in include_str!("../../../examples/data/digits.csv").lines() {
-        let mut values = line.split(',').map(|value| value.parse::<u32>().map_err(Error::msg)).collect::<Result<Vec<_>>>()?;
-        labels.extend(values.pop());
-        features.extend(values.into_iter().map(|value| value as f32));
-    }
-    Ok(Table::new(64, features, labels)?.scaled(1.0 / 16.0))
-}
+use table::digits;
 
 fn model(hidden: &[usize]) -> Result<Mlp> {
     Mlp::init(MlpSpec { inputs: 64, hidden: hidden.to_vec(), classes: 10 }, 1)

@@ -1,5 +1,8 @@
 //! What the tests of training jobs train, and where; shared by the tests and the worker program.
 
+#[path = "../table/digits.rs"]
+mod table;
+
 use candle_core::{Var, backprop::GradStore};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -9,24 +12,14 @@ use std::{
     time::Duration,
 };
 use superduper::{Artifact, Db, DbBuilder, Error, Result};
-use superduper_candle::{AdamW, Classifier, ClipNorm, CosineWarmup, GradientHook, Table};
+use superduper_candle::{AdamW, Classifier, ClipNorm, CosineWarmup, GradientHook};
 use superduper_object::ObjectStore;
 use superduper_sqlite::SqliteStore;
+pub(crate) use table::digits;
 
 pub(crate) fn builder(folder: &Path) -> Result<DbBuilder> {
     let metadata = Arc::new(SqliteStore::open(folder)?);
     Ok(Db::builder().metadata(metadata).artifacts(Arc::new(ObjectStore::folder(folder.join("artifacts"))?)))
-}
-
-/// 1797 rows of 64 pixels from 0 to 1, and the digit.
-pub(crate) fn digits() -> Result<Table> {
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for line in include_str!("../../../../examples/data/digits.csv").lines() {
-        let mut values = line.split(',').map(|value| value.parse::<u32>().map_err(Error::msg)).collect::<Result<Vec<_>>>()?;
-        labels.extend(values.pop());
-        features.extend(values.into_iter().map(|value| value as f32));
-    }
-    Ok(Table::new(64, features, labels)?.scaled(1.0 / 16.0))
 }
 
 /// A perceptron whose loop has all there is: moments, a schedule, validation, patience, hooks, steps of two batches.
