@@ -14,10 +14,12 @@ use super::{
     dag::{Dag, Progress},
     executor::{Attempt, Ended},
     pool::PoolPermit,
+    record::record,
     run_job::{Draft, JobSpec, backoff_ms, conclude},
 };
 use crate::{
     Address, Error, FailureKind, JobFailure, Result,
+    artifact::BlobHandle,
     db::DbInner,
     plan::Removal,
     store::{
@@ -60,6 +62,8 @@ pub(crate) enum Command {
 pub(crate) enum Permit {
     Slot(OwnedSemaphorePermit),
     Pool(PoolPermit),
+    /// None: nothing of the attempt runs any more, only its end is still to be recorded.
+    Spent,
 }
 
 /// The outside's hold on a driver.
@@ -138,7 +142,9 @@ struct Group {
     outputs: Vec<SetOutputs>,
     /// Places in pools of attempts that have ended; free when that is on record, so that no more jobs of a pool are on
     /// record as running than may run.
-    permits: Vec<Permit>,
+    permits: Vec<(usize, Permit)>,
+    /// The blobs of ends that name some, and how often they were saved again: a sweep may take one before the commit.
+    blobs: Vec<(usize, Vec<Arc<BlobHandle>>, u32)>,
     /// What is written, for another try where the store fails.
     ops: Vec<Op>,
 }
@@ -345,7 +351,7 @@ impl Driver {
         }))
     }
 
-    async fn on_committed(&mut self, committed: Committed, group: Group) -> Result<()> {
+    async fn on_committed(&mut self, committed: Committed, mut group: Group) -> Result<()> {
         self.ahead_limit = if group.ends.len() > 1 { (group.ends.len() * 2).min(MOST_AHEAD) } else { 0 };
         for index in &group.ends {
             if let Some(node) = self.node(*index) {
@@ -353,7 +359,11 @@ impl Driver {
             }
         }
         let fenced: HashSet<JobId> = committed.fenced.iter().copied().collect();
-        for (_, target, outputs) in group.outputs.iter().filter(|(job, ..)| !fenced.contains(job)) {
+        let swept: HashSet<JobId> = committed.swept.iter().copied().collect();
+        if !swept.is_empty() {
+            self.record_again(&swept, &mut group);
+        }
+        for (_, target, outputs) in group.outputs.iter().filter(|(job, ..)| !fenced.contains(job) && !swept.contains(job)) {
             self.instances.outputs_committed(target, outputs);
         }
         for op in &group.ops {
@@ -407,6 +417,7 @@ impl Driver {
         self.ops = std::mem::take(&mut group.ops);
         group.asked.append(&mut self.group.asked);
         group.permits.append(&mut self.group.permits);
+        group.blobs.append(&mut self.group.blobs);
         group.outputs.append(&mut self.group.outputs);
         group.ends.append(&mut self.group.ends);
         self.group = group;
