@@ -43,6 +43,8 @@ use tokio::{
 const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How often marks of cancellation, and jobs that another process runs, are looked for while jobs run here.
 const BUSY_POLL: Duration = Duration::from_secs(1);
+/// When the start of a job that was taken ahead is put on record: one that ends sooner tells it with its end.
+const START_ON_RECORD: Duration = Duration::from_millis(20);
 /// The most jobs that are taken ahead of their start.
 const MOST_AHEAD: usize = 512;
 
@@ -171,6 +173,8 @@ pub(crate) struct Driver {
     running: usize,
     /// By the monotonic clock: one that is set must neither hurry nor hold up a retry.
     delayed: BTreeMap<(Instant, usize), ()>,
+    /// Attempts whose start is not on record, with the times when it has to be.
+    unstarted: VecDeque<(Instant, usize, u32)>,
     externals: usize,
     ended: bool,
     /// How often this process stood still for its lease, as far as this driver took note.
@@ -214,6 +218,7 @@ impl Driver {
             ahead_limit: 0,
             running: 0,
             delayed: BTreeMap::new(),
+            unstarted: VecDeque::new(),
             externals: 0,
             ended: false,
             lapses: db.metadata.lapses(),
@@ -260,6 +265,7 @@ impl Driver {
             }
             self.wake_delayed();
             self.start_ahead();
+            self.record_starts();
             if commit.is_none() {
                 self.ask_for_ready();
                 self.end_if_done();
@@ -271,6 +277,7 @@ impl Driver {
             let away = self.waits_elsewhere();
             let wants_slot = !self.ahead.is_empty() || (self.dag.ready_count() > 0 && self.reserved.is_empty() && commit.is_none());
             let next_delayed = self.delayed.keys().next().map(|(time, _)| *time);
+            let next_start = self.unstarted.front().map(|(time, ..)| *time);
             tokio::select! {
                 biased;
                 Some(message) = self.inbox.recv() => {
@@ -302,6 +309,7 @@ impl Driver {
                     drop(permit);
                 }
                 () = until(next_delayed) => {}
+                () = until(next_start) => {}
                 () = tokio::time::sleep(poll), if away => {
                     poll = (poll * 2).min(POLL.1);
                     if self.look().await? {
@@ -387,6 +395,10 @@ impl Driver {
                     node.row.attempt = *attempt;
                     node.row.owner = Some(owner);
                     node.hold = Hold::Ahead;
+                    if permit.is_some() {
+                        // It was taken to start at once, and is on record so.
+                        node.row.state = JobState::Running;
+                    }
                     match permit {
                         Some(permit) if is_known => self.launch(index, permit),
                         // Its place in the pool is kept; a slot it asks for again.
