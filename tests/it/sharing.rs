@@ -212,7 +212,7 @@ async fn t08_a_process_killed_in_the_middle_loses_nothing() {
 #[tokio::test]
 async fn t08_attempts_that_last_count_as_lost_however_they_were_taken() {
     let mut all = Shared::new();
-    // Short jobs first, so that the long ones are taken ahead.
+    // Short jobs first, so that the long ones may be taken ahead.
     let applier = all.start_gated("mixed", 60, "threads");
     until("the start of the long jobs", || all.starts().len() == 62).await;
     let db = all.open().await;
