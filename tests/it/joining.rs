@@ -1,9 +1,12 @@
 //! Applying again: joining what runs, trying again what failed.
 
 use crate::support::{databases, refused};
-use std::sync::{
-    Arc, LazyLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use superduper::{Action, Status, prelude::*, store::JobState};
 use tokio::sync::Notify;
@@ -262,5 +265,86 @@ async fn d14_an_unmet_requirement_leaves_out_what_needs_it() {
         let applied = on.db.apply(wanting(None)).await.expect("applies");
         assert_eq!(applied.result::<Option<i64>>("lenient").expect("a result"), None);
         assert_eq!(on.db.status("joining.Wanting/w").await.expect("a status"), Status::Ready);
+    }
+}
+
+static GO: AtomicBool = AtomicBool::new(false);
+
+/// Jobs that end together, so that the next ones are taken ahead; the last of these last.
+#[derive(Component)]
+#[component(kind = "joining.Ahead")]
+struct Ahead {
+    identifier: String,
+}
+
+async fn pause() -> Result<()> {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    Ok(())
+}
+
+#[triggers]
+impl Ahead {
+    #[trigger("apply")]
+    async fn held(&self) -> Result<()> {
+        Ok(())
+    }
+    #[trigger("apply")]
+    async fn together(&self) -> Result<()> {
+        pause().await
+    }
+    #[trigger("apply")]
+    async fn with_it(&self) -> Result<()> {
+        pause().await
+    }
+    #[trigger("apply")]
+    async fn now(&self) -> Result<()> {
+        pause().await
+    }
+    #[trigger("apply")]
+    async fn also_now(&self) -> Result<()> {
+        pause().await
+    }
+    #[trigger("apply")]
+    async fn now_too(&self) -> Result<()> {
+        pause().await
+    }
+    #[trigger("apply")]
+    async fn ahead(&self) -> Result<()> {
+        while !GO.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn t08_an_attempt_that_lasts_is_on_record_as_running_however_it_was_taken() {
+    for on in databases().await {
+        GO.store(false, Ordering::SeqCst);
+        let builder = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone());
+        let db = builder.parallelism(3).build().await.expect("opens");
+        on.metadata.ends.close();
+        let run = db.apply(Ahead { identifier: "a".into() }).detach().await.expect("applies");
+        // Two ends come together while the first is held.
+        on.metadata.ends.reached().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        on.metadata.ends.open();
+        let begun = Instant::now();
+        let job = loop {
+            let jobs = run.jobs().await.expect("jobs");
+            let job = jobs.iter().find(|job| job.method == "ahead").expect("it is on record").clone();
+            if job.state == JobState::Running {
+                break job;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(3), "it runs, on record is {job:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert!(job.started_at.is_some() && job.attempt == 1, "{job:?}");
+        GO.store(true, Ordering::SeqCst);
+        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        assert!(outcome.succeeded());
+        let events = db.metadata().events(0, None, 1000).await.expect("events");
+        let kinds: Vec<&str> = events.iter().filter(|event| event.job == Some(job.id)).map(|event| &*event.kind).collect();
+        assert_eq!(kinds, ["job.started", "job.succeeded"], "a start is told once");
     }
 }

@@ -27,6 +27,7 @@ mod samples;
 mod schema;
 mod sharing;
 mod support;
+mod sweeps;
 mod tidy;
 mod triggers;
 mod upkeep;

@@ -24,7 +24,7 @@ fn builder() -> DbBuilder {
     crate::fresh::builder().executor("process").program(program()).cancel_grace(Duration::from_millis(200))
 }
 
-fn task(identifier: &str, what: &str) -> Task {
+pub(crate) fn task(identifier: &str, what: &str) -> Task {
     Task { identifier: identifier.into(), what: what.into(), made: Output::empty() }
 }
 

@@ -202,9 +202,37 @@ async fn t08_a_process_killed_in_the_middle_loses_nothing() {
         assert_drained(&db, 300).await;
         let lost: u32 = jobs(&db).await.iter().map(|job| job.lost).sum();
         let starts = all.starts();
-        assert!((1..=2).contains(&lost), "{lost} attempts were under way at the kill");
-        assert!((150..=150 + lost as usize).contains(&starts.len()), "{} starts, {lost} lost", starts.len());
+        // Two at most were under way. One of a few milliseconds that was taken ahead is on record with its end only, so it
+        // may not count as lost; one that is on record may not have come to write its line.
+        assert!(lost <= 2, "{lost} attempts were under way at the kill");
+        assert!((150..=152).contains(&starts.len()), "{} starts, {lost} lost", starts.len());
     }
+}
+
+#[tokio::test]
+async fn t08_attempts_that_last_count_as_lost_however_they_were_taken() {
+    let mut all = Shared::new();
+    // Short jobs first, so that the long ones may be taken ahead.
+    let applier = all.start_gated("mixed", 60, "threads");
+    until("the start of the long jobs", || all.starts().len() == 62).await;
+    let db = all.open().await;
+    let begun = Instant::now();
+    let running = loop {
+        let mut running = jobs(&db).await;
+        running.retain(|job| job.state == JobState::Running);
+        if running.len() == 2 {
+            break running;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "two jobs run, on record are {running:#?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(running.iter().all(|job| job.started_at.is_some() && job.attempt == 1));
+    all.signal(applier, "-9");
+    let worker = all.start("resume", 0, "threads", &[]);
+    assert_eq!(all.said(worker).await[0], ["succeeded"]);
+    assert_drained(&db, 130).await;
+    let lost: Vec<superduper::store::JobId> = jobs(&db).await.iter().filter(|job| job.lost == 1).map(|job| job.id).collect();
+    assert_eq!(lost, running.iter().map(|job| job.id).collect::<Vec<_>>());
 }
 
 /// The applier stands still, another takes over, the applier goes on: whatever runs its jobs.

@@ -3,6 +3,7 @@
 //! The protocol that lets a sweep run beside applies: blobs without references are *doomed* in one commit,
 //! deleted, then *swept* in another, which counts the sweep. An apply is refused, and tries again, where it
 //! names a doomed blob or where a sweep was completed since it looked whether its blobs are there.
+//! The end of a job that names blobs is left out of its commit in the same way; see `job/record.rs`.
 
 use super::{Applied, Db, DbInner};
 use crate::{

@@ -3,9 +3,13 @@
 //! Invariant: a checkpoint is one commit, after its blobs are durable and the metrics up to it are written, and only the
 //! current attempt writes one.
 
-use super::{JobContext, run_job::save};
+use super::{
+    JobContext,
+    record::{outlast_sweep, sweep_epoch},
+    run_job::save,
+};
 use crate::{
-    Error, ErrorKind, Result,
+    Digest, Error, ErrorKind, Result,
     encode::{Encoded, decode_value},
     store::{Batch, CheckpointRow, Durability, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
 };
@@ -66,14 +70,18 @@ impl JobContext {
         let mut tries = 0;
         let committed = loop {
             // As an apply does: a sweep since the blobs were looked for would have taken them.
-            let epoch = inner.metadata.snapshot(Vec::new()).await?.sweep_epoch;
+            let epoch = sweep_epoch(inner).await?;
             let (data, blobs) = save(inner, state.clone(), "checkpoint").await?;
             let expect = if blobs.is_empty() { Vec::new() } else { vec![Expect::SweepEpoch(epoch)] };
+            let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
             let (attempt, at) = (self.attempt(), Timestamp::now());
             let new = NewCheckpoint { job, attempt, owner, step, score, data, blobs, drop: drop.clone(), at };
             let batch = Batch { expect, ops: vec![Op::Checkpoint(Box::new(new))] };
             match inner.metadata.commit(batch, Durability::Full).await {
-                Err(error) if error.kind() == ErrorKind::Conflict && tries < 16 => tries += 1,
+                Err(error) if error.kind() == ErrorKind::Conflict && tries < 16 => {
+                    tries += 1;
+                    outlast_sweep(inner, &digests).await?;
+                }
                 committed => break committed?,
             }
         };

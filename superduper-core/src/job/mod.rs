@@ -12,6 +12,7 @@ mod outcome;
 mod policy;
 mod pool;
 mod process;
+mod record;
 mod run_job;
 
 pub use context::JobContext;

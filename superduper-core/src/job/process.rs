@@ -9,6 +9,7 @@ use super::{
     driver::is_forced,
     executor::{Attempt, Executor, ExecutorCapabilities},
     limits,
+    record::record,
     run_job::run_job,
 };
 use crate::{
@@ -282,11 +283,11 @@ async fn work(db: &Arc<DbInner>, job: JobId, attempt: u32, owner: OwnerId) -> Re
     // The parent keeps the time limit: it can kill, this process cannot kill its own threads.
     let mut timeless = spec.clone();
     timeless.row.timeout_ms = None;
-    let draft = run_job(db, &timeless, &Arc::new(Instances::default()), cancel).await;
+    let draft = run_job(db, &timeless, &Arc::new(Instances::default()), cancel.clone()).await;
     watch.abort();
     db.flush_notes().await;
-    let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(draft.finish))] };
-    if !db.metadata.commit(batch, Durability::Full).await?.fenced.is_empty() {
+    let (committed, _) = record(db, &timeless.row, draft, || cancel.is_cancelled()).await?;
+    if !committed.fenced.is_empty() {
         db.note_fenced(job, attempt);
         db.flush_notes().await;
     }

@@ -3,6 +3,7 @@
 use super::{
     CancelToken, Identity, Instances, JobContext, Placement,
     context::{Effects, SpawnRequest},
+    record::sweep_epoch,
 };
 use crate::{
     Address, Error, ErrorKind, FailureKind, JobFailure, Result,
@@ -45,13 +46,25 @@ pub(crate) struct JobSpec {
 #[doc(hidden)]
 pub struct Draft {
     pub(crate) finish: Finish,
+    /// The blobs of result and outputs; with them one that a sweep took before the end was on record is saved again.
+    pub(crate) blobs: Vec<Arc<BlobHandle>>,
+    /// How often they were saved again.
+    pub(crate) looks: u32,
     /// Fires when a method that outlived its time limit has returned after all.
     pub(crate) lingering: Option<oneshot::Receiver<()>>,
+}
+
+impl Draft {
+    pub(crate) fn plain(finish: Finish) -> Self {
+        Draft { finish, blobs: Vec::new(), looks: 0, lingering: None }
+    }
 }
 
 struct Success {
     value: Value,
     blobs: Vec<BlobRow>,
+    handles: Vec<Arc<BlobHandle>>,
+    sweep_epoch: Option<u64>,
     outputs: Vec<OutputRow>,
     spawned: Vec<NewJob>,
     messages: Vec<(String, Value)>,
@@ -65,11 +78,14 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
     let result = attempt(db, spec, instances, &cancel, &mut lingering, &mut blocked).await;
     let at = Timestamp::now();
     let mut finish = Finish::plain(spec.row.id, spec.attempt, spec.owner, started_at, at, Finished::Released);
+    let mut blobs = Vec::new();
     match result {
         Ok(success) => {
             finish.end = Finished::Succeeded(success.value);
             finish.outputs = success.outputs;
             finish.blobs = success.blobs;
+            finish.sweep_epoch = success.sweep_epoch;
+            blobs = success.handles;
             finish.messages = success.messages;
             finish.spawned_before =
                 spec.waiting.iter().flat_map(|job| (0..success.spawned.len()).map(move |index| (*job, index))).collect();
@@ -82,7 +98,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             }
         }
     }
-    Draft { finish, lingering }
+    Draft { finish, blobs, looks: 0, lingering }
 }
 
 /// What a failed attempt means for the job: another try, or the end.
@@ -330,7 +346,11 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> JobFailure {
 
 /// Save the blobs of result and outputs, and resolve the spawned jobs.
 async fn store_effects(db: &Arc<DbInner>, spec: &JobSpec, result: Encoded, effects: Effects) -> Result<Success> {
-    let (value, blobs) = save(db, result, "result").await?;
+    let encoded = || std::iter::once(&result).chain(effects.outputs.iter().map(|output| &output.encoded));
+    let handles: Vec<Arc<BlobHandle>> = encoded().flat_map(|encoded| encoded.blobs.iter().cloned()).collect();
+    // Before the blobs are looked for: the commit tells whether a sweep came after.
+    let sweep_epoch = if handles.is_empty() { None } else { Some(sweep_epoch(db).await?) };
+    let (value, blobs) = save(db, result, "result").await.map_err(|error| error.context("the result"))?;
     let mut outputs = Vec::with_capacity(effects.outputs.len());
     for output in effects.outputs {
         let (value, blobs) =
@@ -338,7 +358,7 @@ async fn store_effects(db: &Arc<DbInner>, spec: &JobSpec, result: Encoded, effec
         outputs.push(OutputRow { name: output.name.to_owned(), value, blobs });
     }
     let spawned = resolve_spawned(db, spec, effects.spawned).await?;
-    Ok(Success { value, blobs, outputs, spawned, messages: effects.messages })
+    Ok(Success { value, blobs, handles, sweep_epoch, outputs, spawned, messages: effects.messages })
 }
 
 pub(super) async fn save(db: &Arc<DbInner>, encoded: Encoded, path: &str) -> Result<(Value, Vec<BlobRow>)> {

@@ -15,8 +15,8 @@ pub enum Durability {
 
 /// Operations that commit together, or not at all.
 ///
-/// A number out of order in [`Op::Put`] is an error of kind `Conflict`, and so is an op that names a doomed blob; a
-/// component, version, run or job that does not exist is one of kind `NotFound`.
+/// A number out of order in [`Op::Put`] is an error of kind `Conflict`, and so is an op that names a doomed blob, other
+/// than [`Op::Finish`], which is then left out: see [`Committed::swept`]. A component, version, run or job that does not exist is one of kind `NotFound`.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// What must hold; else nothing is written and the error is of kind `Conflict`, naming what moved.
@@ -104,6 +104,11 @@ pub enum Op {
     },
     /// An attempt ended. Ignored, and listed in [`Committed::fenced`], unless owner and attempt are the current ones.
     /// What follows an ignored end in the batch was decided on it: see [`Op::follows_an_end`].
+    ///
+    /// A success that names a doomed blob MUST be left out and listed in [`Committed::swept`], and so MUST one that
+    /// names an unknown blob where [`Finish::sweep_epoch`] is not the current one. Known is a blob to which something
+    /// refers; one to which something did since it was last swept may count as known. What else is in the batch counts
+    /// as it does beside an ignored end.
     Finish(Box<Finish>),
     /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken or final.
     Settle {
@@ -397,6 +402,8 @@ pub struct Finish {
     pub outputs: Vec<OutputRow>,
     /// Blobs that its result refers to.
     pub blobs: Vec<BlobRow>,
+    /// The epoch of sweeps that was read before the blobs of result and outputs were looked for; `None`: there are none.
+    pub sweep_epoch: Option<u64>,
     /// Jobs that it spawned, for the same run; only with success. They get the next ids in order, keys already known left out.
     pub spawned: Vec<NewJob>,
     /// Jobs of the run that wait for this one and now also for the spawned ones, by index in `spawned`.
@@ -417,6 +424,7 @@ impl Finish {
             end,
             outputs: Vec::new(),
             blobs: Vec::new(),
+            sweep_epoch: None,
             spawned: Vec::new(),
             spawned_before: Vec::new(),
             messages: Vec::new(),
@@ -497,6 +505,9 @@ pub struct Committed {
     pub claimed: Vec<(JobId, u32)>,
     /// Jobs whose end was ignored because the attempt was not the current one.
     pub fenced: Vec<JobId>,
+    /// Jobs whose end was left out because it names a blob that is being deleted, or that may have been since it was
+    /// looked for. They are as they were: save the blobs again, and finish them again.
+    pub swept: Vec<JobId>,
     /// Whether an end of an attempt or of the run was ignored, and with it what follows it: see [`Op::follows_an_end`].
     pub moot: bool,
     /// For each finished job that spawned others: the job, and the ids in the order of `spawned` (an old id for a known key).

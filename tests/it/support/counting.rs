@@ -1,5 +1,6 @@
 //! Stores that count what is asked of them.
 
+use super::gate::Gate;
 use std::{
     ops::Range,
     path::PathBuf,
@@ -14,7 +15,7 @@ use superduper::{
     store::{
         ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, Chunks, Committed, ComponentId, Durability,
         EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes,
-        OwnerId, Put, Reference, RunFilter, RunRow, Snapshot, StoredVersion,
+        Op, OwnerId, Put, Reference, RunFilter, RunRow, Snapshot, StoredVersion,
     },
 };
 
@@ -24,11 +25,13 @@ pub(crate) struct CountingMetadata {
     inner: Arc<dyn MetadataStore>,
     commits: AtomicUsize,
     broken: AtomicBool,
+    /// Where commits wait that hold ends of attempts.
+    pub(crate) ends: Gate,
 }
 
 impl CountingMetadata {
     pub(crate) fn new(inner: Arc<dyn MetadataStore>) -> Arc<Self> {
-        Arc::new(CountingMetadata { inner, commits: AtomicUsize::new(0), broken: AtomicBool::new(false) })
+        Arc::new(CountingMetadata { inner, commits: AtomicUsize::new(0), broken: AtomicBool::new(false), ends: Gate::new() })
     }
 
     /// How many batches and notes were written.
@@ -62,7 +65,12 @@ impl MetadataStore for CountingMetadata {
         if self.broken.load(Ordering::SeqCst) {
             return Box::pin(async { Err(Error::store("write: the disk is on fire")) });
         }
-        self.inner.commit(batch, durability)
+        Box::pin(async move {
+            if batch.ops.iter().any(|op| matches!(op, Op::Finish(_))) {
+                self.ends.pass().await;
+            }
+            self.inner.commit(batch, durability).await
+        })
     }
     fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
         self.commits.fetch_add(1, Ordering::SeqCst);
@@ -108,11 +116,19 @@ pub(crate) struct CountingArtifacts {
     puts: AtomicUsize,
     written: AtomicUsize,
     reads: AtomicUsize,
+    /// Where deletions wait.
+    pub(crate) deletions: Gate,
 }
 
 impl CountingArtifacts {
     pub(crate) fn new(inner: Arc<dyn ArtifactStore>) -> Arc<Self> {
-        Arc::new(CountingArtifacts { inner, puts: AtomicUsize::new(0), written: AtomicUsize::new(0), reads: AtomicUsize::new(0) })
+        Arc::new(CountingArtifacts {
+            inner,
+            puts: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
+            deletions: Gate::new(),
+        })
     }
 
     /// How many blobs were offered.
@@ -163,7 +179,10 @@ impl ArtifactStore for CountingArtifacts {
         self.inner.size(digest)
     }
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
-        self.inner.delete(digest)
+        Box::pin(async move {
+            self.deletions.pass().await;
+            self.inner.delete(digest).await
+        })
     }
     fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         self.inner.list(first, leftovers_before)

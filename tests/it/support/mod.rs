@@ -1,6 +1,7 @@
 //! Databases of each kind for a test, and what tests look at.
 
 mod counting;
+mod gate;
 
 use counting::{CountingArtifacts, CountingMetadata};
 use std::{fmt::Write, path::PathBuf, sync::Arc};

@@ -98,6 +98,12 @@ pub(crate) async fn obey(request: Request) -> Result<()> {
             let applied = db.apply(Many::new(&folder, number, pause, pause == 0)).await?;
             tell(applied.outcome.as_ref())
         }
+        "mixed" => {
+            let mut many = Many::new(&folder, number, 0, false);
+            many.lines.extend(Many::new(&folder, number + 5, 0, true).lines.drain(number..));
+            let applied = db.apply(many).await?;
+            tell(applied.outcome.as_ref())
+        }
         "resume" => {
             let outcomes = db.resume().await?;
             tell(outcomes.first())

@@ -4,13 +4,21 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     Digest, ErrorKind,
-    store::{Expect, Finished, MetadataStore, Op, OutputRow},
+    store::{Expect, Finished, JobId, JobRow, JobState, MetadataStore, Op, OutputRow},
 };
 
 async fn referenced(store: &dyn MetadataStore) -> Vec<Digest> {
     let mut all: Vec<Digest> = done(store.referenced_blobs(None).await).into_iter().map(|(digest, _)| digest).collect();
     all.sort();
     all
+}
+
+async fn rows(store: &dyn MetadataStore, ids: &[JobId]) -> Vec<JobRow> {
+    let mut rows = Vec::new();
+    for id in ids {
+        rows.push(job_row(store, *id).await);
+    }
+    rows
 }
 
 fn digests(names: &[&str]) -> Vec<Digest> {
@@ -64,12 +72,46 @@ pub async fn doomed_blobs_are_not_named(store: &dyn MetadataStore) {
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(1)));
     end.blobs = vec![blob("other")];
-    refused(try_commit(store, vec![], vec![Op::Finish(Box::new(end.clone()))]).await, ErrorKind::Conflict);
+    let left_out = commit(store, vec![Op::Finish(Box::new(end.clone()))]).await;
+    assert_eq!((left_out.swept, left_out.fenced), (vec![ids[0]], vec![]), "an end that names a doomed blob is left out");
     commit(store, vec![Op::Swept { digests: vec![digest("orphan"), digest("other"), digest("used")] }]).await;
     assert!(done(store.doomed_blobs().await).is_empty());
     assert_eq!(referenced(store).await, digests(&["used"]), "only doomed blobs are forgotten");
     commit(store, vec![with_blobs(create("b"), &["orphan"]), Op::Finish(Box::new(end))]).await;
     assert_eq!(referenced(store).await, digests(&["used", "orphan", "other"]), "after the sweep a blob can be named anew");
+}
+
+/// An end whose blobs a sweep took, or may have taken, is left out; the other ends of the batch count.
+pub async fn ends_that_name_swept_blobs_are_left_out(store: &dyn MetadataStore) {
+    let (_, ids) = run_of(store, "a", &["go", "other", "plain", "late"]).await;
+    let owner = enlist(store).await;
+    commit(store, vec![with_blobs(create("b"), &["used"]), claim(&ids[..3], owner, true)]).await;
+    let epoch = done(store.snapshot(vec![]).await).sweep_epoch;
+    let end = |index: usize, blobs: &[&str], sweep_epoch| {
+        let mut end = finish_of(ids[index], 1, owner, Finished::Succeeded(json!(1)));
+        end.outputs = vec![OutputRow { name: "o".to_owned(), value: json!(1), blobs: blobs.iter().map(|name| blob(name)).collect() }];
+        end.sweep_epoch = sweep_epoch;
+        Op::Finish(Box::new(end))
+    };
+    commit(store, vec![Op::Doom { digests: vec![digest("gone"), digest("doomed")] }]).await;
+    commit(store, vec![Op::Swept { digests: vec![digest("gone")] }]).await;
+    let before = rows(store, &ids).await;
+    for (name, seen) in [("gone", epoch), ("doomed", epoch + 1)] {
+        let batch = vec![end(0, &["used", name], Some(seen)), claim(&ids[3..], owner, true)];
+        let left_out = commit(store, batch).await;
+        assert_eq!((left_out.swept, left_out.fenced, left_out.moot), (vec![ids[0]], vec![], true), "{name}");
+        assert!(left_out.claimed.is_empty(), "what may have been decided on it is left out, too");
+    }
+    assert_eq!(rows(store, &ids).await, before, "nothing is written of an end that is left out");
+    assert_eq!(referenced(store).await, digests(&["used"]));
+    let plain = Op::Finish(Box::new(finish_of(ids[2], 1, owner, Finished::Succeeded(json!(3)))));
+    let mixed = commit(store, vec![end(0, &["gone"], Some(epoch)), end(1, &["used"], Some(epoch)), plain]).await;
+    assert_eq!((mixed.swept, mixed.fenced), (vec![ids[0]], vec![]), "a blob to which something refers was not swept");
+    let states: Vec<JobState> = rows(store, &ids).await.iter().map(|row| row.state).collect();
+    assert_eq!(states, [JobState::Running, JobState::Succeeded, JobState::Succeeded, JobState::Queued]);
+    let again = commit(store, vec![end(0, &["gone"], Some(epoch + 1))]).await;
+    assert!(again.swept.is_empty() && !again.moot, "looked for after the sweep");
+    assert_eq!(referenced(store).await, digests(&["used", "gone"]));
 }
 
 /// A plan that was made before a sweep does not commit after it.

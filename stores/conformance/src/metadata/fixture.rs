@@ -117,6 +117,7 @@ pub(super) fn finish_of(job: JobId, attempt: u32, owner: OwnerId, end: Finished)
         end,
         outputs: Vec::new(),
         blobs: Vec::new(),
+        sweep_epoch: None,
         spawned: Vec::new(),
         spawned_before: Vec::new(),
         messages: Vec::new(),

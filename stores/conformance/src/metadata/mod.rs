@@ -115,6 +115,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
         blobs {
             references_follow_versions_outputs_and_results,
             doomed_blobs_are_not_named,
+            ends_that_name_swept_blobs_are_left_out,
             sweeps_are_counted,
         }
         audits {

@@ -1,11 +1,13 @@
 //! The ends of attempts and jobs.
 //!
-//! Invariant: only the owner of the current attempt ends it; a final job is never touched again.
+//! Invariant: only the owner of the current attempt ends it; a final job is never touched again; a success whose blobs a
+//! sweep takes, or may have taken, changes nothing.
 
 use super::Commit;
 use crate::state::{Counter, Job, OutputValue};
+use std::collections::HashSet;
 use superduper_core::{
-    Error, FailureKind, JobFailure, Result,
+    Digest, Error, FailureKind, JobFailure, Result,
     store::{AttemptRow, Finish, Finished, JobId, JobState, MessageRow, OwnerId, Timestamp},
 };
 
@@ -23,6 +25,11 @@ impl Commit<'_> {
                 return Ok(());
             }
         };
+        if matches!(finish.end, Finished::Succeeded(_)) && self.names_swept(&finish) {
+            self.done.swept.push(id);
+            self.done.moot = true;
+            return Ok(());
+        }
         let (run, at) = (Some(row.run), finish.at);
         let given_back = matches!(finish.end, Finished::Released | Finished::Blocked(_));
         if !given_back {
@@ -35,10 +42,8 @@ impl Commit<'_> {
         }
         match finish.end {
             Finished::Succeeded(result) => {
-                self.check_blobs(&row.target, &finish.blobs)?;
                 let version = row.target.version.map_or(0, |at| at.version);
                 for output in finish.outputs {
-                    self.check_blobs(&row.target, &output.blobs)?;
                     if !self.state.versions.contains(&(row.component, version)) {
                         return Err(Error::not_found(format!("there is no component `{}` to set output `{}` of", row.target, output.name)));
                     }
@@ -83,6 +88,20 @@ impl Commit<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether an end names a blob that is being deleted, or that may have been since it was looked for.
+    fn names_swept(&self, finish: &Finish) -> bool {
+        let blobs = || finish.blobs.iter().chain(finish.outputs.iter().flat_map(|output| &output.blobs));
+        if blobs().any(|blob| self.state.doomed.contains(&blob.digest)) {
+            return true;
+        }
+        let now = u64::try_from(self.state.counter(Counter::SweepEpoch)).unwrap_or(0);
+        if finish.sweep_epoch.is_none_or(|seen| seen == now) {
+            return false;
+        }
+        let referenced: HashSet<Digest> = self.state.blob_references().map(|(_, _, blob)| blob.digest).collect();
+        blobs().any(|blob| !referenced.contains(&blob.digest))
     }
 
     fn spawn(&mut self, id: JobId, jobs: Vec<superduper_core::store::NewJob>, before: Vec<(JobId, usize)>) -> Result<()> {

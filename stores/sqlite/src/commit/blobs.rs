@@ -9,7 +9,7 @@ use crate::{
 };
 use superduper_core::{
     Address, Digest, Error, Result,
-    store::{BlobRow, OutputRow},
+    store::{BlobRow, Finish, OutputRow},
 };
 
 /// What refers to blobs: a revision, an output, a job's result or checkpoint.
@@ -78,15 +78,7 @@ impl<'b> Commit<'_, 'b> {
     }
 
     fn refuse_doomed(&mut self, references: &[BlobReference<'_>]) -> Result<()> {
-        let dooms = match self.known.dooms {
-            Some(dooms) => dooms,
-            None => {
-                let text = "SELECT 1 FROM artifact WHERE doomed = 1 LIMIT 1";
-                self.sql.query_first("read doomed blobs", text, [], |_| Ok(()))?.is_some()
-            }
-        };
-        self.known.dooms = Some(dooms);
-        if !dooms {
+        if !self.sweeps()?.1 {
             return Ok(());
         }
         for BlobReference { address, blob, .. } in references {
@@ -97,6 +89,42 @@ impl<'b> Commit<'_, 'b> {
             }
         }
         Ok(())
+    }
+
+    /// Whether an end names a blob that is being deleted, or that may have been since it was looked for.
+    pub(super) fn names_swept(&mut self, finish: &Finish) -> Result<bool> {
+        let blobs = || finish.blobs.iter().chain(finish.outputs.iter().flat_map(|output| &output.blobs));
+        if blobs().next().is_none() {
+            return Ok(false);
+        }
+        let (epoch, dooms) = self.sweeps()?;
+        let moved = finish.sweep_epoch.is_some_and(|seen| seen != epoch);
+        if !moved && !dooms {
+            return Ok(false);
+        }
+        for blob in blobs() {
+            // A sweep takes the row along: what has one that is not doomed was spared, or named anew since.
+            let text = "SELECT doomed FROM artifact WHERE digest = ?1";
+            let doomed = self.sql.query_first("read a blob", text, [&blob.digest.as_bytes()[..]], |row| row.get::<_, bool>(0))?;
+            if doomed.unwrap_or(moved) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How many sweeps there were, and whether any blob is doomed.
+    fn sweeps(&mut self) -> Result<(u64, bool)> {
+        if let Some(known) = self.known.sweeps {
+            return Ok(known);
+        }
+        let text = "SELECT value, EXISTS (SELECT 1 FROM artifact WHERE doomed = 1) FROM meta WHERE name = 'sweep_epoch'";
+        let read = self
+            .sql
+            .query_first("read doomed blobs", text, [], |row| Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?)))?;
+        let sweeps = read.ok_or_else(|| Error::store("the database has no count of sweeps"))?;
+        self.known.sweeps = Some(sweeps);
+        Ok(sweeps)
     }
 
     /// Set outputs of a version in place of what they were.
@@ -133,14 +161,14 @@ impl<'b> Commit<'_, 'b> {
             WHERE NOT EXISTS (SELECT 1 FROM artifact_ref r WHERE r.digest = unhex(j.value)) \
             ON CONFLICT (digest) DO UPDATE SET doomed = 1 RETURNING digest";
         self.done.doomed.extend(self.sql.query("doom blobs", text, [hex_list(digests)], |row| digest(row, 0))?);
-        self.known.dooms = None;
+        self.known.sweeps = None;
         Ok(())
     }
 
     pub(super) fn swept(&mut self, digests: &[Digest]) -> Result<()> {
         let text = "DELETE FROM artifact WHERE doomed = 1 AND digest IN (SELECT unhex(value) FROM json_each(?1))";
         self.sql.execute("forget swept blobs", text, [hex_list(digests)])?;
-        self.known.dooms = None;
+        self.known.sweeps = None;
         self.sql.execute("count a sweep", "UPDATE meta SET value = value + 1 WHERE name = 'sweep_epoch'", []).map(drop)
     }
 }

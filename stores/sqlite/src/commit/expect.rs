@@ -14,7 +14,7 @@ impl Commit<'_, '_> {
             match expect {
                 Expect::Newest { address, state } => self.check_newest(address, *state)?,
                 Expect::SweepEpoch(epoch) => {
-                    if *epoch != self.known.sweep_epoch {
+                    if self.known.sweeps.map(|(now, _)| now) != Some(*epoch) {
                         return Err(Error::conflict("blobs were swept since the plan was made"));
                     }
                 }

@@ -27,9 +27,8 @@ pub(super) struct Live {
 #[derive(Default)]
 pub(super) struct Known<'b> {
     components: HashMap<(&'b str, &'b str), Live>,
-    pub(super) sweep_epoch: u64,
-    /// Whether any blob is doomed, where that was read.
-    pub(super) dooms: Option<bool>,
+    /// How many sweeps there were, and whether any blob is doomed, where that was read.
+    pub(super) sweeps: Option<(u64, bool)>,
 }
 
 fn name(address: &Address) -> (&str, &str) {
@@ -55,8 +54,7 @@ impl<'b> Known<'b> {
             let mut statement = sql.prepare(text)?;
             let mut rows = statement.query([list])?;
             while let Some(row) = rows.next()? {
-                known.sweep_epoch = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
-                known.dooms = Some(row.get(1)?);
+                known.sweeps = Some((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?));
                 let name = row.get::<_, Option<i64>>(2)?.and_then(|place| names.get(usize::try_from(place).ok()?));
                 let (Some(name), Some(id)) = (name, row.get::<_, Option<i64>>(3)?) else { continue };
                 let live = known.components.entry((name.0, name.1)).or_default();

@@ -1,7 +1,8 @@
 //! The ends of attempts and jobs.
 //!
 //! Invariant: a statement that changes a job's state names the owner and attempt, or that nobody has taken the job, in
-//! its condition; so a late attempt changes nothing, and a final job is never touched again.
+//! its condition; so a late attempt changes nothing, and a final job is never touched again. A success whose blobs a
+//! sweep takes, or may have taken, changes nothing either.
 
 use super::{Commit, Of, blobs::Reference, jobs::attempt_text};
 use crate::codec::{Code, entering, failure_text, json_text, number, number_list};
@@ -41,6 +42,11 @@ impl<'b> End<'b> {
 
 impl<'b> Commit<'_, 'b> {
     pub(super) fn finish(&mut self, finish: &'b Finish) -> Result<()> {
+        if matches!(finish.end, Finished::Succeeded(_)) && self.names_swept(finish)? {
+            self.done.swept.push(finish.job);
+            self.done.moot = true;
+            return Ok(());
+        }
         let end = End::of(&finish.end);
         let is_final = end.state.is_terminal();
         let text = "UPDATE job SET state = ?4, succeeded = ?4 = 3, result = ?5, failure = ?6, owner = NULL, \

@@ -6,7 +6,7 @@ use crate::{
 };
 use rusqlite::Row;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use superduper_core::{
     Result,
     store::{AuditedOutput, AuditedRevision, BlobRow, ComponentId, EdgeRow},
@@ -110,10 +110,44 @@ fn outputs(sql: Sql<'_>, span: (i64, u32, i64, u32)) -> Result<HashMap<(i64, u32
 pub(crate) fn check(sql: Sql<'_>) -> Result<Vec<String>> {
     let mut found = sql.query("check the database", "PRAGMA integrity_check(100)", [], |row| Ok(text(row, 0)?.unwrap_or_default()))?;
     found.retain(|line| line != "ok");
-    let broken = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2";
-    found.extend(sql.query("check what rows refer to", broken, [], |row| {
-        let (table, parent) = (text(row, 0)?.unwrap_or_default(), text(row, 1)?.unwrap_or_default());
-        Ok(format!("{} rows of `{table}` refer to rows of `{parent}` that do not exist", row.get::<_, i64>(2)?))
-    })?);
+    for ((table, parent), count) in broken_references(sql)? {
+        found.push(format!("{count} rows of `{table}` refer to rows of `{parent}` that do not exist"));
+    }
     Ok(found)
+}
+
+/// How many rows of a table refer to rows of another that are not there, by the names of both.
+fn broken_references(sql: Sql<'_>) -> Result<BTreeMap<(String, String), i64>> {
+    let what = "check what rows refer to";
+    // Looking for a version reads documents on the way, so `PRAGMA foreign_key_check`, which looks once for each row, takes
+    // time in proportion to rows and length of documents. What refers to versions is looked up once for each version.
+    let names = |row: &Row<'_>| -> rusqlite::Result<(String, String)> { Ok((row.get(0)?, row.get(1)?)) };
+    let to_versions =
+        "SELECT DISTINCT s.name FROM sqlite_schema s, pragma_foreign_key_list(s.name) f WHERE s.type = 'table' AND f.\"table\" = 'version'";
+    let text = format!(
+        "SELECT f.\"table\", f.parent, count(*) FROM sqlite_schema s, pragma_foreign_key_check(s.name) f \
+        WHERE s.type = 'table' AND s.name NOT IN ({to_versions}) GROUP BY 1, 2"
+    );
+    let mut broken: BTreeMap<_, i64> = sql.query(what, &text, [], |row| Ok((names(row)?, row.get(2)?)))?.into_iter().collect();
+    let text = format!(
+        "SELECT s.name, f.\"table\", group_concat(f.\"from\"), group_concat(f.\"to\") FROM sqlite_schema s, pragma_foreign_key_list(s.name) f \
+        WHERE s.type = 'table' AND s.name IN ({to_versions}) GROUP BY s.name, f.id"
+    );
+    let keys = sql.query(what, &text, [], |row| Ok((names(row)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?)))?;
+    for ((table, parent), from, to) in keys {
+        let pairs = from.split(',').zip(to.split(','));
+        let equal: Vec<String> = pairs.clone().map(|(from, to)| format!("p.{to} = c.{from}")).collect();
+        let set: Vec<String> = pairs.map(|(from, _)| format!("{from} IS NOT NULL")).collect();
+        let text = format!(
+            "SELECT coalesce(sum(n), 0) FROM (SELECT {from}, count(*) AS n FROM {table} WHERE {set} GROUP BY {from}) c \
+            WHERE NOT EXISTS (SELECT 1 FROM {parent} p WHERE {equal})",
+            set = set.join(" AND "),
+            equal = equal.join(" AND "),
+        );
+        let count = sql.query_first(what, &text, [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
+        if count > 0 {
+            *broken.entry((table, parent)).or_default() += count;
+        }
+    }
+    Ok(broken)
 }

@@ -4,8 +4,8 @@ use crate::support::*;
 use rusqlite::Connection;
 use std::path::Path;
 use superduper_core::{
-    ErrorKind,
-    store::{Durability, MetadataStore, RunFilter},
+    Digest, ErrorKind,
+    store::{BlobRow, Durability, MetadataStore, Op, RunFilter},
 };
 use superduper_sqlite::SqliteStore;
 
@@ -178,4 +178,38 @@ async fn a_damaged_row_hides_nothing_else() {
         assert_eq!(error.kind(), ErrorKind::Decode, "{error:?}");
         assert!(error.to_string().contains("test.Kind/bad@0.0"), "{error}");
     }
+}
+
+/// The check of references looks at versions in another way than SQLite's own; both count the same.
+#[tokio::test]
+async fn rows_that_refer_to_nothing_are_counted_as_sqlite_counts_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("opens");
+    let blob = |name: &str| BlobRow { path: name.to_owned(), digest: Digest::of(name.as_bytes()), size: 1 };
+    for name in ["child", "parent", "other"] {
+        let Op::Put(mut put) = create(name, if name == "parent" { &["child"] } else { &[] }) else { panic!("a put") };
+        put.blobs = vec![blob("one"), blob("two"), blob(name)];
+        commit(&store, vec![Op::Put(put), run(name), Op::Jobs { run: None, jobs: vec![job(name, "a", &[]), job(name, "b", &[0])] }]).await;
+    }
+    assert!(store.check().await.expect("checks").is_empty());
+    let other = Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
+    let one = Digest::of(b"one").to_hex();
+    let damage = format!(
+        "PRAGMA foreign_keys = OFF; DELETE FROM version WHERE component < 3; DELETE FROM artifact WHERE digest = unhex('{one}'); \
+        DELETE FROM job WHERE id = 1; INSERT INTO label VALUES (77, 'x', 0, 0);"
+    );
+    other.execute_batch(&damage).expect("damaged");
+    let text = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2";
+    let mut statement = other.prepare(text).expect("a statement");
+    let line = |row: &rusqlite::Row<'_>| {
+        let (table, parent, count): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(format!("{count} rows of `{table}` refer to rows of `{parent}` that do not exist"))
+    };
+    let sqlites: Vec<String> = statement.query_map([], line).and_then(Iterator::collect).expect("rows");
+    let ours = store.check().await.expect("checks");
+    assert_eq!(ours, sqlites);
+    for wanted in ["6 rows of `artifact_ref` refer to rows of `version`", "3 rows of `artifact_ref` refer to rows of `artifact`"] {
+        assert!(ours.iter().any(|line| line.starts_with(wanted)), "{wanted:?} is not in {ours:?}");
+    }
+    assert_eq!(ours.len(), 6, "{ours:?}");
 }

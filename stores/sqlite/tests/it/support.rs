@@ -71,6 +71,7 @@ pub(crate) fn succeeded(job: JobId, owner: OwnerId) -> Op {
         end: Finished::Succeeded(json!(null)),
         outputs: Vec::new(),
         blobs: Vec::new(),
+        sweep_epoch: None,
         spawned: Vec::new(),
         spawned_before: Vec::new(),
         messages: Vec::new(),

@@ -42,7 +42,7 @@ impl Driver {
                         let end = conclude(&node.row, failure, node.cancel.is_cancelled(), at);
                         let started_at = node.row.started_at.unwrap_or(at);
                         let finish = Finish::plain(id, attempt, owner, started_at, at, end);
-                        self.on_draft(index, Draft { finish, lingering: None }, permit)
+                        self.on_draft(index, Draft::plain(finish), permit)
                     }
                 }
             }
@@ -50,9 +50,9 @@ impl Driver {
     }
 
     pub(super) fn on_draft(&mut self, index: usize, draft: Draft, permit: Permit) -> Result<()> {
-        let Draft { finish, lingering } = draft;
+        let mut draft = draft;
         let mut held = None;
-        if let Some(returned) = lingering {
+        if let Some(returned) = draft.lingering.take() {
             if let Some(node) = self.node(index) {
                 node.lingering = true;
             }
@@ -67,8 +67,12 @@ impl Driver {
             held = Some(permit);
         }
         // Spawned jobs get their ids from the store, so what grows the run is recorded on its own.
-        if !finish.spawned.is_empty() {
-            return self.record_growth(index, finish);
+        if !draft.finish.spawned.is_empty() {
+            return self.record_growth(index, draft, held);
+        }
+        let Draft { finish, blobs, looks, .. } = draft;
+        if !blobs.is_empty() {
+            self.group.blobs.push((index, blobs, looks));
         }
         if !finish.outputs.is_empty()
             && let Slot::Job(node) = &self.slots[index]
@@ -81,46 +85,80 @@ impl Driver {
             node.unrecorded = true;
         }
         self.group.ends.push(index);
-        self.group.permits.extend(held);
+        self.group.permits.extend(held.map(|permit| (index, permit)));
         self.ops.push(Op::Finish(Box::new(finish)));
         Ok(())
     }
 
     /// Record an end with spawned jobs at once, and act on it when it is durable.
-    pub(super) fn record_growth(&mut self, index: usize, finish: Finish) -> Result<()> {
+    fn record_growth(&mut self, index: usize, draft: Draft, held: Option<Permit>) -> Result<()> {
         self.running += 1;
-        let attempt = finish.attempt;
+        let attempt = draft.finish.attempt;
         if let Some(node) = self.node(index) {
             node.live = Some(attempt);
         }
-        let metadata = self.db.metadata.clone();
         let messages = self.messages.clone();
         let db = self.db.clone();
         let instances = self.instances.clone();
-        let target = match &self.slots[index] {
-            Slot::Job(node) => node.row.target.clone(),
+        let (row, cancel) = match &self.slots[index] {
+            Slot::Job(node) => (node.row.clone(), node.cancel.clone()),
             Slot::External(_) => return Ok(()),
         };
         tokio::spawn(async move {
-            let outputs: Vec<(String, Value)> = finish.outputs.iter().map(|output| (output.name.clone(), output.value.clone())).collect();
-            let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(finish))] };
-            let ended = match metadata.commit(batch, Durability::Full).await {
-                Ok(committed) => {
+            let outputs: Vec<(String, Value)> =
+                draft.finish.outputs.iter().map(|output| (output.name.clone(), output.value.clone())).collect();
+            let ended = match record(&db, &row, draft, || cancel.is_cancelled()).await {
+                Ok((committed, is_whole)) => {
                     db.committed();
-                    if committed.fenced.is_empty() {
-                        instances.outputs_committed(&target, &outputs);
-                    } else {
-                        db.note_fenced(committed.fenced[0], attempt);
+                    if committed.fenced.is_empty() && is_whole {
+                        instances.outputs_committed(&row.target, &outputs);
+                    }
+                    for job in committed.fenced {
+                        db.note_fenced(job, attempt);
                     }
                     Ended::Recorded
                 }
                 Err(error) => Ended::Lost(JobFailure::of(&error.context("recording the result"))),
             };
-            if let Ok(permit) = db.slots.clone().acquire_owned().await {
-                let _ = messages.send(Message::Ended { index, attempt, ended, permit: Permit::Slot(permit) });
-            }
+            let _ = messages.send(Message::Ended { index, attempt, ended, permit: held.unwrap_or(Permit::Spent) });
         });
         Ok(())
+    }
+
+    /// Sweeps took blobs of these ends before they were on record: save the blobs again, and end the attempts anew.
+    pub(super) fn record_again(&mut self, swept: &HashSet<JobId>, group: &mut Group) {
+        let ends = std::mem::take(&mut group.ops).into_iter().filter_map(|op| match op {
+            Op::Finish(finish) if swept.contains(&finish.job) => Some(*finish),
+            other => {
+                group.ops.push(other);
+                None
+            }
+        });
+        for finish in ends.collect::<Vec<Finish>>() {
+            let Some(index) = self.by_id.get(&finish.job).copied() else { continue };
+            let (owner, attempt) = (self.owner, finish.attempt);
+            let Some(node) = self.node(index) else { continue };
+            // As it is on record, until the end is.
+            node.row.state = JobState::Running;
+            node.row.owner = Some(owner);
+            (node.row.result, node.row.ended_at) = (None, None);
+            node.hold = Hold::Running;
+            node.live = Some(attempt);
+            self.running += 1;
+            let of_this = |place: usize| place == index;
+            let permit = group.permits.iter().position(|(place, _)| of_this(*place)).map(|found| group.permits.swap_remove(found).1);
+            let kept = group.blobs.iter().position(|(place, ..)| of_this(*place)).map(|found| group.blobs.swap_remove(found));
+            let (blobs, looks) = kept.map_or((Vec::new(), 0), |(_, blobs, looks)| (blobs, looks));
+            let mut draft = Draft { finish, blobs, looks, lingering: None };
+            let (db, messages) = (self.db.clone(), self.messages.clone());
+            tokio::spawn(async move {
+                let ended = match draft.save_again(&db).await {
+                    Ok(()) => Ended::Here(Box::new(draft)),
+                    Err(error) => Ended::Lost(JobFailure::of(&error)),
+                };
+                let _ = messages.send(Message::Ended { index, attempt, ended, permit: permit.unwrap_or(Permit::Spent) });
+            });
+        }
     }
 
     /// Take the end of an attempt into the graph and the row.

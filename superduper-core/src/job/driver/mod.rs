@@ -14,10 +14,12 @@ use super::{
     dag::{Dag, Progress},
     executor::{Attempt, Ended},
     pool::PoolPermit,
+    record::record,
     run_job::{Draft, JobSpec, backoff_ms, conclude},
 };
 use crate::{
     Address, Error, FailureKind, JobFailure, Result,
+    artifact::BlobHandle,
     db::DbInner,
     plan::Removal,
     store::{
@@ -41,6 +43,8 @@ use tokio::{
 const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How often marks of cancellation, and jobs that another process runs, are looked for while jobs run here.
 const BUSY_POLL: Duration = Duration::from_secs(1);
+/// When the start of a job that was taken ahead is put on record: one that ends sooner tells it with its end.
+const START_ON_RECORD: Duration = Duration::from_millis(20);
 /// The most jobs that are taken ahead of their start.
 const MOST_AHEAD: usize = 512;
 
@@ -60,6 +64,8 @@ pub(crate) enum Command {
 pub(crate) enum Permit {
     Slot(OwnedSemaphorePermit),
     Pool(PoolPermit),
+    /// None: nothing of the attempt runs any more, only its end is still to be recorded.
+    Spent,
 }
 
 /// The outside's hold on a driver.
@@ -138,7 +144,9 @@ struct Group {
     outputs: Vec<SetOutputs>,
     /// Places in pools of attempts that have ended; free when that is on record, so that no more jobs of a pool are on
     /// record as running than may run.
-    permits: Vec<Permit>,
+    permits: Vec<(usize, Permit)>,
+    /// The blobs of ends that name some, and how often they were saved again: a sweep may take one before the commit.
+    blobs: Vec<(usize, Vec<Arc<BlobHandle>>, u32)>,
     /// What is written, for another try where the store fails.
     ops: Vec<Op>,
 }
@@ -165,6 +173,8 @@ pub(crate) struct Driver {
     running: usize,
     /// By the monotonic clock: one that is set must neither hurry nor hold up a retry.
     delayed: BTreeMap<(Instant, usize), ()>,
+    /// Attempts whose start is not on record, with the times when it has to be.
+    unstarted: VecDeque<(Instant, usize, u32)>,
     externals: usize,
     ended: bool,
     /// How often this process stood still for its lease, as far as this driver took note.
@@ -208,6 +218,7 @@ impl Driver {
             ahead_limit: 0,
             running: 0,
             delayed: BTreeMap::new(),
+            unstarted: VecDeque::new(),
             externals: 0,
             ended: false,
             lapses: db.metadata.lapses(),
@@ -254,6 +265,7 @@ impl Driver {
             }
             self.wake_delayed();
             self.start_ahead();
+            self.record_starts();
             if commit.is_none() {
                 self.ask_for_ready();
                 self.end_if_done();
@@ -265,6 +277,7 @@ impl Driver {
             let away = self.waits_elsewhere();
             let wants_slot = !self.ahead.is_empty() || (self.dag.ready_count() > 0 && self.reserved.is_empty() && commit.is_none());
             let next_delayed = self.delayed.keys().next().map(|(time, _)| *time);
+            let next_start = self.unstarted.front().map(|(time, ..)| *time);
             tokio::select! {
                 biased;
                 Some(message) = self.inbox.recv() => {
@@ -296,6 +309,7 @@ impl Driver {
                     drop(permit);
                 }
                 () = until(next_delayed) => {}
+                () = until(next_start) => {}
                 () = tokio::time::sleep(poll), if away => {
                     poll = (poll * 2).min(POLL.1);
                     if self.look().await? {
@@ -345,7 +359,7 @@ impl Driver {
         }))
     }
 
-    async fn on_committed(&mut self, committed: Committed, group: Group) -> Result<()> {
+    async fn on_committed(&mut self, committed: Committed, mut group: Group) -> Result<()> {
         self.ahead_limit = if group.ends.len() > 1 { (group.ends.len() * 2).min(MOST_AHEAD) } else { 0 };
         for index in &group.ends {
             if let Some(node) = self.node(*index) {
@@ -353,7 +367,11 @@ impl Driver {
             }
         }
         let fenced: HashSet<JobId> = committed.fenced.iter().copied().collect();
-        for (_, target, outputs) in group.outputs.iter().filter(|(job, ..)| !fenced.contains(job)) {
+        let swept: HashSet<JobId> = committed.swept.iter().copied().collect();
+        if !swept.is_empty() {
+            self.record_again(&swept, &mut group);
+        }
+        for (_, target, outputs) in group.outputs.iter().filter(|(job, ..)| !fenced.contains(job) && !swept.contains(job)) {
             self.instances.outputs_committed(target, outputs);
         }
         for op in &group.ops {
@@ -377,6 +395,10 @@ impl Driver {
                     node.row.attempt = *attempt;
                     node.row.owner = Some(owner);
                     node.hold = Hold::Ahead;
+                    if permit.is_some() {
+                        // It was taken to start at once, and is on record so.
+                        node.row.state = JobState::Running;
+                    }
                     match permit {
                         Some(permit) if is_known => self.launch(index, permit),
                         // Its place in the pool is kept; a slot it asks for again.
@@ -407,6 +429,7 @@ impl Driver {
         self.ops = std::mem::take(&mut group.ops);
         group.asked.append(&mut self.group.asked);
         group.permits.append(&mut self.group.permits);
+        group.blobs.append(&mut self.group.blobs);
         group.outputs.append(&mut self.group.outputs);
         group.ends.append(&mut self.group.ends);
         self.group = group;

@@ -52,7 +52,12 @@ impl Driver {
         if !keeps {
             node.hold = Hold::None;
         }
+        let started = node.live.filter(|_| row.state == JobState::Queued);
         node.row = row;
+        if let Some(attempt) = started {
+            // Its start was among what is decided anew.
+            self.unstarted.push_front((Instant::now(), index, attempt));
+        }
     }
 
     /// Make the graph anew from the rows.

@@ -44,6 +44,23 @@ impl Driver {
         }
     }
 
+    /// Put the starts of attempts on record that were taken ahead and last.
+    ///
+    /// Else a job that runs for hours would be listed as queued, and its attempt would not count where it ends with the process.
+    pub(super) fn record_starts(&mut self) {
+        let now = Instant::now();
+        while let Some((time, index, attempt)) = self.unstarted.front().copied() {
+            let started = self.node(index).filter(|node| node.live == Some(attempt)).map(|node| (node.row.id, node.row.started_at));
+            if started.is_some() && time > now {
+                return;
+            }
+            self.unstarted.pop_front();
+            if let Some((job, at)) = started {
+                self.ops.push(Op::Start { job, attempt, at: at.unwrap_or_else(Timestamp::now) });
+            }
+        }
+    }
+
     /// Ask for ready jobs: those that can start now, and some ahead while jobs are short.
     pub(super) fn ask_for_ready(&mut self) {
         let mut now = Vec::new();
@@ -115,6 +132,7 @@ impl Driver {
         node.parameters = parameters;
         node.hold = Hold::Running;
         node.row.owner = Some(owner);
+        let is_on_record = node.row.state == JobState::Running;
         node.row.state = JobState::Running;
         node.row.started_at = Some(Timestamp::now());
         let attempt_number = node.row.attempt;
@@ -123,6 +141,9 @@ impl Driver {
         let spec = JobSpec { row: node.row.clone(), attempt: node.row.attempt, owner, dependencies, waiting, forced };
         let name = Placement::of_text(spec.row.executor.as_deref()).executor.unwrap_or_else(|| default_executor.to_owned());
         self.running += 1;
+        if !is_on_record {
+            self.unstarted.push_back((Instant::now() + START_ON_RECORD, index, attempt_number));
+        }
         let attempt = Attempt { db: self.db.clone(), spec, instances: self.instances.clone(), cancel };
         let executor = self.db.executor(&name);
         let messages = self.messages.clone();

@@ -1,0 +1,80 @@
+//! Recording the ends of attempts beside sweeps of blobs.
+//!
+//! The blobs of a result are looked for, and saved where they are missing, before the commit that names them; a sweep
+//! may take one between the two. The store then leaves the end out, and the blobs are looked for again. Invariant: no
+//! end names a blob that a sweep took.
+
+use super::run_job::{Draft, conclude};
+use crate::{
+    Digest, Error, JobFailure, Result,
+    db::DbInner,
+    store::{Batch, Committed, Durability, Finish, JobRow, Op},
+};
+use std::{sync::Arc, time::Duration};
+
+/// How often blobs are saved again before the attempt fails; each time takes a sweep at the wrong moment.
+const MOST_LOOKS: u32 = 16;
+/// A sweep that takes longer was left by a process that is gone: it is completed here, as `gc` does.
+const LONG_SWEEP: Duration = Duration::from_secs(60);
+
+impl Draft {
+    /// Look for its blobs again, and save those that a sweep took.
+    ///
+    /// # Errors
+    /// `Integrity` for one whose bytes are nowhere any more; those of the stores.
+    pub(crate) async fn save_again(&mut self, db: &Arc<DbInner>) -> Result<()> {
+        self.looks += 1;
+        if self.looks > MOST_LOOKS {
+            return Err(Error::conflict(format!("its blobs were swept {MOST_LOOKS} times before its result was on record")));
+        }
+        let digests: Vec<Digest> = self.blobs.iter().filter_map(|blob| blob.digest()).collect();
+        outlast_sweep(db, &digests).await?;
+        let epoch = sweep_epoch(db).await?;
+        for blob in &self.blobs {
+            blob.save(&db.artifacts).await.map_err(|error| error.context("a sweep came before the result was on record"))?;
+        }
+        self.finish.sweep_epoch = Some(epoch);
+        Ok(())
+    }
+}
+
+/// Wait until none of the blobs is being deleted.
+pub(super) async fn outlast_sweep(db: &Arc<DbInner>, blobs: &[Digest]) -> Result<()> {
+    let begun = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(5);
+    while db.metadata.doomed_blobs().await?.iter().any(|doomed| blobs.contains(doomed)) {
+        if begun.elapsed() > LONG_SWEEP {
+            return db.finish_sweeps().await;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+/// How many sweeps were completed; to be read before blobs are looked for.
+pub(super) async fn sweep_epoch(db: &Arc<DbInner>) -> Result<u64> {
+    Ok(db.metadata.snapshot(Vec::new()).await?.sweep_epoch)
+}
+
+/// Record an end in a commit of its own; where its blobs are gone for good, the failure instead. Gives whether it is
+/// the end as it was given.
+///
+/// # Errors
+/// Those of the store.
+pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut draft: Draft, cancelled: impl Fn() -> bool) -> Result<(Committed, bool)> {
+    let mut is_whole = true;
+    loop {
+        let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(draft.finish.clone()))] };
+        let committed = db.metadata.commit(batch, Durability::Full).await?;
+        if committed.swept.is_empty() {
+            return Ok((committed, is_whole));
+        }
+        if let Err(error) = draft.save_again(db).await {
+            let Finish { job, attempt, owner, started_at, at, .. } = draft.finish;
+            let end = conclude(row, JobFailure::of(&error), cancelled(), at);
+            draft.finish = Finish::plain(job, attempt, owner, started_at, at, end);
+            is_whole = false;
+        }
+    }
+}
