@@ -97,6 +97,7 @@ both! {
         assert_eq!(later.wait().await.unwrap().status, Status::Completed);
         later.purge().await.unwrap();
         assert_eq!(later.resume().await.unwrap_err().kind(), ErrorKind::Gone);
+        assert_eq!(later.purge().await.unwrap_err().kind(), ErrorKind::Gone);
     }
 
     async fn a_job_that_gives_no_sign_of_life_ends_as_timed_out(isolation: Isolation) {
