@@ -19,7 +19,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use superduper::prelude::*;
 use superduper_candle::{Classifier, Network, NetworkModel};
 use superduper_train::prelude::*;
@@ -34,6 +34,8 @@ use tokio::{
 const ROWS: usize = 256;
 /// How long a request waits for others.
 const WAIT: Duration = Duration::from_millis(2);
+/// How long requests under way may take after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(2);
 /// Requests that may wait; more are told to come back.
 const QUEUE: usize = 1024;
 
@@ -129,10 +131,10 @@ fn most_likely(probabilities: &[f32]) -> u32 {
 async fn serve(db: &Db, listener: TcpListener) -> Result<()> {
     // A label that `train_digits` sets; without one, the newest.
     let name = match db.resolve("candle.Network/digits@best").await {
-        Ok(address) => address.to_string(),
-        Err(_) => "digits".to_owned(),
+        Ok(_) => "digits@best",
+        Err(_) => "digits",
     };
-    let network: Network = db.load(&name).await.context("there is no trained model; run `train_digits -- FOLDER`")?;
+    let network: Network = db.load(name).await.context("there is no trained model; run `train_digits -- FOLDER`")?;
     let (model, inputs) = (network.huuid()?, network.architecture.inputs());
     let (queue, waiting) = mpsc::channel(QUEUE);
     tokio::spawn(batches(Arc::new(network.model().await?), model.clone(), waiting));
@@ -143,11 +145,17 @@ async fn serve(db: &Db, listener: TcpListener) -> Result<()> {
         .route("/predict", post(predict))
         .layer(DefaultBodyLimit::max(1 << 20))
         .with_state(Arc::new(Served { inputs, queue }));
-    let stop = async {
-        // Without a signal handler the program just ends.
-        let _ = tokio::signal::ctrl_c().await;
+    // Without a signal handler the program just ends.
+    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    // A client that sends half a request must not keep the program.
+    let late = async {
+        drop(tokio::signal::ctrl_c().await);
+        tokio::time::sleep(GRACE).await;
     };
-    Ok(axum::serve(listener, router).with_graceful_shutdown(stop).await?)
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(stop) => Ok(served?),
+        () = late => Ok(()),
+    }
 }
 
 #[superduper::main]
@@ -162,9 +170,11 @@ async fn main() -> Result<()> {
 }
 
 async fn open(folder: &str) -> Result<Db> {
-    // Opening makes a database where there is none; a server must not.
-    if !Path::new(folder).is_dir() {
-        return Err(Error::not_found(format!("there is no folder `{folder}`")).with_hint("run `train_digits -- FOLDER` first"));
+    // Opening makes a database where there is none; a server must not. A folder that holds something else is refused by `open`.
+    if std::fs::read_dir(folder).ok().and_then(|mut files| files.next()).is_none() {
+        return Err(
+            Error::not_found(format!("there is no folder `{folder}`, or nothing in it")).with_hint("run `train_digits -- FOLDER` first")
+        );
     }
     Db::open(folder).await
 }

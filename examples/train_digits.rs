@@ -86,8 +86,13 @@ async fn show(folder: &Path) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
         match db.get_model_future(&id).await {
             Ok(run) if run.info().await?.progress.is_some_and(|(done, total)| 2 * done >= total) => break run,
+            Ok(run) if run.info().await?.status.is_terminal() => break run,
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if let Some(status) = other.try_wait()? {
+                    return Err(Error::msg(format!("the other program ended before it submitted anything: {status}")));
+                }
+            }
             Err(error) => return Err(error),
         }
     };

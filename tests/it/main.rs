@@ -25,6 +25,7 @@ mod properties;
 mod remove;
 mod samples;
 mod schema;
+mod serving;
 mod sharing;
 mod support;
 mod sweeps;

@@ -52,12 +52,23 @@ impl Fit<'_> {
 
     /// Train a model from where it stands, and report to a job.
     fn train(&self, model: &NetworkModel, ctx: &mut TrainContext) -> Result<Fitted> {
+        if self.epochs == 0 {
+            return Err(Error::invalid("with `epochs` of 0 nothing is learned").fatal());
+        }
         let (rows, _) = self.split()?;
         // Without a part to validate on the rows stay in their order, and the weights what they were before there was one.
         let (rows, validation) = match self.validation {
             0.0 => (rows, None),
             part => rows.split_named(self.seed, "validation", part).map(|(rows, validation)| (rows, Some(validation)))?,
         };
+        if rows.is_empty() {
+            let all = wait(self.table.get())?.rows();
+            let text = format!(
+                "no rows are left to train on: `held_out` is {}, `validation` is {}, of {all} rows",
+                self.held_out, self.validation
+            );
+            return Err(Error::invalid(text).fatal());
+        }
         let training = Training {
             epochs: self.epochs,
             batch: self.batch,
@@ -253,12 +264,15 @@ macro_rules! classifier {
 }
 pub(crate) use classifier;
 
-/// Rows of features as a tensor of shape `[rows, inputs]`.
+/// Rows of features as a tensor of shape `[rows, inputs]`; refuses what is no number, of which the prediction would be none.
 pub(crate) fn features(rows: &[impl AsRef<[f32]>], inputs: usize) -> Result<Tensor> {
     let mut features = Vec::with_capacity(rows.len() * inputs);
     for (index, row) in rows.iter().map(AsRef::as_ref).enumerate() {
         if row.len() != inputs {
             return Err(Error::invalid(format!("row {index} has {} features, the model needs {inputs}", row.len())));
+        }
+        if let Some(column) = row.iter().position(|value| !value.is_finite()) {
+            return Err(Error::invalid(format!("row {index}, column {column} is {}, not a finite number", row[column])));
         }
         features.extend_from_slice(row);
     }

@@ -47,7 +47,8 @@ impl NetworkModel {
     /// The most likely class of each row of features.
     ///
     /// # Errors
-    /// `InvalidInput` for another number of features than the network has, and for one that predicts values.
+    /// `InvalidInput` for another number of features than the network has, for a feature that is not finite, and for one that predicts
+    /// values.
     pub fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<u32>> {
         self.of_classes()?;
         if rows.is_empty() { Ok(Vec::new()) } else { most_likely(&self.logits(&features(rows, self.inputs())?)?) }
@@ -77,7 +78,8 @@ impl NetworkModel {
     /// The value of each row of features.
     ///
     /// # Errors
-    /// `InvalidInput` for another number of features than the network has, and for one that tells classes apart.
+    /// `InvalidInput` for another number of features than the network has, for a feature that is not finite, and for one that tells
+    /// classes apart.
     pub fn predict_values(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<f32>> {
         self.of_values()?;
         if rows.is_empty() { Ok(Vec::new()) } else { values(&self.logits(&features(rows, self.inputs())?)?) }
@@ -261,6 +263,8 @@ mod tests {
         }
         assert!((Plain(&model).scores(&table)?.loss - scores.loss).abs() < 1e-5);
         assert_eq!(model.predict_batch(&[[0.0; 2]]).unwrap_err().to_string(), "row 0 has 2 features, the model needs 3");
+        let error = model.predict_batch(&[[0.0; 3], [0.0, f32::NAN, 0.0]]).unwrap_err();
+        assert_eq!(error.to_string(), "row 1, column 1 is NaN, not a finite number");
         assert!(model.predict_batch(&[[0.0; 3]; 0])?.is_empty());
         Ok(())
     }

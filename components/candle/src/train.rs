@@ -268,8 +268,9 @@ impl Training<'_> {
                 Some(current) if current.0 == epoch => current,
                 other => other.insert((epoch, order(table.rows(), self.seed, epoch))),
             };
-            let size = self.batch * self.accumulate;
-            let rows = &rows[place * size..rows.len().min((place + 1) * size)];
+            let size = self.batch.saturating_mul(self.accumulate);
+            let from = place * size;
+            let rows = &rows[from..rows.len().min(from.saturating_add(size))];
             let factor = self.schedule.factor(step, steps);
             let loss = self
                 .step(model, table, rows, optimizer, &mut state.optimizer, factor)

@@ -332,6 +332,10 @@ async fn what_cannot_be_trained_says_why() {
     assert!(wild.contains("must be from 0 to 1, not 1.5"), "{wild}");
     let empty = error(Classifier { accumulate: 0, ..classifier(1).unwrap() }, TrainSpec::new()).await;
     assert!(empty.contains("in batches of 16, 0 for a step"), "{empty}");
+    let none = error(Classifier { validation: 1.0, ..classifier(1).unwrap() }, TrainSpec::new()).await;
+    assert!(none.starts_with("no rows are left to train on: `held_out` is ") && none.contains("`validation` is 1, of "), "{none}");
+    let idle = error(classifier(0).unwrap(), TrainSpec::new()).await;
+    assert_eq!(idle, "with `epochs` of 0 nothing is learned");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,9 @@ fn a_step_in_parts_is_that_of_a_big_batch() -> Result<()> {
     let largest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(largest(&whole.losses, &in_parts.losses) < 1e-5, "{}", largest(&whole.losses, &in_parts.losses));
     assert!(largest(&big, &parts) < 1e-5, "{}", largest(&big, &parts));
+    // As many parts as there are make one step of all rows.
+    let (_, all) = run(Training { epochs: 1, batch: 719, accumulate: usize::MAX, ..Training::default() })?;
+    assert_eq!((all.losses.len(), all.steps_per_epoch), (1, 1));
     // They are not the steps of small batches.
     let (small, _) = run(Training { epochs: 2, batch: 16, ..Training::default() })?;
     assert!(largest(&big, &small) > 0.05);

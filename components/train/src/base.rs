@@ -87,6 +87,14 @@ impl JobBase {
             Err(Error::invalid(format!("`{name}`: a limit of {what} cannot be kept in a thread"))
                 .with_hint("choose the isolation `process`"))
         };
+        let Limits { wall, cpu, memory, heartbeat } = self.limits;
+        let spans =
+            [("wall", wall), ("cpu", cpu), ("heartbeat", heartbeat)].map(|(what, span)| (what, span.map(|span| span.get().is_zero())));
+        let zero = spans.into_iter().chain([("memory", memory.map(|bytes| bytes == 0))]).find(|(_, zero)| *zero == Some(true));
+        if let Some((what, _)) = zero {
+            return Err(Error::invalid(format!("`{name}`: the limit `{what}` is 0, with which no job could run"))
+                .with_hint("leave it out where there is to be no limit"));
+        }
         if self.isolation == Isolation::Thread && self.limits.memory.is_some() {
             return unusable("memory");
         }

@@ -279,7 +279,10 @@ impl TrainContext {
         self.last_written = Some((done, Instant::now()));
         if pause {
             self.finish_writing()?;
-            return Err(self.paused());
+            // It may have been taken back meanwhile.
+            if self.job.asked() == Asked::Pause {
+                return Err(self.paused());
+            }
         }
         Ok(())
     }

@@ -203,14 +203,20 @@ impl JobRun {
 
     /// Ask it to finish the step under way and to end with what it has: COMPLETED, with the best so far.
     ///
-    /// One that has not started has nothing; it is canceled.
+    /// One that has never started has nothing; it is canceled. One that is paused, or waits for its next try, goes on for as long
+    /// as it takes to end with what its last checkpoint has.
     ///
     /// # Errors
     /// `Store`.
     pub async fn stop(&self) -> Result<()> {
-        match self.row().await?.state {
-            JobState::Queued | JobState::Blocked => self.db.cancel(self.job).await,
-            JobState::Running => self.db.ask(self.job, Wish::Stop).await,
+        let row = self.row().await?;
+        match row.state {
+            JobState::Queued | JobState::Blocked if row.attempt == 0 => self.db.cancel(self.job).await,
+            JobState::Queued | JobState::Running => self.db.ask(self.job, Wish::Stop).await,
+            JobState::Blocked => {
+                self.db.ask(self.job, Wish::Stop).await?;
+                self.db.unblock(self.job).await
+            }
             _ => Ok(()),
         }
     }
@@ -224,29 +230,41 @@ impl JobRun {
             JobState::Queued => self.db.block(self.job, crate::PAUSED).await,
             JobState::Running => self.db.ask(self.job, Wish::Pause).await,
             JobState::Blocked => Ok(()),
-            state => Err(Error::invalid(format!("{} `{}` is {state}, it cannot be paused", self.kind.what(), self.id))),
+            state => Err(Error::invalid(format!("{} `{}` is {}, it cannot be paused", self.kind.what(), self.id, Status::of(state)))),
         }
     }
 
     /// Go on: after a pause, after its process was lost, and after a failure or cancellation, each time from the last
-    /// checkpoint. Gives the handle to use from now on.
+    /// checkpoint. A wish to pause that is not fulfilled yet is taken back. Gives the handle to use from now on.
     ///
     /// # Errors
-    /// `Store`; `InvalidInput` for one that is completed; `Gone` for one that was purged.
+    /// `Store`; `InvalidInput` for one that is completed; `Gone` for one that was purged; `Conflict` for one that failed or was
+    /// canceled while another job of its id is unfinished: one that was resumed already, or submitted later.
     pub async fn resume(&self) -> Result<Self> {
         let row = self.row().await?;
+        if row.state.is_terminal() && self.info().await?.purged {
+            return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id)));
+        }
         let live = match row.state {
             JobState::Blocked => {
                 self.db.unblock(self.job).await?;
                 None
             }
-            JobState::Queued | JobState::Running => Some(self.db.resume_run(self.run).await?),
+            JobState::Queued | JobState::Running => {
+                if row.pause_requested {
+                    self.db.ask(self.job, Wish::Continue).await?;
+                }
+                Some(self.db.resume_run(self.run).await?)
+            }
             JobState::Succeeded => return Err(Error::invalid(format!("{} `{}` is completed", self.kind.what(), self.id))),
             JobState::Failed | JobState::Cancelled | JobState::Skipped => {
-                if self.info().await?.purged {
-                    return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id)));
-                }
-                Some(self.db.retry_detached(self.job).await?)
+                let resumed = self.db.retry_exclusive(self.job).await.map_err(|error| match error.kind() {
+                    ErrorKind::Conflict => error
+                        .context(format_args!("{} `{}` cannot be resumed", self.kind.what(), self.id))
+                        .with_hint("another job of this id is unfinished; `get_model_future(id)` finds it"),
+                    _ => error,
+                });
+                Some(resumed?)
             }
         };
         let mut next = JobRun { live, ..self.clone() };

@@ -192,7 +192,7 @@ impl PredictionRun {
     /// Purge it now: result, file and folder go, the record stays.
     ///
     /// # Errors
-    /// `Conflict` while it is unfinished.
+    /// `Conflict` while it is unfinished; `Gone` where it was purged before.
     pub async fn purge(&self) -> Result<()> {
         purge(&self.0).await
     }

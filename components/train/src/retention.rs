@@ -94,9 +94,11 @@ pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
 pub(crate) async fn purge(run: &JobRun) -> Result<()> {
     let all = candidates(&run.db, run.kind).await?;
     let candidate = all.iter().find(|candidate| candidate.job == run.job());
-    let candidate = candidate.ok_or_else(|| {
-        Error::conflict(format!("{} `{}` is unfinished, or was purged before", run.kind.what(), run.id())).with_hint("cancel it first")
-    })?;
+    if candidate.is_none() && run.info().await?.purged {
+        return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged before", run.kind.what(), run.id())));
+    }
+    let candidate = candidate
+        .ok_or_else(|| Error::conflict(format!("{} `{}` is unfinished", run.kind.what(), run.id())).with_hint("cancel it first"))?;
     match delete(&run.db, candidate, &all).await? {
         true => Ok(()),
         false => Err(Error::conflict(format!("{} `{}` was submitted again, or purged, in the meantime", run.kind.what(), run.id()))),

@@ -85,7 +85,7 @@ impl TrainingRun {
     /// Purge it now: its result, checkpoints and files go, the record stays.
     ///
     /// # Errors
-    /// `Conflict` while it is unfinished.
+    /// `Conflict` while it is unfinished; `Gone` where it was purged before.
     pub async fn purge(&self) -> Result<()> {
         purge(&self.0).await
     }

@@ -109,6 +109,7 @@ impl SavePath {
     /// Refuse what this program cannot write to, before anything starts.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
+            SavePath::Folder(base) if is_url(base) => Err(not_a_folder(base)),
             SavePath::Folder(base) if base.is_file() => {
                 Err(Error::invalid(format!("the save path `{}` is a file, not a folder", base.display())))
             }
@@ -143,6 +144,22 @@ impl S3Path {
         }
         Ok(())
     }
+}
+
+/// Whether a path is the text of a URL: as a folder it would be `s3:` in whatever folder the program runs in.
+fn is_url(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme).unwrap_or_default();
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
+fn not_a_folder(url: &Path) -> Error {
+    #[cfg(not(feature = "s3"))]
+    if url.starts_with("s3:") {
+        return unsupported();
+    }
+    Error::invalid(format!("the save path `{}` is a URL, not a folder", url.display()))
+        .with_hint("give an `S3Path` with endpoint, region and keys, or a folder")
 }
 
 /// What is said where the feature `s3` is missing.

@@ -6,8 +6,8 @@ use crate::{
     job::{Command, Outcome, describe},
     lifecycle::BoxFuture,
     store::{
-        Batch, Durability, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, RunState, Timestamp,
-        Wish,
+        Batch, Durability, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, RunState,
+        Timestamp, Wish,
     },
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
@@ -98,6 +98,18 @@ impl Db {
     /// # Errors
     /// As for [`Db::retry`], apart from the job's own failure.
     pub async fn retry_detached(&self, job: JobId) -> Result<Run> {
+        self.record_retry(job, false).await
+    }
+
+    /// Like [`Db::retry_detached`], refused while another run of the job's component is unfinished.
+    ///
+    /// # Errors
+    /// As for [`Db::retry_detached`]; `Conflict` before anything is written.
+    pub async fn retry_exclusive(&self, job: JobId) -> Result<Run> {
+        self.record_retry(job, true).await
+    }
+
+    async fn record_retry(&self, job: JobId, exclusive: bool) -> Result<Run> {
         let db = self.inner();
         let row = self.job(job).await?;
         if !row.state.is_terminal() || row.state == JobState::Succeeded {
@@ -160,7 +172,9 @@ impl Db {
             Op::Run(NewRun { purpose: RunPurpose::Apply, root: row.target.clone(), data: serde_json::Value::Null, at }),
             Op::Jobs { run: None, jobs },
         ];
-        let committed = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        // The job's own run may have jobs of other components that go on.
+        let alone = exclusive.then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
+        let committed = db.metadata.commit(Batch { expect: alone.into_iter().collect(), ops }, Durability::Full).await?;
         db.committed();
         let run = committed.run.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
         let handle = db.attach(run).await?;
@@ -187,7 +201,7 @@ impl Db {
         }
     }
 
-    /// Ask a job to stop early, or to pause. Returns at once; a job sees it through [`JobContext::asked`](crate::JobContext::asked),
+    /// Ask a job to stop early, to pause, or not to pause after all. Returns at once; a job sees it through [`JobContext::asked`](crate::JobContext::asked),
     /// also in another process. It is up to the job what it makes of it.
     ///
     /// # Errors

@@ -69,8 +69,11 @@ impl CancelToken {
     }
 
     pub(crate) fn ask(&self, wish: Wish) {
-        let bit = if wish == Wish::Stop { STOP } else { PAUSE };
-        self.wishes.fetch_or(bit, Ordering::AcqRel);
+        match wish {
+            Wish::Stop => self.wishes.fetch_or(STOP, Ordering::AcqRel),
+            Wish::Pause => self.wishes.fetch_or(PAUSE, Ordering::AcqRel),
+            Wish::Continue => self.wishes.fetch_and(!PAUSE, Ordering::AcqRel),
+        };
     }
 
     /// Take over the marks of a row; gives whether the job is to be cancelled.
@@ -78,9 +81,7 @@ impl CancelToken {
         if row.stop_requested {
             self.ask(Wish::Stop);
         }
-        if row.pause_requested {
-            self.ask(Wish::Pause);
-        }
+        self.ask(if row.pause_requested { Wish::Pause } else { Wish::Continue });
         row.cancel_requested
     }
 

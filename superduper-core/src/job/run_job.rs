@@ -14,6 +14,7 @@ use crate::{
     plan::ADOPT,
     store::{
         ArtifactStore, BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp,
+        Wish,
     },
 };
 use serde_json::Value;
@@ -75,6 +76,10 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
     let started_at = Timestamp::now();
     let mut lingering = None;
     let mut blocked = None;
+    if spec.row.stop_requested {
+        // Asked before this attempt began: it is to end at its first look.
+        cancel.ask(Wish::Stop);
+    }
     let result = attempt(db, spec, instances, &cancel, &mut lingering, &mut blocked).await;
     let at = Timestamp::now();
     let mut finish = Finish::plain(spec.row.id, spec.attempt, spec.owner, started_at, at, Finished::Released);

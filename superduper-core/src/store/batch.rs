@@ -133,8 +133,8 @@ pub enum Op {
         /// The jobs.
         jobs: Vec<JobId>,
     },
-    /// Ask running jobs to stop early or to pause; who runs them sees the mark. Ignored for jobs that are final.
-    /// The wish to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Blocked`].
+    /// Ask jobs to stop early or to pause; who runs them sees the mark. Ignored for jobs that are final.
+    /// The wish to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Blocked`]; [`Wish::Continue`] takes it back.
     Ask {
         /// The jobs.
         jobs: Vec<JobId>,
@@ -439,6 +439,8 @@ pub enum Wish {
     Stop,
     /// Give the attempt up for now and wait.
     Pause,
+    /// Go on: a wish to pause that is not fulfilled yet is forgotten.
+    Continue,
 }
 
 /// The state of a running attempt, to be kept.

@@ -67,6 +67,10 @@ fn j17_mistakes_are_found_when_the_configuration_is_read() {
     let forked = refused(&with("{use_subprocess: true, subprocess_start_method: fork}"));
     assert!(forked.contains("fork") && forked.contains("0004"), "{forked}");
     assert!(refused(&with("{limits: {memory: 1000000}}")).contains("thread"));
+    for limit in ["memory: 0", "cpu: 0s", "wall: 0s", "heartbeat: 0s"] {
+        let zero = refused(&with(&format!("{{use_subprocess: true, limits: {{{limit}}}}}")));
+        assert!(zero.contains(&format!("the limit `{}` is 0", limit.split_once(':').unwrap().0)), "{zero}");
+    }
     assert!(refused("model_management: {trainers: {a/b: {type: LOCAL}}}").contains("a/b"));
 }
 

@@ -48,6 +48,11 @@ async fn j03_pieces_that_lead_elsewhere_are_refused_before_the_start() {
     std::fs::write(place.path("file"), "").unwrap();
     let error = trainer.train(Walk::new("loop", 1), TrainSpec::new().save_path(place.path("file"))).await.unwrap_err();
     assert!(error.to_string().contains("is a file"), "{error}");
+    for url in ["s3://models/team", "https://storage.example.com/models", "gs://models"] {
+        let error = trainer.train(Walk::new("loop", 1), TrainSpec::new().save_path(url)).await.unwrap_err();
+        let said = if cfg!(feature = "s3") || !url.starts_with("s3") { "is a URL, not a folder" } else { "S3 output path not supported" };
+        assert!(error.to_string().contains(said), "{error}");
+    }
     assert!(db.jobs(Default::default()).await.unwrap().is_empty() && !place.path("data").exists(), "nothing was started or written");
 }
 

@@ -90,7 +90,7 @@ async fn j04_only_what_the_job_wrote_and_nobody_changed_is_deleted() {
     std::fs::write(folder.join("model.json"), "changed by hand").unwrap();
     second.purge().await.unwrap();
     assert!(folder.join("model.json").exists() && !folder.join("blobs").exists());
-    assert_eq!(second.purge().await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(second.purge().await.unwrap_err().kind(), ErrorKind::Gone);
     let gate = place.gate();
     let running = trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap();
     assert_eq!(running.purge().await.unwrap_err().kind(), ErrorKind::Conflict, "what runs is not purged");

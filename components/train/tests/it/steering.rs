@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use std::time::{Duration, Instant};
+use superduper::ErrorKind;
 use superduper_train::{Canceling, prelude::*};
 
 both! {
@@ -44,6 +45,59 @@ both! {
         assert!(runs[3].info().await.unwrap().paused);
         runs[3].resume().await.unwrap();
         assert_eq!(runs[3].wait().await.unwrap().status, Status::Completed);
+    }
+
+    async fn j05_a_paused_job_that_is_stopped_keeps_what_it_has(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let run = trainer(&db, isolation).await.train(Walk::new("loop", 4000), TrainSpec::new().arg("pause_ms", 5_u64)).await.unwrap();
+        until_stepping(&run).await;
+        run.pause().await.unwrap();
+        until("it is paused", async || run.info().await.unwrap().paused).await;
+        let kept = run.checkpoints().await.unwrap().last().unwrap().1;
+        run.stop().await.unwrap();
+        let info = run.wait_timeout(Duration::from_secs(10)).await.unwrap();
+        assert_eq!((info.status, info.attempt), (Status::Completed, 2), "{}", text(&info));
+        let steps = run.load::<Walk>().await.unwrap().trace.len() as u64;
+        assert!((kept..4000).contains(&steps), "{kept} steps were kept, {steps} are in the model");
+    }
+
+    async fn j05_a_pause_is_taken_back_by_a_resume(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let run = trainer(&db, isolation).await.train(Walk::new("loop", 60), TrainSpec::new().arg("pause_ms", 20_u64)).await.unwrap();
+        until_stepping(&run).await;
+        run.pause().await.unwrap();
+        run.resume().await.unwrap();
+        let info = run.wait_timeout(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(info.status, Status::Completed, "{}", text(&info));
+    }
+
+    async fn j07_what_ended_is_resumed_once_and_not_beside_a_later_job(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let gate = place.gate();
+        let first = trainer.train(Walk::new("wait", 0), gate.spec().id("one")).await.unwrap();
+        first.cancel().await.unwrap();
+        assert_eq!(first.wait().await.unwrap().status, Status::Canceled);
+        let resumed = first.resume().await.unwrap();
+        let jobs = db.jobs(Default::default()).await.unwrap().len();
+        let error = first.resume().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert!(error.to_string().contains("training `one` cannot be resumed"), "{error}");
+        resumed.cancel().await.unwrap();
+        assert_eq!(resumed.wait().await.unwrap().status, Status::Canceled);
+        let later = trainer.train(Walk::new("wait", 0), gate.spec().id("one")).await.unwrap();
+        for ended in [&first, &resumed] {
+            assert_eq!(ended.resume().await.unwrap_err().kind(), ErrorKind::Conflict);
+        }
+        assert_eq!(db.jobs(Default::default()).await.unwrap().len(), jobs + 1, "nothing but the later job was recorded");
+        gate.open();
+        assert_eq!(later.wait().await.unwrap().status, Status::Completed);
+        later.purge().await.unwrap();
+        assert_eq!(later.resume().await.unwrap_err().kind(), ErrorKind::Gone);
+        assert_eq!(later.purge().await.unwrap_err().kind(), ErrorKind::Gone);
     }
 
     async fn a_job_that_gives_no_sign_of_life_ends_as_timed_out(isolation: Isolation) {

@@ -120,7 +120,10 @@ pub async fn wishes_stay_until_they_are_fulfilled(store: &dyn MetadataStore) {
     assert_eq!((row.pause_requested, row.stop_requested, row.cancel_requested), (true, false, false));
     assert!(!job_row(store, ids[1]).await.pause_requested, "nothing is asked of a final job");
     assert_eq!(done(store.last_event().await), before, "a wish is no change of a state");
-    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Stop }]).await;
+    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Stop }, Op::Ask { jobs: ids.clone(), wish: Wish::Continue }]).await;
+    let row = job_row(store, ids[0]).await;
+    assert_eq!((row.pause_requested, row.stop_requested), (false, true), "only the wish to pause is taken back");
+    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Pause }]).await;
     commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked("paused".to_owned()))]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.pause_requested, row.stop_requested), (JobState::Blocked, false, true));

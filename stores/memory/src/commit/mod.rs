@@ -87,6 +87,7 @@ impl Commit<'_> {
                     self.state.jobs.change(id, |Job { row, .. }| match wish {
                         Wish::Stop => row.stop_requested |= !row.state.is_terminal(),
                         Wish::Pause => row.pause_requested |= !row.state.is_terminal(),
+                        Wish::Continue => row.pause_requested &= row.state.is_terminal(),
                     });
                 }
                 Ok(())

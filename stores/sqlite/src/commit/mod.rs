@@ -95,7 +95,11 @@ impl<'b> Commit<'_, 'b> {
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
             Op::Block { job, reason } => self.block(*job, reason.as_deref()),
             Op::RequestCancel { jobs } => self.ask(jobs, asked::CANCEL),
-            Op::Ask { jobs, wish } => self.ask(jobs, if *wish == Wish::Stop { asked::STOP } else { asked::PAUSE }),
+            Op::Ask { jobs, wish } => match wish {
+                Wish::Stop => self.ask(jobs, asked::STOP),
+                Wish::Pause => self.ask(jobs, asked::PAUSE),
+                Wish::Continue => self.forget(jobs, asked::PAUSE),
+            },
             Op::Checkpoint(new) => self.checkpoint(new),
             Op::Reclaim { owners, at } => self.reclaim(owners, *at),
             Op::EndRun { run, state, at } => self.end_run(*run, *state, *at),
@@ -120,6 +124,11 @@ impl<'b> Commit<'_, 'b> {
     fn ask(&mut self, jobs: &[JobId], bit: i64) -> Result<()> {
         let update = "UPDATE job SET cancel_requested = cancel_requested | ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3";
         self.sql.execute("ask something of jobs", update, (number_list(jobs.iter().map(|job| job.0)), bit)).map(drop)
+    }
+
+    fn forget(&mut self, jobs: &[JobId], bit: i64) -> Result<()> {
+        let update = "UPDATE job SET cancel_requested = cancel_requested & ~?2 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3";
+        self.sql.execute("take back what was asked of jobs", update, (number_list(jobs.iter().map(|job| job.0)), bit)).map(drop)
     }
 
     fn start_run(&mut self, run: &'b NewRun) -> Result<()> {
