@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     any::Any,
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -46,12 +47,21 @@ impl Arg {
     }
 
     /// The argument at a place inside, as `base.0.encoder`.
-    fn at(&self, path: &str) -> Option<&Arg> {
-        let Some((first, rest)) = path.split_once('.').or_else(|| (!path.is_empty()).then_some((path, ""))) else { return Some(self) };
+    fn at(&self, path: &str) -> Option<Cow<'_, Arg>> {
+        let first_and_rest = path.split_once('.').or_else(|| (!path.is_empty()).then_some((path, "")));
+        let Some((first, rest)) = first_and_rest else { return Some(Cow::Borrowed(self)) };
         match self {
             Arg::List(items) => items.get(first.parse::<usize>().ok()?)?.at(rest),
             Arg::Map(items) => items.get(first)?.at(rest),
-            _ => None,
+            Arg::Value(value) => {
+                let inside = |value: &'_ Value, piece: &str| match value {
+                    Value::Array(items) => items.get(piece.parse::<usize>().ok()?).cloned(),
+                    Value::Object(items) => items.get(piece).cloned(),
+                    _ => None,
+                };
+                path.split('.').try_fold(value.clone(), |value, piece| inside(&value, piece)).map(|found| Cow::Owned(Arg::Value(found)))
+            }
+            Arg::Model(_) => None,
         }
     }
 
@@ -97,7 +107,11 @@ pub struct Args {
 }
 
 impl Args {
-    fn find(&self, path: &str) -> Result<&Arg> {
+    fn find(&self, path: &str) -> Result<Cow<'_, Arg>> {
+        // A name may have dots of its own.
+        if let Some(arg) = self.named.get(path) {
+            return Ok(Cow::Borrowed(arg));
+        }
         let (first, rest) = path.split_once('.').unwrap_or((path, ""));
         let by_place = || first.parse::<usize>().ok().and_then(|place| self.positional.get(place));
         let found = self.named.get(first).or_else(by_place).and_then(|arg| arg.at(rest));
@@ -108,7 +122,7 @@ impl Args {
         })
     }
 
-    /// The plain value at a path: `rate`, `0`, `options.depth`.
+    /// The plain value at a path: `rate`, `0`, `options.depth`. An argument whose whole name is the path comes first.
     ///
     /// # Errors
     /// `NotFound`; `Decode` where it is no `T`, or holds a model.
@@ -126,7 +140,8 @@ impl Args {
     /// # Errors
     /// `NotFound`; `Decode` where it is no `M`.
     pub fn model<M: ComponentType>(&self, path: &str) -> Result<Arc<M>> {
-        let Arg::Model(Inline(model)) = self.find(path)? else {
+        let found = self.find(path)?;
+        let Arg::Model(Inline(model)) = &*found else {
             return Err(Error::invalid(format!("argument `{path}` is no model")).fatal());
         };
         let kind = model.kind();
@@ -155,4 +170,18 @@ fn share(model: &Arc<dyn Component>) -> Result<Arc<dyn Component>> {
     held.retain(|_, model| model.strong_count() > 0);
     held.insert(key, Arc::downgrade(model));
     Ok(model.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_have_dots() -> Result<()> {
+        let spec = crate::TrainSpec::new().arg("a.b", 1).arg("a", serde_json::json!({"b": 2, "c": 3}));
+        assert_eq!(spec.args.get::<i64>("a.b")?, 1, "the whole name comes first");
+        assert_eq!(spec.args.get::<i64>("a.c")?, 3, "places inside of plain values");
+        assert!(spec.args.get::<i64>("a.d").is_err());
+        Ok(())
+    }
 }

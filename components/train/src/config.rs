@@ -219,10 +219,18 @@ impl Config {
                     ("FINDERS_", &mut sections.finders),
                     ("INITIALIZERS_", &mut sections.initializers),
                 ];
-                let set = maps.into_iter().any(|(section, map)| rest.strip_prefix(section).is_some_and(|rest| set(map, rest, &value)));
-                if !set {
-                    return Err(Error::invalid(format!("the variable `{name}` fits no entry of the configuration"))
-                        .with_hint("write `MODEL_MANAGEMENT_TRAINERS_<NAME>_CONFIG_<KEY>` for a trainer that is in the file"));
+                let set: Vec<String> =
+                    maps.into_iter().filter_map(|(section, map)| Some(set(map, rest.strip_prefix(section)?, &value))).flatten().collect();
+                match &set[..] {
+                    [_] => {}
+                    [] => {
+                        return Err(Error::invalid(format!("the variable `{name}` fits no entry of the configuration"))
+                            .with_hint("write `MODEL_MANAGEMENT_TRAINERS_<NAME>_CONFIG_<KEY>` for a trainer that is in the file"));
+                    }
+                    several => {
+                        let text = format!("the variable `{name}` fits several entries of the configuration: {}", several.join(", "));
+                        return Err(Error::invalid(text).with_hint("rename one of them, or set the value in the file"));
+                    }
                 }
             }
         }
@@ -285,8 +293,9 @@ fn entries<T: DeserializeOwned>(section: &str, named: Named<Value>) -> Result<BT
     named.0.into_iter().map(read).collect()
 }
 
-/// Set a value by the rest of a variable's name, `<NAME>_CONFIG_<KEY>`; gives whether an entry of that name is there.
-fn set(entries: &mut Named<Value>, rest: &str, text: &str) -> bool {
+/// Set a value by the rest of a variable's name, `<NAME>_CONFIG_<KEY>`; gives the names of the entries that it fits.
+fn set(entries: &mut Named<Value>, rest: &str, text: &str) -> Vec<String> {
+    let mut fits = Vec::new();
     let shout = |name: &str| name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect::<String>();
     for (name, entry) in &mut entries.0 {
         let Some(key) = rest.strip_prefix(&shout(name)).and_then(|rest| rest.strip_prefix("_CONFIG_")) else { continue };
@@ -296,8 +305,8 @@ fn set(entries: &mut Named<Value>, rest: &str, text: &str) -> bool {
         let value = serde_norway::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
         if let Some(config) = config.as_object_mut() {
             config.insert(key.to_ascii_lowercase(), value);
-            return true;
+            fits.push(name.clone());
         }
     }
-    false
+    fits
 }

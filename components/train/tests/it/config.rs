@@ -93,6 +93,14 @@ fn j17_values_come_from_the_environment() {
     }
 }
 
+#[test]
+fn j17_a_variable_that_fits_two_entries_is_refused() {
+    let text = "model_management: {trainers: {a-b: {type: LOCAL}, a_b: {type: LOCAL}}}";
+    let variable = ("MODEL_MANAGEMENT_TRAINERS_A_B_CONFIG_MAX_CONCURRENT".to_owned(), "7".to_owned());
+    let error = Config::from_yaml_and_env(text, [variable]).unwrap_err();
+    assert!(error.to_string().contains("fits several entries of the configuration: a-b, a_b"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j17_finders_and_loaders_are_configured_too() {
     let place = Place::new();
