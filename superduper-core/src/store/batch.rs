@@ -42,7 +42,8 @@ pub enum Expect {
         /// The versions that are to be deleted.
         children: Vec<Address>,
     },
-    /// No run is unfinished for a component, apart from one.
+    /// No run is unfinished for a component, apart from one. A run is unfinished while one of its jobs is, and a removal until
+    /// it has ended: one whose process died between the end of its last job and its own has nothing left to do.
     NoRun {
         /// Kind and identifier.
         address: Address,

@@ -160,7 +160,7 @@ both! {
 async fn j16_a_storm_of_kills_changes_no_bit() {
     // SUPERDUPER_STORM=100 for the full run.
     let kills: usize = std::env::var("SUPERDUPER_STORM").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
-    let (jobs, steps) = (4, 60 + 12 * kills as u64);
+    let (jobs, steps) = (4, 60 + 30 * kills as u64);
     let place = Place::new();
     let folder = place.path("db");
     let mut random = superduper_train::Rng::new(kills as u64);
@@ -203,6 +203,8 @@ async fn j16_a_storm_of_kills_changes_no_bit() {
         process = parent(&folder, jobs, steps, Process);
     }
     ended(&mut process).await;
+    println!("killed: {of_parents} parents, {of_workers} workers");
+    assert_eq!(of_parents + of_workers, kills, "the jobs last as long as the storm");
     assert!(of_parents > 0 && of_workers > 0, "{of_parents} parents, {of_workers} workers");
     let calm = LocalTrainer::new("calm").open(&db).await.unwrap();
     for number in 0..jobs {

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use superduper_core::{
     ErrorKind,
-    store::{Expect, JobFilter, JobId, MetadataStore, Op, RunFilter, RunId, RunState},
+    store::{Expect, JobFilter, JobId, MetadataStore, NewRun, Op, RunFilter, RunId, RunPurpose, RunState},
 };
 
 async fn is_empty(store: &dyn MetadataStore) -> bool {
@@ -97,9 +97,20 @@ pub async fn unfinished_runs_are_checked(store: &dyn MetadataStore) {
     commit(store, vec![end.clone()]).await;
     refused(check("a", None).await, ErrorKind::Conflict);
     commit(store, cancelled(&committed.jobs)).await;
-    commit(store, vec![end]).await;
+    // Who was to record the end may be gone; nothing of the run is left to do.
     done(check("a", None).await);
     done(check("other", None).await);
+    commit(store, vec![end]).await;
+    done(check("a", None).await);
+
+    let Op::Run(removal) = start_run("a") else { unreachable!("it starts a run") };
+    let removal = Op::Run(NewRun { purpose: RunPurpose::Remove, ..removal });
+    let committed = commit(store, vec![removal, jobs(vec![job("a", "cleanup")])]).await;
+    commit(store, cancelled(&committed.jobs)).await;
+    refused(check("a", None).await, ErrorKind::Conflict);
+    let run = committed.run.expect("the batch has a run");
+    commit(store, vec![Op::EndRun { run, state: RunState::Cancelled, at: at(60) }]).await;
+    done(check("a", None).await);
 }
 
 /// Of many commits with the same condition one succeeds.

@@ -3,7 +3,7 @@
 use crate::state::{Counter, State};
 use superduper_core::{
     Address, Error, Result,
-    store::{Expect, RunId, RunState},
+    store::{Expect, RunId, RunPurpose, RunState},
 };
 
 pub(super) fn check(state: &State, expects: &[Expect]) -> Result<()> {
@@ -75,11 +75,12 @@ fn points_at(state: &State, address: &Address, label: &str, expected: Option<u32
 fn no_run(state: &State, address: &Address, but: Option<RunId>) -> Result<()> {
     let same = |other: &Address| other.kind == address.kind && other.identifier == address.identifier;
     for (id, run) in state.runs.iter().filter(|(id, run)| run.state == RunState::Running && Some(**id) != but) {
-        let has_job = || {
+        let jobs = || {
             let jobs = state.jobs_of_run.range((*id, superduper_core::store::JobId(0))..).take_while(|((run, _), ())| run == id);
-            jobs.filter_map(|((_, job), ())| state.jobs.get(job)).any(|job| same(&job.row.target))
+            jobs.filter_map(|((_, job), ())| state.jobs.get(job))
         };
-        if same(&run.root) || has_job() {
+        let is_open = run.purpose == RunPurpose::Remove || jobs().any(|job| !job.row.state.is_terminal());
+        if is_open && (same(&run.root) || jobs().any(|job| same(&job.row.target))) {
             return Err(Error::conflict(format!("run {id} of `{}` is not finished", address.unversioned())));
         }
     }

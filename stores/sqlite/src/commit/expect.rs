@@ -1,11 +1,11 @@
 //! The conditions of a batch. Nothing here writes.
 
 use super::Commit;
-use crate::codec::{address, address_list};
+use crate::codec::{Code, address, address_list};
 use std::collections::HashSet;
 use superduper_core::{
     Address, Error, Result,
-    store::{Expect, RunId},
+    store::{Expect, RunId, RunPurpose},
 };
 
 impl Commit<'_, '_> {
@@ -64,8 +64,9 @@ impl Commit<'_, '_> {
     fn check_no_run(&self, address: &Address, but: Option<RunId>) -> Result<()> {
         let text = "WITH same AS (SELECT id FROM component WHERE kind = ?1 AND identifier = ?2) \
             SELECT id FROM run WHERE state = 0 AND id IS NOT ?3 AND (root IN same \
-                OR EXISTS (SELECT 1 FROM job WHERE job.run = run.id AND job.component IN same)) LIMIT 1";
-        let values = (&address.kind, &address.identifier, but.map(|run| run.0));
+                OR EXISTS (SELECT 1 FROM job WHERE job.run = run.id AND job.component IN same)) \
+                AND (purpose = ?4 OR EXISTS (SELECT 1 FROM job WHERE job.run = run.id AND job.state < 3)) LIMIT 1";
+        let values = (&address.kind, &address.identifier, but.map(|run| run.0), RunPurpose::Remove.code());
         match self.sql.query_first("read unfinished runs", text, values, |row| row.get::<_, i64>(0))? {
             Some(run) => Err(Error::conflict(format!("run {run} of `{}` is not finished", address.unversioned()))),
             None => Ok(()),
