@@ -392,7 +392,7 @@ pub fn trigger(_args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 ///
 /// // A type and a function may share a name.
-/// #[allow(non_camel_case_types)]
+/// #[allow(non_camel_case_types, reason = "named as its function")]
 /// struct double {}
 /// impl Function for double {
 ///     const NAME: &'static str = "doc.double_by_hand";
