@@ -164,9 +164,20 @@ async fn failed(isolation: Isolation, kills: bool) {
     let place = Place::new();
     let db = place.db().await;
     let mut module = classifier(6).unwrap();
-    // In the third epoch; the second one is on record.
-    module.hooks.push(Box::new(Trouble { pause_micros: 0, fails_at: Some((100, place.0.path().join("failed"))), kills }));
+    // In the third epoch.
+    let marker = place.0.path().join("failed");
+    module.hooks.push(Box::new(Trouble { pause_micros: 0, fails_at: Some((100, marker.clone())), kills }));
     let run = trainer(&db, isolation).await.train(module, TrainSpec::new()).await.unwrap();
+    if kills {
+        until("it waits to be killed", async || marker.exists()).await;
+        // Checkpoints are written beside the training: a kill at once might come before the one of the second epoch.
+        until("the second epoch is on record", async || {
+            run.checkpoints().await.unwrap().last().is_some_and(|(_, step)| *step == 2 * STEPS_PER_EPOCH)
+        })
+        .await;
+        let worker = std::fs::read_to_string(&marker).unwrap();
+        assert!(Command::new("kill").args(["-9", &worker]).status().unwrap().success());
+    }
     let network: Network = run.load().await.unwrap();
     assert_eq!(bits_of(&network).await, uninterrupted(6).await);
     assert_eq!(run.info().await.unwrap().attempt, 2);

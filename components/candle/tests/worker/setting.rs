@@ -45,11 +45,11 @@ pub(crate) fn classifier(epochs: u64) -> Result<Classifier> {
 /// Of [`classifier`]: 1294 rows in steps of 32.
 pub(crate) const STEPS_PER_EPOCH: u64 = 41;
 
-/// Changes no gradient, but takes its time, or fails once at a step, or kills its process there.
+/// Changes no gradient, but takes its time, or fails once at a step, or waits there to be killed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Trouble {
     pub(crate) pause_micros: u64,
-    /// The step, and the file that says that it failed before.
+    /// The step, and the file that says that it failed before; whoever waits to kill it sees its process id there.
     pub(crate) fails_at: Option<(u64, PathBuf)>,
     pub(crate) kills: bool,
 }
@@ -60,10 +60,11 @@ impl GradientHook for Trouble {
         std::thread::sleep(Duration::from_micros(self.pause_micros));
         match &self.fails_at {
             Some((at, file)) if *at == step && !file.exists() => {
-                std::fs::write(file, "")?;
+                let draft = file.with_extension("draft");
+                std::fs::write(&draft, std::process::id().to_string())?;
+                std::fs::rename(&draft, file)?;
                 if self.kills {
-                    std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status()?;
-                    std::thread::sleep(Duration::from_secs(20));
+                    std::thread::sleep(Duration::from_secs(60));
                 }
                 Err(Error::msg("the power went out"))
             }
