@@ -348,3 +348,36 @@ async fn t08_an_attempt_that_lasts_is_on_record_as_running_however_it_was_taken(
         assert_eq!(kinds, ["job.started", "job.succeeded"], "a start is told once");
     }
 }
+
+#[derive(Component)]
+#[component(kind = "joining.Chain")]
+struct Chain {
+    identifier: String,
+}
+
+#[triggers]
+impl Chain {
+    #[trigger("apply")]
+    async fn first(&self) -> Result<i64> {
+        Ok(1)
+    }
+    #[trigger("apply")]
+    async fn second(&self, first: i64) -> Result<i64> {
+        Ok(first + 1)
+    }
+    #[trigger("apply")]
+    fn third(&self, second: i64) -> Result<i64> {
+        Ok(second + 1)
+    }
+}
+
+#[tokio::test]
+async fn t08_a_job_whose_taker_was_gone_before_anybody_looked_is_run() {
+    for on in databases().await {
+        on.metadata.lose_claims(2);
+        let run = on.db.apply(Chain { identifier: "c".into() }).detach().await.expect("applies");
+        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        assert_eq!(outcome.result::<i64>("third").expect("a result"), 3);
+        assert_eq!(on.metadata.claims_to_lose(), 0, "both claims were lost");
+    }
+}

@@ -25,18 +25,31 @@ pub(crate) struct CountingMetadata {
     inner: Arc<dyn MetadataStore>,
     commits: AtomicUsize,
     broken: AtomicBool,
+    /// How many claims find that another process was quicker; it is gone again before anybody looks.
+    lost_claims: AtomicUsize,
     /// Where commits wait that hold ends of attempts.
     pub(crate) ends: Gate,
 }
 
 impl CountingMetadata {
     pub(crate) fn new(inner: Arc<dyn MetadataStore>) -> Arc<Self> {
-        Arc::new(CountingMetadata { inner, commits: AtomicUsize::new(0), broken: AtomicBool::new(false), ends: Gate::new() })
+        let (commits, lost_claims) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(CountingMetadata { inner, commits, broken: AtomicBool::new(false), lost_claims, ends: Gate::new() })
     }
 
     /// How many batches and notes were written.
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// Let the next claims find that another process was quicker, which is gone again before anybody looks.
+    pub(crate) fn lose_claims(&self, claims: usize) {
+        self.lost_claims.store(claims, Ordering::SeqCst);
+    }
+
+    /// How many of these claims are still to come.
+    pub(crate) fn claims_to_lose(&self) -> usize {
+        self.lost_claims.load(Ordering::SeqCst)
     }
 
     /// Let every commit fail, or none.
@@ -60,8 +73,12 @@ impl MetadataStore for CountingMetadata {
     fn capabilities(&self) -> MetadataCapabilities {
         self.inner.capabilities()
     }
-    fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>> {
+    fn commit(&self, mut batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>> {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        let one_less = |left: usize| left.checked_sub(1);
+        batch.ops.retain(|op| {
+            !matches!(op, Op::Claim { .. }) || self.lost_claims.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err()
+        });
         if self.broken.load(Ordering::SeqCst) {
             return Box::pin(async { Err(Error::store("write: the disk is on fire")) });
         }

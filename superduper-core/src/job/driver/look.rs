@@ -51,7 +51,9 @@ impl Driver {
             (node.row.tries, node.row.lost) = (row.tries, row.lost);
             return false;
         }
-        if row.state == node.row.state && row.attempt == node.row.attempt && row.owner == node.row.owner {
+        // Who was quicker may be gone again by now: then the row is what it was before, and nobody has the job.
+        let is_free = node.hold == Hold::Elsewhere && row.state == JobState::Queued && row.owner.is_none();
+        if !is_free && row.state == node.row.state && row.attempt == node.row.attempt && row.owner == node.row.owner {
             return false;
         }
         match node.hold {
