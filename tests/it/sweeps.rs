@@ -159,6 +159,31 @@ async fn r07_a_result_equal_to_a_blob_that_is_being_deleted_waits_for_the_sweep(
 }
 
 #[tokio::test]
+async fn r07_an_apply_of_a_blob_that_is_being_deleted_waits_for_the_sweep() {
+    for on in databases().await {
+        apply_holder(&on.db).await;
+        on.artifacts.deletions.close();
+        let remover = on.db.clone();
+        let removal = tokio::spawn(async move { remover.remove::<Holder>("h").await });
+        on.artifacts.deletions.reached().await;
+        let other = on.db.clone();
+        let apply = tokio::spawn(async move {
+            let data = Bytes::from_static(BYTES).into();
+            other.apply(Holder { identifier: "other".into(), data }).await
+        });
+        // Deleting very many blobs, or on a slow disk, takes its time.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!apply.is_finished());
+        on.artifacts.deletions.open();
+        removal.await.expect("no panic").expect("removes");
+        apply.await.expect("no panic").expect("applies");
+        let loaded: Holder = on.db.load("other").await.expect("loads");
+        assert_eq!(&loaded.data.get().await.expect("bytes")[..], BYTES);
+        assert!(on.db.verify().await.expect("verifies").is_sound());
+    }
+}
+
+#[tokio::test]
 async fn r07_a_result_that_names_a_swept_blob_without_its_bytes_fails() {
     for on in databases().await {
         apply_holder(&on.db).await;

@@ -2,10 +2,10 @@
 
 use super::{Db, DbInner, Run, encoding::decode_tree};
 use crate::{
-    Address, Error, ErrorKind, Result,
+    Address, Digest, Error, ErrorKind, Result,
     component::Component,
     encode::{Record, Tree, encode_tree},
-    job::{Driver, Instances, Outcome, Permit, RunHandle, current, hash_all, millis},
+    job::{Driver, Instances, Outcome, Permit, RunHandle, current, give_way, hash_all, millis, outlast_sweep},
     lifecycle::BoxFuture,
     plan::{Action, ApplyOptions, NeededJob, Plan, PlannedJob, Repairs, build},
     store::{
@@ -150,6 +150,7 @@ impl Apply {
             }
             Source::Tree(tree) => {
                 let tree = prepare(&db, tree?).await?;
+                let blobs: Vec<Digest> = tree.blobs.iter().filter_map(|blob| blob.digest()).collect();
                 let (mut moves, mut attempts, mut before) = (0, 0, None);
                 loop {
                     let (mut plan, snapshot) = plan_once(&db, &tree, self.options).await?;
@@ -162,18 +163,21 @@ impl Apply {
                         Err(error) if error.kind() == ErrorKind::Conflict => error,
                         Err(error) => return Err(error),
                     };
-                    let pause = if before.as_ref().is_some_and(|before| *before == plan.expect) {
-                        attempts += 1;
-                        1 << attempts.min(7)
-                    } else {
-                        (moves, attempts, before) = (moves + 1, 0, Some(plan.expect));
-                        any_below(2 << moves.min(6))
-                    };
+                    // A sweep under way ends by itself, however long it takes: it is no reason to give up.
+                    outlast_sweep(&db, &blobs).await?;
+                    let seen = Some((plan.expect, plan.sweep_epoch));
+                    let stands_still = before == seen;
+                    (moves, attempts) = if stands_still { (moves, attempts + 1) } else { (moves + 1, 0) };
+                    before = seen;
                     if moves == MOVES || attempts == ATTEMPTS {
                         let path = tree.root().path();
                         return Err(error.context(format_args!("the state moved {moves} times while `{path}` was being applied")));
                     }
-                    tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+                    if stands_still {
+                        tokio::time::sleep(std::time::Duration::from_millis(1 << attempts.min(7))).await;
+                    } else {
+                        give_way(moves).await;
+                    }
                 }
             }
         }
@@ -206,11 +210,6 @@ impl IntoFuture for Detach {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.0.start())
     }
-}
-
-/// Any number below another: writers that wait for different times get out of each other's way.
-fn any_below(limit: u64) -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8) % limit
 }
 
 /// Refuse a plan while jobs of its root are unfinished, now and when it is committed.

@@ -5,7 +5,7 @@
 
 use super::{
     JobContext,
-    record::{outlast_sweep, sweep_epoch},
+    record::{MOST_LOOKS, give_way, outlast_sweep, sweep_epoch},
     run_job::save,
 };
 use crate::{
@@ -78,9 +78,10 @@ impl JobContext {
             let new = NewCheckpoint { job, attempt, owner, step, score, data, blobs, drop: drop.clone(), at };
             let batch = Batch { expect, ops: vec![Op::Checkpoint(Box::new(new))] };
             match inner.metadata.commit(batch, Durability::Full).await {
-                Err(error) if error.kind() == ErrorKind::Conflict && tries < 16 => {
+                Err(error) if error.kind() == ErrorKind::Conflict && tries < MOST_LOOKS => {
                     tries += 1;
                     outlast_sweep(inner, &digests).await?;
+                    give_way(tries).await;
                 }
                 committed => break committed?,
             }

@@ -12,8 +12,9 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How often blobs are saved again before the attempt fails; each time takes a sweep at the wrong moment.
-const MOST_LOOKS: u32 = 16;
+/// How often blobs are saved again before the attempt fails. Each time takes a sweep at the wrong moment, so this is no way to
+/// wait for ever; sweeps without end and without a grace may come there more than a few times in a row.
+pub(super) const MOST_LOOKS: u32 = 2000;
 /// A sweep that takes longer was left by a process that is gone: it is completed here, as `gc` does.
 const LONG_SWEEP: Duration = Duration::from_secs(60);
 
@@ -29,6 +30,9 @@ impl Draft {
         }
         let digests: Vec<Digest> = self.blobs.iter().filter_map(|blob| blob.digest()).collect();
         outlast_sweep(db, &digests).await?;
+        if self.looks > 1 {
+            give_way(self.looks).await;
+        }
         let epoch = sweep_epoch(db).await?;
         for blob in &self.blobs {
             blob.save(&db.artifacts).await.map_err(|error| error.context("a sweep came before the result was on record"))?;
@@ -38,8 +42,17 @@ impl Draft {
     }
 }
 
+/// Wait a little, each time for another time: so those who met get out of each other's way.
+pub(crate) async fn give_way(tries: u32) {
+    let any = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
+    tokio::time::sleep(Duration::from_millis(any % (2 << tries.min(6)))).await;
+}
+
 /// Wait until none of the blobs is being deleted.
-pub(super) async fn outlast_sweep(db: &Arc<DbInner>, blobs: &[Digest]) -> Result<()> {
+pub(crate) async fn outlast_sweep(db: &Arc<DbInner>, blobs: &[Digest]) -> Result<()> {
+    if blobs.is_empty() {
+        return Ok(());
+    }
     let begun = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(5);
     while db.metadata.doomed_blobs().await?.iter().any(|doomed| blobs.contains(doomed)) {
