@@ -69,7 +69,7 @@ both! {
         until_stepping(&run).await;
         run.pause().await.unwrap();
         run.resume().await.unwrap();
-        let info = run.wait_timeout(Duration::from_secs(10)).await.unwrap();
+        let info = run.wait_timeout(Duration::from_secs(100)).await.unwrap();
         assert_eq!(info.status, Status::Completed, "{}", text(&info));
     }
 
