@@ -35,7 +35,7 @@ both! {
         }
         until_status(&runs[1], Status::Running).await;
         runs[2].cancel().await.unwrap();
-        let info = runs[2].wait_timeout(Duration::from_secs(5)).await.unwrap();
+        let info = runs[2].wait_timeout(Duration::from_secs(30)).await.unwrap();
         assert_eq!((info.status, info.attempt, info.started_at), (Status::Canceled, 0, None));
         runs[3].pause().await.unwrap();
         let info = runs[3].info().await.unwrap();
@@ -108,7 +108,7 @@ both! {
         let gate = place.gate();
         let lively = trainer.train(Walk::new("loop", 10), TrainSpec::new().arg("pause_ms", 60_u64)).await.unwrap();
         let deaf = trainer.train(Walk::new("deaf", 0), gate.spec()).await.unwrap();
-        let info = deaf.wait_timeout(Duration::from_secs(5)).await.unwrap();
+        let info = deaf.wait_timeout(Duration::from_secs(30)).await.unwrap();
         assert_eq!(info.status, Status::Errored);
         assert!(text(&info).contains("no sign of life for 300ms"), "{}", text(&info));
         gate.open();
@@ -121,7 +121,7 @@ both! {
         let limits = Limits { wall: Some("0.4s".parse().unwrap()), ..Limits::default() };
         let trainer = LocalTrainer::new("strict").base(JobBase { limits, ..base(isolation) }).open(&db).await.unwrap();
         let run = trainer.train(Walk::new("wait", 0), place.gate().spec()).await.unwrap();
-        let info = run.wait_timeout(Duration::from_secs(5)).await.unwrap();
+        let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
         assert!(info.status == Status::Errored && text(&info).contains("time limit of 400ms"), "{}", text(&info));
     }
 }
@@ -135,7 +135,7 @@ async fn j05_an_uninterruptible_process_is_killed_after_the_grace() {
     let before = Instant::now();
     assert_eq!(run.cancel().await.unwrap(), Canceling::ForcedAfter(Duration::from_millis(300)));
     assert!(before.elapsed() < Duration::from_millis(250), "the call does not block");
-    let info = run.wait_timeout(Duration::from_secs(5)).await.unwrap();
+    let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
     assert_eq!(info.status, Status::Canceled);
     assert!(text(&info).contains("killed after the grace"), "{}", text(&info));
 }
@@ -153,6 +153,6 @@ async fn j05_of_a_thread_that_never_looks_it_is_said_that_it_cannot_be_forced() 
     assert_eq!((info.status, info.canceling), (Status::Running, true), "nobody is told CANCELED while the thread runs on");
     gate.open();
     // It ended with a result after all, which is what happened.
-    let info = run.wait_timeout(Duration::from_secs(5)).await.unwrap();
+    let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
     assert_eq!((info.status, info.canceling), (Status::Completed, false));
 }
