@@ -129,12 +129,12 @@ impl JobRun {
     pub async fn wait(&self) -> Result<Info> {
         loop {
             if let Some(run) = &self.live {
-                // The outcome is read from the record; a driver that had to stop leaves an unfinished job there.
-                let succeeded = run.wait().await.is_ok();
-                // Just now it was not purged: nothing more has to be looked up.
-                let row = self.row().await?;
-                if succeeded && row.state == JobState::Succeeded {
-                    return Ok(Info { path: self.path.clone(), ..Info::of(&self.id, &row) });
+                // What succeeded here is on record as its driver has it; all else is read, also what a driver that had to stop
+                // left unfinished.
+                let outcome = run.wait().await.ok().flatten();
+                let row = outcome.as_ref().and_then(|outcome| outcome.jobs.iter().find(|row| row.id == self.job));
+                if let Some(row) = row.filter(|row| row.state == JobState::Succeeded) {
+                    return Ok(Info { path: self.path.clone(), ..Info::of(&self.id, row) });
                 }
             }
             let info = self.info().await?;

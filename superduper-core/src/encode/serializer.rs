@@ -16,18 +16,29 @@ pub(crate) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, SerErr
 
 /// Undo the escaping of keys.
 pub(crate) fn unescape(value: Value) -> Value {
-    match value {
-        Value::Array(items) => Value::Array(items.into_iter().map(unescape).collect()),
-        Value::Object(map) => Value::Object(
-            map.into_iter()
-                .map(|(key, value)| {
-                    let key = if key.starts_with("$$") { key[1..].to_owned() } else { key };
-                    (key, unescape(value))
-                })
-                .collect(),
-        ),
-        other => other,
+    fn has_escaped(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter().any(has_escaped),
+            Value::Object(map) => map.iter().any(|(key, value)| key.starts_with("$$") || has_escaped(value)),
+            _ => false,
+        }
     }
+    fn rewrite(value: Value) -> Value {
+        match value {
+            Value::Array(items) => Value::Array(items.into_iter().map(rewrite).collect()),
+            Value::Object(map) => Value::Object(
+                map.into_iter()
+                    .map(|(key, value)| {
+                        let key = if key.starts_with("$$") { key[1..].to_owned() } else { key };
+                        (key, rewrite(value))
+                    })
+                    .collect(),
+            ),
+            other => other,
+        }
+    }
+    // Hardly any document has such keys.
+    if has_escaped(&value) { rewrite(value) } else { value }
 }
 
 fn escape(key: String) -> String {

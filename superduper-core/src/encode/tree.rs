@@ -251,7 +251,7 @@ fn write_substituted(value: &Value, substitute: &mut Substitute<'_>, out: &mut V
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort_unstable();
             for key in keys {
-                crate::digest::write_canonical(&Value::String(key.clone()), out);
+                crate::digest::write_string(key, out);
                 out.push(b':');
                 write_substituted(&map[key], substitute, out);
                 out.push(b',');
@@ -264,6 +264,9 @@ fn write_substituted(value: &Value, substitute: &mut Substitute<'_>, out: &mut V
 
 /// The mark of an object that superduper wrote: `$ref`, `$blob`, `$secret`, `$callable`. User keys are escaped.
 pub(crate) fn mark_of(map: &serde_json::Map<String, Value>) -> Option<(&'static str, &str)> {
+    if !map.keys().any(|key| key.starts_with('$')) {
+        return None;
+    }
     for mark in ["$ref", "$blob", "$secret", "$callable"] {
         if let Some(Value::String(text)) = map.get(mark) {
             return Some((mark, text));
@@ -292,34 +295,50 @@ pub(crate) fn secrets(body: &Value) -> Vec<(String, String)> {
 /// All references and blobs of a body, with their paths.
 pub(super) fn find_marks(body: &Value) -> Marks {
     let mut marks = Marks::default();
-    walk(body, &mut String::new(), &mut marks);
+    walk(body, &Place::Root, &mut marks);
     marks
 }
 
-fn walk(value: &Value, path: &mut String, marks: &mut Marks) {
-    let length = path.len();
-    match value {
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
+/// A place in a document; made into a text only where something is found there.
+enum Place<'a> {
+    Root,
+    Item(&'a Place<'a>, usize),
+    Field(&'a Place<'a>, &'a str),
+}
+
+impl Place<'_> {
+    fn write(&self, path: &mut String) {
+        match self {
+            Place::Root => {}
+            Place::Item(outer, index) => {
+                outer.write(path);
                 path.push_str(&format!("[{index}]"));
-                walk(item, path, marks);
-                path.truncate(length);
+            }
+            Place::Field(outer, key) => {
+                outer.write(path);
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(key);
             }
         }
+    }
+
+    fn to_path(&self) -> String {
+        let mut path = String::new();
+        self.write(&mut path);
+        path
+    }
+}
+
+fn walk(value: &Value, place: &Place<'_>, marks: &mut Marks) {
+    match value {
+        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| walk(item, &Place::Item(place, index), marks)),
         Value::Object(map) => match mark_of(map) {
-            Some(("$ref", text)) => marks.refs.push((path.clone(), text.to_owned())),
-            Some(("$blob", text)) => marks.blobs.push((path.clone(), text.to_owned())),
-            Some(("$secret", text)) => marks.secrets.push((path.clone(), text.to_owned())),
-            _ => {
-                for (key, item) in map {
-                    if length > 0 {
-                        path.push('.');
-                    }
-                    path.push_str(key);
-                    walk(item, path, marks);
-                    path.truncate(length);
-                }
-            }
+            Some(("$ref", text)) => marks.refs.push((place.to_path(), text.to_owned())),
+            Some(("$blob", text)) => marks.blobs.push((place.to_path(), text.to_owned())),
+            Some(("$secret", text)) => marks.secrets.push((place.to_path(), text.to_owned())),
+            _ => map.iter().for_each(|(key, item)| walk(item, &Place::Field(place, key), marks)),
         },
         _ => {}
     }

@@ -253,6 +253,12 @@ impl JobContext {
         }
     }
 
+    /// Steps done and in total, where the job has reported them.
+    pub(crate) fn reported_progress(&self) -> Option<(u64, u64)> {
+        let (done, total) = (self.0.progress.0.load(Ordering::Relaxed), self.0.progress.1.load(Ordering::Relaxed));
+        (total > 0).then_some((done, total))
+    }
+
     pub(crate) fn take_blocked(&self) -> Option<String> {
         self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -53,12 +53,22 @@ pub struct Draft {
     pub(crate) looks: u32,
     /// Fires when a method that outlived its time limit has returned after all.
     pub(crate) lingering: Option<oneshot::Receiver<()>>,
+    /// Steps done and in total, as the attempt last reported them; they go to the store with its notes.
+    pub(crate) progress: Option<(u64, u64)>,
 }
 
 impl Draft {
     pub(crate) fn plain(finish: Finish) -> Self {
-        Draft { finish, blobs: Vec::new(), looks: 0, lingering: None }
+        Draft { finish, blobs: Vec::new(), looks: 0, lingering: None, progress: None }
     }
+}
+
+/// What an attempt leaves behind however it ends.
+#[derive(Default)]
+struct Traces {
+    lingering: Option<oneshot::Receiver<()>>,
+    blocked: Option<String>,
+    progress: Option<(u64, u64)>,
 }
 
 struct Success {
@@ -74,13 +84,12 @@ struct Success {
 /// Run an attempt in this process.
 pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<Instances>, cancel: Arc<CancelToken>) -> Draft {
     let started_at = Timestamp::now();
-    let mut lingering = None;
-    let mut blocked = None;
+    let mut traces = Traces::default();
     if spec.row.stop_requested {
         // Asked before this attempt began: it is to end at its first look.
         cancel.ask(Wish::Stop);
     }
-    let result = attempt(db, spec, instances, &cancel, &mut lingering, &mut blocked).await;
+    let result = attempt(db, spec, instances, &cancel, &mut traces).await;
     let at = Timestamp::now();
     let mut finish = Finish::plain(spec.row.id, spec.attempt, spec.owner, started_at, at, Finished::Released);
     let mut blobs = Vec::new();
@@ -97,13 +106,13 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             finish.spawned = success.spawned;
         }
         Err(failure) => {
-            finish.end = match blocked.filter(|_| !cancel.is_cancelled()) {
+            finish.end = match traces.blocked.filter(|_| !cancel.is_cancelled()) {
                 Some(reason) => Finished::Blocked(reason),
                 None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
             }
         }
     }
-    Draft { finish, blobs, looks: 0, lingering }
+    Draft { finish, blobs, looks: 0, lingering: traces.lingering, progress: traces.progress }
 }
 
 /// What a failed attempt means for the job: another try, or the end.
@@ -133,8 +142,7 @@ async fn attempt(
     spec: &JobSpec,
     instances: &Arc<Instances>,
     cancel: &Arc<CancelToken>,
-    lingering: &mut Option<oneshot::Receiver<()>>,
-    blocked: &mut Option<String>,
+    traces: &mut Traces,
 ) -> Result<Success, JobFailure> {
     let failed = |error: Error| JobFailure::of(&error);
     if cancel.is_cancelled() {
@@ -168,8 +176,9 @@ async fn attempt(
     };
     let call = Call { instance: instance.clone(), ctx: ctx.clone(), role: row.role, method: row.method.clone() };
     let force = row.role == JobRole::Cleanup && spec.forced;
-    let result = call.run(limits, cancel, force, lingering).await;
-    *blocked = ctx.take_blocked();
+    let result = call.run(limits, cancel, force, &mut traces.lingering).await;
+    traces.blocked = ctx.take_blocked();
+    traces.progress = ctx.reported_progress();
     let encoded = result?;
     let effects = ctx.take_effects();
     store_effects(db, spec, encoded, effects).await.map_err(failed)

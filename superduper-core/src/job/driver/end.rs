@@ -70,7 +70,7 @@ impl Driver {
         if !draft.finish.spawned.is_empty() {
             return self.record_growth(index, draft, held);
         }
-        let Draft { finish, blobs, looks, .. } = draft;
+        let Draft { finish, blobs, looks, progress, .. } = draft;
         if !blobs.is_empty() {
             self.group.blobs.push((index, blobs, looks));
         }
@@ -83,6 +83,7 @@ impl Driver {
         self.apply_end(index, &finish);
         if let Some(node) = self.node(index) {
             node.unrecorded = true;
+            node.row.progress = progress.or(node.row.progress);
         }
         self.group.ends.push(index);
         self.group.permits.extend(held.map(|permit| (index, permit)));
@@ -149,7 +150,7 @@ impl Driver {
             let permit = group.permits.iter().position(|(place, _)| of_this(*place)).map(|found| group.permits.swap_remove(found).1);
             let kept = group.blobs.iter().position(|(place, ..)| of_this(*place)).map(|found| group.blobs.swap_remove(found));
             let (blobs, looks) = kept.map_or((Vec::new(), 0), |(_, blobs, looks)| (blobs, looks));
-            let mut draft = Draft { finish, blobs, looks, lingering: None };
+            let mut draft = Draft { finish, blobs, looks, lingering: None, progress: None };
             let (db, messages) = (self.db.clone(), self.messages.clone());
             tokio::spawn(async move {
                 let ended = match draft.save_again(&db).await {
