@@ -150,7 +150,7 @@ impl<'b> Commit<'_, 'b> {
         let list = number_list(jobs.iter().map(|job| job.0));
         let set = if start { "state = 2, phase = 1, started_at = ?3" } else { "phase = 0" };
         let text = format!(
-            "UPDATE job SET owner = ?2, attempt = attempt + 1, {set} \
+            "UPDATE OR FAIL job SET owner = ?2, attempt = attempt + 1, {set} \
             WHERE id IN (SELECT value FROM json_each(?1)) AND state = 0 AND owner IS NULL RETURNING id, attempt, run"
         );
         let values: [&dyn rusqlite::ToSql; 3] = [&list, &owner.0, &at.0];
@@ -174,7 +174,7 @@ impl<'b> Commit<'_, 'b> {
     }
 
     pub(super) fn start(&mut self, job: JobId, attempt: u32, at: Timestamp) -> Result<()> {
-        let text = "UPDATE job SET state = 2, phase = 1, started_at = ?3 \
+        let text = "UPDATE OR FAIL job SET state = 2, phase = 1, started_at = ?3 \
             WHERE id = ?1 AND attempt = ?2 AND state = 0 AND owner IS NOT NULL RETURNING run";
         if let Some(run) = self.sql.query_first("start a job", text, (job.0, attempt, at.0), |row| row.get(0))? {
             self.event(at, Of::Job { run, job: job.0 }, "job.started", attempt_text(attempt));

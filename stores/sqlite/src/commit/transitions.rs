@@ -49,7 +49,9 @@ impl<'b> Commit<'_, 'b> {
         }
         let end = End::of(&finish.end);
         let is_final = end.state.is_terminal();
-        let text = "UPDATE job SET state = ?4, succeeded = ?4 = 3, result = ?5, failure = ?6, owner = NULL, \
+        // OR FAIL, as where jobs are taken: without it SQLite copies the pages that the statement changes, to undo it alone; here an
+        // error takes back the whole request.
+        let text = "UPDATE OR FAIL job SET state = ?4, succeeded = ?4 = 3, result = ?5, failure = ?6, owner = NULL, \
                 started_at = coalesce(?7, started_at), ended_at = ?8, not_before = coalesce(?9, not_before), blocked = ?10, \
                 tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
             WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1";
