@@ -151,11 +151,17 @@ impl Apply {
             Source::Tree(tree) => {
                 let tree = prepare(&db, tree?).await?;
                 let blobs: Vec<Digest> = tree.blobs.iter().filter_map(|blob| blob.digest()).collect();
-                let (mut moves, mut attempts, mut before) = (0, 0, None);
+                let (mut moves, mut attempts, mut before, mut first) = (0, 0, None, None);
                 loop {
                     let (mut plan, snapshot) = plan_once(&db, &tree, self.options).await?;
                     if self.exclusive {
                         refuse_unfinished(&mut plan, &snapshot)?;
+                        // Who was quicker counts as unfinished, also where its jobs have ended by now.
+                        let newest = newest_job(&plan, &snapshot);
+                        if newest > *first.get_or_insert(newest) {
+                            let path = plan.root.path();
+                            return Err(Error::conflict(format!("another apply of `{path}` had an unfinished job at the same time")));
+                        }
                     }
                     let error = match commit_plan(&db, &plan, &snapshot).await {
                         Ok(Some(run)) => return Ok(run),
@@ -210,6 +216,12 @@ impl IntoFuture for Detach {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.0.start())
     }
+}
+
+/// The newest job of the root of a plan.
+fn newest_job(plan: &Plan, snapshot: &Snapshot) -> Option<JobId> {
+    let path = plan.root.path();
+    snapshot.jobs.iter().filter(|job| job.target.path() == path).map(|job| job.id).max()
 }
 
 /// Refuse a plan while jobs of its root are unfinished, now and when it is committed.

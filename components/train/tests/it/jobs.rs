@@ -253,6 +253,26 @@ async fn j07_two_callers_race_and_one_wins() {
     }
 }
 
+both! {
+    async fn j07_one_of_two_callers_wins_however_short_the_job_is(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        for round in 0..30 {
+            let submit = || trainer.train(Walk::new("loop", 0), TrainSpec::new().id(format!("race-{round}")));
+            let (one, other) = tokio::join!(submit(), submit());
+            let (won, lost): (Vec<_>, Vec<_>) = [one, other].into_iter().partition(Result::is_ok);
+            assert_eq!((won.len(), lost.len()), (1, 1), "round {round}");
+            let error = lost[0].as_ref().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.to_string().contains("unfinished"), "{error}");
+            let won = won[0].as_ref().unwrap();
+            assert_eq!(won.wait().await.unwrap().status, Status::Completed);
+        }
+        assert_eq!(db.jobs(Default::default()).await.unwrap().len(), 30, "the losers left no jobs");
+    }
+}
+
 #[tokio::test]
 async fn a_module_that_nobody_was_told_of_is_refused_at_once() {
     let place = Place::new();
