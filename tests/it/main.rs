@@ -16,6 +16,7 @@ mod fuzz;
 mod graphs;
 mod hooks;
 mod joining;
+mod liveness;
 mod loading;
 mod names;
 mod plans;

@@ -10,6 +10,7 @@ use superduper::{
 
 #[path = "worker/components.rs"]
 mod components;
+pub(crate) use components::Isolated;
 use components::Task;
 
 pub(crate) fn program() -> PathBuf {
@@ -98,7 +99,7 @@ async fn p05_a_program_that_is_not_prepared_is_refused_before_anything_is_writte
     assert!(error.to_string().contains("#[superduper::main]"), "{error}");
     let error = Db::builder().in_memory().executor("process").program(program()).build().await.err().unwrap();
     assert!(error.to_string().contains("in memory"), "{error}");
-    let error = db.apply(components::Isolated { identifier: "p05".into() }).await.unwrap_err();
+    let error = db.apply(Isolated { identifier: "p05".into(), made: Output::empty() }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(db.list().await.unwrap().is_empty());
 }
@@ -106,7 +107,7 @@ async fn p05_a_program_that_is_not_prepared_is_refused_before_anything_is_writte
 #[tokio::test]
 async fn p06_one_trigger_can_ask_for_a_process() {
     let db = crate::fresh::builder().program(program()).build().await.unwrap();
-    let applied = db.apply(components::Isolated { identifier: "p06".into() }).await.unwrap();
+    let applied = db.apply(Isolated { identifier: "p06".into(), made: Output::empty() }).await.unwrap();
     assert_eq!(applied.result::<u32>("here").unwrap(), std::process::id());
     assert_ne!(applied.result::<u32>("there").unwrap(), std::process::id());
 }

@@ -325,16 +325,21 @@ impl Db {
 /// Cancel all jobs of a run.
 pub(crate) async fn cancel_run(db: &Arc<DbInner>, run: RunId) -> Result<()> {
     let handle = db.runs_lock().get(&run).cloned();
-    if let Some(handle) = handle {
-        handle.tell(Command::Cancel(None));
-        return Ok(());
-    }
-    if db.run_row(run).await?.state != RunState::Running {
+    if handle.is_none() && db.run_row(run).await?.state != RunState::Running {
         return Ok(());
     }
     let open =
         JobFilter { run: Some(run), states: Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]), ..JobFilter::default() };
-    let jobs = db.metadata.jobs(open).await?.into_iter().map(|job| job.id).collect();
+    let jobs: Vec<JobId> = db.metadata.jobs(open).await?.into_iter().map(|job| job.id).collect();
+    if let Some(handle) = handle {
+        // On record too: other processes may have some of them, and this one may die before they end.
+        if !jobs.is_empty() {
+            let ops = vec![Op::RequestCancel { jobs }];
+            db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        }
+        handle.tell(Command::Cancel(None));
+        return Ok(());
+    }
     cancel_jobs(db, jobs).await
 }
 

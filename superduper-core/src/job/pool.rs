@@ -16,6 +16,8 @@ type Grant = Box<dyn FnOnce(PoolPermit) + Send>;
 struct State {
     limit: usize,
     out: usize,
+    /// Somebody is serving; a permit that comes back meanwhile is seen by that one.
+    serving: bool,
     queue: BTreeMap<JobId, Grant>,
 }
 
@@ -60,13 +62,17 @@ impl Pool {
     }
 
     fn serve(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state().serving, true) {
+            return;
+        }
         loop {
             let grant = {
                 let mut state = self.state();
-                if state.out >= state.limit {
+                let next = if state.out < state.limit { state.queue.pop_first() } else { None };
+                let Some((_, grant)) = next else {
+                    state.serving = false;
                     return;
-                }
-                let Some((_, grant)) = state.queue.pop_first() else { return };
+                };
                 state.out += 1;
                 grant
             };
@@ -116,6 +122,17 @@ mod tests {
         pool.enter(JobId(1), drop);
         let (sender, granted) = mpsc::channel();
         pool.enter(JobId(2), move |permit| drop(sender.send(permit)));
+        drop(held);
+        assert!(granted.try_recv().is_ok());
+    }
+
+    #[test]
+    fn permits_for_very_many_who_are_gone_are_passed_on_one_after_the_other() {
+        let pool = Pools::default().get(&("p".to_owned(), 1));
+        let held = pool.try_enter();
+        (1..=100_000).for_each(|id| pool.enter(JobId(id), drop));
+        let (sender, granted) = mpsc::channel();
+        pool.enter(JobId(100_001), move |permit| drop(sender.send(permit)));
         drop(held);
         assert!(granted.try_recv().is_ok());
     }

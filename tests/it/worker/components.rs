@@ -62,11 +62,12 @@ impl Task {
     }
 }
 
-/// One trigger here, one in a process.
+/// One trigger here, one in a process, and one here that needs what that one made.
 #[derive(Component)]
 #[component(kind = "test.Isolated")]
 pub(crate) struct Isolated {
     pub(crate) identifier: String,
+    pub(crate) made: Output<u32>,
 }
 
 #[triggers]
@@ -76,8 +77,13 @@ impl Isolated {
         Ok(std::process::id())
     }
     #[trigger("apply", executor = "process")]
-    async fn there(&self) -> Result<u32> {
+    async fn there(&self, ctx: &JobContext) -> Result<u32> {
+        ctx.set(&self.made, std::process::id())?;
         Ok(std::process::id())
+    }
+    #[trigger("apply", depends_on = "there")]
+    fn reads(&self) -> Result<u32> {
+        Ok(*self.made.get()?)
     }
 }
 

@@ -21,6 +21,7 @@ impl Driver {
             needs.entry(dependency.job).or_default().push(dependency);
         }
         let mut externals: HashMap<(JobId, bool), usize> = HashMap::new();
+        let mut later = Vec::new();
         let here: HashSet<JobId> = rows.iter().map(|row| row.id).chain(self.by_id.keys().copied()).collect();
         for row in rows {
             let id = row.id;
@@ -34,7 +35,10 @@ impl Driver {
                     // A spawned job may be needed by an older one; that edge is added afterwards.
                     match self.by_id.get(&need.needs) {
                         Some(index) => *index,
-                        None => continue,
+                        None => {
+                            later.push((id, need.needs));
+                            continue;
+                        }
                     }
                 } else {
                     let key = (need.needs, need.parameter.is_some());
@@ -63,6 +67,27 @@ impl Driver {
             self.slots.push(Slot::Job(Box::new(node)));
             self.adopt(index);
             self.skip_if_lost(index);
+            self.cancel_as_marked(index);
+        }
+        for (job, needs) in later {
+            self.wait_for(job, needs);
+        }
+    }
+
+    /// Let a job wait for a spawned one too.
+    pub(super) fn wait_for(&mut self, job: JobId, needs: JobId) {
+        if let (Some(job), Some(needs)) = (self.by_id.get(&job).copied(), self.by_id.get(&needs).copied()) {
+            self.dag.need(job, needs);
+            self.skip_if_lost(job);
+        }
+    }
+
+    /// A job that nobody has, and that somebody asked to cancel, is cancelled: who was asked is gone.
+    pub(super) fn cancel_as_marked(&mut self, index: usize) {
+        let Slot::Job(node) = &self.slots[index] else { return };
+        let waits = matches!(node.row.state, JobState::Queued | JobState::Blocked) && node.row.owner.is_none();
+        if node.row.cancel_requested && waits && !node.unrecorded {
+            self.cancel(index);
         }
     }
 

@@ -80,6 +80,8 @@ impl Driver {
             let outputs = finish.outputs.iter().map(|output| (output.name.clone(), output.value.clone())).collect();
             self.group.outputs.push((node.row.id, node.row.target.clone(), outputs));
         }
+        // Before what is decided on it.
+        let place = self.ops.len();
         self.apply_end(index, &finish);
         if let Some(node) = self.node(index) {
             node.unrecorded = true;
@@ -87,7 +89,7 @@ impl Driver {
         }
         self.group.ends.push(index);
         self.group.permits.extend(held.map(|permit| (index, permit)));
-        self.ops.push(Op::Finish(Box::new(finish)));
+        self.ops.insert(place, Op::Finish(Box::new(finish)));
         Ok(())
     }
 
@@ -207,7 +209,7 @@ impl Driver {
     }
 
     pub(super) fn end_if_done(&mut self) {
-        if self.ended || !self.dag.is_done() || self.running > 0 || self.run.state != RunState::Running {
+        if self.ended || !self.dag.is_done_but(self.externals) || self.running > 0 || self.run.state != RunState::Running {
             return;
         }
         if self.run.purpose == RunPurpose::Remove && !self.ops.is_empty() {

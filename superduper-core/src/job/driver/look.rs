@@ -10,30 +10,36 @@ impl Driver {
         let rows = self.db.metadata.jobs(JobFilter { run: Some(self.run.id), ..JobFilter::default() }).await?;
         let mut moved = false;
         let mut added = Vec::new();
+        let spawned: HashSet<JobId> = rows.iter().filter(|row| row.key.is_some()).map(|row| row.id).collect();
+        let mut succeeded = Vec::new();
         for row in rows {
             let Some(index) = self.by_id.get(&row.id).copied() else {
                 added.push(row);
                 continue;
             };
+            let was_open = self.node(index).is_some_and(|node| !node.unrecorded && !node.row.state.is_terminal());
+            if was_open && row.state == JobState::Succeeded {
+                succeeded.push(row.target.clone());
+            }
             moved |= self.renew(index, row);
         }
-        if !added.is_empty() {
+        // What ended elsewhere may have set outputs, and may have spawned under keys that were known.
+        let grew = !succeeded.is_empty() && !spawned.is_empty();
+        self.take_outputs(succeeded).await?;
+        if !added.is_empty() || grew {
             moved = true;
             let dependencies = self.db.metadata.dependencies(self.run.id).await?;
             let new: HashSet<JobId> = added.iter().map(|row| row.id).collect();
             let older: Vec<(JobId, JobId)> = dependencies
                 .iter()
-                .filter(|dependency| new.contains(&dependency.needs) && !new.contains(&dependency.job))
+                .filter(|dependency| spawned.contains(&dependency.needs) && !new.contains(&dependency.job))
                 .map(|dependency| (dependency.job, dependency.needs))
                 .collect();
             let mine: Vec<JobDependency> = dependencies.into_iter().filter(|dependency| new.contains(&dependency.job)).collect();
             // Edges first: what waited for the spawner must not start before the spawned jobs are known.
             self.add_rows(added, mine);
             for (job, needs) in older {
-                if let (Some(job), Some(needs)) = (self.by_id.get(&job).copied(), self.by_id.get(&needs).copied()) {
-                    self.dag.need(job, needs);
-                    self.skip_if_lost(job);
-                }
+                self.wait_for(job, needs);
             }
         }
         Ok(moved)
@@ -69,7 +75,22 @@ impl Driver {
         let Some(node) = self.node(index) else { return false };
         node.row = row;
         self.adopt(index);
+        self.cancel_as_marked(index);
         true
+    }
+
+    /// Show the outputs of versions whose jobs ended elsewhere.
+    pub(super) async fn take_outputs(&mut self, mut targets: Vec<Address>) -> Result<()> {
+        targets.sort();
+        targets.dedup();
+        for target in targets {
+            let stored = self.db.metadata.tree(target.clone()).await?.into_iter().next();
+            let outputs: Vec<(String, Value)> = stored.map(|stored| stored.outputs.into_iter().collect()).unwrap_or_default();
+            if !outputs.is_empty() {
+                self.instances.outputs_committed(&target, &outputs);
+            }
+        }
+        Ok(())
     }
 
     /// Another process has the job: what runs here no longer counts.
@@ -101,6 +122,14 @@ impl Driver {
         let ids = open.iter().map(|(_, id)| *id).collect();
         let rows = self.db.metadata.jobs(JobFilter { ids: Some(ids), ..JobFilter::default() }).await?;
         let rows: HashMap<JobId, JobRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+        // What is waited for and nobody has is run here too: its process may be gone.
+        let left: HashSet<RunId> =
+            rows.values().filter(|row| row.state == JobState::Queued && row.owner.is_none()).map(|row| row.run).collect();
+        for run in left {
+            // Boxed: that driver may wait for others in turn.
+            let attach: BoxFuture<'_, Result<RunHandle>> = Box::pin(self.db.attach(run));
+            attach.await?;
+        }
         for (index, id) in open {
             let Slot::External(external) = &mut self.slots[index] else { continue };
             match rows.get(&id) {

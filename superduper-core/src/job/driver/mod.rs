@@ -21,10 +21,11 @@ use crate::{
     Address, Error, FailureKind, JobFailure, Result,
     artifact::BlobHandle,
     db::DbInner,
+    lifecycle::BoxFuture,
     plan::Removal,
     store::{
-        Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunPurpose, RunRow,
-        RunState, Timestamp, Wish,
+        Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunId, RunPurpose,
+        RunRow, RunState, Timestamp, Wish,
     },
 };
 use serde_json::Value;
@@ -43,6 +44,8 @@ use tokio::{
 const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How often marks of cancellation, and jobs that another process runs, are looked for while jobs run here.
 const BUSY_POLL: Duration = Duration::from_secs(1);
+/// The same while all that is left waits for a time or a place: another process may end it meanwhile.
+const IDLE_POLL: Duration = Duration::from_secs(3);
 /// When the start of a job that was taken ahead is put on record: one that ends sooner tells it with its end.
 const START_ON_RECORD: Duration = Duration::from_millis(20);
 /// The most jobs that are taken ahead of their start.
@@ -169,6 +172,8 @@ pub(crate) struct Driver {
     /// Slots reserved for jobs that start as soon as their take is durable.
     reserved: HashMap<usize, Permit>,
     ahead: VecDeque<usize>,
+    /// A slot that was waited for; kept until the next jobs are started, or nobody would ever get it.
+    spare: Option<OwnedSemaphorePermit>,
     ahead_limit: usize,
     running: usize,
     /// By the monotonic clock: one that is set must neither hurry nor hold up a retry.
@@ -215,6 +220,7 @@ impl Driver {
             forced,
             reserved: HashMap::new(),
             ahead: VecDeque::new(),
+            spare: None,
             ahead_limit: 0,
             running: 0,
             delayed: BTreeMap::new(),
@@ -257,7 +263,7 @@ impl Driver {
         let mut commit: Option<CommitTask> = None;
         let mut poll = POLL.0;
         let mut failures = 0;
-        let mut next_busy_look = Instant::now() + BUSY_POLL;
+        let (mut looked, mut look_took) = (Instant::now(), Duration::ZERO);
         self.poll_externals().await?;
         loop {
             if commit.is_none() && self.has_lapsed() {
@@ -271,12 +277,15 @@ impl Driver {
                 self.end_if_done();
                 commit = self.flush();
             }
-            if commit.is_none() && self.dag.is_done() && self.running == 0 {
+            self.spare = None;
+            if commit.is_none() && self.dag.is_done_but(self.externals) && self.running == 0 {
                 return self.settle_end().await;
             }
             let away = self.waits_elsewhere();
             let wants_slot = !self.ahead.is_empty() || (self.dag.ready_count() > 0 && self.reserved.is_empty() && commit.is_none());
             let next_delayed = self.delayed.keys().next().map(|(time, _)| *time);
+            // A look at a run of very many jobs takes its time; it must not take all.
+            let next_look = looked + if self.running > 0 { BUSY_POLL } else { IDLE_POLL }.max(look_took * 10);
             let next_start = self.unstarted.front().map(|(time, ..)| *time);
             tokio::select! {
                 biased;
@@ -305,9 +314,7 @@ impl Driver {
                         }
                     }
                 }
-                permit = self.db.slots.clone().acquire_owned(), if wants_slot => {
-                    drop(permit);
-                }
+                permit = self.db.slots.clone().acquire_owned(), if wants_slot => self.spare = permit.ok(),
                 () = until(next_delayed) => {}
                 () = until(next_start) => {}
                 () = tokio::time::sleep(poll), if away => {
@@ -316,16 +323,15 @@ impl Driver {
                         poll = POLL.0;
                     }
                 }
-                () = tokio::time::sleep_until(next_busy_look), if self.running > 0 && self.db.shared() => {
+                () = tokio::time::sleep_until(next_look), if (self.running > 0 || self.waits_long()) && self.db.shared() => {
                     let begun = Instant::now();
                     self.look_for_cancellation().await?;
                     // Watched from now on, so that their leases have run out by the time a slot is free for their jobs.
                     self.db.reclaim_dead().await?;
-                    if self.any_elsewhere() {
+                    if self.any_elsewhere() || self.waits_long() {
                         self.look().await?;
                     }
-                    // A look at a run of very many jobs takes its time; it must not take all.
-                    next_busy_look = Instant::now() + BUSY_POLL.max(begun.elapsed() * 10);
+                    (looked, look_took) = (Instant::now(), begun.elapsed());
                 }
             }
         }
@@ -333,11 +339,16 @@ impl Driver {
 
     /// Whether progress depends on other processes or runs.
     fn waits_elsewhere(&self) -> bool {
-        self.externals > 0 || (self.running == 0 && self.ahead.is_empty() && !self.dag.is_done() && self.any_elsewhere())
+        self.externals > 0 || (self.running == 0 && self.ahead.is_empty() && !self.dag.is_done_but(self.externals) && self.any_elsewhere())
     }
 
     fn any_elsewhere(&self) -> bool {
         self.slots.iter().any(|slot| matches!(slot, Slot::Job(node) if node.hold == Hold::Elsewhere))
+    }
+
+    /// Whether a job waits for its time or its place, while another process may end it.
+    fn waits_long(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Job(node) if matches!(node.hold, Hold::Delayed | Hold::Pooled)))
     }
 
     /// Whether this process stood still for so long that its jobs may have been taken over since.

@@ -15,11 +15,15 @@ impl Driver {
         self.run = self.db.run_row(self.run.id).await?;
         self.ended = self.run.state != RunState::Running;
         let rows = self.db.metadata.jobs(JobFilter { run: Some(self.run.id), ..JobFilter::default() }).await?;
+        let mut succeeded = Vec::new();
         for row in rows {
-            if let Some(index) = self.by_id.get(&row.id).copied() {
-                self.compare(index, row);
+            let Some(index) = self.by_id.get(&row.id).copied() else { continue };
+            if row.state == JobState::Succeeded && self.node(index).is_some_and(|node| !node.row.state.is_terminal()) {
+                succeeded.push(row.target.clone());
             }
+            self.compare(index, row);
         }
+        self.take_outputs(succeeded).await?;
         let slots = &self.slots;
         let holds = |index: usize, hold| matches!(&slots[index], Slot::Job(node) if node.hold == hold);
         self.ahead.retain(|index| holds(*index, Hold::Ahead));

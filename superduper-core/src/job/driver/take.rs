@@ -26,6 +26,10 @@ impl Driver {
         self.delayed.extend(late.into_iter().map(|key| (key, ())));
     }
 
+    fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.spare.take().or_else(|| self.db.slots.clone().try_acquire_owned().ok())
+    }
+
     /// Start jobs that were taken ahead, as far as there are slots.
     pub(super) fn start_ahead(&mut self) {
         while let Some(index) = self.ahead.front().copied() {
@@ -34,9 +38,9 @@ impl Driver {
             }
             let permit = match self.reserved.remove(&index) {
                 Some(permit) => permit,
-                None => match self.db.slots.clone().try_acquire_owned() {
-                    Ok(permit) => Permit::Slot(permit),
-                    Err(_) => return,
+                None => match self.slot() {
+                    Some(permit) => Permit::Slot(permit),
+                    None => return,
                 },
             };
             self.ahead.pop_front();
@@ -80,7 +84,7 @@ impl Driver {
                 });
                 continue;
             }
-            let permit = if self.ahead.is_empty() { self.db.slots.clone().try_acquire_owned().ok() } else { None };
+            let permit = if self.ahead.is_empty() { self.slot() } else { None };
             let starts = permit.is_some();
             match permit {
                 Some(permit) => {

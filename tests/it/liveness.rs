@@ -1,0 +1,375 @@
+//! Jobs that wait come to their turn, and to their end, whoever was in the way: other runs, other processes, those that are gone.
+
+use crate::{
+    process::{Isolated, program},
+    support::{databases, in_memory},
+};
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use superduper::{
+    prelude::*,
+    store::{Batch, Durability, JobFilter, JobState, Op, RunFilter, RunState, Timestamp},
+};
+use tokio::sync::Notify;
+
+/// Gates by name: jobs tell that they started, and wait until they are let go on.
+static GATES: LazyLock<Mutex<HashMap<String, Arc<Gate>>>> = LazyLock::new(Default::default);
+
+#[derive(Default)]
+struct Gate {
+    started: Notify,
+    open: Notify,
+    fails: AtomicBool,
+    runs: AtomicUsize,
+}
+
+fn gate(name: &str) -> Arc<Gate> {
+    GATES.lock().expect("no panic").entry(name.to_owned()).or_default().clone()
+}
+
+impl Gate {
+    async fn pass(&self) -> Result<()> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        self.started.notify_one();
+        self.open.notified().await;
+        if self.fails.load(Ordering::SeqCst) { Err(Error::msg("told to fail").fatal()) } else { Ok(()) }
+    }
+}
+
+/// A process of its own, as far as the database can tell: its runtime goes away in the middle of whatever it does.
+fn process_that_dies<F: Future>(work: F) -> F::Output {
+    let runtime = runtime();
+    let output = runtime.block_on(work);
+    runtime.shutdown_background();
+    // What ran there lets go of the database when it is dropped.
+    std::thread::sleep(Duration::from_millis(300));
+    output
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+async fn open(folder: &Path) -> Db {
+    Db::open(folder).await.expect("opens")
+}
+
+fn database() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("my.db");
+    (folder, path)
+}
+
+async fn states(db: &Db) -> Vec<(String, JobState)> {
+    db.jobs(JobFilter::default()).await.expect("jobs").into_iter().map(|job| (job.method, job.state)).collect()
+}
+
+async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !happened().await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Nap")]
+struct Nap {
+    identifier: String,
+    ms: u64,
+}
+
+#[triggers]
+impl Nap {
+    #[trigger("apply")]
+    async fn work(&self) -> Result<()> {
+        tokio::time::sleep(Duration::from_millis(self.ms)).await;
+        Ok(())
+    }
+}
+
+/// Waits at the gate of its name.
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Slow")]
+struct Slow {
+    identifier: String,
+    a: i64,
+}
+
+#[triggers]
+impl Slow {
+    #[trigger("apply", watch = "a")]
+    async fn work(&self) -> Result<i64> {
+        gate(&self.identifier).pass().await?;
+        Ok(self.a)
+    }
+    #[trigger("apply")]
+    fn after(&self, work: i64) -> Result<i64> {
+        Ok(work + 1)
+    }
+}
+
+fn slow(name: &str, a: i64) -> Slow {
+    Slow { identifier: name.into(), a }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_runs_that_wait_for_a_slot_get_it_one_after_the_other() {
+    for count in [2, 5, 16] {
+        let on = in_memory().await;
+        let db = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone()).parallelism(1).build().await.expect("opens");
+        let mut runs = Vec::new();
+        for number in 0..count {
+            runs.push(db.apply(Nap { identifier: format!("nap{number}"), ms: 20 }).detach().await.expect("applies"));
+        }
+        for run in runs {
+            run.wait_timeout(Duration::from_secs(20)).await.expect("comes to its turn");
+        }
+    }
+}
+
+#[tokio::test]
+async fn t08_the_failure_of_a_stale_attempt_skips_nothing() {
+    for (round, on) in databases().await.into_iter().enumerate() {
+        let name = format!("stale{round}");
+        gate(&name).fails.store(true, Ordering::SeqCst);
+        let run = on.db.apply(slow(&name, 1)).detach().await.expect("applies");
+        gate(&name).started.notified().await;
+        let job = run.jobs().await.expect("jobs")[0].clone();
+        // Another owner takes the job over, as after a lapse of the lease.
+        let other = on.db.metadata().enlist().await.expect("an owner");
+        let at = Timestamp::now();
+        let ops = vec![
+            Op::Reclaim { owners: job.owner.into_iter().collect(), at },
+            Op::Claim { jobs: vec![job.id], owner: other, start: true, at },
+        ];
+        on.db.metadata().commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.expect("commits");
+        gate(&name).open.notify_one();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(states(&on.db).await, [("work".to_owned(), JobState::Running), ("after".to_owned(), JobState::Queued)]);
+    }
+}
+
+/// Spawns a job that waits at the gate, before which `last` must not run.
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Grow")]
+struct Grow {
+    identifier: String,
+}
+
+#[triggers]
+impl Grow {
+    #[trigger("apply")]
+    async fn first(&self, ctx: &JobContext) -> Result<()> {
+        ctx.spawn("s", ctx.address(), "spawned", &[])
+    }
+    #[trigger("apply", depends_on = "first")]
+    async fn last(&self) -> Result<()> {
+        Ok(())
+    }
+    #[trigger("call")]
+    async fn spawned(&self) -> Result<()> {
+        gate(&self.identifier).pass().await
+    }
+}
+
+#[test]
+fn t08_after_a_crash_jobs_still_wait_for_spawned_ones() {
+    let (_folder, path) = database();
+    process_that_dies(async {
+        open(&path).await.apply(Grow { identifier: "grow".into() }).detach().await.expect("applies");
+        gate("grow").started.notified().await;
+    });
+    runtime().block_on(async {
+        let db = open(&path).await;
+        let runs = db.resume().detach().await.expect("resumes");
+        gate("grow").started.notified().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let last = states(&db).await.into_iter().find(|(method, _)| method == "last").expect("it is on record");
+        assert_eq!(last.1, JobState::Queued, "what it waits for runs");
+        gate("grow").open.notify_one();
+        runs[0].wait_timeout(Duration::from_secs(20)).await.expect("succeeds");
+        assert!(states(&db).await.iter().all(|(_, state)| *state == JobState::Succeeded));
+    });
+}
+
+/// Two jobs spawn under one key; `last` waits for the second of them.
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Same")]
+struct Same {
+    identifier: String,
+}
+
+#[triggers]
+impl Same {
+    #[trigger("apply")]
+    async fn one(&self, ctx: &JobContext) -> Result<()> {
+        ctx.spawn("k", ctx.address(), "spawned", &[])
+    }
+    #[trigger("apply")]
+    async fn two(&self, ctx: &JobContext) -> Result<()> {
+        gate("same").started.notified().await;
+        ctx.spawn("k", ctx.address(), "spawned", &[])
+    }
+    #[trigger("apply", depends_on = "two")]
+    async fn last(&self) -> Result<()> {
+        Ok(())
+    }
+    #[trigger("call")]
+    async fn spawned(&self) -> Result<()> {
+        gate("same").pass().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_who_spawns_under_a_known_key_is_waited_for_too() {
+    for on in databases().await {
+        let db = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone()).parallelism(4).build().await.expect("opens");
+        let run = db.apply(Same { identifier: "same".into() }).detach().await.expect("applies");
+        let state = async |wanted: &str| states(&db).await.into_iter().find(|(method, _)| method == wanted).map(|(_, state)| state);
+        until("the end of `two`", async || state("two").await == Some(JobState::Succeeded)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(state("last").await, Some(JobState::Queued), "the job under the key runs");
+        gate("same").open.notify_one();
+        run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds");
+    }
+}
+
+#[test]
+fn a17_an_apply_after_a_crash_runs_what_it_has_to_wait_for() {
+    let (_folder, path) = database();
+    process_that_dies(async {
+        open(&path).await.apply(slow("before", 1)).detach().await.expect("applies");
+        gate("before").started.notified().await;
+    });
+    runtime().block_on(async {
+        let db = open(&path).await;
+        let run = db.apply(slow("before", 2)).detach().await.expect("applies");
+        for _ in 0..2 {
+            gate("before").started.notified().await;
+            gate("before").open.notify_one();
+        }
+        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        assert_eq!(outcome.result::<i64>("after").expect("a result"), 3);
+        let runs = db.metadata().runs(RunFilter::default()).await.expect("runs");
+        assert!(runs.iter().all(|run| run.state == RunState::Succeeded), "{runs:?}");
+    });
+}
+
+/// Two jobs that look whether they are cancelled.
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Two")]
+struct Two {
+    identifier: String,
+}
+
+#[triggers]
+impl Two {
+    #[trigger("apply")]
+    async fn one(&self, ctx: &JobContext) -> Result<()> {
+        until_cancelled(ctx).await
+    }
+    #[trigger("apply")]
+    async fn other(&self, ctx: &JobContext) -> Result<()> {
+        until_cancelled(ctx).await
+    }
+}
+
+async fn until_cancelled(ctx: &JobContext) -> Result<()> {
+    let late = tokio::time::timeout(Duration::from_secs(20), ctx.until_cancelled()).await;
+    late.map_or(Ok(()), |()| ctx.check_cancelled())
+}
+
+#[test]
+fn t15_a_run_is_cancelled_wherever_its_jobs_are() {
+    let (_folder, path) = database();
+    let (one, other) = (runtime(), runtime());
+    let run = one.block_on(async {
+        let db = open(&path).await;
+        let run = db.apply(Two { identifier: "two".into() }).detach().await.expect("applies");
+        until("both run", async || states(&db).await.iter().all(|(_, state)| *state == JobState::Running)).await;
+        run
+    });
+    other.block_on(async {
+        let db = open(&path).await;
+        db.resume().detach().await.expect("joins the run");
+        db.cancel(run.id().expect("a run")).await.expect("asks");
+        until("both are cancelled", async || states(&db).await.iter().all(|(_, state)| *state == JobState::Cancelled)).await;
+    });
+}
+
+#[test]
+fn t15_a_cancel_on_record_outlasts_the_process_that_was_asked() {
+    let (_folder, path) = database();
+    process_that_dies(async {
+        let db = open(&path).await;
+        let run = db.apply(slow("marked", 1)).detach().await.expect("applies");
+        gate("marked").started.notified().await;
+        let jobs = vec![run.jobs().await.expect("jobs")[0].id];
+        let batch = Batch { expect: Vec::new(), ops: vec![Op::RequestCancel { jobs }] };
+        db.metadata().commit(batch, Durability::Full).await.expect("commits");
+    });
+    runtime().block_on(async {
+        let db = open(&path).await;
+        db.resume().await.expect("resumes");
+        assert_eq!(states(&db).await, [("work".to_owned(), JobState::Cancelled), ("after".to_owned(), JobState::Skipped)]);
+        assert_eq!(gate("marked").runs.load(Ordering::SeqCst), 1, "it was not run again");
+    });
+}
+
+#[tokio::test]
+async fn t15_a_cancelled_run_does_not_wait_for_what_its_jobs_would_have_waited_for() {
+    for (round, on) in databases().await.into_iter().enumerate() {
+        let name = format!("ahead{round}");
+        let first = on.db.apply(slow(&name, 1)).detach().await.expect("applies");
+        gate(&name).started.notified().await;
+        let second = on.db.apply(slow(&name, 2)).detach().await.expect("applies");
+        second.cancel().await.expect("asks");
+        let error = second.wait_timeout(Duration::from_secs(10)).await.expect_err("it was cancelled");
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        gate(&name).open.notify_one();
+        first.wait().await.expect("succeeds");
+    }
+}
+
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Later")]
+struct Later {
+    identifier: String,
+}
+
+#[triggers]
+impl Later {
+    #[trigger("apply", retries = 1, backoff = "60s")]
+    async fn go(&self) -> Result<()> {
+        Err(Error::msg("not yet"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t12_what_another_process_ends_while_it_waits_for_its_next_try_is_seen() {
+    let (_folder, path) = database();
+    let db = open(&path).await;
+    let run = db.apply(Later { identifier: "later".into() }).detach().await.expect("applies");
+    let job = async || run.jobs().await.expect("jobs")[0].clone();
+    until("the first try", async || job().await.not_before.is_some()).await;
+    open(&path).await.cancel(job().await.id).await.expect("cancels");
+    let error = run.wait_timeout(Duration::from_secs(20)).await.expect_err("it was cancelled");
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outputs_of_a_worker_process_are_seen_by_jobs_here() {
+    let (_folder, path) = database();
+    let db = Db::builder().at(&path).expect("a folder").program(program()).build().await.expect("opens");
+    let applied = db.apply(Isolated { identifier: "outputs".into(), made: Output::empty() }).await.expect("succeeds");
+    assert_eq!(applied.result::<u32>("reads").expect("a result"), applied.result::<u32>("there").expect("a result"));
+}
