@@ -210,8 +210,16 @@ impl JobRun {
     /// `Store`.
     pub async fn stop(&self) -> Result<()> {
         let row = self.row().await?;
+        if row.attempt == 0 && row.state == JobState::Queued {
+            // Held first, so that what starts in this very moment is stopped and not canceled.
+            match self.db.block(self.job, "stopped before it started").await {
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                held => held?,
+            }
+        }
+        let row = self.row().await?;
         match row.state {
-            JobState::Queued | JobState::Blocked if row.attempt == 0 => self.db.cancel(self.job).await,
+            JobState::Blocked if row.attempt == 0 => self.db.cancel(self.job).await,
             JobState::Queued | JobState::Running => self.db.ask(self.job, Wish::Stop).await,
             JobState::Blocked => {
                 self.db.ask(self.job, Wish::Stop).await?;
@@ -226,11 +234,21 @@ impl JobRun {
     /// # Errors
     /// `Store`; `InvalidInput` for one that is final.
     pub async fn pause(&self) -> Result<()> {
-        match self.row().await?.state {
-            JobState::Queued => self.db.block(self.job, crate::PAUSED).await,
-            JobState::Running => self.db.ask(self.job, Wish::Pause).await,
-            JobState::Blocked => Ok(()),
-            state => Err(Error::invalid(format!("{} `{}` is {}, it cannot be paused", self.kind.what(), self.id, Status::of(state)))),
+        loop {
+            let row = self.row().await?;
+            match row.state {
+                JobState::Queued if row.owner.is_none() => match self.db.block(self.job, crate::PAUSED).await {
+                    // It was taken in the meantime, or is final.
+                    Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                    blocked => return blocked,
+                },
+                JobState::Queued | JobState::Running => return self.db.ask(self.job, Wish::Pause).await,
+                JobState::Blocked => return Ok(()),
+                state => {
+                    let text = format!("{} `{}` is {}, it cannot be paused", self.kind.what(), self.id, Status::of(state));
+                    return Err(Error::invalid(text));
+                }
+            }
         }
     }
 
@@ -245,17 +263,21 @@ impl JobRun {
         if row.state.is_terminal() && self.info().await?.purged {
             return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id)));
         }
+        if row.pause_requested {
+            self.db.ask(self.job, Wish::Continue).await?;
+        }
+        // Read after that: an attempt that gave up before is blocked now, a later one goes on by itself.
+        let row = self.row().await?;
         let live = match row.state {
             JobState::Blocked => {
-                self.db.unblock(self.job).await?;
+                match self.db.unblock(self.job).await {
+                    // Somebody else did.
+                    Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                    unblocked => unblocked?,
+                }
                 None
             }
-            JobState::Queued | JobState::Running => {
-                if row.pause_requested {
-                    self.db.ask(self.job, Wish::Continue).await?;
-                }
-                Some(self.db.resume_run(self.run).await?)
-            }
+            JobState::Queued | JobState::Running => Some(self.db.resume_run(self.run).await?),
             JobState::Succeeded => return Err(Error::invalid(format!("{} `{}` is completed", self.kind.what(), self.id))),
             JobState::Failed | JobState::Cancelled | JobState::Skipped => {
                 let resumed = self.db.retry_exclusive(self.job).await.map_err(|error| match error.kind() {

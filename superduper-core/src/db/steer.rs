@@ -275,21 +275,26 @@ impl Db {
     /// Let a queued job wait until [`Db::unblock`] releases it.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` for a job that is not queued.
+    /// `NotFound`; `InvalidInput` for a job that is not queued, or about to start.
     pub async fn block(&self, job: JobId, reason: impl Into<String>) -> Result<()> {
         let db = self.inner();
         let row = self.job(job).await?;
+        let refuse = |row: &JobRow| {
+            let state = if row.state == JobState::Queued { "about to start".to_owned() } else { row.state.to_string() };
+            Err(Error::invalid(format!("job {job} is {state}, not queued")))
+        };
         if row.state != JobState::Queued {
-            return Err(Error::invalid(format!("job {job} is {}, not queued", row.state)));
+            return refuse(&row);
         }
-        db.metadata
-            .commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: Some(reason.into()) }] }, Durability::Full)
-            .await?;
+        let ops = vec![Op::Block { job, reason: Some(reason.into()) }];
+        db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
         db.committed();
         if let Some(handle) = db.runs_lock().get(&row.run) {
             handle.tell(Command::Look);
         }
-        Ok(())
+        // A job that was taken meanwhile, or before its start is on record, is left alone by the store.
+        let row = self.job(job).await?;
+        if row.state == JobState::Blocked { Ok(()) } else { refuse(&row) }
     }
 
     /// Wait until a job is final.

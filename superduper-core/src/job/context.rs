@@ -133,7 +133,7 @@ struct Shared {
     cancel: Arc<CancelToken>,
     overlay: Mutex<HashMap<usize, Arc<dyn Any + Send + Sync>>>,
     effects: Mutex<Effects>,
-    blocked: Mutex<Option<String>>,
+    blocked: Mutex<Option<(String, Asked)>>,
     progress: (AtomicU64, AtomicU64),
     beats: Arc<AtomicU64>,
     notes: Arc<NoteBuffer>,
@@ -259,7 +259,8 @@ impl JobContext {
         (total > 0).then_some((done, total))
     }
 
-    pub(crate) fn take_blocked(&self) -> Option<String> {
+    /// Why it is blocked, and what was asked of it then.
+    pub(crate) fn take_blocked(&self) -> Option<(String, Asked)> {
         self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -398,7 +399,7 @@ impl JobContext {
     /// Give up for now: return this error to let the job wait until `db.unblock(job)` releases it.
     pub fn block(&self, reason: impl fmt::Display) -> Error {
         let reason = reason.to_string();
-        *self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+        *self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason.clone(), self.asked()));
         Error::new(ErrorKind::User, format!("blocked: {reason}"))
     }
 

@@ -1,7 +1,7 @@
 //! The one body that every executor runs for an attempt: instance, setup, call, result, effects.
 
 use super::{
-    CancelToken, Identity, Instances, JobContext, Placement,
+    Asked, CancelToken, Identity, Instances, JobContext, Placement,
     context::{Effects, SpawnRequest},
     record::sweep_epoch,
 };
@@ -67,7 +67,7 @@ impl Draft {
 #[derive(Default)]
 struct Traces {
     lingering: Option<oneshot::Receiver<()>>,
-    blocked: Option<String>,
+    blocked: Option<(String, Asked)>,
     progress: Option<(u64, u64)>,
 }
 
@@ -107,7 +107,8 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
         }
         Err(failure) => {
             finish.end = match traces.blocked.filter(|_| !cancel.is_cancelled()) {
-                Some(reason) => Finished::Blocked(reason),
+                Some((reason, Asked::Pause)) => Finished::Paused(reason),
+                Some((reason, _)) => Finished::Blocked(reason),
                 None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
             }
         }

@@ -135,7 +135,7 @@ pub enum Op {
         jobs: Vec<JobId>,
     },
     /// Ask jobs to stop early or to pause; who runs them sees the mark. Ignored for jobs that are final.
-    /// The wish to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Blocked`]; [`Wish::Continue`] takes it back.
+    /// The wish to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Paused`]; [`Wish::Continue`] takes it back, as long as the attempt has not ended.
     Ask {
         /// The jobs.
         jobs: Vec<JobId>,
@@ -482,6 +482,9 @@ pub enum Finished {
     Released,
     /// Waits for something outside; no try is lost.
     Blocked(String),
+    /// Gave up because of the wish to pause. Where that is still on record the job is blocked, for this reason; where it was
+    /// taken back meanwhile, it is queued again. No try is lost.
+    Paused(String),
 }
 
 /// An output that a job set.

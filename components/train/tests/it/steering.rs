@@ -73,6 +73,40 @@ both! {
         assert_eq!(info.status, Status::Completed, "{}", text(&info));
     }
 
+    async fn j05_a_pause_and_a_resume_right_after_it_leave_the_job_running(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        for round in 0..if isolation == Thread { 40 } else { 8_u64 } {
+            // It writes no checkpoints: it gives up in the very step that sees the wish.
+            let gate = place.gate();
+            let run = trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap();
+            until_stepping(&run).await;
+            run.pause().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(round % 8)).await;
+            run.resume().await.unwrap();
+            gate.open();
+            let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
+            assert_eq!(info.status, Status::Completed, "round {round}: {}", text(&info));
+        }
+    }
+
+    async fn j05_a_cancel_that_meets_a_pause_is_a_cancel(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let elsewhere = place.db().await;
+        for round in 0..if isolation == Thread { 20 } else { 6_u64 } {
+            let run = trainer.train(Walk::new("wait", 0), place.gate().spec()).await.unwrap();
+            until_stepping(&run).await;
+            run.pause().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(round * 3)).await;
+            elsewhere.get_model_future(run.id()).await.unwrap().cancel().await.unwrap();
+            let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
+            assert_eq!(info.status, Status::Canceled, "round {round}: {}", text(&info));
+        }
+    }
+
     async fn j07_what_ended_is_resumed_once_and_not_beside_a_later_job(isolation: Isolation) {
         let place = Place::new();
         let db = place.db().await;

@@ -4,7 +4,7 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     FailureKind, JobFailure,
-    store::{Finished, JobState, MetadataStore, Op, OwnerId, RunState},
+    store::{Finished, JobState, MetadataStore, Op, OwnerId, RunState, Wish},
 };
 
 /// Success stores the result and frees the job.
@@ -161,6 +161,24 @@ pub async fn jobs_may_end_blocked(store: &dyn MetadataStore) {
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.blocked), (JobState::Succeeded, None));
     assert_eq!(kinds_after(store, before).await, ["job.blocked", "job.unblocked", "job.started", "job.succeeded"]);
+}
+
+/// A wish to pause that was taken back before the attempt gave up does not block the job.
+pub async fn a_pause_that_was_taken_back_blocks_nothing(store: &dyn MetadataStore) {
+    let (_, ids) = run_of(store, "a", &["paused", "goes_on"]).await;
+    let owner = enlist(store).await;
+    commit(store, vec![claim(&ids, owner, true)]).await;
+    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Pause }]).await;
+    commit(store, vec![Op::Ask { jobs: vec![ids[1]], wish: Wish::Continue }]).await;
+    let before = done(store.last_event().await);
+    commit(store, ids.iter().map(|id| finish(*id, 1, owner, Finished::Paused("paused".to_owned()))).collect()).await;
+    let row = job_row(store, ids[0]).await;
+    assert_eq!((row.state, row.owner, row.blocked.as_deref(), row.pause_requested), (JobState::Blocked, None, Some("paused"), false));
+    let row = job_row(store, ids[1]).await;
+    assert_eq!((row.state, row.owner, row.blocked, row.tries), (JobState::Queued, None, None, 0));
+    assert_eq!(kinds_after(store, before).await, ["job.blocked", "job.released"]);
+    commit(store, vec![claim(&ids[1..], owner, true), succeeded(ids[1], 2, owner)]).await;
+    assert_eq!(job_row(store, ids[1]).await.state, JobState::Succeeded);
 }
 
 /// The third attempt that is lost with its process is the last.

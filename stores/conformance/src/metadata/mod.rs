@@ -91,6 +91,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             retries_are_queued_again,
             given_back_attempts_are_no_tries,
             jobs_may_end_blocked,
+            a_pause_that_was_taken_back_blocks_nothing,
             lost_attempts_are_counted,
             final_jobs_never_change,
         }

@@ -31,7 +31,7 @@ impl Commit<'_> {
             return Ok(());
         }
         let (run, at) = (Some(row.run), finish.at);
-        let given_back = matches!(finish.end, Finished::Released | Finished::Blocked(_));
+        let given_back = matches!(finish.end, Finished::Released | Finished::Blocked(_) | Finished::Paused(_));
         if !given_back {
             self.start(id, finish.attempt, finish.started_at);
             let failure = match &finish.end {
@@ -71,23 +71,27 @@ impl Commit<'_> {
                 self.state.jobs.change(&id, |job| job.row.tries += 1);
                 self.event(at, run, Some(id), "job.retrying", Some(failure.message));
             }
-            Finished::Released => {
+            Finished::Paused(reason) if row.pause_requested => self.end_blocked(id, at, reason),
+            Finished::Blocked(reason) => self.end_blocked(id, at, reason),
+            Finished::Released | Finished::Paused(_) => {
                 self.requeue(id, row.not_before);
                 if row.state == JobState::Running {
                     self.event(at, run, Some(id), "job.released", None);
                 }
             }
-            Finished::Blocked(reason) => {
-                self.state.jobs.change(&id, |job| {
-                    job.row.state = JobState::Blocked;
-                    job.row.pause_requested = false;
-                    job.row.owner = None;
-                    job.row.blocked = Some(reason.clone());
-                });
-                self.event(at, run, Some(id), "job.blocked", Some(reason));
-            }
         }
         Ok(())
+    }
+
+    fn end_blocked(&mut self, id: JobId, at: Timestamp, reason: String) {
+        let run = self.state.jobs.get(&id).map(|job| job.row.run);
+        self.state.jobs.change(&id, |job| {
+            job.row.state = JobState::Blocked;
+            job.row.pause_requested = false;
+            job.row.owner = None;
+            job.row.blocked = Some(reason.clone());
+        });
+        self.event(at, run, Some(id), "job.blocked", Some(reason));
     }
 
     /// Whether an end names a blob that is being deleted, or that may have been since it was looked for.

@@ -21,6 +21,8 @@ struct End<'b> {
     failure: Option<&'b JobFailure>,
     blocked: Option<&'b str>,
     not_before: Option<Timestamp>,
+    /// Whether it is blocked only as long as the wish to pause is on record; else it is queued.
+    if_paused: bool,
     /// Whether the attempt counts as one that ran; else it was given back.
     ran: bool,
     is_try: bool,
@@ -28,7 +30,16 @@ struct End<'b> {
 
 impl<'b> End<'b> {
     fn of(end: &'b Finished) -> Self {
-        let base = End { state: JobState::Queued, result: None, failure: None, blocked: None, not_before: None, ran: true, is_try: false };
+        let base = End {
+            state: JobState::Queued,
+            result: None,
+            failure: None,
+            blocked: None,
+            not_before: None,
+            if_paused: false,
+            ran: true,
+            is_try: false,
+        };
         match end {
             Finished::Succeeded(result) => End { state: JobState::Succeeded, result: Some(json_text(result)), ..base },
             Finished::Failed(failure) => End { state: JobState::Failed, failure: Some(failure), is_try: true, ..base },
@@ -36,6 +47,7 @@ impl<'b> End<'b> {
             Finished::Retry(_, not_before) => End { not_before: Some(*not_before), is_try: true, ..base },
             Finished::Released => End { ran: false, ..base },
             Finished::Blocked(reason) => End { state: JobState::Blocked, blocked: Some(reason), ran: false, ..base },
+            Finished::Paused(reason) => End { state: JobState::Blocked, blocked: Some(reason), if_paused: true, ran: false, ..base },
         }
     }
 }
@@ -51,10 +63,11 @@ impl<'b> Commit<'_, 'b> {
         let is_final = end.state.is_terminal();
         // OR FAIL, as where jobs are taken: without it SQLite copies the pages that the statement changes, to undo it alone; here an
         // error takes back the whole request.
-        let text = "UPDATE OR FAIL job SET state = ?4, succeeded = ?4 = 3, result = ?5, failure = ?6, owner = NULL, \
-                started_at = coalesce(?7, started_at), ended_at = ?8, not_before = coalesce(?9, not_before), blocked = ?10, \
+        let text = "UPDATE OR FAIL job SET state = iif(?13 AND cancel_requested & 4 = 0, 0, ?4), succeeded = ?4 = 3, result = ?5, \
+                failure = ?6, owner = NULL, started_at = coalesce(?7, started_at), ended_at = ?8, \
+                not_before = coalesce(?9, not_before), blocked = iif(?13 AND cancel_requested & 4 = 0, NULL, ?10), \
                 tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
-            WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1";
+            WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1, state = 1";
         let values = rusqlite::params![
             finish.job.0,
             finish.owner.0,
@@ -68,11 +81,12 @@ impl<'b> Commit<'_, 'b> {
             end.blocked,
             end.is_try,
             if is_final { 2 } else { 4 },
+            end.if_paused,
         ];
         let row = self.sql.query_first("record the end of a job", text, values, |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, number(row, 2)?, row.get::<_, bool>(3)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, number(row, 2)?, row.get::<_, bool>(3)?, row.get::<_, bool>(4)?))
         })?;
-        let Some((run, component, version, was_started)) = row else {
+        let Some((run, component, version, was_started, is_blocked)) = row else {
             self.done.fenced.push(finish.job);
             self.done.moot = true;
             return Ok(());
@@ -95,12 +109,14 @@ impl<'b> Commit<'_, 'b> {
                 self.sql.execute("record an attempt", insert, values)?;
                 self.event(finish.at, of, "job.retrying", Some((&*failure.message).into()));
             }
-            Finished::Released => {
+            Finished::Blocked(reason) | Finished::Paused(reason) if is_blocked => {
+                self.event(finish.at, of, "job.blocked", Some((&**reason).into()));
+            }
+            Finished::Released | Finished::Blocked(_) | Finished::Paused(_) => {
                 if was_started {
                     self.event(finish.at, of, "job.released", None);
                 }
             }
-            Finished::Blocked(reason) => self.event(finish.at, of, "job.blocked", Some((&**reason).into())),
         }
         Ok(())
     }

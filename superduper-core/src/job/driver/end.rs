@@ -194,7 +194,8 @@ impl Driver {
                 let pause = u64::try_from(time.0.saturating_sub(finish.at.0)).unwrap_or(0);
                 self.delayed.insert((Instant::now() + Duration::from_millis(pause), index), ());
             }
-            Finished::Blocked(reason) => {
+            // Whether a pause still holds, the record tells.
+            Finished::Blocked(reason) | Finished::Paused(reason) => {
                 row.state = JobState::Blocked;
                 row.blocked = Some(reason.clone());
                 // The wish to pause is fulfilled; the next attempt starts without it.

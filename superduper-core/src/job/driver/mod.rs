@@ -394,7 +394,9 @@ impl Driver {
         }
         let owner = self.owner;
         let claimed: HashMap<JobId, u32> = committed.claimed.into_iter().collect();
-        let mut look = false;
+        // What the record made of an attempt that gave up: it may have been released, or cancelled, meanwhile.
+        let gave_up = |op: &Op| matches!(op, Op::Finish(finish) if matches!(finish.end, Finished::Blocked(_) | Finished::Paused(_)));
+        let mut look = group.ops.iter().any(gave_up);
         for index in group.asked {
             let permit = self.reserved.remove(&index);
             let Some(node) = self.node(index) else { continue };
