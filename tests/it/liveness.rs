@@ -373,3 +373,54 @@ async fn outputs_of_a_worker_process_are_seen_by_jobs_here() {
     let applied = db.apply(Isolated { identifier: "outputs".into(), made: Output::empty() }).await.expect("succeeds");
     assert_eq!(applied.result::<u32>("reads").expect("a result"), applied.result::<u32>("there").expect("a result"));
 }
+
+/// Each round spawns the next one, and does not look whether it is cancelled.
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Rounds")]
+struct Rounds {
+    identifier: String,
+}
+
+#[triggers]
+impl Rounds {
+    #[trigger("apply")]
+    async fn round(&self, ctx: &JobContext) -> Result<()> {
+        let number: u64 = ctx.key().map_or(0, |key| key.parse().expect("a number"));
+        gate(&self.identifier).started.notify_one();
+        gate(&self.identifier).runs.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if number < 30 { ctx.spawn((number + 1).to_string(), ctx.address(), "round", &[]) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn t15_a_cancelled_run_does_not_grow_on() {
+    for (place, on) in databases().await.into_iter().enumerate() {
+        let name = format!("rounds{place}");
+        let run = on.db.apply(Rounds { identifier: name.clone() }).detach().await.expect("applies");
+        gate(&name).started.notified().await;
+        run.cancel().await.expect("asks");
+        let error = run.wait_timeout(Duration::from_secs(10)).await.expect_err("it was cancelled");
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        let runs = gate(&name).runs.load(Ordering::SeqCst);
+        assert!(runs < 5, "{runs} rounds");
+    }
+}
+
+#[tokio::test]
+async fn r01_a_removal_waits_for_jobs_that_were_spawned_meanwhile() {
+    for (place, on) in databases().await.into_iter().enumerate() {
+        let name = format!("removed{place}");
+        let run = on.db.apply(Rounds { identifier: name.clone() }).detach().await.expect("applies");
+        gate(&name).started.notified().await;
+        on.db.remove::<Rounds>(&name).await.expect("removes");
+        let runs = gate(&name).runs.load(Ordering::SeqCst);
+        assert!(runs < 5, "{runs} rounds");
+        let jobs = on.jobs().await;
+        assert!(jobs.iter().all(|job| job.state.is_terminal()), "{jobs:?}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(gate(&name).runs.load(Ordering::SeqCst), runs, "nothing runs after the removal");
+        let ended = run.wait_timeout(Duration::from_secs(10)).await;
+        assert_eq!(ended.expect_err("it was cancelled").kind(), ErrorKind::Cancelled);
+    }
+}

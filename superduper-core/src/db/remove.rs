@@ -11,8 +11,8 @@ use crate::{
     lifecycle::BoxFuture,
     plan::{Action, Plan, Removal, RemoveInput, build_removal},
     store::{
-        Batch, Durability, Expect, JobFilter, JobRole, JobRow, JobState, NewRun, Op, Reference, RunFilter, RunId, RunPurpose, RunRow,
-        Timestamp,
+        Batch, Durability, Expect, JobFilter, JobId, JobRole, JobRow, JobState, NewRun, Op, Reference, RunFilter, RunId, RunPurpose,
+        RunRow, Timestamp,
     },
 };
 use std::{
@@ -296,13 +296,28 @@ async fn stop_live_jobs(db: &Arc<DbInner>, removal: &Removal, expect: &[Expect])
     let runs: BTreeSet<RunId> = rows.iter().map(|job| job.run).collect();
     let ops = removal.whole.iter().map(|address| Op::Removing { address: address.clone(), on: true }).collect();
     db.metadata.commit(Batch { expect: expect.to_vec(), ops }, Durability::Full).await?;
-    super::steer::cancel_jobs(db, live.clone()).await?;
-    // What is left of the run after this component's jobs are gone goes on.
+    let goes = |job: &JobRow| {
+        let version = job.target.version.map_or(0, |at| at.version);
+        removal.versions.iter().any(|(address, versions)| address.path() == job.target.path() && versions.contains(&version))
+    };
+    let mut asked: BTreeSet<JobId> = BTreeSet::new();
+    // What is left of the runs after this component's jobs are gone goes on.
     let mut pause = 5;
     loop {
-        let rows = db.metadata.jobs(JobFilter { ids: Some(live.clone()), ..JobFilter::default() }).await?;
-        if rows.iter().all(|job| job.state.is_terminal()) {
+        let mut open: BTreeSet<JobId> = BTreeSet::new();
+        for run in &runs {
+            let states = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
+            let rows = db.metadata.jobs(JobFilter { run: Some(*run), states, ..JobFilter::default() }).await?;
+            // Jobs that were spawned meanwhile too.
+            open.extend(rows.iter().filter(|job| live.contains(&job.id) || goes(job)).map(|job| job.id));
+        }
+        if open.is_empty() {
             return Ok(true);
+        }
+        let new: Vec<JobId> = open.difference(&asked).copied().collect();
+        if !new.is_empty() {
+            asked.extend(new.iter().copied());
+            super::steer::cancel_jobs(db, new).await?;
         }
         for run in &runs {
             // A run that nobody drives has to be driven to its end.

@@ -97,6 +97,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
         }
         spawned {
             spawned_jobs_come_with_success,
+            spawned_jobs_inherit_the_wish_to_cancel,
             keys_are_unique_in_a_run,
             messages_wait_until_delivered,
             outputs_come_with_success,

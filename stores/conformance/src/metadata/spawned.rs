@@ -83,6 +83,21 @@ pub async fn messages_wait_until_delivered(store: &dyn MetadataStore) {
     assert!(waiting.iter().all(|row| row.id != id), "the id of a delivered message is not used again");
 }
 
+/// What a job spawns that was asked to be cancelled, and succeeded all the same, is to be cancelled too.
+pub async fn spawned_jobs_inherit_the_wish_to_cancel(store: &dyn MetadataStore) {
+    let (_, ids) = run_of(store, "a", &["asked", "not_asked"]).await;
+    let owner = enlist(store).await;
+    commit(store, vec![claim(&ids, owner, true), Op::RequestCancel { jobs: vec![ids[0]] }]).await;
+    for (id, wanted) in [(ids[0], true), (ids[1], false)] {
+        let mut end = finish_of(id, 1, owner, Finished::Succeeded(json!(1)));
+        end.spawned = vec![NewJob { key: Some("known".to_owned()), ..job("a", "more") }, job("a", "more")];
+        let spawned = commit(store, vec![Op::Finish(Box::new(end))]).await.spawned.remove(0).1;
+        assert_eq!(job_row(store, spawned[1]).await.cancel_requested, wanted, "{id}");
+        // The first spawner of a key makes the job.
+        assert!(job_row(store, spawned[0]).await.cancel_requested, "{id}");
+    }
+}
+
 /// Outputs are set with success only, and replaced.
 pub async fn outputs_come_with_success(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;

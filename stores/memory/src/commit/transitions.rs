@@ -113,12 +113,20 @@ impl Commit<'_> {
             return Ok(());
         }
         let run = self.state.jobs.get(&id).map(|job| job.row.run).ok_or_else(|| Error::internal(format!("job {id} vanished")))?;
+        let keys = jobs.iter().filter_map(|job| job.key.clone());
+        let known: HashSet<JobId> = keys.filter_map(|key| self.state.job_keys.get(&(run, key)).copied()).collect();
         let ids = self.insert_jobs(run, jobs)?;
         for (waiting, index) in before {
             let spawned = *ids
                 .get(index)
                 .ok_or_else(|| Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len())))?;
             self.add_dependency(waiting, spawned, None)?;
+        }
+        if self.state.jobs.get(&id).is_some_and(|job| job.row.cancel_requested) {
+            // It did not look whether it is cancelled: what it spawned must not go on in its place.
+            for spawned in ids.iter().filter(|id| !known.contains(id)) {
+                self.state.jobs.change(spawned, |job| job.row.cancel_requested = true);
+            }
         }
         self.done.spawned.push((id, ids));
         Ok(())

@@ -23,8 +23,8 @@ impl NewRow<'_> {
 }
 
 impl<'b> Commit<'_, 'b> {
-    /// Record jobs; the answer has an old id where the key is known already.
-    pub(super) fn insert_jobs(&mut self, run: i64, jobs: &'b [NewJob]) -> Result<Vec<JobId>> {
+    /// Record jobs, with what is asked of them; the answer has an old id where the key is known already.
+    pub(super) fn insert_jobs(&mut self, run: i64, jobs: &'b [NewJob], asked: i64) -> Result<Vec<JobId>> {
         let mut keys = self.known_keys(run, jobs)?;
         let mut rows: Vec<NewRow<'b>> = Vec::with_capacity(jobs.len());
         // The place of each job among the new rows, or the id that its key has.
@@ -46,7 +46,7 @@ impl<'b> Commit<'_, 'b> {
             places.push(Ok(rows.len()));
             rows.push(NewRow { job, target });
         }
-        self.write_jobs(run, &rows)?;
+        self.write_jobs(run, &rows, asked)?;
         let first = self.sql.connection.last_insert_rowid() + 1 - rows.len() as i64;
         let id = |place: &Result<usize, i64>| place.map_or_else(|id| id, |place| first + place as i64);
         let ids: Vec<JobId> = places.iter().map(|place| JobId(id(place))).collect();
@@ -87,10 +87,10 @@ impl<'b> Commit<'_, 'b> {
         Ok((component, version, at.revision.unwrap_or(newest)))
     }
 
-    fn write_jobs(&self, run: i64, rows: &[NewRow<'_>]) -> Result<()> {
+    fn write_jobs(&self, run: i64, rows: &[NewRow<'_>], asked: i64) -> Result<()> {
         let head = "INSERT INTO job (run, component, version, revision, role, method, state, attempt, phase, owner, retries, backoff_ms, \
-            timeout_ms, created_at, started_at, retry_of, key, executor, blocked)";
-        self.sql.insert("record jobs", (head, 19, ""), rows, |row, new @ NewRow { job, target }| {
+            timeout_ms, created_at, started_at, retry_of, key, executor, blocked, cancel_requested)";
+        self.sql.insert("record jobs", (head, 20, ""), rows, |row, new @ NewRow { job, target }| {
             let owner = new.owner();
             let state = match (&job.blocked, owner) {
                 (Some(_), _) => JobState::Blocked,
@@ -115,7 +115,8 @@ impl<'b> Commit<'_, 'b> {
             row.bind(job.retry_of.map(|id| id.0))?;
             row.bind(job.key.as_deref())?;
             row.bind(job.executor.as_deref())?;
-            row.bind(job.blocked.as_deref())
+            row.bind(job.blocked.as_deref())?;
+            row.bind(asked)
         })
     }
 

@@ -85,7 +85,7 @@ impl<'b> Commit<'_, 'b> {
             Op::Run(run) => self.start_run(run),
             Op::Jobs { run, jobs } => {
                 let run = run.or(self.done.run).ok_or_else(|| Error::invalid("the batch has jobs but no run"))?;
-                let ids = self.insert_jobs(run.0, jobs)?;
+                let ids = self.insert_jobs(run.0, jobs, 0)?;
                 self.done.jobs.extend(ids);
                 Ok(())
             }

@@ -5,7 +5,7 @@
 //! sweep takes, or may have taken, changes nothing either.
 
 use super::{Commit, Of, blobs::Reference, jobs::attempt_text};
-use crate::codec::{Code, entering, failure_text, json_text, number, number_list};
+use crate::codec::{Code, asked, entering, failure_text, json_text, number, number_list};
 use superduper_core::{
     Error, FailureKind, JobFailure, Result,
     store::{Finish, Finished, JobId, JobState, OwnerId, Timestamp},
@@ -67,7 +67,8 @@ impl<'b> Commit<'_, 'b> {
                 failure = ?6, owner = NULL, started_at = coalesce(?7, started_at), ended_at = ?8, \
                 not_before = coalesce(?9, not_before), blocked = iif(?13 AND cancel_requested & 4 = 0, NULL, ?10), \
                 tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
-            WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1, state = 1";
+            WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1, state = 1, \
+                cancel_requested & 1";
         let values = rusqlite::params![
             finish.job.0,
             finish.owner.0,
@@ -84,9 +85,16 @@ impl<'b> Commit<'_, 'b> {
             end.if_paused,
         ];
         let row = self.sql.query_first("record the end of a job", text, values, |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, number(row, 2)?, row.get::<_, bool>(3)?, row.get::<_, bool>(4)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?,
+                number(row, 2)?,
+                row.get::<_, bool>(3)?,
+                row.get::<_, bool>(4)?,
+                row.get::<_, bool>(5)?,
+            ))
         })?;
-        let Some((run, component, version, was_started, is_blocked)) = row else {
+        let Some((run, component, version, was_started, is_blocked, is_cancelled)) = row else {
             self.done.fenced.push(finish.job);
             self.done.moot = true;
             return Ok(());
@@ -98,7 +106,7 @@ impl<'b> Commit<'_, 'b> {
         match &finish.end {
             Finished::Succeeded(_) => {
                 self.event(finish.at, of, "job.succeeded", None);
-                self.keep_success(finish, run, component, version)?;
+                self.keep_success(finish, run, (component, version), is_cancelled)?;
             }
             Finished::Failed(failure) | Finished::Cancelled(failure) => {
                 self.event(finish.at, of, entering(end.state), Some((&*failure.message).into()));
@@ -122,14 +130,15 @@ impl<'b> Commit<'_, 'b> {
     }
 
     /// What comes with success: outputs, references of the result, spawned jobs, messages.
-    fn keep_success(&mut self, finish: &'b Finish, run: i64, component: i64, version: u32) -> Result<()> {
+    fn keep_success(&mut self, finish: &'b Finish, run: i64, (component, version): (i64, u32), is_cancelled: bool) -> Result<()> {
         let job = finish.job;
         self.set_outputs(component, version, &finish.outputs).map_err(|error| error.context(format!("job {job}")))?;
         let owner = Reference::result(component, version, job.0);
         let references: Vec<_> = finish.blobs.iter().map(|blob| owner.of_job(blob)).collect();
         self.refer(&references).map_err(|error| error.context(format!("job {job}")))?;
         if !finish.spawned.is_empty() {
-            let ids = self.insert_jobs(run, &finish.spawned)?;
+            // It did not look whether it is cancelled: what it spawned must not go on in its place.
+            let ids = self.insert_jobs(run, &finish.spawned, if is_cancelled { asked::CANCEL } else { 0 })?;
             let mut needs = Vec::with_capacity(finish.spawned_before.len());
             for (waiting, index) in &finish.spawned_before {
                 let missing = || Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len()));
