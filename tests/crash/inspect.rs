@@ -206,7 +206,7 @@ async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
     }
     line!(found.state, "{newest:#?}");
     let mut messages: Vec<String> =
-        db.metadata().messages(1000).await?.iter().map(|message| format!("{} {}", message.topic, message.payload)).collect();
+        db.metadata().messages(0, 1000).await?.iter().map(|message| format!("{} {}", message.topic, message.payload)).collect();
     messages.sort();
     line!(found.history, "{messages:?}");
     Ok(all)

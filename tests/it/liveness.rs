@@ -424,3 +424,69 @@ async fn r01_a_removal_waits_for_jobs_that_were_spawned_meanwhile() {
         assert_eq!(ended.expect_err("it was cancelled").kind(), ErrorKind::Cancelled);
     }
 }
+
+/// Sends so many messages.
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Sender")]
+struct Sender {
+    identifier: String,
+    topic: String,
+    count: u64,
+}
+
+#[triggers]
+impl Sender {
+    #[trigger("apply")]
+    async fn send(&self, ctx: &JobContext) -> Result<()> {
+        (0..self.count).try_for_each(|number| ctx.emit(self.topic.clone(), number))
+    }
+}
+
+fn sender(topic: &str, count: u64) -> Sender {
+    Sender { identifier: topic.into(), topic: topic.into(), count }
+}
+
+#[tokio::test]
+async fn messages_that_nobody_receives_stand_in_nobodys_way() {
+    for on in databases().await {
+        on.db.apply(sender("unheard", 600)).await.expect("sends");
+        on.db.apply(sender("heard", 2)).await.expect("sends");
+        let received: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let kept = received.clone();
+        on.db.on_message("heard", move |message| {
+            let (kept, number) = (kept.clone(), message.payload.as_u64().expect("a number"));
+            async move {
+                kept.lock().expect("no panic").push(number);
+                Ok::<(), Error>(())
+            }
+        });
+        until("the delivery", async || received.lock().expect("no panic").len() == 2).await;
+        assert_eq!(*received.lock().expect("no panic"), [0, 1]);
+        let left = on.db.metadata().messages(0, 1000).await.expect("messages");
+        until("the marks", async || on.db.metadata().messages(0, 1000).await.expect("messages").len() == 600).await;
+        assert!(left.len() <= 602);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_gets_the_message_again_and_stops_no_other() {
+    for on in databases().await {
+        let received: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let kept = received.clone();
+        on.db.on_message("shaky", move |message| {
+            let (kept, number) = (kept.clone(), message.payload.as_u64().expect("a number"));
+            async move {
+                let first = {
+                    let mut kept = kept.lock().expect("no panic");
+                    kept.push(number);
+                    kept.len() == 1
+                };
+                assert!(!first, "the first delivery panics");
+                Ok::<(), Error>(())
+            }
+        });
+        on.db.apply(sender("shaky", 2)).await.expect("sends");
+        until("the deliveries", async || received.lock().expect("no panic").len() == 3).await;
+        assert_eq!(*received.lock().expect("no panic"), [0, 1, 0]);
+    }
+}

@@ -153,6 +153,57 @@ async fn p08_workers_die_with_their_parent_and_the_next_resume_finishes_the_run(
     assert_eq!((work.attempt, work.lost), (2, 1));
 }
 
+#[tokio::test]
+async fn p09_a_program_that_a_worker_starts_is_no_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::builder().at(folder.path().join("p09.db")).unwrap().executor("process").program(program()).build().await.unwrap();
+    let applied = db.apply(task("p09", "program")).await.unwrap();
+    assert_ne!(applied.result::<u32>("work").unwrap(), std::process::id());
+    assert_eq!(std::fs::read_to_string(folder.path().join("p09.db").join("runs")).unwrap(), "run\n", "the job ran once");
+}
+
+#[tokio::test]
+async fn p10_what_a_job_of_a_worker_applies_without_waiting_is_done_as_well() {
+    let db = builder().build().await.unwrap();
+    let begun = std::time::Instant::now();
+    db.apply(task("p10", "detach")).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let done = async {
+        loop {
+            let jobs = db.jobs(JobFilter::default()).await.unwrap();
+            if jobs.iter().filter(|job| job.method == "after" && job.state == JobState::Succeeded).count() == 2 {
+                return;
+            }
+            assert!(jobs.iter().all(|job| !matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Skipped)), "{jobs:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), done).await.expect("nobody goes on with it");
+    assert!(db.load::<Task>("other").await.unwrap().made.get().is_ok());
+}
+
+#[tokio::test]
+async fn p11_a_worker_hears_at_once_that_its_job_is_cancelled() {
+    let db = builder().build().await.unwrap();
+    let mut fastest = Duration::MAX;
+    for n in 0..5 {
+        let run = db.apply(task(&format!("p11-{n}"), "listen")).detach().await.unwrap();
+        let job = loop {
+            let jobs = run.jobs().await.unwrap();
+            if let Some(job) = jobs.iter().find(|job| job.method == "work" && job.progress.is_some()) {
+                break job.id;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let begun = std::time::Instant::now();
+        db.cancel(job).await.unwrap();
+        assert_eq!(run.wait_timeout(Duration::from_secs(20)).await.unwrap_err().kind(), ErrorKind::Cancelled);
+        fastest = fastest.min(begun.elapsed());
+    }
+    // It looks by itself every 100 ms; the module looks every 10 ms.
+    assert!(fastest < Duration::from_millis(60), "{fastest:?}");
+}
+
 #[test]
 fn j15_a_program_ends_with_the_code_of_its_error() {
     let end = |args: &[&str]| {

@@ -167,8 +167,8 @@ impl MetadataStore for MemoryStore {
         self.read(move |state| state.events.last_key().copied().unwrap_or(0))
     }
 
-    fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
-        self.read(move |state| state.messages.iter().take(limit).map(|(_, row)| row.clone()).collect())
+    fn messages(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
+        self.read(move |state| state.messages.iter().filter(|(id, _)| **id > after).take(limit).map(|(_, row)| row.clone()).collect())
     }
 
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {

@@ -213,8 +213,8 @@ impl MetadataStore for SqliteStore {
         self.read(true, read::last_event)
     }
 
-    fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
-        self.read(limit <= FEW, move |sql| read::messages(sql, limit))
+    fn messages(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
+        self.read(limit <= FEW, move |sql| read::messages(sql, after, limit))
     }
 
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {

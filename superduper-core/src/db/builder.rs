@@ -186,7 +186,7 @@ impl DbBuilder {
             inner.check_executor(None)?;
         }
         // A worker process has a parent that looks after the rest.
-        if std::env::var_os("SUPERDUPER_WORKER").is_none() {
+        if !crate::job::is_worker() {
             inner.reclaim_dead().await?;
         }
         Ok(Db::from_inner(inner))

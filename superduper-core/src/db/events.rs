@@ -194,7 +194,7 @@ impl Db {
     ///
     /// # Guarantees
     /// A message is delivered at least once after its job's result is durable, in order, also after a crash; one
-    /// whose handler fails is delivered again.
+    /// whose handler fails or panics is delivered again, after those behind it.
     pub fn on_message<F, R, E>(&self, topic: impl Into<String>, handler: F)
     where
         F: Fn(Message) -> R + Send + Sync + 'static,
@@ -224,16 +224,24 @@ async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
     loop {
         // Messages of other processes, and those whose handler failed, are looked for now and then.
         let _ = tokio::time::timeout(Duration::from_secs(1), awake.notified()).await;
-        let Some(db) = db.upgrade() else { return };
-        let Ok(messages) = db.metadata.messages(256).await else { continue };
-        for row in messages {
-            let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
-            let Some(handler) = handler else { continue };
-            let message = Message { id: row.id, job: row.job, topic: row.topic, payload: row.payload };
-            if handler(message).await.is_ok() {
-                let delivered = Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: row.id }] };
-                // Without the mark it is delivered again, which is what at-least-once means.
-                let _ = db.metadata.commit(delivered, Durability::Full).await;
+        let mut after = 0;
+        loop {
+            let Some(db) = db.upgrade() else { return };
+            // All of them: those of topics that nobody here receives stay, and must not stand before the others.
+            let Ok(messages) = db.metadata.messages(after, 256).await else { break };
+            let Some(last) = messages.last() else { break };
+            after = last.id;
+            for row in messages {
+                let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
+                let Some(handler) = handler else { continue };
+                let message = Message { id: row.id, job: row.job, topic: row.topic, payload: row.payload };
+                // In a task of its own: a panic of the handler is its failure, and not the end of all deliveries.
+                let answer = tokio::spawn(async move { handler(message).await }).await;
+                if answer.is_ok_and(|answer| answer.is_ok()) {
+                    let delivered = Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: row.id }] };
+                    // Without the mark it is delivered again, which is what at-least-once means.
+                    let _ = db.metadata.commit(delivered, Durability::Full).await;
+                }
             }
         }
     }

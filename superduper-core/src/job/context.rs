@@ -46,6 +46,8 @@ pub(crate) struct CancelToken {
     abandoned: AtomicBool,
     wishes: AtomicU8,
     notify: Notify,
+    /// Something was asked that was not asked before.
+    changed: Notify,
 }
 
 const PAUSE: u8 = 1;
@@ -56,6 +58,12 @@ impl CancelToken {
     pub(crate) fn cancel(&self) {
         self.wishes.fetch_or(CANCEL, Ordering::AcqRel);
         self.notify.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    /// Wait until something is asked; who waits is one.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Stop an attempt whose job was taken over: it must leave no mark on the job.
@@ -74,6 +82,7 @@ impl CancelToken {
             Wish::Pause => self.wishes.fetch_or(PAUSE, Ordering::AcqRel),
             Wish::Continue => self.wishes.fetch_and(!PAUSE, Ordering::AcqRel),
         };
+        self.changed.notify_one();
     }
 
     /// Take over the marks of a row; gives whether the job is to be cancelled.

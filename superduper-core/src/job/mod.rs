@@ -28,7 +28,7 @@ pub(crate) use outcome::describe;
 pub(crate) use policy::millis;
 pub use policy::{JobPolicy, Placement};
 pub(crate) use pool::Pools;
-pub(crate) use process::Process;
 pub use process::worker;
+pub(crate) use process::{Process, is_worker};
 pub(crate) use record::{give_way, outlast_sweep};
 pub(crate) use run_job::{JobSpec, hash_all, save_encoded};

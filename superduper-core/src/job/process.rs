@@ -2,7 +2,8 @@
 //!
 //! Invariants: only ids cross to the worker; it reads its job from the store and records the outcome there.
 //! A worker is in a process group of its own and dies with its parent: it holds the read end of a pipe
-//! (its standard input) that carries no data, and ends its group when the pipe closes.
+//! (its standard input), and ends its group when the pipe closes. A byte in the pipe carries nothing: it says that the record
+//! is worth a look.
 
 use super::{
     CancelToken, Ended, Instances, JobSpec, Placement,
@@ -16,13 +17,13 @@ use crate::{
     Db, Error, ErrorKind, FailureKind, JobFailure, Result,
     db::DbInner,
     lifecycle::BoxFuture,
-    store::{Batch, Durability, JobFilter, JobId, Op, OwnerId, RunFilter},
+    store::{Batch, Durability, JobFilter, JobId, JobRow, Op, OwnerId, RunFilter},
 };
 use std::{
     collections::HashMap,
     io::Read,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,13 +31,29 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-/// The variable by which a worker knows its job: `job:attempt:owner:database`.
+/// The variable by which a worker knows its job: `job:attempt:owner:parent:database`.
+///
+/// What a job starts inherits the variable, and is no worker: its parent is another one.
 const WORKER: &str = "SUPERDUPER_WORKER";
+/// How often a worker looks whether another process asked something of its job.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked whether the end of an attempt is on record although its worker lives.
+const ENDED: Duration = Duration::from_millis(500);
 
 /// Whether this program called [`worker`] first thing, so that it can be started again as a worker.
 static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is a worker.
+static IS_WORKER: AtomicBool = AtomicBool::new(false);
+/// The record is worth a look.
+static NUDGED: Notify = Notify::const_new();
+
+/// Whether this process is a worker: its parent looks after the database.
+pub(crate) fn is_worker() -> bool {
+    IS_WORKER.load(Ordering::Acquire)
+}
 
 /// Runs jobs in worker processes.
 #[derive(Debug)]
@@ -95,25 +112,32 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
     let database = db.metadata.capabilities().shared.unwrap_or_default();
     let mut command = Command::new(&program);
     command.args(&db.options.worker_args);
-    command.env(WORKER, format!("{}:{}:{}:{database}", spec.row.id, spec.attempt, spec.owner));
-    limits::pass(&mut command, &Placement::of_text(spec.row.executor.as_deref()));
+    command.env(WORKER, format!("{}:{}:{}:{}:{database}", spec.row.id, spec.attempt, spec.owner, std::process::id()));
+    let placement = Placement::of_text(spec.row.executor.as_deref());
+    limits::pass(&mut command, &placement);
     for (name, value) in &db.options.worker_env {
         command.env(name, value);
     }
     command.stdin(Stdio::piped()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let child = spawn(command).await.map_err(|error| error.context(format_args!("starting worker `{}`", program.display())))?;
+    let mut child = spawn(command).await.map_err(|error| error.context(format_args!("starting worker `{}`", program.display())))?;
     let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-    let mut waiting = tokio::task::spawn_blocking(move || wait(child));
+    // It stays open until the worker is gone.
+    let lifeline = child.stdin.take();
+    let mut waiting = tokio::task::spawn_blocking(move || child.wait());
     let limit = spec.row.timeout_ms.map(Duration::from_millis);
-    let placement = Placement::of_text(spec.row.executor.as_deref());
     let grace = placement.grace().unwrap_or(db.options.cancel_grace);
     let kills_before = limits::memory_kills();
-    let kill = || {
+    let kill = move || {
         if let Some(group) = group {
             // The group may be gone already.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
+    };
+    let nudge = || {
+        use std::io::Write;
+        // A worker that is gone, or that has not read so many of them, needs none.
+        let _ = lifeline.as_ref().map(|mut lifeline| lifeline.write(&[0]));
     };
     let late = async {
         match limit {
@@ -130,7 +154,14 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
         // The worker sees the mark in the store and may end by itself.
         let ops = vec![Op::RequestCancel { jobs: vec![spec.row.id] }];
         let _ = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await;
+        nudge();
         tokio::time::sleep(grace).await;
+    };
+    let asked = async {
+        loop {
+            cancel.changed().await;
+            nudge();
+        }
     };
     let mut forced = None;
     let status = tokio::select! {
@@ -150,16 +181,39 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
             kill();
             waiting.await
         }
+        () = asked => unreachable!("asking has no end"),
+        () = ended_on_record(&db, &spec) => {
+            // The worker goes on with runs that its job started and did not wait for.
+            tokio::spawn(async move {
+                let _ = waiting.await;
+                kill();
+                drop(lifeline);
+            });
+            return Ok(Ended::Recorded);
+        }
     };
     let status = status.map_err(|error| Error::internal(error.to_string()))?.context_io("waiting for a worker")?;
     // What the worker started must not outlive it.
     kill();
+    drop(lifeline);
     let rows = db.metadata.jobs(JobFilter { ids: Some(vec![spec.row.id]), ..JobFilter::default() }).await?;
     let recorded = rows.first().is_none_or(|row| row.owner != Some(spec.owner) || row.attempt != spec.attempt);
     if recorded {
         return Ok(Ended::Recorded);
     }
     Ok(Ended::Lost(forced.unwrap_or_else(|| limits::describe(status, &placement, kills_before))))
+}
+
+/// Ends when the worker has recorded the end of its attempt.
+async fn ended_on_record(db: &Arc<DbInner>, spec: &JobSpec) {
+    loop {
+        tokio::time::sleep(ENDED).await;
+        let rows = db.metadata.jobs(JobFilter { ids: Some(vec![spec.row.id]), ..JobFilter::default() }).await;
+        let by_itself = |row: &JobRow| row.owner.is_none() && row.attempt == spec.attempt && row.lost == spec.row.lost;
+        if rows.is_ok_and(|rows| rows.first().is_some_and(by_itself)) {
+            return;
+        }
+    }
 }
 
 trait ContextIo<T> {
@@ -169,14 +223,6 @@ impl<T> ContextIo<T> for std::io::Result<T> {
     fn context_io(self, context: &str) -> Result<T> {
         self.map_err(|error| Error::from(error).context(context))
     }
-}
-
-/// The lifeline stays open until the worker is gone.
-fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
-    let lifeline = child.stdin.take();
-    let status = child.wait();
-    drop(lifeline);
-    status
 }
 
 type SpawnRequest = (Command, oneshot::Sender<std::io::Result<Child>>);
@@ -217,10 +263,14 @@ where
     PREPARED.store(true, Ordering::Release);
     let Ok(request) = std::env::var(WORKER) else { return Ok(()) };
     let bad = || Error::internal(format!("`{request}` is not a worker's request"));
-    let mut parts = request.splitn(4, ':');
+    let mut parts = request.splitn(5, ':');
     let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok()).ok_or_else(bad);
-    let (job, attempt, owner) = (JobId(number()?), number()?, OwnerId(number()?));
+    let (job, attempt, owner, parent) = (JobId(number()?), number()?, OwnerId(number()?), number()?);
     let database = parts.next().ok_or_else(bad)?.to_owned();
+    if !is_child_of(parent)? {
+        return Ok(());
+    }
+    IS_WORKER.store(true, Ordering::Release);
     die_with_parent();
     limits::apply()?;
     // A worker is nothing but a job, so what it traces is the job's log. A subscriber that is there already stays.
@@ -236,8 +286,28 @@ where
             70
         }
     };
+    // Runs that the job started and did not wait for have nobody else.
+    loop {
+        let Some(mut run) = db.inner().runs_lock().values().next().cloned() else { break };
+        let _ = run.done.wait_for(Option::is_some).await;
+        // Its driver leaves the list a moment before or after it tells that it is done.
+        tokio::task::yield_now().await;
+    }
     db.inner().flush_notes().await;
     std::process::exit(code);
+}
+
+/// Whether this process was started by the one that made the request, and not by a job of a worker, which has it from there.
+fn is_child_of(parent: i64) -> Result<bool> {
+    let process = |id: i64| i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
+    let asked = process(parent);
+    if rustix::process::getppid() == asked {
+        return Ok(true);
+    }
+    if asked.is_some_and(|asked| rustix::process::test_kill_process(asked).is_ok()) {
+        return Ok(false);
+    }
+    Err(Error::internal("the process that started this worker is gone"))
 }
 
 fn die_with_parent() {
@@ -246,7 +316,9 @@ fn die_with_parent() {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let lifeline = std::thread::Builder::new().name("superduper-lifeline".to_owned()).spawn(|| {
         let mut buffer = [0; 64];
-        while !matches!(std::io::stdin().read(&mut buffer), Ok(0) | Err(_)) {}
+        while !matches!(std::io::stdin().read(&mut buffer), Ok(0) | Err(_)) {
+            NUDGED.notify_one();
+        }
         if let Some(pid) = rustix::process::Pid::from_raw(0).or_else(|| Some(rustix::process::getpid())) {
             let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
@@ -296,7 +368,8 @@ async fn work(db: &Arc<DbInner>, job: JobId, attempt: u32, owner: OwnerId) -> Re
 
 async fn watch_cancellation(db: Arc<DbInner>, job: JobId, cancel: Arc<CancelToken>) {
     loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Whichever comes first.
+        let _ = tokio::time::timeout(LOOK, NUDGED.notified()).await;
         let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await;
         if rows.is_ok_and(|rows| rows.iter().any(|row| cancel.ask_for_row(row))) {
             cancel.cancel();

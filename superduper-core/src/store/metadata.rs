@@ -122,8 +122,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>>;
     /// The place of the newest event; 0 without any.
     fn last_event(&self) -> BoxFuture<'_, Result<i64>>;
-    /// Messages that are not delivered, oldest first.
-    fn messages(&self, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>>;
+    /// Messages that are not delivered, oldest first, after the one of an id (0 is the beginning), at most so many.
+    fn messages(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>>;
 
     /// The blobs that a stored version, output, live result or checkpoint refers to, each once, with its size; of a digest's first
     /// byte, where one is given, so that memory does not grow with their number.

@@ -113,7 +113,7 @@ impl MetadataStore for CountingMetadata {
         checkpoints(job: JobId) -> Vec<superduper::store::CheckpointRow>;
         runs(filter: RunFilter) -> Vec<RunRow>;
         last_event() -> i64;
-        messages(limit: usize) -> Vec<MessageRow>;
+        messages(after: i64, limit: usize) -> Vec<MessageRow>;
         referenced_blobs(first: Option<u8>) -> Vec<(Digest, u64)>;
         audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
         check() -> Vec<String>;

@@ -138,7 +138,7 @@ impl Database {
             writeln!(text, "{run:?} {:?}", store.dependencies(run.id).await.expect("dependencies")).expect("text");
         }
         writeln!(text, "{:#?}", store.events(0, None, usize::from(u16::MAX)).await.expect("events")).expect("text");
-        writeln!(text, "{:?}", store.messages(1000).await.expect("messages")).expect("text");
+        writeln!(text, "{:?}", store.messages(0, 1000).await.expect("messages")).expect("text");
         writeln!(text, "{:?}", sorted(store.referenced_blobs(None).await.expect("blobs"))).expect("text");
         let blobs = self.db.artifact_store().list(None, None).await.expect("blobs");
         writeln!(text, "{:#?}", sorted(blobs.into_iter().map(|blob| (blob.digest, blob.size, blob.modified)).collect())).expect("text");

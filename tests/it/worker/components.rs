@@ -48,6 +48,19 @@ impl Task {
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
+            "program" => {
+                let runs = std::path::Path::new(&ctx.db()?.metadata().location()).with_file_name("runs");
+                std::io::Write::write_all(&mut std::fs::OpenOptions::new().create(true).append(true).open(runs)?, b"run\n")?;
+                let output = std::process::Command::new(std::env::current_exe()?).args(["identities", "1"]).output()?;
+                if !output.status.success() || output.stdout.is_empty() {
+                    return Err(Error::msg(format!("{output:?}")));
+                }
+            }
+            "detach" => {
+                let other = Task { identifier: "other".into(), what: "slow".into(), made: Output::empty() };
+                tokio::runtime::Handle::current().block_on(ctx.db()?.apply(other).detach().into_future())?;
+            }
+            "slow" => std::thread::sleep(Duration::from_millis(700)),
             _ => {}
         }
         let made = if self.what == "same" { "always the same".to_owned() } else { format!("made by {pid}") };

@@ -118,6 +118,9 @@ pub(crate) async fn weights(model: &Walk) -> Vec<u8> {
     model.weights.as_ref().unwrap().get().await.unwrap().to_vec()
 }
 
+/// Name of the variable that tells a test that it is the one in a process of its own.
+const ALONE: &str = "SUPERDUPER_ALONE";
+
 /// Run a test again in a process of its own, where no other test opens files or takes memory; whether this is that process.
 pub(crate) fn alone(test: &str) -> bool {
     again(test, &[])
@@ -125,19 +128,30 @@ pub(crate) fn alone(test: &str) -> bool {
 
 /// As [`alone`], with variables of the environment, which a process cannot set for itself without harm.
 pub(crate) fn again(test: &str, variables: &[(&str, &str)]) -> bool {
-    const ALONE: &str = "SUPERDUPER_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
+    let child = in_process(test, variables);
+    assert!(passed(&child), "{}", all_of(&child));
+    // Reasons for what was left out are for whoever runs the tests.
+    print!("{}", String::from_utf8_lossy(&child.stdout));
+    false
+}
+
+/// Run a test in a process of its own, whatever comes of it.
+pub(crate) fn in_process(test: &str, variables: &[(&str, &str)]) -> std::process::Output {
+    std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(ALONE, "1")
         .envs(variables.iter().copied())
         .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&child.stderr));
-    // Reasons for what was left out are for whoever runs the tests.
-    print!("{text}");
-    false
+        .unwrap()
+}
+
+pub(crate) fn passed(child: &std::process::Output) -> bool {
+    child.status.success() && String::from_utf8_lossy(&child.stdout).contains("1 passed")
+}
+
+pub(crate) fn all_of(child: &std::process::Output) -> String {
+    format!("{}{}{}", child.status, String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr))
 }

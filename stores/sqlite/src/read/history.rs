@@ -111,9 +111,9 @@ pub(crate) fn checkpoints(sql: Sql<'_>, job: JobId) -> Result<Vec<CheckpointRow>
     })
 }
 
-pub(crate) fn messages(sql: Sql<'_>, at_most: usize) -> Result<Vec<MessageRow>> {
-    let query = "SELECT id, job, topic, payload FROM message ORDER BY id LIMIT ?1";
-    sql.query("read messages", query, [limit(at_most)], |row| {
+pub(crate) fn messages(sql: Sql<'_>, after: i64, at_most: usize) -> Result<Vec<MessageRow>> {
+    let query = "SELECT id, job, topic, payload FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
+    sql.query("read messages", query, (after, limit(at_most)), |row| {
         let topic = text(row, 2)?.unwrap_or_default();
         Ok(MessageRow { id: row.get(0)?, job: JobId(row.get(1)?), topic, payload: json_or_null(row, 3)? })
     })
