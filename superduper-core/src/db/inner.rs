@@ -128,12 +128,21 @@ impl DbInner {
     }
 
     /// Write what jobs noted so far; waits for a write that is under way.
+    ///
+    /// What cannot be written waits for the next time. It must not fail a run whose results are safe.
     pub(crate) async fn flush_notes(&self) {
+        let _ = self.try_flush_notes().await;
+    }
+
+    /// As [`DbInner::flush_notes`], where what is noted must be on record before something else is.
+    pub(crate) async fn try_flush_notes(&self) -> Result<()> {
         let _one_at_a_time = self.note_gate.lock().await;
-        if let Some(notes) = self.notes.take() {
-            // Losing log lines must not fail a run whose results are safe.
-            let _ = self.metadata.note(notes).await;
+        let Some(notes) = self.notes.take() else { return Ok(()) };
+        let written = self.metadata.note(notes.clone()).await;
+        if written.is_err() {
+            self.notes.put_back(notes);
         }
+        written
     }
 
     /// Queue the jobs of processes that are gone.

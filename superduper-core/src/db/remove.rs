@@ -33,6 +33,8 @@ pub struct Remove {
     aliases: &'static [&'static str],
     recursive: bool,
     force: bool,
+    exclusive: bool,
+    unless: Option<String>,
 }
 
 /// What a removal did.
@@ -52,7 +54,7 @@ impl Db {
 
     /// Remove a component by its address; with a version in it, that version only.
     pub fn remove_dyn(&self, address: Address) -> Remove {
-        Remove { db: self.clone(), address, aliases: &[], recursive: false, force: false }
+        Remove { db: self.clone(), address, aliases: &[], recursive: false, force: false, exclusive: false, unless: None }
     }
 
     /// What removing a component would do. Writes nothing.
@@ -83,11 +85,35 @@ impl Remove {
         self
     }
 
+    /// Refuse, with `Conflict`, where a run of the component is unfinished; else its jobs are cancelled.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Refuse, with `Conflict`, where the component has this label, also if the whole component would go and its labels with it.
+    pub fn unless_labelled(mut self, label: impl Into<String>) -> Self {
+        self.unless = Some(label.into());
+        self
+    }
+
     /// What awaiting it would do.
     ///
     /// # Errors
     /// `NotFound`; `InUse` where something else refers to it, naming it.
     pub async fn plan(&self) -> Result<Plan> {
+        let mut plan = self.plan_any().await?;
+        let address = plan.root.unversioned();
+        if self.exclusive {
+            plan.expect.push(Expect::NoRun { address: address.clone(), but: None });
+        }
+        if let Some(label) = &self.unless {
+            plan.expect.push(Expect::Label { address, label: label.clone(), version: None });
+        }
+        Ok(plan)
+    }
+
+    async fn plan_any(&self) -> Result<Plan> {
         let first = match self.plan_of(self.address.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => error,
             planned => return planned,

@@ -222,6 +222,17 @@ impl Db {
         self.inner().runs_lock().contains_key(&run)
     }
 
+    /// Whether this process is the owner of a job of a run, and no longer runs it: its driver had to stop.
+    pub async fn has_stopped(&self, run: RunId, owner: crate::store::OwnerId) -> bool {
+        let db = self.inner();
+        if db.owner.get() != Some(&owner) || self.drives(run) {
+            return false;
+        }
+        // One that was just recorded here is about to get its driver.
+        let _started = db.driver_gate.write().await;
+        !self.drives(run)
+    }
+
     /// Whether nobody runs, or is about to run, the jobs of a run, as far as the record can tell: this process does not, and no
     /// other one that runs jobs of this database is alive. While another one is, it may have the run, and this is `false`.
     ///

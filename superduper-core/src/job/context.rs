@@ -145,8 +145,13 @@ struct Shared {
     blocked: Mutex<Option<(String, Asked)>>,
     progress: (AtomicU64, AtomicU64),
     beats: Arc<AtomicU64>,
+    /// The attempt has ended for its job, though its thread goes on.
+    over: AtomicBool,
     notes: Arc<NoteBuffer>,
 }
+
+/// So many lines and numbers wait at most for a store that does not answer.
+const MOST_NOTES: usize = 200_000;
 
 /// Logs and progress of jobs on their way to the store; written in groups.
 #[derive(Default)]
@@ -170,6 +175,29 @@ impl NoteBuffer {
 
     fn progress(&self, job: JobId, done: u64, total: u64) {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(job, (done, total));
+        self.filled.notify_one();
+    }
+
+    /// Keep what could not be written, for the next time; of what came since, the newer progress counts.
+    pub(crate) fn put_back(&self, notes: Notes) {
+        let Notes { mut logs, progress, mut metrics } = notes;
+        {
+            let mut newer = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+            logs.append(&mut newer);
+            logs.truncate(MOST_NOTES);
+            *newer = logs;
+        }
+        {
+            let mut newer = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            for (job, done, total) in progress {
+                newer.entry(job).or_insert((done, total));
+            }
+        }
+        let mut newer = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.append(&mut newer);
+        metrics.truncate(MOST_NOTES);
+        *newer = metrics;
+        drop(newer);
         self.filled.notify_one();
     }
 
@@ -218,6 +246,7 @@ impl JobContext {
             blocked: Mutex::default(),
             progress: (AtomicU64::new(0), AtomicU64::new(0)),
             beats: Arc::default(),
+            over: AtomicBool::new(false),
             notes,
         }))
     }
@@ -238,6 +267,15 @@ impl JobContext {
 
     pub(super) fn cancel_token(&self) -> &CancelToken {
         &self.0.cancel
+    }
+
+    /// The attempt has ended while its thread goes on: whatever it still does is in vain.
+    pub(super) fn leave_behind(&self) {
+        self.0.over.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_left_behind(&self) -> bool {
+        self.0.over.load(Ordering::Acquire)
     }
 
     pub(super) fn beats(&self) -> &Arc<AtomicU64> {
@@ -314,9 +352,9 @@ impl JobContext {
         self.0.identity.attempt > 1
     }
 
-    /// Whether somebody asked to cancel the job. Long work should look now and then and return early.
+    /// Whether somebody asked to cancel the job, or its time is over. Long work should look now and then and return early.
     pub fn cancelled(&self) -> bool {
-        self.0.cancel.is_cancelled()
+        self.0.cancel.is_cancelled() || self.is_left_behind()
     }
 
     /// Wait until somebody asks to cancel the job; for `select!` beside the work.
@@ -324,11 +362,14 @@ impl JobContext {
         self.0.cancel.cancelled().await;
     }
 
-    /// Return early with `?` where the job was cancelled.
+    /// Return early with `?` where the job was cancelled, or its time is over.
     ///
     /// # Errors
-    /// `Cancelled`.
+    /// `Cancelled`; `Timeout`.
     pub fn check_cancelled(&self) -> Result<()> {
+        if self.is_left_behind() {
+            return Err(Error::new(ErrorKind::Timeout, "the attempt was given up before; what it does is in vain").fatal());
+        }
         if self.cancelled() { Err(Error::new(ErrorKind::Cancelled, "the job was cancelled")) } else { Ok(()) }
     }
 
@@ -337,7 +378,8 @@ impl JobContext {
         self.0.progress.0.store(done, Ordering::Relaxed);
         self.0.progress.1.store(total, Ordering::Relaxed);
         self.beat();
-        if let Some(job) = self.0.identity.job {
+        // A later attempt reports its own.
+        if let Some(job) = self.0.identity.job.filter(|_| !self.is_left_behind()) {
             self.0.notes.progress(job, done, total);
             if let Some(db) = self.0.db.upgrade() {
                 db.announce_progress(job, self.0.identity.run, done, total);

@@ -32,7 +32,7 @@ pub enum Asked {
 impl JobContext {
     /// What is asked of the job. Costs a nanosecond: look as often as you like.
     pub fn asked(&self) -> Asked {
-        self.cancel_token().asked()
+        if self.is_left_behind() { Asked::Cancel } else { self.cancel_token().asked() }
     }
 
     /// Say that the job is alive, for its policy's time limit without a sign of life. Costs a nanosecond.
@@ -44,7 +44,7 @@ impl JobContext {
     ///
     /// What is not finite cannot be stored: it becomes a line of the job's log.
     pub fn metric(&self, name: &str, step: u64, value: f64) {
-        let Some(job) = self.job_id() else { return };
+        let Some(job) = self.job_id().filter(|_| !self.is_left_behind()) else { return };
         if value.is_finite() {
             self.notes().metric(MetricRow { job, name: name.to_owned(), step, value, at: Timestamp::now() });
             self.wake_note_writer();
@@ -65,8 +65,11 @@ impl JobContext {
         let (Some(job), Some(owner)) = (self.job_id(), self.owner()) else {
             return Err(Error::invalid("only a job can keep a checkpoint"));
         };
+        if self.is_left_behind() {
+            self.check_cancelled()?;
+        }
         // A later attempt goes on after this state: what was measured before it would not be measured again.
-        inner.flush_notes().await;
+        inner.try_flush_notes().await.map_err(|error| error.context("writing the metrics before a checkpoint"))?;
         let mut tries = 0;
         let committed = loop {
             // As an apply does: a sweep since the blobs were looked for would have taken them.
@@ -93,23 +96,25 @@ impl JobContext {
         })
     }
 
-    /// The checkpoints that this job has, or, where it has none, the job that it tries again; ascending.
+    /// The checkpoints that this job has, after those of the jobs that it tries again; the newest last.
     ///
     /// # Errors
     /// `Store`.
     pub async fn checkpoints(&self) -> Result<Vec<CheckpointRow>> {
         let db = self.db()?;
         let metadata = &db.inner().metadata;
+        let mut jobs = Vec::new();
         let mut next = self.job_id();
         while let Some(job) = next {
-            let found = metadata.checkpoints(job).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
             let rows = metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await?;
             next = rows.first().and_then(|row| row.retry_of);
+            jobs.push(job);
         }
-        Ok(Vec::new())
+        let mut found = Vec::new();
+        for job in jobs.into_iter().rev() {
+            found.extend(metadata.checkpoints(job).await?);
+        }
+        Ok(found)
     }
 
     /// Read back what was encoded: the data of a checkpoint.

@@ -228,6 +228,7 @@ impl Call {
             }
             let (returned, has_returned) = oneshot::channel();
             let beats = ctx.beats().clone();
+            let given_up = ctx.clone();
             let mut work = tokio::task::spawn_blocking(move || {
                 let result = ctx.scope_sync(|| std::panic::catch_unwind(AssertUnwindSafe(|| call_sync(&instance, &method, &ctx))));
                 let _ = returned.send(());
@@ -245,6 +246,7 @@ impl Call {
                 Ok(Ok(Err(panic))) => Err(panicked(&*panic)),
                 Ok(Err(error)) => Err(joined(error)),
                 Err(failure) => {
+                    given_up.leave_behind();
                     *lingering = Some(has_returned);
                     Err(failure)
                 }
