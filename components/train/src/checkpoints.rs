@@ -52,7 +52,8 @@ impl Checkpoints {
     /// The best of some checkpoints; the later one of two equals.
     pub(crate) fn best_of(&self, kept: &[Kept]) -> Option<u32> {
         let (_, direction) = self.best.as_ref()?;
-        let scored = kept.iter().filter_map(|(number, score)| Some((*number, (*score)?)));
+        // What is not a number is better than nothing by no order.
+        let scored = kept.iter().filter_map(|(number, score)| Some((*number, score.filter(|score| score.is_finite())?)));
         let best = scored.reduce(|best, next| if direction.better(best.1, next.1) { best } else { next });
         best.map(|(number, _)| number)
     }
@@ -80,5 +81,7 @@ mod tests {
         assert_eq!(best.dropped(&[(1, Some(0.1)), (2, Some(0.5))], Some(0.3)), [2]);
         assert_eq!(best.dropped(&[(1, Some(0.1)), (3, Some(0.3))], Some(0.05)), [1, 3]);
         assert_eq!(best.best_of(&[(1, Some(0.1)), (2, Some(0.1)), (3, None)]), Some(2));
+        assert_eq!(best.best_of(&[(1, Some(0.1)), (2, Some(f64::NAN))]), Some(1));
+        assert_eq!(best.best_of(&[(1, Some(f64::NEG_INFINITY)), (2, Some(0.2))]), Some(2));
     }
 }

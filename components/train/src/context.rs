@@ -6,7 +6,6 @@
 use crate::{Args, Checkpoints, Rng, checkpoints::Kept, spec::TrainSpec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -77,7 +76,8 @@ pub struct TrainContext {
     position: u64,
     total: u64,
     reported: Instant,
-    newest_metrics: BTreeMap<String, f64>,
+    /// The metric by which checkpoints are judged, as it was measured since the last one.
+    score: Option<f64>,
     /// Checkpoints of this job that are on record, oldest first.
     kept: Arc<Mutex<Vec<Kept>>>,
     /// What earlier attempts kept, once it was asked for.
@@ -117,7 +117,7 @@ impl TrainContext {
             position: 0,
             total: 0,
             reported: now,
-            newest_metrics: BTreeMap::new(),
+            score: None,
             kept: Arc::default(),
             found: None,
             writing: None,
@@ -243,9 +243,8 @@ impl TrainContext {
 
     /// Report a number of the current step.
     pub fn metric(&mut self, name: &str, value: f64) {
-        match self.newest_metrics.get_mut(name) {
-            Some(newest) => *newest = value,
-            None => drop(self.newest_metrics.insert(name.to_owned(), value)),
+        if self.strategy.best.as_ref().is_some_and(|(best, _)| best == name) {
+            self.score = Some(value).filter(|value| value.is_finite());
         }
         self.job.metric(name, self.position, value);
     }
@@ -266,7 +265,8 @@ impl TrainContext {
         let encoded = Encoded::of(&Whole { state, position: done, rng: self.rng.clone() })?;
         self.found()?;
         self.finish_writing()?;
-        let score = self.strategy.best.as_ref().and_then(|(metric, _)| self.newest_metrics.get(metric)).copied();
+        // A number that was measured before the last checkpoint says nothing of this one.
+        let score = self.score.take();
         let (job, kept, strategy) = (self.job.clone(), self.kept.clone(), self.strategy.clone());
         self.writing = Some(self.runtime.spawn(async move {
             let dropped = strategy.dropped(&kept.lock().unwrap_or_else(PoisonError::into_inner), score);
@@ -338,16 +338,18 @@ impl TrainContext {
         Ok(Some(whole.state))
     }
 
-    /// The state of the best checkpoint, by the metric of [`Checkpoints::best`].
+    /// The state of the best checkpoint, by the metric of [`Checkpoints::best`]: of those that were written after a step that
+    /// measured it.
     ///
     /// # Errors
     /// `Decode` where it is no `S`; `Store`, and a failed write of an earlier checkpoint.
     pub fn best<S: DeserializeOwned>(&mut self) -> Result<Option<S>> {
         self.finish_writing()?;
         let rows = self.runtime.block_on(self.job.checkpoints())?;
-        let kept: Vec<Kept> = rows.iter().map(|row| (row.number, row.score)).collect();
-        let best = self.strategy.best_of(&kept);
-        let row = rows.into_iter().find(|row| Some(row.number) == best);
+        // Numbers begin anew with each job that tries another one again.
+        let kept: Vec<Kept> = (0..).zip(&rows).map(|(place, row)| (place, row.score)).collect();
+        let best = self.strategy.best_of(&kept).and_then(|place| usize::try_from(place).ok());
+        let row = best.and_then(|place| rows.into_iter().nth(place));
         Ok(row.map(|row| self.read::<S>(row)).transpose()?.map(|whole| whole.state))
     }
 

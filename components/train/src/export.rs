@@ -17,12 +17,14 @@ use std::{
     time::SystemTime,
 };
 use superduper::{
-    BoxFuture, Bytes, Component, ComponentType, Digest, Encoded, Error, ErrorKind, JobContext, Result, downcast,
-    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put},
+    BoxFuture, Bytes, Component, ComponentType, Digest, Encoded, Error, ErrorKind, JobContext, Result, Value, downcast,
+    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, BlobRow, Chunks, JobState, Put},
 };
 
 pub(crate) const MODEL: &str = "model.json";
 const CHUNK: u64 = 4 << 20;
+/// So often at most the blobs of a model are saved again for one read.
+const SAVES: u32 = 100;
 
 /// What a job wrote outside of the artifact store.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,41 @@ pub(crate) struct Written {
     pub(crate) place: Option<S3Path>,
     /// Objects, in the order of writing.
     pub(crate) objects: Vec<WrittenObject>,
+    /// Whose drafts are whose; empty in what was read back.
+    #[serde(skip)]
+    pub(crate) drafts: Drafts,
+}
+
+/// Names of unfinished files.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Drafts {
+    /// Of all attempts of this job and of no other one.
+    job: String,
+    attempt: u32,
+}
+
+impl Drafts {
+    fn of(ctx: &JobContext) -> Self {
+        let uuid = ctx.huuid().rsplit(':').next().unwrap_or_default().to_owned();
+        Drafts { job: format!(".{uuid}-{}-", ctx.job_id().map_or(0, |job| job.0)), attempt: ctx.attempt() }
+    }
+
+    fn name(&self, serial: u64) -> String {
+        format!("{}{}-{}-{serial}.tmp", self.job, self.attempt, std::process::id())
+    }
+
+    /// Delete what earlier attempts, killed in the middle, left.
+    fn clear(&self, folder: &Path) {
+        let current = format!("{}{}-", self.job, self.attempt);
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(&self.job) && name.ends_with(".tmp") && !name.starts_with(&current) {
+                // One that stays is in nobody's way.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 /// An object that a job wrote.
@@ -56,8 +93,8 @@ fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
 }
 
 impl Written {
-    pub(crate) fn folder(path: &Path) -> Result<Self> {
-        let mut written = Written { path: Some(path.to_owned()), ..Written::default() };
+    pub(crate) fn folder(path: &Path, ctx: &JobContext) -> Result<Self> {
+        let mut written = Written { path: Some(path.to_owned()), drafts: Drafts::of(ctx), ..Written::default() };
         written.make(path)?;
         Ok(written)
     }
@@ -67,18 +104,25 @@ impl Written {
         let missing: Vec<PathBuf> = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
         fs::create_dir_all(folder).map_err(|error| failed("make the folder", folder, error))?;
         self.folders.extend(missing.into_iter().rev());
+        self.drafts.clear(folder);
         Ok(())
     }
 
-    /// Write a file under its name, all of it or nothing.
-    pub(crate) fn file(&mut self, path: &Path, digest: Digest, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    /// Write a file under its name, all of it or nothing; nothing where the attempt was cancelled or given up.
+    pub(crate) fn file(
+        &mut self,
+        path: &Path,
+        digest: Digest,
+        ctx: &JobContext,
+        write: impl FnOnce(&mut File) -> Result<()>,
+    ) -> Result<()> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let folder = path.parent().unwrap_or(path);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let draft = folder.join(format!(".{}-{serial}.tmp", std::process::id()));
-        let result = File::create(&draft).map_err(|error| failed("write", &draft, error)).and_then(|mut file| {
+        let draft = folder.join(self.drafts.name(SERIAL.fetch_add(1, Ordering::Relaxed)));
+        let result = File::create_new(&draft).map_err(|error| failed("write", &draft, error)).and_then(|mut file| {
             write(&mut file)?;
             file.sync_all().map_err(|error| failed("write", &draft, error))?;
+            ctx.check_cancelled()?;
             fs::rename(&draft, path).map_err(|error| failed("write", path, error))?;
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed("write", folder, error))
         });
@@ -91,11 +135,21 @@ impl Written {
         Ok(())
     }
 
+    /// Leave alone what another job wrote too.
+    pub(crate) fn leave(&mut self, other: &Written) {
+        self.files.retain(|(path, _)| !other.files.iter().any(|(others, _)| others == path));
+        self.objects.retain(|object| !other.objects.iter().any(|others| others.key == object.key));
+    }
+
     /// Delete what was written and is still as it was, and the folders that are empty then.
     pub(crate) fn delete(&self) -> Result<()> {
         for (path, digest) in &self.files {
             match digest_of(path) {
-                Ok(found) if found == *digest => fs::remove_file(path).map_err(|error| failed("delete", path, error))?,
+                Ok(found) if found == *digest => match fs::remove_file(path) {
+                    // Another sweep was there first.
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("delete", path, error)),
+                    _ => {}
+                },
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed("read", path, error)),
@@ -122,14 +176,41 @@ fn digest_of(path: &Path) -> std::io::Result<Digest> {
 }
 
 /// Fail where a place cannot be written to for sure. Called on a worker thread.
-pub(crate) fn reach(place: &SavePath) -> Result<()> {
+pub(crate) fn reach(place: &SavePath, ctx: &JobContext) -> Result<()> {
     match place {
-        SavePath::Folder(_) => Ok(()),
+        SavePath::Folder(folder) => reach_folder(folder, &Drafts::of(ctx)),
         #[cfg(feature = "s3")]
         SavePath::S3(place) => tokio::runtime::Handle::current().block_on(crate::s3::Bucket::open(place)?.reach()),
         #[cfg(not(feature = "s3"))]
         SavePath::S3(_) => Err(crate::save_path::unsupported()),
     }
+}
+
+fn reach_folder(folder: &Path, drafts: &Drafts) -> Result<()> {
+    // It is not made yet: what was there before is not this job's to delete.
+    let nearest = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    if !nearest.is_dir() {
+        return Err(Error::invalid(format!("`{}` is a file, not a folder", nearest.display())).fatal());
+    }
+    let draft = nearest.join(format!("{}{}-reach.tmp", drafts.job, drafts.attempt));
+    File::create(&draft).and_then(|_| fs::remove_file(&draft)).map_err(|error| failed("write to", nearest, error))?;
+    match fs::read(folder.join(MODEL)) {
+        Ok(found) if !is_model(&found) => {
+            Err(Error::invalid(format!("`{}` is there and is no model; it is not overwritten", folder.join(MODEL).display()))
+                .with_hint("give another folder, or move the file away")
+                .fatal())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file may be one that [`write_model`] wrote.
+fn is_model(text: &[u8]) -> bool {
+    Encoded::read::<Box<dyn Component>>(serde_json::from_slice(text).unwrap_or_default(), None).map_or_else(
+        // A model of a kind that this program does not know is one all the same.
+        |error| error.kind() == ErrorKind::UnknownKind,
+        |_| true,
+    )
 }
 
 /// Delete what jobs wrote and nobody changed since.
@@ -145,6 +226,43 @@ pub(crate) async fn delete(all: Vec<Written>) -> Result<()> {
     deleted.map_err(|error| Error::internal(error.to_string()))?
 }
 
+/// A model that is being written elsewhere. Nothing on record names its blobs yet, so that a sweep of the artifact store may
+/// take them: they are saved again then.
+pub(crate) struct Source<'a> {
+    encoded: Encoded,
+    store: &'a Arc<dyn ArtifactStore>,
+}
+
+impl Source<'_> {
+    /// Document and blobs.
+    async fn save(&self) -> Result<(Value, Vec<BlobRow>)> {
+        let (document, mut blobs) = self.encoded.clone().save(self.store).await?;
+        blobs.sort_by_key(|blob| blob.digest);
+        blobs.dedup_by_key(|blob| blob.digest);
+        Ok((document, blobs))
+    }
+
+    pub(crate) async fn read(&self, digest: Digest, range: Range<u64>) -> Result<Bytes> {
+        let mut tries = 0;
+        loop {
+            match self.store.get_range(digest, range.clone()).await {
+                Err(_) if tries < SAVES && self.store.size(digest).await?.is_none() => {
+                    tries += 1;
+                    self.save().await?;
+                }
+                read => return read,
+            }
+        }
+    }
+}
+
+/// Whether an attempt is the one that has its job.
+async fn is_current(ctx: &JobContext) -> Result<bool> {
+    let Some(job) = ctx.job_id() else { return Ok(true) };
+    let row = ctx.db()?.job(job).await?;
+    Ok(row.state == JobState::Running && row.attempt == ctx.attempt())
+}
+
 /// Write a model: its document and its blobs. Called on a worker thread.
 pub(crate) fn write_model(
     model: &Arc<dyn Component>,
@@ -153,18 +271,18 @@ pub(crate) fn write_model(
     ctx: &JobContext,
 ) -> Result<Written> {
     let runtime = tokio::runtime::Handle::current();
-    let (document, mut blobs) = runtime.block_on(Encoded::of(model)?.save(store))?;
-    blobs.sort_by_key(|blob| blob.digest);
-    blobs.dedup_by_key(|blob| blob.digest);
+    ctx.check_cancelled()?;
+    let source = Source { encoded: Encoded::of(model)?, store };
+    let (document, blobs) = runtime.block_on(source.save())?;
     let text = serde_json::to_vec(&document)?;
     let folder = match place {
         SavePath::Folder(folder) => folder,
         #[cfg(feature = "s3")]
-        SavePath::S3(place) => return runtime.block_on(crate::s3::Bucket::open(place)?.put_model(text, &blobs, &**store, ctx)),
+        SavePath::S3(place) => return runtime.block_on(crate::s3::Bucket::open(place)?.put_model(text, &blobs, &source, ctx)),
         #[cfg(not(feature = "s3"))]
         SavePath::S3(_) => return Err(crate::save_path::unsupported()),
     };
-    let mut written = Written::folder(folder)?;
+    let mut written = Written::folder(folder, ctx)?;
     let blob_folder = folder.join("blobs");
     if !blobs.is_empty() {
         written.make(&blob_folder)?;
@@ -173,22 +291,37 @@ pub(crate) fn write_model(
             written.folders.push(blob_folder.clone());
         }
     }
-    for blob in blobs {
-        let path = blob_folder.join(blob.digest.to_hex());
-        written.file(&path, blob.digest, |file| {
-            let mut at = 0;
-            while at < blob.size {
-                let end = blob.size.min(at + CHUNK);
-                ctx.beat();
-                let bytes = runtime.block_on(store.get_range(blob.digest, at..end))?;
-                file.write_all(&bytes)?;
-                at = end;
+    let fresh: Vec<bool> = blobs.iter().map(|blob| !blob_folder.join(blob.digest.to_hex()).exists()).collect();
+    let mut write = || {
+        for blob in &blobs {
+            let path = blob_folder.join(blob.digest.to_hex());
+            written.file(&path, blob.digest, ctx, |file| {
+                let mut at = 0;
+                while at < blob.size {
+                    let end = blob.size.min(at + CHUNK);
+                    ctx.beat();
+                    ctx.check_cancelled()?;
+                    let bytes = runtime.block_on(source.read(blob.digest, at..end))?;
+                    file.write_all(&bytes)?;
+                    at = end;
+                }
+                Ok(())
+            })?;
+        }
+        written.file(&folder.join(MODEL), Digest::of(&text), ctx, |file| Ok(file.write_all(&text)?))
+    };
+    match write() {
+        Ok(()) => Ok(written),
+        Err(error) => {
+            // Of a model that is not whole, nothing stays but what was there before. A later attempt may write the same files.
+            if runtime.block_on(is_current(ctx)).unwrap_or(false) {
+                let mut fresh = fresh.into_iter();
+                written.files.retain(|_| fresh.next().unwrap_or(false));
+                let _ = written.delete();
             }
-            Ok(())
-        })?;
+            Err(error)
+        }
     }
-    written.file(&folder.join(MODEL), Digest::of(&text), |file| Ok(file.write_all(&text)?))?;
-    Ok(written)
 }
 
 /// Load a model from the folder that a training wrote, without any database.

@@ -1,11 +1,14 @@
 //! The handle of a job that was submitted: found by id from any process, it holds no result in memory.
 
-use crate::{Info, SavePath, Status, kind::JobKind};
-use std::time::Duration;
+use crate::{Info, SavePath, Status, kind::JobKind, retention::pin_label};
+use std::{collections::BTreeMap, time::Duration};
 use superduper::{
-    Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Placement, Result, Run, Value,
+    Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Placement, Result, Run, Value,
     store::{JobFilter, JobId, JobRole, JobRow, JobState, LogRow, MetricRow, RunId, Wish},
 };
+
+/// So long a job stays INTERRUPTED before whoever waits for it is told.
+const INTERRUPTED: Duration = Duration::from_millis(100);
 
 /// What became of a wish to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub enum Canceling {
     Final,
     /// It ends by itself when it looks, or is killed after the grace.
     ForcedAfter(Duration),
+    /// It has not started, or waits for its next try; it never will.
+    BeforeStart,
     /// It ends when it looks; a thread cannot be forced. Use [`Isolation::Process`](crate::Isolation::Process) for jobs
     /// that may not look.
     CannotBeForced,
@@ -100,26 +105,28 @@ impl JobRun {
         Ok(info)
     }
 
-    /// Whether its process is gone and nobody has it.
+    /// Whether its process is gone, or has stopped running it, and nobody has it.
     async fn is_interrupted(&self, row: &JobRow) -> Result<bool> {
         if row.state.is_terminal() || row.state == JobState::Blocked || self.db.drives(self.run) {
             return Ok(false);
         }
-        match row.owner {
-            Some(owner) => Ok(self.db.metadata().dead_owners().await?.contains(&owner)),
-            None if row.lost > 0 => {
-                let attempts = self.db.attempts(self.job).await?;
-                let lost = |failure: &JobFailure| failure.kind == FailureKind::WorkerLost;
-                Ok(attempts.last().and_then(|attempt| attempt.failure.as_ref()).is_some_and(lost))
-            }
-            // It was never begun: whoever submitted it had it.
-            None if self.db.is_abandoned(self.run).await? => {
-                // It may have begun, or ended, since the row was read.
-                let now = self.row().await?;
-                Ok(now.state == JobState::Queued && now.owner.is_none())
-            }
-            None => Ok(false),
+        if let Some(owner) = row.owner {
+            return Ok(self.db.metadata().dead_owners().await?.contains(&owner) || self.db.has_stopped(self.run, owner).await);
         }
+        if row.lost > 0 {
+            let attempts = self.db.attempts(self.job).await?;
+            let lost = |failure: &JobFailure| failure.kind == FailureKind::WorkerLost;
+            if attempts.last().and_then(|attempt| attempt.failure.as_ref()).is_some_and(lost) {
+                return Ok(true);
+            }
+        }
+        // Nobody has begun it, or its next try: whoever had it, waits with it.
+        if !self.db.is_abandoned(self.run).await? {
+            return Ok(false);
+        }
+        // It may have begun, or ended, since the row was read.
+        let now = self.row().await?;
+        Ok(now.state == JobState::Queued && now.owner.is_none())
     }
 
     /// Wait until it is final, or INTERRUPTED. A failed job is no error here.
@@ -127,6 +134,7 @@ impl JobRun {
     /// # Errors
     /// `Store`.
     pub async fn wait(&self) -> Result<Info> {
+        let mut interrupted = false;
         loop {
             if let Some(run) = &self.live {
                 // What succeeded here is on record as its driver has it; all else is read, also what a driver that had to stop
@@ -138,9 +146,19 @@ impl JobRun {
                 }
             }
             let info = self.info().await?;
-            if info.status.is_terminal() || info.status == Status::Interrupted {
+            if info.status.is_terminal() {
                 return Ok(info);
             }
+            if info.status == Status::Interrupted {
+                if interrupted {
+                    return Ok(info);
+                }
+                // Whoever runs it may be about to start again from the record.
+                interrupted = true;
+                tokio::time::sleep(INTERRUPTED).await;
+                continue;
+            }
+            interrupted = false;
             match self.db.wait(self.job, Duration::from_secs(1)).await {
                 Err(error) if error.kind() == ErrorKind::Store => return Err(error),
                 _ => {}
@@ -194,6 +212,9 @@ impl JobRun {
             return Ok(Canceling::Final);
         }
         self.db.cancel(self.job).await?;
+        if matches!(row.state, JobState::Queued | JobState::Blocked) && self.row().await?.state == JobState::Cancelled {
+            return Ok(Canceling::BeforeStart);
+        }
         let Placement { executor, grace_ms, .. } = Placement::of_text(row.executor.as_deref());
         Ok(match executor.as_deref() {
             Some("process") => Canceling::ForcedAfter(Duration::from_millis(grace_ms.unwrap_or_default())),
@@ -280,6 +301,12 @@ impl JobRun {
             JobState::Queued | JobState::Running => Some(self.db.resume_run(self.run).await?),
             JobState::Succeeded => return Err(Error::invalid(format!("{} `{}` is completed", self.kind.what(), self.id))),
             JobState::Failed | JobState::Cancelled | JobState::Skipped => {
+                let newest = JobRun::find(&self.db, self.kind, &self.id).await?.job;
+                if newest != self.job {
+                    let (what, id) = (self.kind.what(), &self.id);
+                    let text = format!("{what} `{id}` cannot be resumed: it was resumed before, or submitted again, as job {newest}");
+                    return Err(Error::conflict(text).with_hint("`get_model_future(id)` finds it"));
+                }
                 let resumed = self.db.retry_exclusive(self.job).await.map_err(|error| match error.kind() {
                     ErrorKind::Conflict => error
                         .context(format_args!("{} `{}` cannot be resumed", self.kind.what(), self.id))
@@ -300,20 +327,73 @@ impl JobRun {
         Ok(next)
     }
 
-    /// What it measured so far, also while it runs, also in another process.
+    /// Keep it from being purged, or no longer. Another submission of the same id has a pin of its own.
+    ///
+    /// # Errors
+    /// `Gone` where it was purged before.
+    pub async fn pin(&self, pinned: bool) -> Result<()> {
+        let row = self.row().await?;
+        let version = row.target.version.map_or(0, |at| at.version);
+        let gone = || Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id));
+        if self.document(&row).await?.is_none() {
+            return Err(gone());
+        }
+        let done = match pinned {
+            true => self.db.label(Locator::from(self.address().at(version)), &pin_label(version)).await,
+            false => self.db.unlabel(self.address(), &pin_label(version)).await,
+        };
+        match done {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(gone().with_source(error)),
+            done => done.map(drop),
+        }
+    }
+
+    /// Whether it is kept from being purged.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn is_pinned(&self) -> Result<bool> {
+        let version = self.row().await?.target.version.map_or(0, |at| at.version);
+        let labels = self.db.labels(self.address()).await?;
+        Ok(labels.iter().any(|row| row.label == pin_label(version)))
+    }
+
+    /// The job and those that it tries again, oldest first.
+    async fn chain(&self) -> Result<Vec<JobId>> {
+        let mut chain = vec![self.job];
+        let mut next = self.row().await?.retry_of;
+        while let Some(job) = next {
+            chain.push(job);
+            next = self.db.job(job).await?.retry_of;
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    /// What it measured so far, by name and step: also while it runs, also in another process, and what was measured before it
+    /// was resumed.
     ///
     /// # Errors
     /// `Store`.
     pub async fn metrics(&self) -> Result<Vec<MetricRow>> {
-        self.db.metrics(self.job).await
+        let mut all = BTreeMap::new();
+        for job in self.chain().await? {
+            // What was done again after the last checkpoint was measured again.
+            all.extend(self.db.metrics(job).await?.into_iter().map(|row| ((row.name.clone(), row.step), row)));
+        }
+        Ok(all.into_values().collect())
     }
 
-    /// What it logged.
+    /// What it logged, also before it was resumed.
     ///
     /// # Errors
     /// `Store`.
     pub async fn logs(&self) -> Result<Vec<LogRow>> {
-        self.db.logs(self.job).await
+        let mut all = Vec::new();
+        for job in self.chain().await? {
+            all.extend(self.db.logs(job).await?);
+        }
+        Ok(all)
     }
 
     /// What happens to it, from its beginning to its end.
@@ -321,11 +401,16 @@ impl JobRun {
         self.db.run_events(self.run)
     }
 
-    /// The checkpoints that are kept: numbers and steps.
+    /// The checkpoints that are kept, also of before it was resumed, the newest last: numbers and steps. Numbers begin anew with
+    /// each job that tries another one again.
     ///
     /// # Errors
     /// `Store`.
     pub async fn checkpoints(&self) -> Result<Vec<(u32, u64)>> {
-        Ok(self.db.checkpoints(self.job).await?.into_iter().map(|row| (row.number, row.step)).collect())
+        let mut all = Vec::new();
+        for job in self.chain().await? {
+            all.extend(self.db.checkpoints(job).await?.into_iter().map(|row| (row.number, row.step)));
+        }
+        Ok(all)
     }
 }

@@ -109,8 +109,6 @@ pub struct Prediction {
     #[component(breaking)]
     pub(crate) submission: String,
     #[component(default)]
-    pub(crate) pinned: bool,
-    #[component(default)]
     pub(crate) retention: Option<Span>,
 }
 
@@ -138,9 +136,9 @@ impl Prediction {
         context.end(result.is_ok())?;
         let result = result?;
         let folder = PathBuf::from(&self.folder).join(&self.identifier);
-        let mut written = Written::folder(&folder)?;
+        let mut written = Written::folder(&folder, ctx)?;
         let file = folder.join("result");
-        written.file(&file, Digest::of(&result), |file| Ok(file.write_all(&result)?))?;
+        written.file(&file, Digest::of(&result), ctx, |file| Ok(file.write_all(&result)?))?;
         Ok(Predicted { file, written })
     }
 }
@@ -189,10 +187,18 @@ impl PredictionRun {
             .map_err(|(file, error)| Error::not_found(format!("the result `{}` cannot be read", file.display())).with_source(error))
     }
 
+    /// Go on; see [`JobRun::resume`].
+    ///
+    /// # Errors
+    /// As for [`JobRun::resume`].
+    pub async fn resume(&self) -> Result<Self> {
+        self.0.resume().await.map(PredictionRun)
+    }
+
     /// Purge it now: result, file and folder go, the record stays.
     ///
     /// # Errors
-    /// `Conflict` while it is unfinished; `Gone` where it was purged before.
+    /// `Conflict` while a job of its id is unfinished, and where it is pinned; `Gone` where it was purged before.
     pub async fn purge(&self) -> Result<()> {
         purge(&self.0).await
     }

@@ -1,16 +1,17 @@
 //! Retention: jobs that are final and old enough lose their results; the record stays.
 //!
-//! Invariants: only what the job itself registered is deleted, files before the rows that name them, so that a crash
-//! in between leaves work for the next sweep and nothing else. Pinned jobs are left alone.
+//! Invariants: only what the job itself registered, and no other one, is deleted, files before the rows that name them, so that
+//! a crash in between leaves work for the next sweep and nothing else. Pinned jobs are left alone, and all jobs of an id of which
+//! one is unfinished. Each submission of an id is judged for itself.
 
-use crate::{JobRun, SavePath, Span, export::Written, kind::JobKind};
+use crate::{JobRun, Span, export::Written, kind::JobKind};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 use superduper::{
     Address, Db, Error, ErrorKind, Result, Value,
-    store::{JobBrief, JobFilter, JobId, StoredVersion, Timestamp},
+    store::{JobFilter, JobId, JobRow, JobState, StoredVersion, Timestamp},
 };
 use tokio::task::JoinHandle;
 
@@ -52,36 +53,58 @@ impl Drop for Sweeper {
     }
 }
 
-/// A job that was not purged, as a sweep sees it.
+/// A version whose job was not purged, as a sweep sees it: each submission of an id is a version of one component.
 struct Candidate {
     kind: JobKind,
+    /// With version, without revision.
+    address: Address,
     stored: StoredVersion,
+    /// The newest job of the version.
     job: JobId,
-    path: Option<SavePath>,
+    newest: bool,
+    /// Where its files are written to, the same for all that write to the same place.
+    place: Option<String>,
+}
+
+/// What a sweep looks at.
+#[derive(Default)]
+struct Listed {
+    candidates: Vec<Candidate>,
+    /// Components with unfinished jobs.
+    busy: HashSet<String>,
+    pinned: HashSet<(String, u32)>,
+}
+
+/// The label by which a version is pinned: a version with a label is not removed.
+pub(crate) fn pin_label(version: u32) -> String {
+    format!("pinned-{version}")
 }
 
 /// Purge the jobs of a trainer that are past their retention; gives their ids.
 pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
     let now = Timestamp::now();
+    let listed = Listed::read(db).await?;
+    let due: Vec<(&Candidate, Span)> = listed
+        .candidates
+        .iter()
+        .filter(|candidate| listed.may_go(candidate, trainer))
+        .filter_map(|at| Some((at, at.retention()?)))
+        .collect();
+    let rows = db.jobs(JobFilter { ids: Some(due.iter().map(|(candidate, _)| candidate.job).collect()), ..JobFilter::default() }).await?;
+    let ended: HashMap<JobId, Timestamp> = rows.into_iter().filter_map(|row| Some((row.id, row.ended_at?))).collect();
     let mut purged = Vec::new();
     let mut failed = None;
-    for kind in [JobKind::Training, JobKind::Prediction] {
-        let all = candidates(db, kind).await?;
-        let due: Vec<&Candidate> = all.iter().filter(|candidate| is_owned(candidate, trainer)).collect();
-        let rows = db.jobs(JobFilter { ids: Some(due.iter().map(|candidate| candidate.job).collect()), ..JobFilter::default() }).await?;
-        for candidate in due {
-            let Some(row) = rows.iter().find(|row| row.id == candidate.job) else { continue };
-            let Some(retention) = retention(&candidate.stored.document) else { continue };
-            let millis = u64::try_from(retention.get().as_millis()).unwrap_or(u64::MAX);
-            if row.ended_at.is_none_or(|ended| ended.plus_ms(millis) > now) {
-                continue;
-            }
-            match delete(db, candidate, &all).await {
-                Ok(true) => purged.push(candidate.stored.address.identifier.clone()),
-                Ok(false) => {}
-                // One that cannot be purged must not keep the others.
-                Err(error) => failed = failed.or(Some(error)),
-            }
+    for (candidate, retention) in due {
+        let millis = u64::try_from(retention.get().as_millis()).unwrap_or(u64::MAX);
+        if ended.get(&candidate.job).is_none_or(|ended| ended.plus_ms(millis) > now) {
+            continue;
+        }
+        match delete(db, candidate, &listed).await {
+            Ok(()) => purged.push(candidate.stored.address.identifier.clone()),
+            // It is in use, in this moment or for longer.
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::InUse | ErrorKind::NotFound) => {}
+            // One that cannot be purged must not keep the others.
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
     match failed {
@@ -92,84 +115,152 @@ pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
 
 /// Purge one job now.
 pub(crate) async fn purge(run: &JobRun) -> Result<()> {
-    let all = candidates(&run.db, run.kind).await?;
-    let candidate = all.iter().find(|candidate| candidate.job == run.job());
-    if candidate.is_none() && run.info().await?.purged {
-        return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged before", run.kind.what(), run.id())));
+    let (what, id) = (run.kind.what(), run.id());
+    let row = run.row().await?;
+    if !row.state.is_terminal() {
+        return Err(Error::conflict(format!("{what} `{id}` is unfinished")).with_hint("cancel it first"));
     }
-    let candidate = candidate
-        .ok_or_else(|| Error::conflict(format!("{} `{}` is unfinished", run.kind.what(), run.id())).with_hint("cancel it first"))?;
-    match delete(&run.db, candidate, &all).await? {
-        true => Ok(()),
-        false => Err(Error::conflict(format!("{} `{}` was submitted again, or purged, in the meantime", run.kind.what(), run.id()))),
+    if run.info().await?.purged {
+        return Err(Error::new(ErrorKind::Gone, format!("{what} `{id}` was purged before")));
+    }
+    let version = row.target.version.map_or(0, |at| at.version);
+    let listed = Listed::read(&run.db).await?;
+    if listed.pinned.contains(&(row.target.path(), version)) {
+        return Err(Error::conflict(format!("{what} `{id}` is pinned")).with_hint("`pin(false)` lets it go"));
+    }
+    let is_it = |candidate: &&Candidate| candidate.stored.component == row.component && candidate.stored.version() == version;
+    let moved = || Error::conflict(format!("{what} `{id}` was resumed, or purged, in the meantime"));
+    match delete(&run.db, listed.candidates.iter().find(is_it).ok_or_else(moved)?, &listed).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(moved().with_source(error)),
+        deleted => deleted,
     }
 }
 
-/// The jobs of a kind that are final and not purged.
-async fn candidates(db: &Db, kind: JobKind) -> Result<Vec<Candidate>> {
-    let listed = db.metadata().list(Some(kind.name().to_owned())).await?;
-    let addresses: Vec<Address> = listed.into_iter().map(|row| row.address.unversioned()).collect();
-    if addresses.is_empty() {
-        return Ok(Vec::new());
+impl Listed {
+    async fn read(db: &Db) -> Result<Self> {
+        let mut listed = Listed::default();
+        for row in db.metadata().labels(None).await? {
+            let version = row.address.version.map_or(0, |at| at.version);
+            if row.label == pin_label(version) {
+                listed.pinned.insert((row.address.path(), version));
+            }
+        }
+        for kind in [JobKind::Training, JobKind::Prediction] {
+            listed.read_kind(db, kind).await?;
+        }
+        Ok(listed)
     }
-    let mut snapshot = db.metadata().snapshot(addresses).await?;
-    // Ascending, so that the newest job of each id is left.
-    let last: HashMap<String, JobBrief> = std::mem::take(&mut snapshot.jobs).into_iter().map(|job| (job.target.path(), job)).collect();
-    Ok(snapshot
-        .components
-        .into_iter()
-        .filter(|(_, stored)| !stored.removing)
-        .filter_map(|(path, stored)| {
-            let job = last.get(&path).filter(|job| job.state.is_terminal())?.id;
-            let path = kind.path(&stored.document, &stored.address.identifier);
-            Some(Candidate { kind, stored, job, path })
-        })
-        .collect())
+
+    async fn read_kind(&mut self, db: &Db, kind: JobKind) -> Result<()> {
+        let rows = db.metadata().list(Some(kind.name().to_owned())).await?;
+        let addresses: Vec<Address> = rows.into_iter().map(|row| row.address.unversioned()).collect();
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let mut snapshot = db.metadata().snapshot(addresses).await?;
+        // Ascending, so that the newest job of each id is left.
+        let mut last: HashMap<String, (JobId, JobState)> = HashMap::new();
+        for job in std::mem::take(&mut snapshot.jobs) {
+            last.insert(job.target.path(), (job.id, job.state));
+        }
+        for (path, newest) in snapshot.components {
+            let address = newest.address.unversioned();
+            let mut jobs: HashMap<u32, (JobId, JobState)> = HashMap::new();
+            let versions = if newest.next_version > 1 {
+                // The id was used several times.
+                for row in db.jobs(JobFilter { target: Some(address.clone()), ..JobFilter::default() }).await? {
+                    if row.component == newest.component {
+                        self.note(&path, row.state);
+                        jobs.insert(row.target.version.map_or(0, |at| at.version), (row.id, row.state));
+                    }
+                }
+                db.metadata().versions(address.clone()).await?
+            } else {
+                jobs.extend(last.get(&path).map(|job| (newest.version(), *job)));
+                vec![newest]
+            };
+            let count = versions.len();
+            for (index, stored) in versions.into_iter().enumerate() {
+                let version = stored.version();
+                let Some((job, state)) = jobs.get(&version).copied() else { continue };
+                self.note(&path, state);
+                let place = kind.path(&stored.document, &stored.address.identifier).map(|path| path.identity());
+                self.candidates.push(Candidate { kind, address: address.at(version), stored, job, newest: index + 1 == count, place });
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, path: &str, state: JobState) {
+        if !state.is_terminal() {
+            self.busy.insert(path.to_owned());
+        }
+    }
+
+    fn may_go(&self, candidate: &Candidate, trainer: &str) -> bool {
+        let path = candidate.address.path();
+        candidate.stored.document.get("owner").and_then(Value::as_str) == Some(trainer)
+            && !candidate.stored.removing
+            && !self.busy.contains(&path)
+            && !self.pinned.contains(&(path, candidate.stored.version()))
+    }
 }
 
-fn is_owned(candidate: &Candidate, trainer: &str) -> bool {
-    let document = &candidate.stored.document;
-    document.get("owner").and_then(Value::as_str) == Some(trainer) && document.get("pinned").and_then(Value::as_bool) != Some(true)
+impl Candidate {
+    /// How long the job is kept: what it says itself, else what its base says.
+    ///
+    /// One that was declared stays as long as it is declared: who applies it again would train it again.
+    fn retention(&self) -> Option<Span> {
+        let document = &self.stored.document;
+        let own = document.get("retention").and_then(Value::as_str);
+        let declared = document.get("submission").and_then(Value::as_str) == Some("");
+        let base = || if declared && self.newest { None } else { document.get("base")?.get("retention")?.as_str() };
+        own.or_else(base)?.parse().ok()
+    }
+
+    /// What its jobs wrote.
+    async fn written(&self, db: &Db) -> Result<Vec<Written>> {
+        let rows = db.jobs(JobFilter { target: Some(self.address.clone()), ..JobFilter::default() }).await?;
+        let own = rows.into_iter().filter(|row| row.component == self.stored.component && is_of(row, &self.address));
+        let mut written = Vec::new();
+        for row in own {
+            if !row.state.is_terminal() {
+                let text = format!("{} `{}` is unfinished", self.kind.what(), self.address.identifier);
+                return Err(Error::conflict(text).with_hint("what it writes cannot be told apart yet; wait for it, or cancel it"));
+            }
+            let found = row.result.and_then(|mut result| result.get_mut("written").map(Value::take));
+            written.extend(found.and_then(|found| serde_json::from_value(found).ok()));
+        }
+        Ok(written)
+    }
 }
 
-/// How long a job is kept: what it says itself, else what its base says.
-fn retention(document: &Value) -> Option<Span> {
-    let own = document.get("retention").and_then(Value::as_str);
-    let base = || document.get("base")?.get("retention")?.as_str();
-    own.or_else(base)?.parse().ok()
+fn is_of(row: &JobRow, address: &Address) -> bool {
+    row.target.version.map(|at| at.version) == address.version.map(|at| at.version)
 }
 
-/// Gives whether it was deleted: an id that was submitted again in the meantime is left alone.
-async fn delete(db: &Db, candidate: &Candidate, all: &[Candidate]) -> Result<bool> {
-    let address = candidate.stored.address.unversioned();
-    let plan = match db.remove_dyn(address.clone()).plan().await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        plan => plan?,
-    };
-    // The plan stands only as long as there is no newer version; and this one's job must be the last.
-    let newest = JobFilter { target: Some(address), limit: Some(1), ..JobFilter::default() };
-    if db.jobs(newest).await?.pop().is_none_or(|row| row.id != candidate.job || !row.state.is_terminal()) {
-        return Ok(false);
+/// Delete what a version's jobs wrote, then the version.
+///
+/// # Errors
+/// `Conflict`, `InUse`, `NotFound` for one that was used, pinned or purged in the meantime, or shares its files with one that is
+/// unfinished.
+async fn delete(db: &Db, candidate: &Candidate, listed: &Listed) -> Result<()> {
+    let version = candidate.stored.version();
+    // The plan stands only as long as nobody resumes, submits again or pins.
+    let plan = db.remove_dyn(candidate.address.clone()).exclusive().unless_labelled(pin_label(version)).plan().await?;
+    let mut written = candidate.written(db).await?;
+    // Another job may have written to the same place: what it wrote is its own, be it the same bytes.
+    let shares = |other: &&Candidate| other.place.is_some() && other.place == candidate.place && other.address != candidate.address;
+    for other in listed.candidates.iter().filter(shares) {
+        let others = other.written(db).await?;
+        written.iter_mut().for_each(|written| others.iter().for_each(|other| written.leave(other)));
     }
-    // Every submission of the id wrote to the same path.
-    let filter = JobFilter { target: Some(candidate.stored.address.unversioned()), ..JobFilter::default() };
-    let written: Vec<Written> = db
-        .jobs(filter)
-        .await?
-        .into_iter()
-        .filter(|row| row.component == candidate.stored.component)
-        .filter_map(|row| row.result?.get_mut("written").map(Value::take))
-        .filter_map(|written| serde_json::from_value(written).ok())
-        .collect();
-    // Another job may have written the same bytes to the same place: then they are its files now.
-    let is_shared = |path: &SavePath| all.iter().any(|other| other.job != candidate.job && other.path.as_ref() == Some(path));
-    if !candidate.path.as_ref().is_some_and(is_shared) {
-        crate::export::delete(written)
-            .await
-            .map_err(|error| error.context(format_args!("purging {} `{}`", candidate.kind.what(), candidate.stored.address.identifier)))?;
+    let labels = db.labels(candidate.address.unversioned()).await?;
+    if labels.iter().any(|row| row.label == pin_label(version)) {
+        return Err(Error::conflict(format!("{} `{}` is pinned", candidate.kind.what(), candidate.address.identifier)));
     }
-    match db.apply_plan(plan).detach().await {
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
-        run => run?.wait().await.map(|_| true),
-    }
+    crate::export::delete(written)
+        .await
+        .map_err(|error| error.context(format_args!("purging {} `{}`", candidate.kind.what(), candidate.address.identifier)))?;
+    db.apply_plan(plan).detach().await?.wait().await.map(drop)
 }

@@ -72,20 +72,10 @@ impl TrainingRun {
         self.0.resume().await.map(TrainingRun)
     }
 
-    /// Keep it from being purged, or no longer.
-    ///
-    /// # Errors
-    /// `NotFound` where it was purged before.
-    pub async fn pin(&self, pinned: bool) -> Result<()> {
-        let mut training: Training = self.db.load(self.id()).await?;
-        training.pinned = pinned;
-        self.db.apply(training).retry_failed(false).detach().await.map(drop)
-    }
-
     /// Purge it now: its result, checkpoints and files go, the record stays.
     ///
     /// # Errors
-    /// `Conflict` while it is unfinished; `Gone` where it was purged before.
+    /// `Conflict` while a job of its id is unfinished, and where it is pinned; `Gone` where it was purged before.
     pub async fn purge(&self) -> Result<()> {
         purge(&self.0).await
     }

@@ -5,7 +5,7 @@
 
 use crate::{
     S3Path,
-    export::{MODEL, Written, WrittenObject, read_only},
+    export::{MODEL, Source, Written, WrittenObject, read_only},
 };
 use futures_util::TryStreamExt;
 use object_store::{
@@ -106,16 +106,10 @@ impl Bucket {
     }
 
     /// Write a model: the blobs, then the document.
-    pub(crate) async fn put_model(
-        &self,
-        document: Vec<u8>,
-        blobs: &[BlobRow],
-        store: &dyn ArtifactStore,
-        ctx: &JobContext,
-    ) -> Result<Written> {
+    pub(crate) async fn put_model(&self, document: Vec<u8>, blobs: &[BlobRow], source: &Source<'_>, ctx: &JobContext) -> Result<Written> {
         let mut objects = Vec::new();
         for blob in blobs {
-            let etag = self.put_blob(blob, store, ctx).await?;
+            let etag = self.put_blob(blob, source, ctx).await?;
             let key = self.at(&Bucket::blob(blob.digest)).to_string();
             objects.push(WrittenObject { key, digest: blob.digest, size: blob.size, etag });
         }
@@ -127,14 +121,14 @@ impl Bucket {
     }
 
     /// Write a blob: small ones at once, others in parts, one after the other; gives its etag.
-    async fn put_blob(&self, blob: &BlobRow, store: &dyn ArtifactStore, ctx: &JobContext) -> Result<Option<String>> {
+    async fn put_blob(&self, blob: &BlobRow, source: &Source<'_>, ctx: &JobContext) -> Result<Option<String>> {
         let path = self.at(&Bucket::blob(blob.digest));
         let part = PART.max(blob.size.div_ceil(MOST_PARTS));
         let mut hasher = Hasher::new();
         let mut next = async |at: u64| {
             ctx.beat();
             ctx.check_cancelled()?;
-            let bytes = store.get_range(blob.digest, at..blob.size.min(at + part)).await?;
+            let bytes = source.read(blob.digest, at..blob.size.min(at + part)).await?;
             hasher.update(&bytes);
             if at + bytes.len() as u64 == blob.size && hasher.finish() != blob.digest {
                 return Err(Error::integrity(format!(

@@ -106,6 +106,20 @@ impl SavePath {
         })
     }
 
+    /// The same text for the same place, whoever writes there.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            SavePath::Folder(folder) => {
+                // Of what is not there, as much as is.
+                let there = folder.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
+                let rest = there.as_ref().and_then(|(path, _)| folder.strip_prefix(path).ok());
+                let whole = there.as_ref().zip(rest).map(|((_, found), rest)| found.join(rest));
+                whole.as_deref().unwrap_or(folder).to_string_lossy().trim_end_matches('/').to_owned()
+            }
+            SavePath::S3(place) => format!("{} {place}", place.endpoint.trim_end_matches('/')),
+        }
+    }
+
     /// Refuse what this program cannot write to, before anything starts.
     pub(crate) fn check(&self) -> Result<()> {
         match self {

@@ -1,7 +1,7 @@
 //! The trainer: a component that says how jobs are run, and the open one that submits and finds them.
 
 use crate::{
-    JobBase, Status, TrainSpec, Training, TrainingRun,
+    JobBase, SavePath, Status, TrainSpec, Training, TrainingRun,
     kind::JobKind,
     module::{self, Train},
     predict::{Predict, PredictSpec, Prediction, PredictionRun, predicts},
@@ -68,7 +68,8 @@ impl LocalTrainer {
         self.base.check(&self.identifier)?;
         db.apply(&self).await?;
         let trainer = Trainer::attach(db, self);
-        sweep(db, &trainer.shared.config.identifier).await?;
+        // What cannot be purged now, such as files of a service that is down, is no reason not to train: it is tried again.
+        let _ = sweep(db, &trainer.shared.config.identifier).await;
         if trainer.shared.config.base.restart.resume {
             trainer.resume().await?;
         }
@@ -129,11 +130,15 @@ impl Trainer {
     ///
     /// # Errors
     /// As for [`Trainer::train`].
-    pub fn training<M: Train>(&self, id: &str, module: M, spec: TrainSpec) -> Result<Training> {
+    pub fn training<M: Train>(&self, id: &str, module: M, mut spec: TrainSpec) -> Result<Training> {
         module::entry(M::__kind())?;
         superduper::address::check_identifier(id)?;
         spec.artifact_path(id)?;
         spec.check_output()?;
+        // Whoever runs the job, and whoever looks for the model, may be in another folder.
+        if let Some(SavePath::Folder(folder)) = &mut spec.save_path {
+            *folder = std::path::absolute(&*folder)?;
+        }
         Ok(Training {
             identifier: id.to_owned(),
             owner: self.name().to_owned(),
@@ -142,7 +147,6 @@ impl Trainer {
             module: Inline(Arc::new(module)),
             spec,
             submission: String::new(),
-            pinned: false,
         })
     }
 
@@ -169,7 +173,6 @@ impl Trainer {
             seed: spec.seed,
             folder: folder.to_string_lossy().into_owned(),
             submission: random_id(),
-            pinned: false,
             retention: spec.retention,
         };
         PredictionRun::submit(&self.shared.db, &prediction).await
@@ -232,7 +235,8 @@ impl Trainer {
             }
             let status = run.info().await?.status;
             if status == Status::Interrupted || (status == Status::Queued && row.owner.is_none()) {
-                run.resume().await?;
+                // Not `run.resume()`: one that failed in the meantime is not to be tried again.
+                db.resume_run(row.run).await?;
                 resumed.push(row.target.identifier);
             }
         }

@@ -30,9 +30,6 @@ pub struct Training {
     /// Tells submissions of one id apart; empty for one that was declared.
     #[component(breaking)]
     pub(crate) submission: String,
-    /// Keeps the job from being purged.
-    #[component(default)]
-    pub(crate) pinned: bool,
     /// How long the job is kept, where that differs from the base.
     #[component(default)]
     pub(crate) retention: Option<Span>,
@@ -75,7 +72,7 @@ impl Training {
         let path = self.spec.artifact_path(&self.identifier)?;
         self.spec.check_output()?;
         // A place that cannot be written to is better known before hours of training.
-        path.as_ref().map_or(Ok(()), reach)?;
+        path.as_ref().map_or(Ok(()), |path| reach(path, ctx))?;
         let mut context = TrainContext::new(ctx, &self.identifier, &self.spec, self.base.limits.wall.map(Span::get))?;
         // A copy for this attempt: jobs of a run share the component.
         let copy: Box<dyn Component> = context.decode(Encoded::of(&self.module)?.value().clone(), "the module")?;

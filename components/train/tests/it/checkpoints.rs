@@ -97,6 +97,49 @@ both! {
     }
 }
 
+fn scored(scores: serde_json::Value) -> TrainSpec {
+    let best = Some(("score".to_owned(), Direction::Higher));
+    TrainSpec::new().arg("scores", scores).checkpoints(Checkpoints { keep_last: 1, best, ..Checkpoints::default() })
+}
+
+both! {
+    async fn j16_the_best_checkpoint_is_one_that_was_measured(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        for (scores, best) in [
+            (serde_json::json!([0.5, "nan", "nan", 0.4]), vec![0]),
+            // What was measured before is not the score of what came after.
+            (serde_json::json!([0.1, 0.5, null, null, 0.4]), vec![1]),
+            (serde_json::json!(["nan", null]), vec![]),
+        ] {
+            let run = trainer.train(Walk::new("scores", 0), scored(scores.clone())).await.unwrap();
+            assert_eq!(run.load::<Walk>().await.unwrap().trace, best, "{scores}");
+        }
+    }
+
+    async fn j16_what_was_resumed_by_hand_knows_what_came_before(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let gate = place.gate();
+        let spec = scored(serde_json::json!([0.2, 0.9, 0.1, "fail", 0.3])).arg("go", gate.arg()).id("chain");
+        let failed = trainer.train(Walk::new("scores", 0), spec).await.unwrap();
+        assert_eq!(failed.wait().await.unwrap().status, Status::Errored);
+        assert_eq!(failed.checkpoints().await.unwrap().iter().map(|(_, step)| *step).collect::<Vec<_>>(), [2, 3]);
+        gate.open();
+        let resumed = failed.resume().await.unwrap();
+        assert_eq!(resumed.load::<Walk>().await.unwrap().trace, [1], "the best was made before it failed");
+        let steps: Vec<u64> = resumed.metrics().await.unwrap().into_iter().map(|row| row.step).collect();
+        assert_eq!(steps, [0, 1, 2, 4]);
+        assert_eq!(resumed.checkpoints().await.unwrap().iter().map(|(_, step)| *step).collect::<Vec<_>>(), [2, 3, 5]);
+        assert_eq!(failed.metrics().await.unwrap().len(), 3);
+        // The old handle cannot start it a second time.
+        let error = failed.resume().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checkpoints_are_kept_as_the_strategy_says() {
     let place = Place::new();

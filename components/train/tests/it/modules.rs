@@ -121,6 +121,7 @@ impl Train for Walk {
                 }
             }
             "big" => self.weights = Some(Artifact::new(Bytes::from(vec![ctx.arg("byte").unwrap_or(7); 16 << 20]))),
+            "scores" => self.score(ctx)?,
             "base" => {
                 let named = ctx.model::<Walk>("base")?;
                 let nested = ctx.model::<Walk>("list.1.inner")?;
@@ -145,6 +146,27 @@ impl Train for Walk {
 }
 
 impl Walk {
+    /// Measures what it is told, step by step: a number, `null` for nothing, `"nan"`, or `"fail"` until the gate is open.
+    /// Becomes the step of the best checkpoint.
+    fn score(&mut self, ctx: &mut TrainContext) -> Result<()> {
+        let scores: Vec<serde_json::Value> = ctx.arg("scores")?;
+        let _: Option<u64> = ctx.resume()?;
+        for step in ctx.position()..scores.len() as u64 {
+            if ctx.step(step, scores.len() as u64)?.is_stop() {
+                break;
+            }
+            match &scores[step as usize] {
+                serde_json::Value::Number(score) => ctx.metric("score", score.as_f64().unwrap()),
+                serde_json::Value::String(text) if text == "nan" => ctx.metric("score", f64::NAN),
+                serde_json::Value::String(_) if !go(ctx)?.exists() => return Err(Error::msg("as told")),
+                _ => {}
+            }
+            ctx.checkpoint(&step)?;
+        }
+        self.trace = ctx.best::<u64>()?.into_iter().collect();
+        Ok(())
+    }
+
     /// A random walk with momentum: each step depends on all before it and on the random numbers.
     fn loop_over(&mut self, ctx: &mut TrainContext, until: Option<u64>) -> Result<()> {
         let pause: u64 = ctx.arg("pause_ms").unwrap_or(0);

@@ -97,3 +97,113 @@ async fn j04_only_what_the_job_wrote_and_nobody_changed_is_deleted() {
     gate.open();
     running.wait().await.unwrap();
 }
+
+both! {
+    async fn j04_each_submission_of_an_id_has_its_own_retention_and_pin(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = keeping(&db, isolation, None).await;
+        let train = async |steps: u64, retention: Option<&str>| {
+            let mut spec = TrainSpec::new().id("again").seed(1).wait();
+            spec.retention = retention.map(|text| text.parse().unwrap());
+            trainer.train(Walk::new("loop", steps), spec).await.unwrap()
+        };
+        let first = train(1, Some("0s")).await;
+        first.pin(true).await.unwrap();
+        let second = train(2, Some("0s")).await;
+        let third = train(3, None).await;
+        assert!(first.is_pinned().await.unwrap() && !third.is_pinned().await.unwrap());
+        trainer.sweep().await.unwrap();
+        assert!(second.info().await.unwrap().purged, "a superseded job is past its retention like any other");
+        assert_eq!(first.load::<Walk>().await.unwrap().trace.len(), 1, "the pin is that of the first job");
+        assert_eq!(third.load::<Walk>().await.unwrap().trace.len(), 3);
+        assert_eq!(first.purge().await.unwrap_err().kind(), ErrorKind::Conflict, "it is pinned");
+        third.purge().await.unwrap();
+        assert!(third.info().await.unwrap().purged && !first.info().await.unwrap().purged);
+        assert_eq!(third.pin(true).await.unwrap_err().kind(), ErrorKind::Gone);
+        first.pin(false).await.unwrap();
+        until("the sweeper took the last", async || first.info().await.unwrap().purged || {
+            trainer.sweep().await.unwrap();
+            false
+        })
+        .await;
+        assert!(db.metadata().referenced_blobs(None).await.unwrap().is_empty());
+        // The last of an id can be pinned as well.
+        let last = train(4, Some("0s")).await;
+        if last.pin(true).await.is_ok() {
+            trainer.sweep().await.unwrap();
+            assert_eq!(last.load::<Walk>().await.unwrap().trace.len(), 4);
+        }
+    }
+
+    async fn j04_nothing_of_an_id_or_place_goes_while_a_job_of_it_is_unfinished(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = keeping(&db, isolation, None).await;
+        let folder = place.path("shared");
+        let to = |id: &str| TrainSpec::new().id(id).seed(1).save_path(&folder);
+        let first = trainer.train(Walk::new("loop", 2), to("first").retention("0s".parse::<Span>().unwrap()).wait()).await.unwrap();
+        let gate = place.gate();
+        let running = trainer.train(Walk::new("wait", 2), to("second").arg("go", gate.arg())).await.unwrap();
+        until_stepping(&running).await;
+        trainer.sweep().await.unwrap();
+        assert_eq!(first.purge().await.unwrap_err().kind(), ErrorKind::Conflict, "it writes to the same folder");
+        assert_eq!(load_model::<Walk>(&folder).await.unwrap().trace.len(), 2);
+        // Another submission of an id keeps the older ones for as long as it runs, and itself.
+        let again = trainer.train(Walk::new("wait", 0), TrainSpec::new().id("first").arg("go", gate.arg())).await.unwrap();
+        until_stepping(&again).await;
+        trainer.sweep().await.unwrap();
+        assert_eq!(again.info().await.unwrap().status, Status::Running);
+        assert_eq!(first.load::<Walk>().await.unwrap().trace.len(), 2);
+        gate.open();
+        for run in [&running, &again] {
+            assert_eq!(run.wait().await.unwrap().status, Status::Completed);
+        }
+        until("it is swept then", async || first.info().await.unwrap().purged || {
+            trainer.sweep().await.unwrap();
+            false
+        })
+        .await;
+        assert!(folder.join("model.json").exists(), "it is that of the other job now");
+        assert!(!folder.join("blobs").exists() || std::fs::read_dir(folder.join("blobs")).unwrap().next().is_none(), "the weights of the first are gone");
+        running.purge().await.unwrap();
+        assert!(!folder.join("model.json").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_declared_is_not_trained_again_because_of_its_age() {
+    let place = Place::new();
+    let db = place.db().await;
+    let trainer = keeping(&db, Thread, Some("0s")).await;
+    let declared = || trainer.training("declared", Walk::new("loop", 2), TrainSpec::new()).unwrap();
+    db.apply(declared()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    trainer.sweep().await.unwrap();
+    db.apply(declared()).await.unwrap();
+    assert_eq!(db.get_model_future("declared").await.unwrap().load::<Walk>().await.unwrap().trace.len(), 2);
+    assert_eq!(db.jobs(Default::default()).await.unwrap().len(), 1, "it was trained once");
+    // A newer declaration supersedes it.
+    db.apply(trainer.training("declared", Walk::new("loop", 3), TrainSpec::new()).unwrap()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    trainer.sweep().await.unwrap();
+    assert_eq!(db.versions("superduper.Training/declared").await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trainer_opens_though_something_cannot_be_purged() {
+    let place = Place::new();
+    let db = place.db().await;
+    let spec = TrainSpec::new().id("held").save_path(place.path("model")).retention("0s".parse::<Span>().unwrap()).wait();
+    let held = keeping(&db, Thread, None).await.train(Walk::new("loop", 1), spec).await.unwrap();
+    // A folder where the job's file was cannot be read as one.
+    std::fs::remove_file(place.path("model").join("model.json")).unwrap();
+    std::fs::create_dir(place.path("model").join("model.json")).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let trainer = keeping(&db, Thread, None).await;
+    assert!(trainer.sweep().await.is_err() && !held.info().await.unwrap().purged);
+    let run = trainer.train(Walk::new("loop", 1), TrainSpec::new().wait()).await.unwrap();
+    assert_eq!(run.info().await.unwrap().status, Status::Completed);
+    std::fs::remove_dir(place.path("model").join("model.json")).unwrap();
+    assert_eq!(trainer.sweep().await.unwrap(), ["held"]);
+}
