@@ -2,7 +2,7 @@
 
 use crate::{
     process::{Isolated, program},
-    support::{databases, in_memory},
+    support::{databases, in_folder, in_memory},
 };
 use std::{
     collections::HashMap,
@@ -488,5 +488,79 @@ async fn a_handler_that_panics_gets_the_message_again_and_stops_no_other() {
         on.db.apply(sender("shaky", 2)).await.expect("sends");
         until("the deliveries", async || received.lock().expect("no panic").len() == 3).await;
         assert_eq!(*received.lock().expect("no panic"), [0, 1, 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_a_run_goes_on_after_a_while_in_which_its_record_could_not_be_read() {
+    let on = in_folder().await;
+    let gate = gate("under-water");
+    let run = on.db.apply(slow("under-water", 1)).detach().await.expect("applies");
+    gate.started.notified().await;
+    on.metadata.set_unreadable(true);
+    // While jobs run, it is looked every second whether another process cancelled them.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    gate.open.notify_one();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    on.metadata.set_unreadable(false);
+    let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("the store is well again").expect("it has jobs");
+    assert!(outcome.succeeded(), "{:?}", outcome.jobs);
+    assert_eq!((outcome.job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)), (1, 1));
+}
+
+/// Tells whether it was told to end.
+#[derive(Component, Clone)]
+#[component(kind = "liveness.Told")]
+struct Told {
+    identifier: String,
+}
+
+static TOLD: AtomicUsize = AtomicUsize::new(0);
+
+#[triggers]
+impl Told {
+    #[trigger("apply")]
+    async fn work(&self, ctx: &JobContext) -> Result<()> {
+        if ctx.is_retry() {
+            return Ok(());
+        }
+        gate(&self.identifier).started.notify_one();
+        ctx.until_cancelled().await;
+        TOLD.fetch_add(1, Ordering::SeqCst);
+        ctx.check_cancelled()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_what_runs_is_told_where_its_run_had_to_stop() {
+    let on = in_folder().await;
+    let run = on.db.apply(Told { identifier: "told".into() }).detach().await.expect("applies");
+    gate("told").started.notified().await;
+    on.metadata.set_unreadable(true);
+    let error = run.wait_timeout(Duration::from_secs(30)).await.expect_err("its store is gone");
+    assert!(error.to_string().contains("db.resume()") && error.kind() == ErrorKind::Store, "{error}");
+    until("the attempt hears of it", async || TOLD.load(Ordering::SeqCst) == 1).await;
+    on.metadata.set_unreadable(false);
+    let outcomes = on.db.resume().await.expect("it goes on");
+    assert!(outcomes.len() == 1 && outcomes[0].succeeded(), "{outcomes:?}");
+    assert_eq!(outcomes[0].jobs[0].attempt, 2, "the first attempt has run");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_who_stops_waiting_for_an_apply_does_not_stop_its_jobs() {
+    for on in databases().await {
+        for micros in [0, 20, 50, 100, 200, 400, 800, 1500, 3000] {
+            let name = format!("dropped-{micros}");
+            let applying = on.db.apply(Nap { identifier: name, ms: 0 }).detach().into_future();
+            let _ = tokio::time::timeout(Duration::from_micros(micros), applying).await;
+        }
+        let open = async || {
+            let states = Some(vec![JobState::Queued, JobState::Running]);
+            on.db.jobs(JobFilter { states, ..JobFilter::default() }).await.expect("jobs").len()
+        };
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        until("all that is on record is done", async || open().await == 0).await;
+        let (stored, jobs) = (on.db.list().await.expect("components").len(), on.db.jobs(JobFilter::default()).await.expect("jobs").len());
+        assert_eq!(stored, jobs);
     }
 }

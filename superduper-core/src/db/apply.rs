@@ -349,7 +349,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
     }
     let _starting = db.driver_gate.read().await;
-    let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    let committed = db.commit_run(Batch { expect, ops }).await?;
     db.committed();
     let Some(run) = committed.run else {
         return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied)));

@@ -4,10 +4,11 @@ use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
     job::{Driver, Executor, Instances, NoteBuffer, Pools, Process, RunHandle},
+    lifecycle::BoxFuture,
     registry::Registry,
     store::{
-        ArtifactStore, Batch, Durability, Finish, Finished, JobFilter, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId,
-        RunFilter, RunId, RunRow, Timestamp,
+        ArtifactStore, Batch, Committed, Durability, Finish, Finished, JobFilter, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op,
+        OwnerId, RunFilter, RunId, RunRow, Timestamp,
     },
 };
 use std::{
@@ -173,6 +174,31 @@ impl DbInner {
         }
         let dependencies = self.metadata.dependencies(run).await?;
         Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default()), HashMap::new()))
+    }
+
+    /// Write a batch that records a run. Where nobody waits for it any more, it is written all the same, and the run driven.
+    pub(crate) async fn commit_run(self: &Arc<Self>, batch: Batch) -> Result<Committed> {
+        struct Commit(Arc<DbInner>, Option<BoxFuture<'static, Result<Committed>>>);
+        impl Drop for Commit {
+            fn drop(&mut self) {
+                let (Some(commit), Ok(runtime)) = (self.1.take(), tokio::runtime::Handle::try_current()) else { return };
+                let db = self.0.clone();
+                runtime.spawn(async move {
+                    if let Ok(Committed { run: Some(run), .. }) = commit.await {
+                        // Where this fails, it is left like the run of a process that is gone.
+                        let _ = db.attach(run).await;
+                    }
+                });
+            }
+        }
+        let db = self.clone();
+        let mut commit = Commit(self.clone(), Some(Box::pin(async move { db.metadata.commit(batch, Durability::Full).await })));
+        let committed = match &mut commit.1 {
+            Some(writing) => writing.await,
+            None => Err(Error::internal("a commit is under way no more")),
+        };
+        commit.1 = None;
+        committed
     }
 
     /// Give back what a driver that stopped had taken: its results are lost, and another attempt needs another number.

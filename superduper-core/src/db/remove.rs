@@ -304,7 +304,7 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     ops.push(Op::Run(NewRun { purpose: RunPurpose::Remove, root: plan.root.clone(), data: data.clone(), at }));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
     let starting = inner.driver_gate.read().await;
-    let committed = inner.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    let committed = inner.commit_run(Batch { expect, ops }).await?;
     inner.committed();
     let run = committed.run.ok_or_else(|| Error::internal("a removal was recorded without a run"))?;
     let handle = start_run(&inner, run, &plan, data, jobs, &committed.jobs, Arc::new(Instances::default()), Default::default(), at).await?;

@@ -25,6 +25,7 @@ pub(crate) struct CountingMetadata {
     inner: Arc<dyn MetadataStore>,
     commits: AtomicUsize,
     broken: AtomicBool,
+    unreadable: AtomicBool,
     /// How many claims find that another process was quicker; it is gone again before anybody looks.
     lost_claims: AtomicUsize,
     /// Where commits wait that hold ends of attempts.
@@ -34,7 +35,14 @@ pub(crate) struct CountingMetadata {
 impl CountingMetadata {
     pub(crate) fn new(inner: Arc<dyn MetadataStore>) -> Arc<Self> {
         let (commits, lost_claims) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(CountingMetadata { inner, commits, broken: AtomicBool::new(false), lost_claims, ends: Gate::new() })
+        Arc::new(CountingMetadata {
+            inner,
+            commits,
+            broken: AtomicBool::new(false),
+            unreadable: AtomicBool::new(false),
+            lost_claims,
+            ends: Gate::new(),
+        })
     }
 
     /// How many batches and notes were written.
@@ -50,6 +58,11 @@ impl CountingMetadata {
     /// How many of these claims are still to come.
     pub(crate) fn claims_to_lose(&self) -> usize {
         self.lost_claims.load(Ordering::SeqCst)
+    }
+
+    /// Let jobs be read no more, or again.
+    pub(crate) fn set_unreadable(&self, unreadable: bool) {
+        self.unreadable.store(unreadable, Ordering::SeqCst);
     }
 
     /// Let every commit fail, or none.
@@ -93,6 +106,12 @@ impl MetadataStore for CountingMetadata {
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.inner.note(notes)
     }
+    fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(Error::store("read: the disk is under water")) });
+        }
+        self.inner.jobs(filter)
+    }
     fn events(&self, after: i64, run: Option<superduper::store::RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
         self.inner.events(after, run, limit)
     }
@@ -105,7 +124,6 @@ impl MetadataStore for CountingMetadata {
         references() -> Vec<Reference>;
         labels(address: Option<Address>) -> Vec<superduper::store::LabelRow>;
         unhealthy() -> Vec<superduper::store::JobBrief>;
-        jobs(filter: JobFilter) -> Vec<JobRow>;
         dependencies(run: superduper::store::RunId) -> Vec<JobDependency>;
         attempts(job: JobId) -> Vec<AttemptRow>;
         logs(job: JobId) -> Vec<LogRow>;

@@ -70,6 +70,8 @@ impl Driver {
                 node.hold = Hold::Elsewhere;
                 self.ahead.retain(|other| *other != index);
             }
+            // It was taken for this process, and nobody here knows: it starts now.
+            Hold::Elsewhere if row.owner == Some(owner) && node.live.is_none() && !node.lingering => node.hold = Hold::None,
             _ => {}
         }
         let Some(node) = self.node(index) else { return false };

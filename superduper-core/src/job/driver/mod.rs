@@ -48,6 +48,9 @@ const BUSY_POLL: Duration = Duration::from_secs(1);
 const IDLE_POLL: Duration = Duration::from_secs(3);
 /// When the start of a job that was taken ahead is put on record: one that ends sooner tells it with its end.
 const START_ON_RECORD: Duration = Duration::from_millis(20);
+/// A store that fails is asked again so often, and after so long each time, before a run stops.
+const MOST_FAILURES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(200);
 /// The most jobs that are taken ahead of their start.
 const MOST_AHEAD: usize = 512;
 
@@ -167,6 +170,10 @@ pub(crate) struct Driver {
     instances: Arc<Instances>,
     ops: Vec<Op>,
     group: Group,
+    /// The commit that is under way.
+    commit: Option<CommitTask>,
+    /// How often the store failed since it last did what it was asked.
+    failures: u32,
     /// Whether a removal goes on where cleanup fails.
     forced: bool,
     /// Slots reserved for jobs that start as soon as their take is durable.
@@ -217,6 +224,8 @@ impl Driver {
             instances,
             ops: Vec::new(),
             group: Group::default(),
+            commit: None,
+            failures: 0,
             forced,
             reserved: HashMap::new(),
             ahead: VecDeque::new(),
@@ -242,8 +251,8 @@ impl Driver {
         }
         let db = db.clone();
         tokio::spawn(async move {
-            let result = driver.drive().await;
-            driver.release_held().await;
+            let result = driver.drive_on().await;
+            driver.let_go(result.is_err()).await;
             let outcome = result.map(|()| driver.outcome());
             db.flush_notes().await;
             db.runs_lock().remove(&id);
@@ -259,30 +268,55 @@ impl Driver {
         }
     }
 
-    async fn drive(&mut self) -> Result<()> {
-        let mut commit: Option<CommitTask> = None;
-        let mut poll = POLL.0;
-        let mut failures = 0;
-        let (mut looked, mut look_took) = (Instant::now(), Duration::ZERO);
-        self.poll_externals().await?;
+    /// Drive to the end, also over failures of the store that pass.
+    async fn drive_on(&mut self) -> Result<()> {
+        let mut again = false;
         loop {
-            if commit.is_none() && self.has_lapsed() {
+            let error = match self.drive(again).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            self.failures += 1;
+            if !error.is_retryable() || self.failures > MOST_FAILURES {
+                return Err(error.context(format_args!("run {} stopped; `db.resume()` continues it", self.run.id)));
+            }
+            again = true;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn drive(&mut self, again: bool) -> Result<()> {
+        let mut poll = POLL.0;
+        let (mut looked, mut look_took) = (Instant::now(), Duration::ZERO);
+        if again {
+            if let Some(commit) = self.commit.as_mut() {
+                let ended = commit.await;
+                self.commit = None;
+                self.on_commit(ended).await?;
+            }
+            // Something was read in vain: what is believed here may not be so.
+            self.recover().await?;
+        } else {
+            self.poll_externals().await?;
+        }
+        loop {
+            if self.commit.is_none() && self.has_lapsed() {
                 self.recover().await?;
             }
             self.wake_delayed();
             self.start_ahead();
             self.record_starts();
-            if commit.is_none() {
+            if self.commit.is_none() {
                 self.ask_for_ready();
                 self.end_if_done();
-                commit = self.flush();
+                self.commit = self.flush();
             }
             self.spare = None;
-            if commit.is_none() && self.dag.is_done_but(self.externals) && self.running == 0 {
+            if self.commit.is_none() && self.dag.is_done_but(self.externals) && self.running == 0 {
                 return self.settle_end().await;
             }
             let away = self.waits_elsewhere();
-            let wants_slot = !self.ahead.is_empty() || (self.dag.ready_count() > 0 && self.reserved.is_empty() && commit.is_none());
+            let wants_slot = !self.ahead.is_empty() || (self.dag.ready_count() > 0 && self.reserved.is_empty() && self.commit.is_none());
             let next_delayed = self.delayed.keys().next().map(|(time, _)| *time);
             // A look at a run of very many jobs takes its time; it must not take all.
             let next_look = looked + if self.running > 0 { BUSY_POLL } else { IDLE_POLL }.max(look_took * 10);
@@ -296,23 +330,9 @@ impl Driver {
                     }
                 }
                 Some(command) = self.commands.recv() => self.on_command(command).await?,
-                result = async { match commit.as_mut() { Some(task) => task.await, None => std::future::pending().await } } => {
-                    commit = None;
-                    let (committed, group) = result.map_err(|error| Error::internal(format!("the commit task of run {} ended: {error}", self.run.id)))?;
-                    match committed {
-                        Ok(committed) => {
-                            failures = 0;
-                            self.db.committed();
-                            self.on_committed(committed, group).await?;
-                        }
-                        Err(error) => {
-                            failures += 1;
-                            if !error.is_retryable() || failures > 3 {
-                                return Err(error.context(format_args!("run {} stopped; `db.resume()` continues it", self.run.id)));
-                            }
-                            self.after_failed_commit(group).await;
-                        }
-                    }
+                ended = async { match self.commit.as_mut() { Some(task) => task.await, None => std::future::pending().await } } => {
+                    self.commit = None;
+                    self.on_commit(ended).await?;
                 }
                 permit = self.db.slots.clone().acquire_owned(), if wants_slot => self.spare = permit.ok(),
                 () = until(next_delayed) => {}
@@ -368,6 +388,23 @@ impl Driver {
             let result = metadata.commit(batch, Durability::Full).await;
             (result, group)
         }))
+    }
+
+    async fn on_commit(&mut self, ended: Result<(Result<Committed>, Group), tokio::task::JoinError>) -> Result<()> {
+        let (committed, group) =
+            ended.map_err(|error| Error::internal(format!("the commit task of run {} ended: {error}", self.run.id)))?;
+        match committed {
+            Ok(committed) => {
+                self.failures = 0;
+                self.db.committed();
+                self.on_committed(committed, group).await
+            }
+            // It is written again, in front of what came after.
+            Err(error) => {
+                self.after_failed_commit(group);
+                Err(error)
+            }
+        }
     }
 
     async fn on_committed(&mut self, committed: Committed, mut group: Group) -> Result<()> {
@@ -437,7 +474,7 @@ impl Driver {
     }
 
     /// Nothing of the batch was written: it is tried again, in front of what came after.
-    async fn after_failed_commit(&mut self, mut group: Group) {
+    fn after_failed_commit(&mut self, mut group: Group) {
         group.ops.append(&mut self.ops);
         self.ops = std::mem::take(&mut group.ops);
         group.asked.append(&mut self.group.asked);
@@ -446,7 +483,6 @@ impl Driver {
         group.outputs.append(&mut self.group.outputs);
         group.ends.append(&mut self.group.ends);
         self.group = group;
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -161,18 +161,29 @@ impl Driver {
         });
     }
 
-    /// Give back what was taken and not started.
-    pub(super) async fn release_held(&mut self) {
+    /// The driver stops: give back what was taken and not started, and, where it stops in the middle, what runs. Its attempts are
+    /// told that they no longer count: whoever goes on with the run starts others.
+    pub(super) async fn let_go(&mut self, in_the_middle: bool) {
+        if let Some(commit) = self.commit.take() {
+            // What it says is read by whoever goes on.
+            let _ = commit.await;
+        }
         let (owner, at) = (self.owner, Timestamp::now());
+        let mut given_back: Vec<usize> = std::mem::take(&mut self.ahead).into();
+        if in_the_middle {
+            given_back.extend((0..self.slots.len()).filter(|index| matches!(&self.slots[*index], Slot::Job(node) if node.live.is_some())));
+        }
         let mut ops = Vec::new();
-        while let Some(index) = self.ahead.pop_front() {
-            if let Some(node) = self.node(index) {
-                let finish = Finish::plain(node.row.id, node.row.attempt, owner, at, at, Finished::Released);
-                ops.push(Op::Finish(Box::new(finish)));
+        for index in given_back {
+            let Some(node) = self.node(index) else { continue };
+            if node.live.take().is_some() {
+                std::mem::take(&mut node.cancel).abandon();
             }
+            let finish = Finish::plain(node.row.id, node.row.attempt, owner, node.row.started_at.unwrap_or(at), at, Finished::Released);
+            ops.push(Op::Finish(Box::new(finish)));
         }
         if !ops.is_empty() {
-            // A failure here only means that the jobs are reclaimed when this process is gone.
+            // A failure here only means that the jobs are reclaimed when this process is gone, or goes on with the run.
             let _ = self.db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await;
         }
     }
