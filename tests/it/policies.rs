@@ -60,6 +60,40 @@ async fn a_component_chooses_how_its_trigger_is_run() {
     assert!(error.to_string().contains("time limit of 5ms"), "{error}");
 }
 
+/// Does nothing, now and then telling that it is alive.
+#[derive(Component, Clone)]
+#[component(kind = "test.Quiet")]
+struct Quiet {
+    identifier: String,
+    tells: bool,
+}
+
+#[triggers]
+impl Quiet {
+    fn policy(&self) -> JobPolicy {
+        JobPolicy { stall: Some(Duration::from_millis(300)), ..JobPolicy::default() }
+    }
+
+    #[trigger("apply", policy = "policy")]
+    async fn work(&self, ctx: &JobContext) -> Result<()> {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            if self.tells {
+                ctx.beat();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_gives_no_sign_of_life_is_stopped() {
+    let db = Db::in_memory().await.unwrap();
+    db.apply(Quiet { identifier: "lively".into(), tells: true }).await.unwrap();
+    let error = db.apply(Quiet { identifier: "still".into(), tells: false }).await.unwrap_err();
+    assert!(error.to_string().contains("no sign of life for 300ms"), "{error}");
+}
+
 #[tokio::test]
 async fn a_pool_limits_how_many_run_at_once() {
     let db = Db::in_memory().await.unwrap();

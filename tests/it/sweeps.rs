@@ -229,6 +229,7 @@ async fn r07_a_worker_process_saves_the_blobs_of_its_result_again() {
     let db = fresh::builder().executor("process").program(program()).build().await.expect("opens");
     let digest = Digest::of(b"always the same");
     let commit = async |op: Op| db.metadata().commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full).await.expect("commits");
+    let _right = db.metadata().sweep_right().await.expect("asks").expect("nobody sweeps");
     assert_eq!(commit(Op::Doom { digests: vec![digest] }).await.doomed, [digest]);
     let run = db.apply(task("r07", "same")).detach().await.expect("applies");
     let store = db.artifact_store();
@@ -243,4 +244,34 @@ async fn r07_a_worker_process_saves_the_blobs_of_its_result_again() {
     assert_eq!(outcome.job("work").expect("the job").attempt, 1, "no attempt was lost");
     assert!(outcome.result::<String>("after").expect("a result").ends_with("always the same"));
     assert_whole(&db).await;
+}
+
+/// What somebody else is about to delete is not deleted a second time: it may have been stored again in between.
+#[tokio::test]
+async fn a_sweep_that_is_under_way_is_left_to_who_makes_it() {
+    for on in databases().await {
+        let metadata = on.db.metadata().clone();
+        let holder = Holder { identifier: "gone".into(), data: Bytes::from_static(b"left behind").into() };
+        on.db.apply(holder).await.expect("applies");
+        let [(digest, _)] = metadata.referenced_blobs(None).await.expect("blobs")[..] else { panic!("one blob") };
+        let commit = async |op: Op| metadata.commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full).await.expect("commits");
+        let right = metadata.sweep_right().await.expect("asks").expect("nobody sweeps");
+        let address = "sweeps.Holder/gone".parse().expect("an address");
+        commit(Op::Delete { address, versions: vec![0] }).await;
+        assert_eq!(commit(Op::Doom { digests: vec![digest] }).await.doomed, [digest]);
+        on.db.resume().await.expect("resumes");
+        assert!(on.db.artifact_store().size(digest).await.expect("asks").is_some(), "it is not this one's to delete");
+        // An apply that needs it waits until it is swept, and stores it again.
+        let again = Holder { identifier: "again".into(), data: Bytes::from_static(b"left behind").into() };
+        let applying = tokio::spawn(on.db.apply(again).into_future());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!applying.is_finished() && on.db.artifact_store().size(digest).await.expect("asks").is_some());
+        // Whoever swept is gone.
+        drop(right);
+        applying.await.expect("no panic").expect("applies");
+        assert!(on.db.artifact_store().size(digest).await.expect("asks").is_some());
+        assert!(metadata.doomed_blobs().await.expect("blobs").is_empty());
+        on.db.gc(false).await.expect("collects");
+        assert!(on.db.artifact_store().size(digest).await.expect("asks").is_some());
+    }
 }

@@ -4,14 +4,14 @@ use crate::{commit::commit, state::State};
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
         AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency,
         JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes,
-        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
     },
 };
 
@@ -22,6 +22,8 @@ use superduper_core::{
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    /// Held by who sweeps, and by nobody else but this.
+    sweeping: Arc<()>,
 }
 
 impl MemoryStore {
@@ -196,6 +198,14 @@ impl MetadataStore for MemoryStore {
             let id = OwnerId(state.owners.last_key().map_or(1, |last| last.0 + 1));
             state.owners.set(id, true);
             Ok(id)
+        })
+    }
+
+    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
+        // Under the lock of the state, so that of two who ask one gets it.
+        self.with(|_| {
+            let is_free = Arc::strong_count(&self.sweeping) == 1;
+            Ok(is_free.then(|| Box::new(self.sweeping.clone()) as SweepRight))
         })
     }
 

@@ -11,6 +11,7 @@ use crate::{
     writer::Writer,
 };
 use std::{
+    fs::{OpenOptions, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -20,7 +21,7 @@ use superduper_core::{
     store::{
         AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency,
         JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes,
-        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
     },
 };
 
@@ -243,6 +244,20 @@ impl MetadataStore for SqliteStore {
             // Where the commit fails, the lock goes with the answer.
             let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql)).await?;
             self.shared.owners.hold(made)
+        })
+    }
+
+    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
+        let path = self.folder.join("sweep.lock");
+        Box::pin(async move {
+            // Opened anew each time: a lock belongs to what was opened, so others of this process are kept out, too.
+            let failed = |error| file_failed(format!("lock `{}`", path.display()), error);
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => Ok(Some(Box::new(file) as SweepRight)),
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(error)) => Err(failed(error)),
+            }
         })
     }
 

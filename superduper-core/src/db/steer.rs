@@ -24,13 +24,14 @@ impl Resume {
     pub async fn detach(self) -> Result<Vec<Run>> {
         let db = self.0.inner();
         db.reclaim_dead().await?;
-        db.finish_sweeps().await?;
         let mut runs = Vec::new();
         for run in db.unfinished_runs().await? {
             let handle = db.attach(run.id).await?;
             handle.tell(Command::Look);
             runs.push(Run::resumed(db.clone(), run.id, handle));
         }
+        // Last: a blob that cannot be deleted must not keep jobs from running.
+        db.finish_sweeps().await?;
         Ok(runs)
     }
 }

@@ -9,12 +9,12 @@ use super::{Applied, Db, DbInner};
 use crate::{
     Address, Digest, Error, Result, VersionRef,
     plan::{Action, PlannedJob},
-    store::{Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, Timestamp},
+    store::{Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, SweepRight, Timestamp},
 };
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// So many blobs are enough for a sweep.
@@ -193,27 +193,59 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
+/// How long a removal waits for another sweep, before it leaves its blobs to `gc`.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl DbInner {
     /// Delete those of the blobs that nothing refers to.
     pub(crate) async fn sweep(self: &Arc<Self>, candidates: Vec<Digest>) -> Result<()> {
         self.sweep_all(candidates).await.map(|_| ())
     }
 
+    /// Delete those of the blobs that nothing refers to; gives which, none where others swept all the time.
     async fn sweep_all(self: &Arc<Self>, candidates: Vec<Digest>) -> Result<BTreeSet<Digest>> {
         if candidates.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let doom = Batch { expect: Vec::new(), ops: vec![Op::Doom { digests: candidates }] };
-        let doomed = self.metadata.commit(doom, Durability::Full).await?.doomed;
-        self.delete_doomed(doomed).await
+        // Who stops waiting in the middle must not leave blobs doomed that are not deleted.
+        let db = self.clone();
+        let swept = tokio::spawn(async move {
+            let Some(_right) = db.sweep_right(PATIENCE).await? else { return Ok(BTreeSet::new()) };
+            let doom = Batch { expect: Vec::new(), ops: vec![Op::Doom { digests: candidates }] };
+            let doomed = db.metadata.commit(doom, Durability::Full).await?.doomed;
+            db.delete_doomed(doomed).await
+        });
+        swept.await.map_err(|error| Error::internal(error.to_string()))?
     }
 
-    /// Complete sweeps that a crash interrupted.
+    /// Complete sweeps that a crash interrupted; one that is under way is left to who makes it.
     pub(crate) async fn finish_sweeps(self: &Arc<Self>) -> Result<()> {
-        let doomed = self.metadata.doomed_blobs().await?;
-        self.delete_doomed(doomed).await.map(|_| ())
+        if self.metadata.doomed_blobs().await?.is_empty() {
+            return Ok(());
+        }
+        let db = self.clone();
+        let finished = tokio::spawn(async move {
+            let Some(_right) = db.metadata.sweep_right().await? else { return Ok(()) };
+            // Read anew: what was doomed a moment ago may be swept, and stored again.
+            let doomed = db.metadata.doomed_blobs().await?;
+            db.delete_doomed(doomed).await.map(|_| ())
+        });
+        finished.await.map_err(|error| Error::internal(error.to_string()))?
     }
 
+    async fn sweep_right(&self, patience: Duration) -> Result<Option<SweepRight>> {
+        let begun = tokio::time::Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.metadata.sweep_right().await? {
+                None if begun.elapsed() < patience => tokio::time::sleep(pause).await,
+                right => return Ok(right),
+            }
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// For whom has the right to sweep.
     async fn delete_doomed(self: &Arc<Self>, doomed: Vec<Digest>) -> Result<BTreeSet<Digest>> {
         if doomed.is_empty() {
             return Ok(BTreeSet::new());

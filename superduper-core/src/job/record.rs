@@ -15,8 +15,6 @@ use std::{sync::Arc, time::Duration};
 /// How often blobs are saved again before the attempt fails. Each time takes a sweep at the wrong moment, so this is no way to
 /// wait for ever; sweeps without end and without a grace may come there more than a few times in a row.
 pub(super) const MOST_LOOKS: u32 = 2000;
-/// A sweep that takes longer was left by a process that is gone: it is completed here, as `gc` does.
-const LONG_SWEEP: Duration = Duration::from_secs(60);
 
 impl Draft {
     /// Look for its blobs again, and save those that a sweep took.
@@ -53,13 +51,11 @@ pub(crate) async fn outlast_sweep(db: &Arc<DbInner>, blobs: &[Digest]) -> Result
     if blobs.is_empty() {
         return Ok(());
     }
-    let begun = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(5);
     while db.metadata.doomed_blobs().await?.iter().any(|doomed| blobs.contains(doomed)) {
-        if begun.elapsed() > LONG_SWEEP {
-            return db.finish_sweeps().await;
-        }
         tokio::time::sleep(pause).await;
+        // One that was left by a process that is gone has nobody else.
+        db.finish_sweeps().await?;
         pause = (pause * 2).min(Duration::from_millis(500));
     }
     Ok(())

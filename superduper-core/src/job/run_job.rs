@@ -221,7 +221,7 @@ impl Call {
                 // The setup runs on the runtime, the method on a worker thread.
                 let (setup_instance, setup_ctx) = (instance.clone(), ctx.clone());
                 let setup = tokio::spawn(async move { setup_ctx.scope(setup_instance.set_up(&setup_ctx)).await });
-                within(setup, deadline, cancel, grace)
+                within(setup, deadline, std::future::pending(), cancel, grace)
                     .await
                     .unwrap_or_else(|| Err(timed_out()))?
                     .map_err(|error| JobFailure::of(&error))?;
@@ -255,6 +255,7 @@ impl Call {
         if role == JobRole::OnCreate && method == ADOPT {
             return Ok(Encoded::null());
         }
+        let beats = ctx.beats().clone();
         let work = tokio::spawn(async move {
             ctx.scope(async {
                 if let Err(error) = instance.set_up(&ctx).await
@@ -275,7 +276,10 @@ impl Call {
             })
             .await
         });
-        within(work, deadline, cancel, grace).await.unwrap_or_else(|| Err(timed_out()))?.map_err(|error| JobFailure::of(&error))
+        within(work, deadline, stalled(&beats, stall), cancel, grace)
+            .await
+            .unwrap_or_else(|| Err(timed_out()))?
+            .map_err(|error| JobFailure::of(&error))
     }
 }
 
@@ -317,6 +321,7 @@ fn unknown_trigger(method: &str, component: &dyn crate::Component) -> Error {
 async fn within<T: Send + 'static>(
     mut task: JoinHandle<T>,
     deadline: Option<tokio::time::Instant>,
+    stalled: impl Future<Output = JobFailure>,
     cancel: &Arc<CancelToken>,
     grace: Duration,
 ) -> Option<Result<T, JobFailure>> {
@@ -332,6 +337,11 @@ async fn within<T: Send + 'static>(
             task.abort();
             let _ = task.await;
             None
+        }
+        failure = stalled => {
+            task.abort();
+            let _ = task.await;
+            Some(Err(failure))
         }
         () = stopped => {
             task.abort();

@@ -47,6 +47,9 @@ pub struct RunFilter {
     pub limit: Option<usize>,
 }
 
+/// The right to sweep, as long as it lives.
+pub type SweepRight = Box<dyn std::any::Any + Send + Sync>;
+
 /// What running jobs say about themselves; losing the last of it in a crash is no harm.
 #[derive(Debug, Clone, Default)]
 pub struct Notes {
@@ -128,8 +131,11 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// The blobs that a stored version, output, live result or checkpoint refers to, each once, with its size; of a digest's first
     /// byte, where one is given, so that memory does not grow with their number.
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>>;
-    /// Blobs that were doomed and not yet swept, after a crash.
+    /// Blobs that are doomed and not yet swept.
     fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>>;
+    /// The right to sweep; `None` while somebody else has it, of this process or another one. It ends when it is dropped, and
+    /// with its process: who has it knows that doomed blobs which it did not doom itself were left by a crash.
+    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>>;
     /// The blobs that these versions refer to, by documents, outputs and results.
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>>;
 

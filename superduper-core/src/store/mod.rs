@@ -13,7 +13,7 @@ pub use batch::{
     Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow,
     PutAction, PutVersion, Wish,
 };
-pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter};
+pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter, SweepRight};
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
     JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState,

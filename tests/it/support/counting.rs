@@ -136,6 +136,7 @@ impl MetadataStore for CountingMetadata {
         audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
         check() -> Vec<String>;
         doomed_blobs() -> Vec<Digest>;
+        sweep_right() -> Option<superduper::store::SweepRight>;
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
         enlist() -> OwnerId;
         retire(owner: OwnerId) -> ();

@@ -129,3 +129,14 @@ pub async fn sweeps_are_counted(store: &dyn MetadataStore) {
     refused(check(before).await, ErrorKind::Conflict);
     done(check(epoch().await).await);
 }
+
+/// One sweeps at a time, and whoever lets go of the right lets others have it.
+pub async fn the_right_to_sweep_is_exclusive(store: &dyn MetadataStore) {
+    let right = done(store.sweep_right().await);
+    assert!(right.is_some());
+    assert!(done(store.sweep_right().await).is_none(), "somebody has it");
+    drop(right);
+    assert!(done(store.sweep_right().await).is_some());
+    let again = done(store.sweep_right().await);
+    assert!(again.is_some(), "nobody kept it");
+}

@@ -119,6 +119,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             doomed_blobs_are_not_named,
             ends_that_name_swept_blobs_are_left_out,
             sweeps_are_counted,
+            the_right_to_sweep_is_exclusive,
         }
         audits {
             outputs_can_be_set,

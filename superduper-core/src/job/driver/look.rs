@@ -69,6 +69,8 @@ impl Driver {
             Hold::Ahead if row.owner != Some(owner) => {
                 node.hold = Hold::Elsewhere;
                 self.ahead.retain(|other| *other != index);
+                // Its place is free for others.
+                self.reserved.remove(&index);
             }
             // It was taken for this process, and nobody here knows: it starts now.
             Hold::Elsewhere if row.owner == Some(owner) && node.live.is_none() && !node.lingering => node.hold = Hold::None,
