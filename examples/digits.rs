@@ -46,7 +46,7 @@ impl Lifecycle for Dataset {
             labels.extend(row.pop().map(|label| label as u32));
             pixels.extend(row);
         }
-        let (train, test) = Table::new(64, pixels, labels)?.scaled(1.0 / 16.0).split(1, self.held_out)?;
+        let (train, test) = Table::new(64, pixels, labels)?.scaled(1.0 / 16.0)?.split(1, self.held_out)?;
         self.images.set(Images { train, test });
         Ok(())
     }

@@ -12,5 +12,5 @@ pub(crate) fn tables() -> Result<(Table, Table)> {
         labels.extend(row.pop().map(|label| label as u32));
         pixels.extend(row);
     }
-    Table::new(64, pixels, labels)?.scaled(1.0 / 16.0).split(1, 0.2)
+    Table::new(64, pixels, labels)?.scaled(1.0 / 16.0)?.split(1, 0.2)
 }

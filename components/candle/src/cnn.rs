@@ -15,6 +15,7 @@ use superduper::{Error, Result, ResultExt};
 
 /// The sizes of a convolutional network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CnnSpec {
     /// Channels, height and width of an image; a row of a table is an image in this order, row after row of each channel.
     pub image: [usize; 3],
@@ -29,6 +30,7 @@ pub struct CnnSpec {
 
 /// A convolution with step 1, a rectifier, and the largest value of each square of `pool` by `pool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Convolution {
     /// The channels it gives.
     pub filters: usize,

@@ -116,9 +116,8 @@ impl Table {
 
     /// All rows, in stretches that are enough to be fast and few enough for the memory of a convolution.
     pub(crate) fn stretches(&self) -> impl Iterator<Item = Range<usize>> {
-        const LENGTH: usize = 1024;
-        let rows = self.rows();
-        (0..rows).step_by(LENGTH).map(move |from| from..rows.min(from + LENGTH))
+        let (rows, length) = (self.rows(), stretch(self.width));
+        (0..rows).step_by(length).map(move |from| from..rows.min(from + length))
     }
 
     pub(crate) fn values(&self) -> &[f32] {
@@ -134,10 +133,18 @@ impl Table {
     }
 
     /// Multiply each feature, for instance by 1/16 for pixels from 0 to 16.
-    #[must_use]
-    pub fn scaled(mut self, factor: f32) -> Self {
+    ///
+    /// # Errors
+    /// `InvalidInput` for a factor with which a feature is not finite any more.
+    pub fn scaled(mut self, factor: f32) -> Result<Self> {
         self.features.iter_mut().for_each(|value| *value *= factor);
-        self
+        match self.features.iter().position(|value| !value.is_finite()) {
+            Some(at) => {
+                let (row, column) = (at / self.width, at % self.width);
+                Err(Error::invalid(format!("row {row}, column {column} is {} when multiplied by {factor}", self.features[at])))
+            }
+            None => Ok(self),
+        }
     }
 
     /// The rows of these indices, in their order.
@@ -207,6 +214,11 @@ impl Table {
         indices.iter().for_each(|index| features.extend_from_slice(self.row(*index)));
         features
     }
+}
+
+/// How many rows of a width are predicted at once: enough to be fast, and few enough for the memory of a convolution.
+pub(crate) fn stretch(width: usize) -> usize {
+    ((1 << 20) / width.max(1)).clamp(8, 1024)
 }
 
 fn pick<T: Copy>(of: &[T], indices: &[usize]) -> Vec<T> {

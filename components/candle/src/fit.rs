@@ -8,7 +8,7 @@ use crate::{
     optim::{AdamW, Optimizer},
     progress::{Snapshot, TrainingState},
     schedule::{Constant, Schedule},
-    train::{Flow, Scores, Step, Training, go_on, stop},
+    train::{Flow, Model, Scores, Step, Training, go_on, stop},
 };
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub struct Fitted {
 
 /// The settings of a component that learns a table.
 pub(crate) struct Fit<'a> {
-    pub(crate) table: &'a Artifact<Table>,
+    pub(crate) table: Artifact<Table>,
     pub(crate) epochs: u64,
     pub(crate) batch: usize,
     pub(crate) accumulate: usize,
@@ -50,11 +50,30 @@ impl Fit<'_> {
         wait(self.table.get())?.split(self.seed, self.held_out)
     }
 
+    /// Refuse settings with which nothing can be learned.
+    fn check(&self) -> Result<()> {
+        let refused = |what: String| Err(Error::invalid(what).fatal());
+        for (name, value) in [("epochs", self.epochs), ("batch", self.batch as u64), ("accumulate", self.accumulate as u64)] {
+            if value == 0 {
+                return refused(format!("with `{name}` of 0 nothing is learned"));
+            }
+        }
+        for (name, part) in [("held_out", self.held_out), ("validation", self.validation)] {
+            if !(0.0..=1.0).contains(&part) {
+                return refused(format!("`{name}` is a part of the rows, from 0 to 1, not {part}"));
+            }
+        }
+        if self.patience.is_some() && self.validation == 0.0 {
+            return Err(Error::invalid("with `patience` there must be rows to validate on").with_hint("set `validation`").fatal());
+        }
+        Ok(())
+    }
+
     /// Train a model from where it stands, and report to a job.
     fn train(&self, model: &NetworkModel, ctx: &mut TrainContext) -> Result<Fitted> {
-        if self.epochs == 0 {
-            return Err(Error::invalid("with `epochs` of 0 nothing is learned").fatal());
-        }
+        self.check()?;
+        // All of it, those that are held out too: better now than after hours of training.
+        model.check(&*wait(self.table.get())?)?;
         let (rows, _) = self.split()?;
         // Without a part to validate on the rows stay in their order, and the weights what they were before there was one.
         let (rows, validation) = match self.validation {
@@ -86,8 +105,9 @@ impl Fit<'_> {
         };
         let steps = training.steps(rows.rows());
         let reported = training.steps_per_epoch(rows.rows()).div_ceil(REPORTED).max(1) as u64;
-        // An ended training takes no step, but the model gets what is best.
-        if state.is_ended() || !ctx.step(state.step(), steps)?.is_stop() {
+        // An ended training takes no step, but the model gets what is best. One that is told to stop before its first step makes that
+        // one: weights that learned nothing are no result.
+        if state.is_ended() || !ctx.step(state.step(), steps)?.is_stop() || state.step() == 0 {
             training.run_from(model, &rows, self.optimizer, &mut state, |step| report(ctx, step, reported))?;
         }
         if !state.is_ended() {
@@ -124,10 +144,19 @@ pub(crate) trait Learner: Component {
     fn architecture(&self) -> Architecture;
 
     /// How it is trained.
-    fn settings(&self) -> Fit<'_>;
+    ///
+    /// # Errors
+    /// `NotSetUp` where the rows to learn are not there yet.
+    fn settings(&self) -> Result<Fit<'_>>;
 
     /// What was learned.
     fn learned(&self) -> &Output<Artifact<Tensors>>;
+
+    /// Refuse what is wrong before anything is read.
+    fn check_fields(&self) -> Result<()> {
+        self.settings()?.check()?;
+        self.architecture().check()
+    }
 
     /// The trigger `fit`: train on the rows that are not held out, and keep the weights.
     fn fit_rows(&self, job: &JobContext) -> Result<Fitted> {
@@ -149,15 +178,19 @@ pub(crate) trait Learner: Component {
 
     /// Train on the rows that are not held out.
     fn learn(&self, ctx: &mut TrainContext) -> Result<(Fitted, Artifact<Tensors>)> {
-        let settings = self.settings();
+        let settings = self.settings()?;
         let model = self.architecture().init(settings.seed)?;
         let fitted = settings.train(&model, ctx)?;
-        Ok((fitted, model.weights()?.to_tensors()?.into()))
+        let weights = model.weights()?;
+        weights
+            .check_finite()
+            .map_err(|error| error.context("the training diverged").with_hint("a smaller learning rate may help").fatal())?;
+        Ok((fitted, weights.to_tensors()?.into()))
     }
 
     /// The trigger `evaluate`: score the model on the rows that are held out; `None` where there are none.
     fn score_rows<S>(&self, score: impl FnOnce(&NetworkModel, &Table) -> Result<S>) -> Result<Option<S>> {
-        let (_, held_out) = self.settings().split()?;
+        let (_, held_out) = self.settings()?.split()?;
         if held_out.is_empty() {
             return Ok(None);
         }
@@ -171,18 +204,17 @@ pub(crate) trait Learner: Component {
     }
 }
 
-/// What the components that learn a table have in common, by their fields of the same names. Of `$net` the method `model` gives,
-/// which has the sizes that the method `sizes` says.
+/// What the components that learn a table have in common, by their fields of the same names.
 macro_rules! learner {
-    ($type:ident, $architecture:expr, $net:ty) => {
+    ($type:ident, $architecture:expr) => {
         impl $crate::fit::Learner for $type {
             fn architecture(&self) -> $crate::Architecture {
                 $architecture(self)
             }
 
-            fn settings(&self) -> $crate::fit::Fit<'_> {
-                $crate::fit::Fit {
-                    table: &self.table,
+            fn settings(&self) -> superduper::Result<$crate::fit::Fit<'_>> {
+                Ok($crate::fit::Fit {
+                    table: self.table.clone(),
                     epochs: self.epochs,
                     batch: self.batch,
                     accumulate: self.accumulate,
@@ -193,7 +225,7 @@ macro_rules! learner {
                     optimizer: &*self.optimizer,
                     schedule: &*self.schedule,
                     hooks: &self.hooks,
-                }
+                })
             }
 
             fn learned(&self) -> &superduper::Output<superduper::Artifact<superduper::Tensors>> {
@@ -210,18 +242,22 @@ macro_rules! learner {
                 $crate::fit::Learner::trained(self)
             }
 
-            /// The trained model, for those who predict often: each call reads the weights.
+            /// The rows that were not trained on, which [`held_out`](Self::held_out) chose.
             ///
             /// # Errors
-            /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
-            pub async fn model(&self) -> superduper::Result<$net> {
-                let tensors = self.weights.get()?.get().await?;
-                <$net>::from_weights(self.sizes(), &$crate::Weights::from_tensors(&tensors).await?)
+            /// `Integrity` for a table that is missing or not the one that was saved.
+            pub async fn held_out_rows(&self) -> superduper::Result<$crate::Table> {
+                let table = self.table.get().await?;
+                Ok(table.split(self.seed, self.held_out)?.1)
             }
         }
 
         /// Trained as a job of its own it gives a [`Network`](crate::Network).
         impl superduper_train::Train for $type {
+            fn check(&self) -> superduper::Result<()> {
+                $crate::fit::Learner::check_fields(self)
+            }
+
             fn train(&mut self, ctx: &mut superduper_train::TrainContext) -> superduper::Result<superduper_train::Trained> {
                 $crate::fit::Learner::train_network(self, ctx)
             }
@@ -238,12 +274,37 @@ macro_rules! learner {
 }
 pub(crate) use learner;
 
-/// A [`learner`] that tells classes apart.
+/// A [`learner`] that tells classes apart. Of `$net` the method `model` gives, which has the sizes that the method `sizes` says.
 macro_rules! classifier {
     ($type:ident, $architecture:expr, $net:ty) => {
-        $crate::fit::learner!($type, $architecture, $net);
+        $crate::fit::learner!($type, $architecture);
 
         impl $type {
+            /// The trained model, for those who predict often: each call reads the weights.
+            ///
+            /// # Errors
+            /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
+            pub async fn model(&self) -> superduper::Result<$net> {
+                let tensors = self.weights.get()?.get().await?;
+                <$net>::from_weights(self.sizes(), &$crate::Weights::from_tensors(&tensors).await?)
+            }
+
+            /// The probability of each class, for each row of features.
+            ///
+            /// # Errors
+            /// Those of [`predict`](Self::predict).
+            pub async fn probabilities(&self, rows: &[impl AsRef<[f32]>]) -> superduper::Result<Vec<Vec<f32>>> {
+                self.network()?.probabilities(rows).await
+            }
+
+            /// How well it tells the classes of another table apart; the trigger `evaluate` does so for the rows that were held out.
+            ///
+            /// # Errors
+            /// Those of [`model`](Self::model); `InvalidInput` for a table that does not fit.
+            pub async fn evaluate_on(&self, table: &$crate::Table) -> superduper::Result<$crate::Evaluation> {
+                self.network()?.evaluate(table).await
+            }
+
             /// The most likely class of one row of features.
             ///
             /// # Errors
@@ -264,9 +325,8 @@ macro_rules! classifier {
 }
 pub(crate) use classifier;
 
-/// Rows of features as a tensor of shape `[rows, inputs]`; refuses what is no number, of which the prediction would be none.
-pub(crate) fn features(rows: &[impl AsRef<[f32]>], inputs: usize) -> Result<Tensor> {
-    let mut features = Vec::with_capacity(rows.len() * inputs);
+/// Refuse rows of another width, and what is no number, of which the prediction would be none.
+pub(crate) fn check_features(rows: &[impl AsRef<[f32]>], inputs: usize) -> Result<()> {
     for (index, row) in rows.iter().map(AsRef::as_ref).enumerate() {
         if row.len() != inputs {
             return Err(Error::invalid(format!("row {index} has {} features, the model needs {inputs}", row.len())));
@@ -274,8 +334,14 @@ pub(crate) fn features(rows: &[impl AsRef<[f32]>], inputs: usize) -> Result<Tens
         if let Some(column) = row.iter().position(|value| !value.is_finite()) {
             return Err(Error::invalid(format!("row {index}, column {column} is {}, not a finite number", row[column])));
         }
-        features.extend_from_slice(row);
     }
+    Ok(())
+}
+
+/// Rows of features as a tensor of shape `[rows, inputs]`.
+pub(crate) fn features(rows: &[impl AsRef<[f32]>], inputs: usize) -> Result<Tensor> {
+    let mut features = Vec::with_capacity(rows.len() * inputs);
+    rows.iter().for_each(|row| features.extend_from_slice(row.as_ref()));
     Tensor::from_vec(features, (rows.len(), inputs), &Device::Cpu).context("features")
 }
 

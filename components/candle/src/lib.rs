@@ -1,7 +1,7 @@
 //! Models ready to use, on candle.
 //!
 //! Components to apply as they are: [`Classifier`] (a multi-layer perceptron), [`CnnClassifier`],
-//! [`LogisticRegression`], [`LinearRegression`], [`TextEmbedder`] (sentence embeddings of the BERT family), and
+//! [`LogisticRegression`], [`LinearRegression`], [`TextEmbedder`] (sentence embeddings of the BERT family), [`TextClassifier`] and
 //! [`Validation`], which scores any of the models by table and version.
 //!
 //! Those that learn a table can also be trained as background jobs, in a thread or a process of their own; what such a job
@@ -91,11 +91,12 @@ mod regression;
 mod saved;
 pub mod schedule;
 mod simd;
+mod text_classifier;
 mod train;
 mod validation;
 mod weights;
 
-pub use bert::{BertSpec, Encoder, TextEmbedder};
+pub use bert::{BertSpec, Encoder, TextEmbedder, TextPair};
 pub use classifier::Classifier;
 pub use cnn::{Cnn, CnnSpec, Convolution};
 pub use cnn_classifier::CnnClassifier;
@@ -114,6 +115,7 @@ pub use progress::{Best, Snapshot, TrainingState};
 pub use regression::LinearRegression;
 pub use schedule::{Constant, CosineWarmup, Schedule};
 pub use superduper_train::Rng;
+pub use text_classifier::{LabelledTexts, TextClassifier};
 pub use train::{Flow, History, Model, Scores, Step, Training, go_on, report_to, stop};
 pub use validation::{Validated, Validation};
 pub use weights::{Array, Weights};

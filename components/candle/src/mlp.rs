@@ -14,6 +14,7 @@ use superduper::{Error, Result, ResultExt};
 
 /// The sizes of a multi-layer perceptron.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MlpSpec {
     /// The number of features.
     pub inputs: usize,

@@ -7,11 +7,15 @@ use crate::{
     data::Table,
     metrics::{Closeness, Evaluation},
     mlp::{Mlp, MlpSpec},
+    net::NetSpec,
     network_model::{Line, NetworkModel},
     weights::Weights,
 };
 use serde::{Deserialize, Serialize};
-use superduper::{Artifact, Component, Result, Tensors};
+use superduper::{Artifact, Component, Error, Result, Tensors};
+
+/// 64 GiB of f32.
+const MOST_PARAMETERS: usize = 1 << 34;
 
 /// The sizes of a network, of whatever kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,30 @@ impl Architecture {
         }
     }
 
+    /// Refuse sizes of which no network can be made.
+    pub(crate) fn check(&self) -> Result<()> {
+        let parameters = match self {
+            Architecture::Mlp(spec) => {
+                NetSpec::check(spec)?;
+                spec.parameters()
+            }
+            Architecture::Cnn(spec) => {
+                NetSpec::check(spec)?;
+                spec.parameters()
+            }
+            Architecture::Linear { inputs } => {
+                NetSpec::check(&line(*inputs))?;
+                line(*inputs).parameters()
+            }
+        };
+        let size = |shape: &Vec<usize>| shape.iter().try_fold(1_usize, |size, length| size.checked_mul(*length));
+        let all = parameters.values().try_fold(0_usize, |all, shape| all.checked_add(size(shape)?));
+        match all {
+            Some(all) if all <= MOST_PARAMETERS => Ok(()),
+            _ => Err(Error::invalid(format!("a network of more than {MOST_PARAMETERS} parameters fits no memory: {self:?}"))),
+        }
+    }
+
     /// A network with random parameters, see [`Net::init`](crate::Net::init).
     ///
     /// # Errors
@@ -62,6 +90,7 @@ impl Architecture {
     /// # Errors
     /// `InvalidInput` where a parameter is missing, too many, or of another shape than the sizes say.
     pub fn with_weights(&self, weights: &Weights) -> Result<NetworkModel> {
+        weights.check_finite()?;
         Ok(match self {
             Architecture::Mlp(spec) => NetworkModel::Mlp(Mlp::from_weights(spec.clone(), weights)?),
             Architecture::Cnn(spec) => NetworkModel::Cnn(Cnn::from_weights(spec.clone(), weights)?),

@@ -5,8 +5,8 @@
 use crate::{
     classes::check_width,
     cnn::Cnn,
-    data::{Batch, Table},
-    fit::{features, only},
+    data::{Batch, Table, stretch},
+    fit::{check_features, features, only},
     metrics::{Closeness, Evaluation, Prediction, closeness, evaluate, mean_squared_error, most_likely},
     mlp::Mlp,
     train::{Model, Scores},
@@ -14,7 +14,7 @@ use crate::{
 };
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
-use superduper::{Error, Result, ResultExt};
+use superduper::{Error, ErrorKind, Result, ResultExt};
 
 /// A network in memory: made by [`Network::model`](crate::Network::model) or by an [`Architecture`](crate::Architecture).
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl NetworkModel {
     /// values.
     pub fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<u32>> {
         self.of_classes()?;
-        if rows.is_empty() { Ok(Vec::new()) } else { most_likely(&self.logits(&features(rows, self.inputs())?)?) }
+        self.in_stretches(rows, most_likely)
     }
 
     /// The probability of each class, for each row of features.
@@ -60,11 +60,7 @@ impl NetworkModel {
     /// Those of [`predict_batch`](NetworkModel::predict_batch).
     pub fn probabilities(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<Vec<f32>>> {
         self.of_classes()?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let logits = self.logits(&features(rows, self.inputs())?)?;
-        candle_nn::ops::softmax(&logits, 1).and_then(|softmax| softmax.to_vec2()).context("softmax")
+        self.in_stretches(rows, |logits| candle_nn::ops::softmax(logits, 1).and_then(|softmax| softmax.to_vec2()).context("softmax"))
     }
 
     /// The value of one row of features.
@@ -82,7 +78,7 @@ impl NetworkModel {
     /// classes apart.
     pub fn predict_values(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<f32>> {
         self.of_values()?;
-        if rows.is_empty() { Ok(Vec::new()) } else { values(&self.logits(&features(rows, self.inputs())?)?) }
+        self.in_stretches(rows, values)
     }
 
     /// What it says of the rows of a table, whatever it predicts.
@@ -134,10 +130,33 @@ impl NetworkModel {
         }
     }
 
+    /// What it says of rows, a stretch at a time; all rows are looked at first.
+    fn in_stretches<T>(&self, rows: &[impl AsRef<[f32]>], say: impl Fn(&Tensor) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        let inputs = self.inputs();
+        check_features(rows, inputs)?;
+        let mut said = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(stretch(inputs)) {
+            said.append(&mut say(&self.logits(&features(rows, inputs)?)?)?);
+        }
+        Ok(said)
+    }
+
+    /// Without the graph that a training needs: it would hold all that was computed on the way.
     fn logits(&self, features: &Tensor) -> Result<Tensor> {
-        match self {
+        let logits = match self {
             NetworkModel::Mlp(model) | NetworkModel::Linear(Line(model)) => model.logits(features),
             NetworkModel::Cnn(model) => model.logits(features),
+        };
+        let logits = logits?.detach();
+        let found = logits.flatten_all().and_then(|all| all.to_vec1::<f32>()).context("logits")?;
+        match found.iter().position(|value| !value.is_finite()) {
+            Some(place) => {
+                let (row, value) = (place / logits.dims()[1].max(1), found[place]);
+                Err(Error::new(ErrorKind::User, format!("the network gives {value} for row {row} of {}", logits.dims()[0]))
+                    .with_hint("its weights or the features are too large for it; `Table::scaled` makes features smaller")
+                    .fatal())
+            }
+            None => Ok(logits),
         }
     }
 

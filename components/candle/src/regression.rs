@@ -8,7 +8,6 @@ use crate::{
     fit::{Fitted, Learner, adamw, constant, learner, one, one_fifth, thirty, thirty_two},
     hooks::GradientHook,
     metrics::Closeness,
-    mlp::{Mlp, MlpSpec},
     network::Architecture,
     network_model::NetworkModel,
     optim::Optimizer,
@@ -88,7 +87,7 @@ impl LinearRegression {
     }
 }
 
-learner!(LinearRegression, |it: &Self| Architecture::Linear { inputs: it.inputs }, Mlp);
+learner!(LinearRegression, |it: &Self| Architecture::Linear { inputs: it.inputs });
 
 impl LinearRegression {
     /// The value of one row of features.
@@ -107,7 +106,19 @@ impl LinearRegression {
         self.network()?.predict_values(rows).await
     }
 
-    fn sizes(&self) -> MlpSpec {
-        MlpSpec { inputs: self.inputs, hidden: Vec::new(), classes: 1 }
+    /// The trained model, for those who predict often: each call reads the weights.
+    ///
+    /// # Errors
+    /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
+    pub async fn model(&self) -> Result<NetworkModel> {
+        self.network()?.model().await
+    }
+
+    /// How close it comes to the values of another table; the trigger `evaluate` does so for the rows that were held out.
+    ///
+    /// # Errors
+    /// Those of [`model`](LinearRegression::model); `InvalidInput` for a table that does not fit.
+    pub async fn evaluate_on(&self, table: &Table) -> Result<Closeness> {
+        self.network()?.closeness(table).await
     }
 }

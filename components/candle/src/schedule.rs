@@ -32,12 +32,13 @@ use std::{f64::consts::PI, fmt::Debug};
 /// ```
 #[typetag::serde(tag = "type")]
 pub trait Schedule: Debug + Send + Sync {
-    /// What the optimizer's learning rate is multiplied by at `step`, counted from 0, of `steps`.
+    /// What the optimizer's learning rate is multiplied by at `step`, counted from 0, of `steps`; at least 0.
     fn factor(&self, step: u64, steps: u64) -> f64;
 }
 
 /// The learning rate never changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Constant {}
 
 #[typetag::serde(name = "candle.Constant")]
@@ -55,6 +56,7 @@ impl Schedule for Constant {
 /// 2017, equation 5, with one period; the warm-up that of P. Goyal et al., "Accurate, Large Minibatch
 /// SGD", 2017, section 2.2.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CosineWarmup {
     /// The number of steps until the full learning rate.
     #[serde(default)]

@@ -272,6 +272,10 @@ impl Training<'_> {
             let from = place * size;
             let rows = &rows[from..rows.len().min(from.saturating_add(size))];
             let factor = self.schedule.factor(step, steps);
+            if !(factor >= 0.0 && factor.is_finite()) {
+                let text = format!("epoch {epoch}, step {step}: the schedule {:?} gives the factor {factor}", self.schedule);
+                return Err(Error::invalid(text).with_hint("a factor is at least 0; see `floor`").fatal());
+            }
             let loss = self
                 .step(model, table, rows, optimizer, &mut state.optimizer, factor)
                 .map_err(|error| error.context(format!("epoch {epoch}, step {step}")))?;

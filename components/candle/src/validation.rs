@@ -6,7 +6,7 @@
 
 use crate::{data::Table, metrics::Metric, predictor::predict_table};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use superduper::{Artifact, Component, Error, ErrorKind, JobContext, Output, Result, ResultExt, triggers};
 
 /// Scores a model on tables when it is applied, after the model's own jobs.
@@ -35,7 +35,7 @@ use superduper::{Artifact, Component, Error, ErrorKind, JobContext, Output, Resu
 /// ```
 ///
 /// # Guarantees
-/// Results of other versions of the model, and of other tables, stay. Applying it again unchanged computes nothing.
+/// Results of other versions of the model, of other tables and of other metrics stay. Applying it again unchanged computes nothing.
 ///
 /// # Assumptions
 /// The model is a [`Predictor`](crate::Predictor).
@@ -74,6 +74,10 @@ impl Validation {
     /// Gives the new results.
     #[trigger("apply", watch = "*")]
     async fn validate(&self, ctx: &JobContext) -> Result<Vec<Validated>> {
+        let mut names = BTreeSet::new();
+        if let Some(twice) = self.metrics.iter().map(|metric| metric.name()).find(|name| !names.insert(name.clone())) {
+            return Err(Error::invalid(format!("two metrics have the name `{twice}`; each is stored by its name")).fatal());
+        }
         let model = self.model_address(ctx).await?;
         let mut found = Vec::new();
         for (name, artifact) in &self.tables {
@@ -81,8 +85,16 @@ impl Validation {
             found.push(self.score(&model, name, artifact).await.context(format_args!("table `{name}`"))?);
         }
         let mut results = if self.results.is_set() { self.results.get()?.to_vec() } else { Vec::new() };
+        // Scores of metrics that are not asked for any more stay.
+        let mut merged = found.clone();
+        for new in &mut merged {
+            let earlier = results.iter().filter(|old| old.is_of(new)).flat_map(|old| old.scores.clone());
+            for (metric, score) in earlier.collect::<Vec<_>>() {
+                new.scores.entry(metric).or_insert(score);
+            }
+        }
         results.retain(|old| !found.iter().any(|new| old.is_of(new)));
-        results.extend(found.iter().cloned());
+        results.extend(merged);
         results.sort_by(|a, b| (&a.table, &a.model, &a.digest).cmp(&(&b.table, &b.model, &b.digest)));
         ctx.set(&self.results, results)?;
         Ok(found)

@@ -92,6 +92,16 @@ impl Array {
 pub struct Weights(BTreeMap<String, Array>);
 
 impl Weights {
+    /// Refuse values that are not finite, of which no prediction can be made.
+    pub(crate) fn check_finite(&self) -> Result<()> {
+        for (name, array) in self.iter() {
+            if let Some(place) = array.data().iter().position(|value| !value.is_finite()) {
+                return Err(Error::invalid(format!("parameter `{name}` has the value {} at place {place}", array.data()[place])));
+            }
+        }
+        Ok(())
+    }
+
     /// No arrays.
     pub fn new() -> Self {
         Weights::default()

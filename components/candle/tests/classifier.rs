@@ -98,7 +98,7 @@ async fn a_table_that_does_not_fit_fails_the_job() -> Result<()> {
     let narrow = Classifier { inputs: 60, ..classifier(&[8])? };
     let error = db.apply(narrow).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed);
-    assert!(error.to_string().contains("the table has shape [1438, 64], the model needs [rows, 60]"), "{error}");
+    assert!(error.to_string().contains("the table has shape [1797, 64], the model needs [rows, 60]"), "{error}");
     let whole = Classifier { held_out: 0.0, epochs: 1, ..classifier(&[8])? };
     assert_eq!(db.apply(whole).await?.result::<Option<Evaluation>>("evaluate")?, None);
     Ok(())

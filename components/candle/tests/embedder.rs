@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 use superduper::{Action, Artifact, Bytes, Db, Error, ErrorKind, Result, Tensors};
-use superduper_candle::{BertSpec, TextEmbedder};
+use superduper_candle::{AdamW, BertSpec, Evaluation, LabelledTexts, TextClassifier, TextEmbedder, TextPair};
 use superduper_memory::MemoryStore;
 use superduper_object::ObjectStore;
 
@@ -100,6 +100,154 @@ async fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     assert_eq!(bare.embed("a").await.unwrap_err().to_string(), "weight `encoder.layer.0.attention.self.query.weight` is missing");
     let mute = TextEmbedder { tokenizer: Artifact::new(Bytes::from(b"{}".to_vec())), ..tiny()? };
     assert!(mute.embed("a").await.unwrap_err().to_string().contains("the tokenizer cannot be read"));
+    Ok(())
+}
+
+/// The small encoder in a folder of its own, with other files beside.
+fn folder(files: &[(&str, &str)]) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(data("tiny_bert").join(name), folder.path().join(name))?;
+    }
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap())?;
+        std::fs::write(path, text)?;
+    }
+    Ok(folder)
+}
+
+const MODULES: &str = r#"[
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_says_how_vectors_are_made() -> Result<()> {
+    let open = |files: &[(&str, &str)]| TextEmbedder::from_folder("tiny", folder(files)?.path());
+    let plain = open(&[])?;
+    assert_eq!((plain.longest, plain.normalize), (16, true), "as many tokens as there are positions");
+    let listed = open(&[("modules.json", MODULES)])?;
+    assert!(!listed.normalize, "no module normalizes");
+    let length = |vector: &[f32]| vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    assert!((length(&listed.embed("the nail").await?) - 1.0).abs() > 0.01 && (length(&plain.embed("the nail").await?) - 1.0).abs() < 1e-5);
+    let with =
+        MODULES.replace("}]", r#"}, {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}]"#);
+    assert!(open(&[("modules.json", &with)])?.normalize);
+
+    let legacy = r#"{"word_embedding_dimension": 24, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
+    for pooling in
+        [legacy, r#"{"pooling_mode": "mean"}"#, r#"{"pooling_mode": ["mean"], "include_prompt": true}"#, r#"{"include_prompt": true}"#]
+    {
+        open(&[("1_Pooling/config.json", pooling)])?;
+    }
+    let cls = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#;
+    let both = r#"{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}"#;
+    let none = r#"{"pooling_mode_mean_tokens": false}"#;
+    for pooling in [cls, both, none, r#"{"pooling_mode": "cls"}"#, r#"{"pooling_mode": ["mean", "max"]}"#] {
+        let error = open(&[("1_Pooling/config.json", pooling)]).unwrap_err();
+        assert!(error.to_string().contains("not by the mean alone"), "{pooling}: {error}");
+    }
+    let error = open(&[("modules.json", &MODULES.replace("Pooling\"", "Dense\""))]).unwrap_err();
+    assert!(error.to_string().contains("module 1 is `sentence_transformers.models.Dense`"), "{error}");
+
+    let config = std::fs::read_to_string(data("tiny_bert/config.json"))?;
+    let error = open(&[("config.json", &config.replacen('{', r#"{"model_type": "roberta","#, 1))]).unwrap_err();
+    assert!(error.to_string().contains("the family `roberta`"), "{error}");
+    open(&[("config.json", &config.replacen('{', r#"{"model_type": "bert","#, 1))])?;
+
+    for (tokenizer, sentences, longest) in [
+        (r#"{"model_max_length": 12}"#, "{}", 12),
+        (r#"{"model_max_length": 1000000000000000019884624838656}"#, "{}", 16),
+        (r#"{"model_max_length": 12}"#, r#"{"max_seq_length": 8, "do_lower_case": true}"#, 8),
+    ] {
+        let found = open(&[("tokenizer_config.json", tokenizer), ("sentence_bert_config.json", sentences)])?;
+        assert_eq!(found.longest, longest);
+    }
+    let tokenizer = std::fs::read_to_string(data("tiny_bert/tokenizer.json"))?.replace("\"lowercase\": true", "\"lowercase\": false");
+    let cased = [("tokenizer.json", tokenizer.as_str()), ("sentence_bert_config.json", r#"{"do_lower_case": true}"#)];
+    assert!(open(&cased).unwrap_err().to_string().contains("lower case"));
+
+    let short = TextEmbedder { longest: 2, ..tiny()? };
+    let error = short.embed("the nail").await.unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("2 are added at their ends"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_of_half_precision_are_read() -> Result<()> {
+    use candle_core::{DType, Device, safetensors};
+    let whole = tiny()?.embed("the small tool").await?;
+    for (dtype, most) in [(DType::F16, 2e-3), (DType::BF16, 2e-2)] {
+        let folder = folder(&[])?;
+        let path = folder.path().join("model.safetensors");
+        let halved =
+            safetensors::load(&path, &Device::Cpu).unwrap().into_iter().map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap()));
+        safetensors::save(&halved.collect(), &path).unwrap();
+        let half = TextEmbedder::from_folder("half", folder.path())?.embed("the small tool").await?;
+        let largest = half.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest > 0.0 && largest < most, "{largest}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn similarities_are_judged_beside_given_ones() -> Result<()> {
+    let tiny = tiny()?;
+    assert!((tiny.similarity("the nail", "the nail").await? - 1.0).abs() < 1e-6);
+    assert_eq!(tiny.predict("the nail").await?, tiny.embed("the nail").await?);
+    let texts = [("the nail", "the nails"), ("a tool", "a small hand tool"), ("driving", "the nail"), ("for", "a tool.")];
+    let mut pairs = Vec::new();
+    for (a, b) in texts {
+        pairs.push(TextPair::new(a, b, 10.0 + 3.0 * tiny.similarity(a, b).await?));
+    }
+    let same = tiny.evaluate(&pairs).await?;
+    assert!(same.pairs == 4 && (same.pearson - 1.0).abs() < 1e-6 && (same.spearman - 1.0).abs() < 1e-6, "{same:?}");
+    pairs.iter_mut().for_each(|pair| pair.score = -pair.score);
+    assert!((tiny.evaluate(&pairs).await?.spearman + 1.0).abs() < 1e-6);
+    assert_eq!(tiny.evaluate(&pairs[..1]).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classifier_of_texts_learns() -> Result<()> {
+    let db = Db::builder().metadata(Arc::new(MemoryStore::new())).artifacts(Arc::new(ObjectStore::memory())).build().await?;
+    let (mut texts, mut labels) = (Vec::new(), Vec::new());
+    for number in 0..60 {
+        let word = if number % 2 == 0 { "nail" } else { "tool" };
+        let before = ["the", "a", "small", "a small", "the hand", "for a"][number % 6];
+        let after = ["", "s", ".", " for driving", " driving"][number % 5];
+        texts.push(format!("{before} {word} {word} {word}{after}"));
+        labels.push((number % 2) as u32);
+    }
+    let made = |epochs: u64| {
+        TextClassifier::builder("words")
+            .embedder(tiny()?)
+            .texts(Artifact::new(LabelledTexts::new(texts.clone(), labels.clone())?))
+            .classes(2)
+            .epochs(epochs)
+            .optimizer(Box::new(AdamW { learning_rate: 0.05, ..AdamW::default() }))
+            .build()
+    };
+    let applied = db.apply(made(100)?).await?;
+    assert_eq!(applied.result::<usize>("embed")?, 60);
+    let scores = applied.result::<Option<Evaluation>>("evaluate")?.expect("a fifth is held out");
+    assert!(scores.rows == 12 && scores.accuracy >= 0.75, "{scores:?}");
+    assert_eq!(db.apply(made(100)?).await?.action, Action::Unchanged);
+
+    let loaded: TextClassifier = db.load("words").await?;
+    let all = LabelledTexts::new(texts.clone(), labels.clone())?;
+    let on_all = loaded.evaluate_on(&all).await?;
+    assert!(on_all.accuracy > 0.9, "{on_all:?}");
+    let predicted = loaded.predict_batch(&texts).await?;
+    assert_eq!(superduper_candle::metrics::accuracy(&predicted, &labels)?, on_all.accuracy);
+    assert_eq!(loaded.predict(&texts[7]).await?, predicted[7]);
+    let probabilities = loaded.probabilities(&texts[..1]).await?;
+    assert!((probabilities[0].iter().sum::<f32>() - 1.0).abs() < 1e-5 && probabilities[0][predicted[0] as usize] > 0.5);
+
+    assert!(made(0).is_ok(), "what is wrong is told by the job");
+    let error = db.apply(made(0)?).await.unwrap_err();
+    assert!(error.to_string().contains("with `epochs` of 0 nothing is learned"), "{error}");
+    assert_eq!(LabelledTexts::new(vec![String::new()], vec![]).unwrap_err().to_string(), "1 texts have 0 labels");
     Ok(())
 }
 

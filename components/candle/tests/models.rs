@@ -7,8 +7,9 @@ mod table;
 use std::{collections::BTreeMap, sync::Arc};
 use superduper::{Action, Artifact, Component, Db, Error, ErrorKind, Result};
 use superduper_candle::{
-    AdamW, Classifier, Closeness, Cnn, CnnClassifier, CnnSpec, Convolution, CosineWarmup, Evaluation, LinearRegression, LogisticRegression,
-    Optimizer, OptimizerState, Rng, Sgd, Table, Training, Validated, Validation, Weights, go_on,
+    AdamW, Architecture, Array, Classifier, Closeness, Cnn, CnnClassifier, CnnSpec, Convolution, CosineWarmup, Evaluation,
+    LinearRegression, LogisticRegression, MlpSpec, Optimizer, OptimizerState, Rng, Sgd, Table, Training, Validated, Validation, Weights,
+    go_on,
     metrics::{Accuracy, Auc, MacroF1, MeanSquaredError, Metric, Perplexity},
     stop,
 };
@@ -191,5 +192,78 @@ async fn what_cannot_be_validated_says_why() -> Result<()> {
     let outer = Validation { identifier: "outer".to_owned(), ..validation(inner, &[("t", digits()?)], vec![Box::new(Accuracy {})])? };
     let error = db.apply(outer).await.unwrap_err();
     assert!(error.to_string().contains("`candle.Validation/digits` cannot predict a table"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_list_of_metrics_adds_to_the_results() -> Result<()> {
+    let db = database().await?;
+    let tables = [("digits", digits()?)];
+    db.apply(validation(classifier(&[])?, &tables, vec![Box::new(Accuracy {})])?).await?;
+    db.apply(validation(classifier(&[])?, &tables, vec![Box::new(Auc {})])?).await?;
+    let stored: Validation = db.load("digits").await?;
+    assert_eq!(stored.results.get()?.len(), 1);
+    for metric in ["accuracy", "auc"] {
+        assert_eq!(stored.compare("digits", metric)?.len(), 1, "{metric}");
+    }
+    let twice: Vec<Box<dyn Metric>> = vec![Box::new(Accuracy {}), Box::new(Auc {}), Box::new(Accuracy {})];
+    let error = db.apply(validation(classifier(&[])?, &tables, twice)?).await.unwrap_err();
+    assert!(error.to_string().contains("two metrics have the name `accuracy`"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_number_is_never_a_result() -> Result<()> {
+    let spec = MlpSpec { inputs: 2, hidden: vec![4], classes: 3 };
+    let architecture = Architecture::Mlp(spec);
+    let model = architecture.init(1)?;
+    let weights = model.weights()?;
+    let mut broken = weights.clone();
+    broken.insert("l1.bias", Array::new([4], vec![0.0, f32::NAN, 0.0, 0.0])?);
+    let error = architecture.with_weights(&broken).unwrap_err();
+    assert_eq!(error.to_string(), "parameter `l1.bias` has the value NaN at place 1");
+    let mut large = weights.clone();
+    large.insert("l2.weight", Array::new([3, 4], vec![1e30; 12])?);
+    large.insert("l1.bias", Array::new([4], vec![1.0; 4])?);
+    let error = architecture.with_weights(&large)?.predict_batch(&[[0.0, 0.0], [1e20, -1e20]]).unwrap_err();
+    assert!(error.to_string().contains("for row 1 of 2") && error.to_string().starts_with("the network gives"), "{error}");
+    let error = Table::new(1, vec![1.0, 2e38], vec![0, 0])?.scaled(2.0).unwrap_err();
+    assert_eq!(error.to_string(), "row 1, column 0 is inf when multiplied by 2");
+    let many: Vec<[f32; 2]> = (0..3000).map(|row| [row as f32 / 3000.0, 1.0]).collect();
+    let (all, some) = (model.predict_batch(&many)?, model.predict_batch(&many[2900..])?);
+    assert_eq!((all.len(), &all[2900..]), (3000, &some[..]), "in stretches or at once");
+
+    // A training that diverges publishes nothing.
+    let db = database().await?;
+    let wild = classifier(&[])?;
+    let wild = Classifier { optimizer: Box::new(Sgd { learning_rate: 3e38, ..Sgd::default() }), ..wild };
+    assert!(db.apply(wild).await.is_err());
+    assert!(db.load::<Classifier>("digits").await?.network().is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_and_settings_that_do_not_fit_are_refused_before_anything_is_learned() -> Result<()> {
+    let db = database().await?;
+    let refused = async |classifier: Classifier, what: &str| {
+        let error = db.apply(Classifier { identifier: what.replace(' ', "_"), ..classifier }).await.unwrap_err();
+        assert!(error.to_string().contains(what), "{what}: {error}");
+    };
+    // The only row of class 9 may be among those held out.
+    let mut labels = vec![0; 100];
+    labels[17] = 9;
+    for seed in 0..4 {
+        let table = Artifact::new(Table::new(64, vec![0.5; 6400], labels.clone())?);
+        refused(Classifier { table, classes: 9, seed, held_out: 0.5, ..classifier(&[])? }, "row 17 is of class 9").await;
+    }
+    refused(Classifier { epochs: 0, ..classifier(&[])? }, "with `epochs` of 0").await;
+    refused(Classifier { held_out: f64::NAN, ..classifier(&[])? }, "").await;
+    refused(Classifier { patience: Some(2), ..classifier(&[])? }, "with `patience`").await;
+    let schedule = Box::new(CosineWarmup { warmup: 0, floor: -1.0 });
+    refused(Classifier { schedule, ..classifier(&[])? }, "gives the factor -").await;
+    for text in [r#"{"type": "candle.Constant", "floor": 1}"#, r#"{"type": "candle.CosineWarmup", "flor": 1}"#] {
+        assert!(serde_json::from_str::<Box<dyn superduper_candle::Schedule>>(text).is_err(), "{text}");
+    }
+    assert!(serde_json::from_str::<Architecture>(r#"{"type": "mlp", "inputs": 2, "hiden": [3], "hidden": [], "classes": 2}"#).is_err());
     Ok(())
 }

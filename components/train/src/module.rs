@@ -15,6 +15,14 @@ use superduper::{Component, ComponentType, Error, ErrorKind, Result};
 /// # Assumptions
 /// It is at-least-once, as every job: what it does outside of the database it must tolerate to do again.
 pub trait Train: ComponentType {
+    /// Refuse what is set wrong, when it is submitted: better than to be told of it by a job that waited for its turn.
+    ///
+    /// # Errors
+    /// `InvalidInput` that says what is wrong.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Train, and give the model.
     ///
     /// # Errors

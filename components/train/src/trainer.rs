@@ -111,8 +111,8 @@ impl Trainer {
     /// Module, arguments and job are on record when this returns; the job starts when there is a free place.
     ///
     /// # Errors
-    /// Before anything starts or is written: `Conflict` while a training of this id is unfinished; `InvalidInput` for an id
-    /// or path piece that is not usable; `NotFound` for a secret that is not there; `Unsupported` for an output that is not built in, or a program that cannot be
+    /// Before anything starts or is written: what [`Train::check`] says of the module; `Conflict` while a training of this id is
+    /// unfinished; `InvalidInput` for an id or path piece that is not usable; `NotFound` for a secret that is not there; `Unsupported` for an output that is not built in, or a program that cannot be
     /// started as a worker; `UnknownKind` for a module that was not made known with `trains!`.
     pub async fn train<M: Train>(&self, module: M, spec: TrainSpec) -> Result<TrainingRun> {
         let id = spec.external_training_id.clone().unwrap_or_else(random_id);
@@ -133,6 +133,7 @@ impl Trainer {
     pub fn training<M: Train>(&self, id: &str, module: M, mut spec: TrainSpec) -> Result<Training> {
         module::entry(M::__kind())?;
         superduper::address::check_identifier(id)?;
+        module.check()?;
         spec.artifact_path(id)?;
         spec.check_output()?;
         // Whoever runs the job, and whoever looks for the model, may be in another folder.

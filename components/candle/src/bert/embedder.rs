@@ -1,9 +1,14 @@
 //! A component that turns texts into vectors.
 
-use super::{BertSpec, Encoder};
-use serde_json::Value;
+use super::{BertSpec, Encoder, folder};
+use crate::metrics::{Similarity, similarity};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
-use superduper::{Artifact, Bytes, Component, Error, Result, ResultExt, Runtime, Tensors};
+use superduper::{Artifact, Bytes, Component, Error, Result, Runtime, Tensors};
+use tokio::sync::Mutex;
+
+/// Encoders are loaded one after the other: of two that ask for the same one, one loads it.
+static LOADING: Mutex<()> = Mutex::const_new(());
 
 /// Sentence embeddings by an encoder of the BERT family: the mean over the tokens of a text, of length 1.
 ///
@@ -49,34 +54,21 @@ pub struct TextEmbedder {
 }
 
 impl TextEmbedder {
-    /// Make an embedder of a folder as sentence-transformers writes it: `config.json`, `model.safetensors`,
-    /// `tokenizer.json` and, if they are there, `sentence_bert_config.json` and `1_Pooling/config.json`.
+    /// Make an embedder of a folder as sentence-transformers writes it: `config.json`, `model.safetensors`, `tokenizer.json`
+    /// and, where they are there, `modules.json`, `sentence_bert_config.json`, `tokenizer_config.json` and the configuration of
+    /// the pooling. Without `modules.json` vectors are normalized.
     ///
     /// # Errors
-    /// `InvalidInput` for a file that is missing or says something that is not known here.
+    /// `InvalidInput` for a file that is missing, and for one that says something that would give other vectors than here:
+    /// another family than BERT, other modules or another pooling than the mean.
     pub fn from_folder(identifier: &str, folder: impl AsRef<Path>) -> Result<Self> {
-        let folder = folder.as_ref();
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|error| Error::invalid(format!("`{}` cannot be read", path.display())).with_source(error))
-        };
-        let spec: BertSpec = serde_json::from_slice(&read("config.json")?).context("config.json")?;
-        spec.check()?;
-        let optional = |name: &str| match folder.join(name).exists() {
-            true => serde_json::from_slice::<Value>(&read(name)?).context(name.to_owned()),
-            false => Ok(Value::Null),
-        };
-        let pooling = optional("1_Pooling/config.json")?;
-        if pooling["pooling_mode_mean_tokens"] == Value::Bool(false) {
-            return Err(Error::invalid("the embeddings of this model are not the mean over the tokens")
-                .with_hint("take one with `pooling_mode_mean_tokens`, such as all-MiniLM-L6-v2"));
-        }
-        let longest = optional("sentence_bert_config.json")?["max_seq_length"].as_u64().map_or_else(longest, |most| most as usize);
+        let found = folder::read(folder.as_ref())?;
         TextEmbedder::builder(identifier)
-            .spec(spec)
-            .weights(Artifact::new(Tensors::from_bytes(read("model.safetensors")?)?))
-            .tokenizer(Artifact::new(Bytes::from(read("tokenizer.json")?)))
-            .longest(longest)
+            .spec(found.spec)
+            .weights(Artifact::new(found.weights))
+            .tokenizer(Artifact::new(found.tokenizer))
+            .longest(found.longest)
+            .normalize(found.normalize)
             .build()
     }
 
@@ -85,6 +77,10 @@ impl TextEmbedder {
     /// # Errors
     /// Those of [`Encoder::load`].
     pub async fn encoder(&self) -> Result<&Encoder> {
+        if let Ok(encoder) = self.encoder.get() {
+            return Ok(encoder);
+        }
+        let _loading = LOADING.lock().await;
         if let Ok(encoder) = self.encoder.get() {
             return Ok(encoder);
         }
@@ -108,6 +104,80 @@ impl TextEmbedder {
     pub async fn embed_batch(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
         self.encoder().await?.embed_batch(texts)
     }
+
+    /// The same as [`embed`](TextEmbedder::embed).
+    ///
+    /// # Errors
+    /// Those of [`embed`](TextEmbedder::embed).
+    pub async fn predict(&self, text: &str) -> Result<Vec<f32>> {
+        self.embed(text).await
+    }
+
+    /// The same as [`embed_batch`](TextEmbedder::embed_batch).
+    ///
+    /// # Errors
+    /// Those of [`embed`](TextEmbedder::embed).
+    pub async fn predict_batch(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
+        self.embed_batch(texts).await
+    }
+
+    /// How alike two texts are: the cosine of the angle between their vectors, from -1 to 1.
+    ///
+    /// # Errors
+    /// Those of [`embed`](TextEmbedder::embed).
+    pub async fn similarity(&self, a: &str, b: &str) -> Result<f64> {
+        let vectors = self.embed_batch(&[a, b]).await?;
+        Ok(cosine(&vectors[0], &vectors[1]))
+    }
+
+    /// How well the similarities of pairs of texts follow the given ones, as the STS benchmark asks.
+    ///
+    /// ```no_run
+    /// # async fn example(embedder: superduper_candle::TextEmbedder) -> superduper::Result<()> {
+    /// use superduper_candle::TextPair;
+    ///
+    /// let pairs = [
+    ///     TextPair::new("a plane is taking off", "an air plane is taking off", 5.0),
+    ///     TextPair::new("a man is playing a flute", "a man is playing a guitar", 2.2),
+    ///     TextPair::new("a woman is cooking", "a dog runs on the beach", 0.2),
+    /// ];
+    /// println!("{}", embedder.evaluate(&pairs).await?.spearman);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`embed`](TextEmbedder::embed); `InvalidInput` for fewer than two pairs, a score that is not finite, and scores
+    /// that are all the same.
+    pub async fn evaluate(&self, pairs: &[TextPair]) -> Result<Similarity> {
+        let texts: Vec<&str> = pairs.iter().flat_map(|pair| [pair.a.as_str(), pair.b.as_str()]).collect();
+        let vectors = self.embed_batch(&texts).await?;
+        let found: Vec<f64> = vectors.as_chunks().0.iter().map(|[a, b]| cosine(a, b)).collect();
+        similarity(&found, &pairs.iter().map(|pair| pair.score).collect::<Vec<f64>>())
+    }
+}
+
+/// Two texts and how alike they are, on any scale.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextPair {
+    /// One text.
+    pub a: String,
+    /// The other one.
+    pub b: String,
+    /// How alike they are: more is more.
+    pub score: f64,
+}
+
+impl TextPair {
+    /// A pair with its score.
+    pub fn new(a: impl Into<String>, b: impl Into<String>, score: f64) -> Self {
+        TextPair { a: a.into(), b: b.into(), score }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
 }
 
 fn longest() -> usize {

@@ -9,8 +9,8 @@ use super::{
     tokens::Tokens,
 };
 use crate::{matrix::product, memory::keep_freed};
-use candle_core::CpuStorage;
-use superduper::{Error, Result, ResultExt, Tensors};
+use candle_core::{CpuStorage, DType, Device, Tensor};
+use superduper::{Dtype, Error, Result, ResultExt, Tensors};
 
 /// Tokens that are worked on at once, about: more gain nothing, and take memory.
 const TOGETHER: usize = 1024;
@@ -201,7 +201,21 @@ impl Reader<'_> {
             let needed: Vec<String> = shape.iter().map(|size| size.map_or("any".to_owned(), |size| size.to_string())).collect();
             return Err(Error::invalid(format!("weight `{name}` has shape {:?}, the encoder needs [{}]", info.shape, needed.join(", "))));
         }
-        self.weights.to_vec::<f32>(&name).await
+        match info.dtype {
+            Dtype::F16 => self.widened(&name, DType::F16).await,
+            Dtype::BF16 => self.widened(&name, DType::BF16).await,
+            _ => self.weights.to_vec::<f32>(&name).await,
+        }
+    }
+
+    /// Half precision as f32, which holds each such number.
+    async fn widened(&self, name: &str, dtype: DType) -> Result<Vec<f32>> {
+        let bytes = self.weights.get(name).await?.bytes;
+        let widened = || {
+            let count = bytes.len() / dtype.size_in_bytes();
+            Tensor::from_raw_buffer(&bytes, dtype, &[count], &Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()
+        };
+        widened().context(format_args!("weight `{name}`"))
     }
 
     async fn norm(&self, name: &str, width: usize) -> Result<Norm> {

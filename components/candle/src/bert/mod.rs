@@ -2,10 +2,11 @@
 
 mod embedder;
 mod encoder;
+mod folder;
 mod kernels;
 mod spec;
 mod tokens;
 
-pub use embedder::TextEmbedder;
+pub use embedder::{TextEmbedder, TextPair};
 pub use encoder::Encoder;
 pub use spec::BertSpec;

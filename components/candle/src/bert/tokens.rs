@@ -1,7 +1,7 @@
 //! Texts to tokens, by a `tokenizer.json`.
 
 use superduper::{Error, ErrorKind, Result};
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
 
 /// A tokenizer that adds no padding and cuts long texts off.
 pub(super) struct Tokens(Tokenizer);
@@ -13,6 +13,11 @@ impl Tokens {
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(describe)?;
         // Files come with a padding to a fixed length, which would be most of the work.
         tokenizer.with_padding(None);
+        let added = tokenizer.get_post_processor().map_or(0, |post| post.added_tokens(false));
+        if longest <= added {
+            let text = format!("texts that are cut off at {longest} tokens have none of their own: {added} are added at their ends");
+            return Err(Error::invalid(text).with_hint("set `longest` to more"));
+        }
         let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
         let describe = |error| Error::invalid(format!("texts cannot be cut off at {longest} tokens")).with_source(error);
         tokenizer.with_truncation(Some(truncation)).map_err(describe)?;

@@ -11,5 +11,5 @@ pub(crate) fn digits() -> Result<Table> {
         labels.extend(values.pop());
         features.extend(values.into_iter().map(|value| value as f32));
     }
-    Ok(Table::new(64, features, labels)?.scaled(1.0 / 16.0))
+    Table::new(64, features, labels)?.scaled(1.0 / 16.0)
 }
