@@ -104,19 +104,23 @@ impl JobBase {
         Ok(())
     }
 
-    /// How a job of a pool is run.
-    pub(crate) fn policy(&self, pool: String) -> JobPolicy {
+    /// How many run at once.
+    pub(crate) fn size(&self) -> usize {
         // Asking reads files of the system, and a policy is asked for several times per job.
         static CORES: OnceLock<usize> = OnceLock::new();
         let cores = || *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let size = if self.max_concurrent == 0 { cores() } else { self.max_concurrent };
+        if self.max_concurrent == 0 { cores() } else { self.max_concurrent }
+    }
+
+    /// How a job of a pool is run.
+    pub(crate) fn policy(&self, pool: String) -> JobPolicy {
         let executor = match self.isolation {
             Isolation::Thread => "threads",
             Isolation::Process => "process",
         };
         JobPolicy {
             executor: Some(executor.to_owned()),
-            pool: Some((pool, size)),
+            pool: Some((pool, self.size())),
             retries: Some(self.restart.retries),
             backoff: Some(self.restart.backoff.get()),
             timeout: self.limits.wall.map(Span::get),

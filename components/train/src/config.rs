@@ -210,6 +210,10 @@ impl Config {
     /// # Errors
     /// As for [`Config::from_yaml`]; also for a variable that begins with `MODEL_MANAGEMENT_` and fits no entry.
     pub fn from_yaml_and_env(text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        // Of two equal keys the last one would count, deep inside; read as YAML they are an error.
+        let as_it_is: serde_norway::Value =
+            serde_norway::from_str(text).map_err(|error| Error::invalid(format!("configuration: {error}")))?;
+        drop(as_it_is);
         let mut root: Root = serde_norway::from_str(text).map_err(|error| Error::invalid(format!("configuration: {error}")))?;
         for (name, value) in env {
             if let Some(rest) = name.strip_prefix(PREFIX) {

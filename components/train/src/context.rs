@@ -317,6 +317,14 @@ impl TrainContext {
         Ok(self.found.as_deref().unwrap_or_default())
     }
 
+    /// Wait until all checkpoints so far are durable, such as before something outside is told of them.
+    ///
+    /// # Errors
+    /// A failed write of a checkpoint.
+    pub fn flush(&mut self) -> Result<()> {
+        self.finish_writing()
+    }
+
     /// Wait for the checkpoint that is being written.
     pub(crate) fn finish_writing(&mut self) -> Result<()> {
         match self.writing.take() {

@@ -1,7 +1,11 @@
 //! Batch prediction on the same base as training: the result is a file of its own.
 
 use crate::{
-    Arg, Args, JobBase, JobRun, SavePath, Span, TrainContext, TrainSpec, export::Written, kind::JobKind, retention::purge, trainer::submit,
+    Arg, Args, Checkpoints, JobBase, JobRun, SavePath, Span, TrainContext, TrainSpec,
+    export::Written,
+    kind::JobKind,
+    retention::purge,
+    trainer::{pool, submit},
     training::set_up,
 };
 use serde::{Deserialize, Serialize};
@@ -59,6 +63,8 @@ pub struct PredictSpec {
     pub(crate) id: Option<String>,
     pub(crate) retention: Option<Span>,
     pub(crate) seed: Option<u64>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) wait: bool,
 }
 
 impl PredictSpec {
@@ -70,6 +76,24 @@ impl PredictSpec {
     /// Add a named argument.
     pub fn arg(mut self, name: impl Into<String>, arg: impl Into<Arg>) -> Self {
         self.args.named.insert(name.into(), arg.into());
+        self
+    }
+
+    /// Add a positional argument.
+    pub fn positional(mut self, arg: impl Into<Arg>) -> Self {
+        self.args.positional.push(arg.into());
+        self
+    }
+
+    /// Choose which checkpoints are written and kept.
+    pub fn checkpoints(mut self, checkpoints: Checkpoints) -> Self {
+        self.checkpoints = checkpoints;
+        self
+    }
+
+    /// Let `predict` wait for the end.
+    pub fn wait(mut self) -> Self {
+        self.wait = true;
         self
     }
 
@@ -105,6 +129,8 @@ pub struct Prediction {
     pub(crate) args: Args,
     #[component(breaking)]
     pub(crate) seed: Option<u64>,
+    #[component(breaking, default)]
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) folder: String,
     #[component(breaking)]
     pub(crate) submission: String,
@@ -122,13 +148,13 @@ pub(crate) struct Predicted {
 #[triggers]
 impl Prediction {
     fn policy(&self) -> JobPolicy {
-        self.base.policy(format!("trainer {}", self.owner))
+        self.base.policy(pool(&self.owner))
     }
 
     #[trigger("apply", policy = "policy")]
     fn run(&self, ctx: &JobContext) -> Result<Predicted> {
         let entry = predicts(self.model.0.kind())?;
-        let spec = TrainSpec { args: self.args.clone(), seed: self.seed, ..TrainSpec::default() };
+        let spec = TrainSpec { args: self.args.clone(), seed: self.seed, checkpoints: self.checkpoints.clone(), ..TrainSpec::default() };
         let mut context = TrainContext::new(ctx, &self.identifier, &spec, self.base.limits.wall.map(Span::get))?;
         let copy: Box<dyn Component> = context.decode(Encoded::of(&self.model)?.value().clone(), "the model")?;
         set_up(&context, &*copy)?;
@@ -151,6 +177,12 @@ impl Deref for PredictionRun {
     type Target = JobRun;
     fn deref(&self) -> &JobRun {
         &self.0
+    }
+}
+
+impl From<JobRun> for PredictionRun {
+    fn from(run: JobRun) -> Self {
+        PredictionRun(run)
     }
 }
 

@@ -17,6 +17,12 @@ impl Deref for TrainingRun {
     }
 }
 
+impl From<JobRun> for TrainingRun {
+    fn from(run: JobRun) -> Self {
+        TrainingRun(run)
+    }
+}
+
 impl TrainingRun {
     pub(crate) async fn submit(db: &Db, training: &Training) -> Result<Self> {
         let id = &training.identifier;

@@ -1,7 +1,7 @@
 //! The trainer: a component that says how jobs are run, and the open one that submits and finds them.
 
 use crate::{
-    JobBase, SavePath, Status, TrainSpec, Training, TrainingRun,
+    JobBase, JobRun, SavePath, Status, TrainSpec, Training, TrainingRun,
     kind::JobKind,
     module::{self, Train},
     predict::{Predict, PredictSpec, Prediction, PredictionRun, predicts},
@@ -67,6 +67,8 @@ impl LocalTrainer {
     pub async fn open(self, db: &Db) -> Result<Trainer> {
         self.base.check(&self.identifier)?;
         db.apply(&self).await?;
+        // Jobs that are on record may name the limit of an earlier time.
+        db.limit_pool(&pool(&self.identifier), self.base.size());
         let trainer = Trainer::attach(db, self);
         // What cannot be purged now, such as files of a service that is down, is no reason not to train: it is tried again.
         let _ = sweep(db, &trainer.shared.config.identifier).await;
@@ -165,6 +167,7 @@ impl Trainer {
                 Error::invalid(format!("trainer `{}` has no folder for results", self.name())).with_hint("set `result_dir`")
             })?;
         let folder = std::path::absolute(folder)?;
+        let wait = spec.wait;
         let prediction = Prediction {
             identifier: id,
             owner: self.name().to_owned(),
@@ -172,11 +175,16 @@ impl Trainer {
             model: Inline(Arc::new(model)),
             args: spec.args,
             seed: spec.seed,
+            checkpoints: spec.checkpoints,
             folder: folder.to_string_lossy().into_owned(),
             submission: random_id(),
             retention: spec.retention,
         };
-        PredictionRun::submit(&self.shared.db, &prediction).await
+        let run = PredictionRun::submit(&self.shared.db, &prediction).await?;
+        if wait {
+            run.wait().await?;
+        }
+        Ok(run)
     }
 
     /// Find a training of this trainer by its id, from whatever process it was submitted.
@@ -229,7 +237,7 @@ impl Trainer {
         for row in db.jobs(JobFilter { states, ..JobFilter::default() }).await? {
             let kind = [JobKind::Training, JobKind::Prediction].into_iter().find(|kind| kind.name() == row.target.kind);
             let Some(kind) = kind.filter(|_| !db.drives(row.run)) else { continue };
-            let run = crate::JobRun::find(db, kind, &row.target.identifier).await?;
+            let run = JobRun::find(db, kind, &row.target.identifier).await?;
             let owner = run.document(&row).await?.and_then(|document| document.get("owner")?.as_str().map(str::to_owned));
             if owner.as_deref() != Some(self.name()) || run.job() != row.id {
                 continue;
@@ -264,6 +272,18 @@ pub trait TrainDb {
     /// # Errors
     /// `Store`.
     fn trainings(&self) -> impl Future<Output = Result<Vec<TrainingRun>>> + Send;
+
+    /// Find a prediction by its id, of any trainer.
+    ///
+    /// # Errors
+    /// `NotFound`: `unknown prediction id …`.
+    fn get_prediction(&self, id: &str) -> impl Future<Output = Result<PredictionRun>> + Send;
+
+    /// All predictions that were not purged.
+    ///
+    /// # Errors
+    /// `Store`.
+    fn predictions(&self) -> impl Future<Output = Result<Vec<PredictionRun>>> + Send;
 }
 
 impl TrainDb for Db {
@@ -278,17 +298,35 @@ impl TrainDb for Db {
     }
 
     async fn trainings(&self) -> Result<Vec<TrainingRun>> {
-        let mut found = Vec::new();
-        for row in self.metadata().list(Some(JobKind::Training.name().to_owned())).await? {
-            match TrainingRun::find(self, &row.address.identifier).await {
-                Ok(run) => found.push(run),
-                // Applied without its job.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
+        Ok(all(self, JobKind::Training).await?.into_iter().map(TrainingRun::from).collect())
     }
+
+    async fn get_prediction(&self, id: &str) -> Result<PredictionRun> {
+        PredictionRun::find(self, id).await
+    }
+
+    async fn predictions(&self) -> Result<Vec<PredictionRun>> {
+        Ok(all(self, JobKind::Prediction).await?.into_iter().map(PredictionRun::from).collect())
+    }
+}
+
+/// The newest job of each id that was not purged.
+async fn all(db: &Db, kind: JobKind) -> Result<Vec<JobRun>> {
+    let mut found = Vec::new();
+    for row in db.metadata().list(Some(kind.name().to_owned())).await? {
+        match JobRun::find(db, kind, &row.address.identifier).await {
+            Ok(run) => found.push(run),
+            // Applied without its job.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The pool of a trainer's jobs.
+pub(crate) fn pool(trainer: &str) -> String {
+    format!("trainer {trainer}")
 }
 
 /// A name that no other call gives: time, process and a counter.

@@ -7,6 +7,7 @@ use crate::{
     JobBase, Span, TrainContext, TrainSpec, Trained,
     export::{Written, reach, write_model},
     module,
+    trainer::pool,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl superduper::AsComponent for Borrowed<'_> {
 #[triggers]
 impl Training {
     fn policy(&self) -> JobPolicy {
-        self.base.policy(format!("trainer {}", self.owner))
+        self.base.policy(pool(&self.owner))
     }
 
     #[trigger("apply", policy = "policy")]

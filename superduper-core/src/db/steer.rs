@@ -223,6 +223,11 @@ impl Db {
         self.inner().runs_lock().contains_key(&run)
     }
 
+    /// How many jobs of a pool this process runs at once, whatever the policies of jobs say that were recorded before.
+    pub fn limit_pool(&self, name: &str, limit: usize) {
+        self.inner().pools.set(name, limit);
+    }
+
     /// Whether this process is the owner of a job of a run, and no longer runs it: its driver had to stop.
     pub async fn has_stopped(&self, run: RunId, owner: crate::store::OwnerId) -> bool {
         let db = self.inner();

@@ -26,17 +26,37 @@ pub(crate) struct Pool(Mutex<State>);
 
 /// The pools of a database, by name.
 #[derive(Default)]
-pub(crate) struct Pools(Mutex<HashMap<String, Arc<Pool>>>);
+pub(crate) struct Pools(Mutex<HashMap<String, Named>>);
+
+#[derive(Default)]
+struct Named {
+    pool: Arc<Pool>,
+    /// The limit that was set for this process, whatever jobs say.
+    set: Option<usize>,
+}
 
 /// The right of one job to run.
 pub(crate) struct PoolPermit(Arc<Pool>);
 
 impl Pools {
-    /// The pool of a name; the limit named last counts.
+    /// The pool of a name; the limit that was set counts, else the one that was named last.
     pub(crate) fn get(&self, (name, limit): &(String, usize)) -> Arc<Pool> {
-        let pool = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone();
-        pool.state().limit = (*limit).max(1);
-        pool
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = pools.entry(name.clone()).or_default();
+        named.pool.state().limit = named.set.unwrap_or(*limit).max(1);
+        named.pool.clone()
+    }
+
+    /// Set the limit of a pool: jobs on record may name another one, of an earlier time.
+    pub(crate) fn set(&self, name: &str, limit: usize) {
+        let pool = {
+            let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let named = pools.entry(name.to_owned()).or_default();
+            named.set = Some(limit);
+            named.pool.state().limit = limit.max(1);
+            named.pool.clone()
+        };
+        pool.serve();
     }
 }
 
@@ -113,6 +133,24 @@ mod tests {
         let left: Vec<i64> = granted.try_iter().map(|(id, _)| id).collect();
         assert_eq!(left, [8, 9]);
         assert!(pool.try_enter().is_some() && pool.try_enter().is_some(), "dropped permits come back");
+    }
+
+    #[test]
+    fn a_limit_that_was_set_counts() {
+        let pools = Pools::default();
+        let of_old = pools.get(&("p".to_owned(), 3));
+        let first = of_old.try_enter();
+        pools.set("p", 1);
+        assert!(pools.get(&("p".to_owned(), 3)).try_enter().is_none(), "a row of an earlier time names another one");
+        let (sender, granted) = mpsc::channel();
+        for id in 0..2 {
+            let sender = sender.clone();
+            of_old.enter(JobId(id), move |permit| drop(sender.send(permit)));
+        }
+        assert!(granted.try_recv().is_err());
+        pools.set("p", 3);
+        assert_eq!(granted.try_iter().count(), 2, "who waits gets the new places");
+        drop(first);
     }
 
     #[test]

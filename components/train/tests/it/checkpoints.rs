@@ -140,29 +140,30 @@ both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checkpoints_are_kept_as_the_strategy_says() {
-    let place = Place::new();
-    let db = place.db().await;
-    let trainer = trainer(&db, Thread).await;
-    let kept = async |checkpoints: Checkpoints| {
-        let run = trainer.train(Walk::new("loop", 20), TrainSpec::new().seed(3).checkpoints(checkpoints)).await.unwrap();
-        assert_eq!(run.wait().await.unwrap().status, Status::Completed);
-        let metrics = run.metrics().await.unwrap();
-        let best = metrics.iter().max_by(|a, b| a.value.total_cmp(&b.value)).unwrap().step + 1;
-        (run.checkpoints().await.unwrap().into_iter().map(|(_, step)| step).collect::<Vec<u64>>(), best)
-    };
-    assert_eq!(kept(Checkpoints::default()).await.0, [19, 20]);
-    assert_eq!(kept(Checkpoints { every_steps: 6, keep_last: 10, ..Checkpoints::default() }).await.0, [6, 12, 18]);
-    let best = Checkpoints { keep_last: 1, best: Some(("position".into(), Direction::Higher)), ..Checkpoints::default() };
-    let (steps, best) = kept(best).await;
-    let mut expected = vec![best, 20];
-    expected.dedup();
-    assert_eq!(steps, expected, "the last and the best");
-    let seldom = Checkpoints { every: Some("1h".parse().unwrap()), keep_last: 10, ..Checkpoints::default() };
-    assert_eq!(kept(seldom).await.0, [1], "the first, and then only after an hour");
-    // What is dropped can be collected: each kept checkpoint has one blob.
-    let referenced = db.metadata().referenced_blobs(None).await.unwrap().len();
-    let stored = db.artifact_store().list(None, None).await.unwrap().len();
-    assert!(referenced < stored, "{referenced} of {stored}");
+both! {
+    async fn checkpoints_are_kept_as_the_strategy_says(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let kept = async |checkpoints: Checkpoints| {
+            let run = trainer.train(Walk::new("loop", 20), TrainSpec::new().seed(3).checkpoints(checkpoints)).await.unwrap();
+            assert_eq!(run.wait().await.unwrap().status, Status::Completed);
+            let metrics = run.metrics().await.unwrap();
+            let best = metrics.iter().max_by(|a, b| a.value.total_cmp(&b.value)).unwrap().step + 1;
+            (run.checkpoints().await.unwrap().into_iter().map(|(_, step)| step).collect::<Vec<u64>>(), best)
+        };
+        assert_eq!(kept(Checkpoints::default()).await.0, [19, 20]);
+        assert_eq!(kept(Checkpoints { every_steps: 6, keep_last: 10, ..Checkpoints::default() }).await.0, [6, 12, 18]);
+        let best = Checkpoints { keep_last: 1, best: Some(("position".into(), Direction::Higher)), ..Checkpoints::default() };
+        let (steps, best) = kept(best).await;
+        let mut expected = vec![best, 20];
+        expected.dedup();
+        assert_eq!(steps, expected, "the last and the best");
+        let seldom = Checkpoints { every: Some("1h".parse().unwrap()), keep_last: 10, ..Checkpoints::default() };
+        assert_eq!(kept(seldom).await.0, [1], "the first, and then only after an hour");
+        // What is dropped can be collected: each kept checkpoint has one blob.
+        let referenced = db.metadata().referenced_blobs(None).await.unwrap().len();
+        let stored = db.artifact_store().list(None, None).await.unwrap().len();
+        assert!(referenced < stored, "{referenced} of {stored}");
+    }
 }

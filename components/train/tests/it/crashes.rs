@@ -156,67 +156,68 @@ both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn j16_a_storm_of_kills_changes_no_bit() {
-    // SUPERDUPER_STORM=100 for the full run.
-    let kills: usize = std::env::var("SUPERDUPER_STORM").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
-    let (jobs, steps) = (4, 60 + 30 * kills as u64);
-    let place = Place::new();
-    let folder = place.path("db");
-    let mut random = superduper_train::Rng::new(kills as u64);
-    let mut process = parent(&folder, jobs, steps, Process);
-    let (mut of_parents, mut of_workers) = (0, 0);
-    while of_parents + of_workers < kills {
-        tokio::time::sleep(Duration::from_millis(120 + random.below(200))).await;
-        if process.try_wait().unwrap().is_some() {
-            break;
-        }
-        let workers = children(process.id());
-        let victim = workers.get(random.below(workers.len() as u64) as usize).and_then(|pid| rustix::process::Pid::from_raw(*pid));
-        match victim.filter(|_| random.below(3) > 0) {
-            Some(worker) => {
-                let _ = rustix::process::kill_process(worker, rustix::process::Signal::KILL);
-                of_workers += 1;
+both! {
+    async fn j16_a_storm_of_kills_changes_no_bit(isolation: Isolation) {
+        // SUPERDUPER_STORM=100 for the full run.
+        let kills: usize = std::env::var("SUPERDUPER_STORM").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+        let (jobs, steps) = (4, 60 + 30 * kills as u64);
+        let place = Place::new();
+        let folder = place.path("db");
+        let mut random = superduper_train::Rng::new(kills as u64);
+        let mut process = parent(&folder, jobs, steps, isolation);
+        let (mut of_parents, mut of_workers) = (0, 0);
+        while of_parents + of_workers < kills {
+            tokio::time::sleep(Duration::from_millis(120 + random.below(200))).await;
+            if process.try_wait().unwrap().is_some() {
+                break;
             }
-            None => {
-                process.kill().unwrap();
-                process.wait().unwrap();
-                of_parents += 1;
-                process = parent(&folder, jobs, steps, Process);
+            let workers = children(process.id());
+            let victim = workers.get(random.below(workers.len() as u64) as usize).and_then(|pid| rustix::process::Pid::from_raw(*pid));
+            match victim.filter(|_| random.below(3) > 0) {
+                Some(worker) => {
+                    let _ = rustix::process::kill_process(worker, rustix::process::Signal::KILL);
+                    of_workers += 1;
+                }
+                None => {
+                    process.kill().unwrap();
+                    process.wait().unwrap();
+                    of_parents += 1;
+                    process = parent(&folder, jobs, steps, isolation);
+                }
             }
         }
-    }
-    let db = place.db().await;
-    // Jobs that lost three processes are errored; the parent tries those again when it starts.
-    for _ in 0..20 {
+        let db = place.db().await;
+        // Jobs that lost three processes are errored; the parent tries those again when it starts.
+        for _ in 0..20 {
+            ended(&mut process).await;
+            let mut open = 0;
+            for number in 0..jobs {
+                match db.get_model_future(&format!("storm-{number}")).await {
+                    Ok(run) => open += usize::from(run.info().await.unwrap().status != Status::Completed),
+                    Err(_) => open += 1,
+                }
+            }
+            if open == 0 {
+                break;
+            }
+            process = parent(&folder, jobs, steps, isolation);
+        }
         ended(&mut process).await;
-        let mut open = 0;
+        println!("killed: {of_parents} parents, {of_workers} workers");
+        assert_eq!(of_parents + of_workers, kills, "the jobs last as long as the storm");
+        assert!(of_parents > 0 && (of_workers > 0) == (isolation == Process), "{of_parents} parents, {of_workers} workers");
+        let calm = LocalTrainer::new("calm").open(&db).await.unwrap();
         for number in 0..jobs {
-            match db.get_model_future(&format!("storm-{number}")).await {
-                Ok(run) => open += usize::from(run.info().await.unwrap().status != Status::Completed),
-                Err(_) => open += 1,
-            }
+            let run = db.get_model_future(&format!("storm-{number}")).await.unwrap();
+            let info = run.info().await.unwrap();
+            assert_eq!(info.status, Status::Completed, "{info:?}");
+            let spec = storm_spec(number).id(format!("calm-{number}")).arg("pause_ms", 0_u64);
+            let expected: Walk = calm.train(Walk::new("loop", steps), spec).await.unwrap().load().await.unwrap();
+            let model: Walk = run.load().await.unwrap();
+            assert_eq!((model.trace.clone(), weights(&model).await), (expected.trace.clone(), weights(&expected).await), "bit for bit");
         }
-        if open == 0 {
-            break;
+        for job in db.jobs(JobFilter::default()).await.unwrap() {
+            assert!(job.state.is_terminal() && job.ended_at.is_some(), "every job is accounted for: {job:?}");
         }
-        process = parent(&folder, jobs, steps, Process);
-    }
-    ended(&mut process).await;
-    println!("killed: {of_parents} parents, {of_workers} workers");
-    assert_eq!(of_parents + of_workers, kills, "the jobs last as long as the storm");
-    assert!(of_parents > 0 && of_workers > 0, "{of_parents} parents, {of_workers} workers");
-    let calm = LocalTrainer::new("calm").open(&db).await.unwrap();
-    for number in 0..jobs {
-        let run = db.get_model_future(&format!("storm-{number}")).await.unwrap();
-        let info = run.info().await.unwrap();
-        assert_eq!(info.status, Status::Completed, "{info:?}");
-        let spec = storm_spec(number).id(format!("calm-{number}")).arg("pause_ms", 0_u64);
-        let expected: Walk = calm.train(Walk::new("loop", steps), spec).await.unwrap().load().await.unwrap();
-        let model: Walk = run.load().await.unwrap();
-        assert_eq!((model.trace.clone(), weights(&model).await), (expected.trace.clone(), weights(&expected).await), "bit for bit");
-    }
-    for job in db.jobs(JobFilter::default()).await.unwrap() {
-        assert!(job.state.is_terminal() && job.ended_at.is_some(), "every job is accounted for: {job:?}");
     }
 }

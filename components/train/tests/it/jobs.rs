@@ -224,32 +224,33 @@ both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn j07_two_callers_race_and_one_wins() {
-    let place = Place::new();
-    let (one, two) = (place.db().await, place.db().await);
-    let (first, second) = (trainer(&one, Thread).await, trainer(&two, Thread).await);
-    for round in 0..20 {
-        let gate = place.gate();
-        let spec = || gate.spec().id(format!("race-{round}"));
-        let (a, b) = tokio::join!(
-            tokio::spawn({
-                let (first, spec) = (first.clone(), spec());
-                async move { first.train(Walk::new("wait", 0), spec).await }
-            }),
-            tokio::spawn({
-                let (second, spec) = (second.clone(), spec());
-                async move { second.train(Walk::new("wait", 0), spec).await }
-            }),
-        );
-        gate.open();
-        let (won, lost): (Vec<_>, Vec<_>) = [a.unwrap(), b.unwrap()].into_iter().partition(Result::is_ok);
-        assert_eq!((won.len(), lost.len()), (1, 1), "round {round}");
-        assert_eq!(lost[0].as_ref().unwrap_err().kind(), ErrorKind::Conflict);
-        let won = won[0].as_ref().unwrap();
-        assert_eq!(won.wait().await.unwrap().status, Status::Completed);
-        let jobs = one.jobs(Default::default()).await.unwrap();
-        assert_eq!(jobs.iter().filter(|job| job.target.identifier == won.id()).count(), 1, "the loser left no job");
+both! {
+    async fn j07_two_callers_race_and_one_wins(isolation: Isolation) {
+        let place = Place::new();
+        let (one, two) = (place.db().await, place.db().await);
+        let (first, second) = (trainer(&one, isolation).await, trainer(&two, isolation).await);
+        for round in 0..20 {
+            let gate = place.gate();
+            let spec = || gate.spec().id(format!("race-{round}"));
+            let (a, b) = tokio::join!(
+                tokio::spawn({
+                    let (first, spec) = (first.clone(), spec());
+                    async move { first.train(Walk::new("wait", 0), spec).await }
+                }),
+                tokio::spawn({
+                    let (second, spec) = (second.clone(), spec());
+                    async move { second.train(Walk::new("wait", 0), spec).await }
+                }),
+            );
+            gate.open();
+            let (won, lost): (Vec<_>, Vec<_>) = [a.unwrap(), b.unwrap()].into_iter().partition(Result::is_ok);
+            assert_eq!((won.len(), lost.len()), (1, 1), "round {round}");
+            assert_eq!(lost[0].as_ref().unwrap_err().kind(), ErrorKind::Conflict);
+            let won = won[0].as_ref().unwrap();
+            assert_eq!(won.wait().await.unwrap().status, Status::Completed);
+            let jobs = one.jobs(Default::default()).await.unwrap();
+            assert_eq!(jobs.iter().filter(|job| job.target.identifier == won.id()).count(), 1, "the loser left no job");
+        }
     }
 }
 
@@ -316,4 +317,37 @@ async fn limits_that_a_thread_cannot_keep_are_refused() {
     assert_eq!(run.load::<Walk>().await.unwrap().trace.len(), 2, "threads work in memory too");
     let error = trainer(&db, Process).await.train(Walk::new("loop", 2), TrainSpec::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j11_the_limit_is_that_of_the_trainer_as_it_was_opened_last() {
+    let place = Place::new();
+    let db = place.db().await;
+    let open = |most: usize| LocalTrainer::new("default").base(JobBase { max_concurrent: most, ..base(Thread) }).open(&db);
+    let gate = place.gate();
+    let wide = open(3).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..6 {
+        runs.push(wide.train(Walk::new("wait", 0), gate.spec()).await.unwrap());
+    }
+    until_status(&runs[2], Status::Running).await;
+    let narrow = open(1).await.unwrap();
+    runs.push(narrow.train(Walk::new("wait", 0), gate.spec()).await.unwrap());
+    gate.open();
+    let mut most_later = 0;
+    for run in &runs {
+        assert_eq!(run.wait().await.unwrap().status, Status::Completed);
+    }
+    // Of those that started after the third: one at a time, though their rows name another limit.
+    let first: Vec<_> = runs[..3].iter().map(|run| run.job()).collect();
+    let mut now = 0_i32;
+    for event in db.metadata().events(0, None, 10_000).await.unwrap() {
+        match event.kind.as_str() {
+            "job.started" if event.job.is_some_and(|job| !first.contains(&job)) => now += 1,
+            "job.succeeded" if event.job.is_some_and(|job| !first.contains(&job)) => now -= 1,
+            _ => {}
+        }
+        most_later = most_later.max(now);
+    }
+    assert_eq!(most_later, 1);
 }

@@ -198,6 +198,29 @@ impl Walk {
 impl Predict for Walk {
     fn predict(&mut self, ctx: &mut TrainContext) -> Result<Bytes> {
         match self.what.as_str() {
+            // Row by row, with what is done kept; killed, or failed, once in the middle.
+            "rows" => {
+                let rows: Vec<u64> = ctx.arg("0")?;
+                let mut done: Vec<u64> = ctx.resume()?.unwrap_or_default();
+                let begun_at = done.len();
+                for row in &rows[begun_at..] {
+                    let _ = ctx.step(done.len() as u64, rows.len() as u64)?;
+                    done.push(row * 2);
+                    ctx.checkpoint(&done)?;
+                    if done.len() == rows.len() / 2 && ctx.job().attempt() == 1 {
+                        ctx.flush()?;
+                        match ctx.arg::<String>("trouble").as_deref() {
+                            Ok("kill") => {
+                                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                                std::thread::sleep(Duration::from_secs(20));
+                            }
+                            Ok("fail") => return Err(Error::msg("half-way")),
+                            _ => {}
+                        }
+                    }
+                }
+                Ok(Bytes::from(format!("{begun_at}: {done:?}")))
+            }
             "fail" => Err(Error::msg("Batch size of 999 is not allowed!")),
             "wait" => {
                 let go = go(ctx)?;

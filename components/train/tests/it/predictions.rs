@@ -53,6 +53,49 @@ both! {
     }
 }
 
+both! {
+    async fn j19_a_prediction_goes_on_after_trouble_and_is_found_kept_and_made_again(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let restart = Restart { retries: 1, backoff: Span::default(), resume: false };
+        let base = JobBase { restart, retention: Some("0s".parse().unwrap()), ..base(isolation) };
+        let trainer = LocalTrainer::new("batch").base(base).result_dir(place.path("results")).open(&db).await.unwrap();
+        // A worker that is killed is one of its own; in a thread it would be this process.
+        let trouble = if isolation == Process { "kill" } else { "fail" };
+        let spec = || PredictSpec::new().positional(superduper::json!([1, 2, 3, 4])).arg("trouble", trouble).id("rows");
+        let run = trainer.predict(Walk::new("rows", 0), spec()).await.unwrap();
+        run.pin(true).await.unwrap();
+        assert_eq!(run.result().await.unwrap().to_vec(), b"2: [2, 4, 6, 8]", "it went on after the rows that were done");
+        assert_eq!(run.info().await.unwrap().attempt, 2);
+        // It is found in any process, and kept while it is pinned.
+        let elsewhere = place.db().await;
+        let found = elsewhere.get_prediction("rows").await.unwrap();
+        assert_eq!((found.job(), elsewhere.predictions().await.unwrap().len()), (run.job(), 1));
+        assert_eq!(elsewhere.get_prediction("none").await.unwrap_err().kind(), ErrorKind::NotFound);
+        trainer.sweep().await.unwrap();
+        assert!(found.result_file().await.unwrap().exists() && found.is_pinned().await.unwrap());
+        // The same id again: the file is that of the newer job, and stays when the older one goes.
+        let again = trainer.predict(Walk::new("double", 0), PredictSpec::new().arg("rows", superduper::json!([5])).id("rows").wait()).await.unwrap();
+        assert_ne!(again.job(), run.job());
+        again.pin(true).await.unwrap();
+        found.pin(false).await.unwrap();
+        until("the older one is swept", async || found.info().await.unwrap().purged || {
+            trainer.sweep().await.unwrap();
+            false
+        })
+        .await;
+        assert_eq!(again.result().await.unwrap().to_vec(), b"10");
+        // One that was canceled goes on by hand.
+        let gate = place.gate();
+        let canceled = trainer.predict(Walk::new("wait", 0), PredictSpec::new().arg("go", gate.arg()).id("canceled")).await.unwrap();
+        canceled.pin(true).await.unwrap();
+        canceled.cancel().await.unwrap();
+        assert_eq!(finished(&canceled).await.status, Status::Canceled);
+        gate.open();
+        assert_eq!(canceled.resume().await.unwrap().result().await.unwrap().to_vec(), b"waited");
+    }
+}
+
 #[tokio::test]
 async fn j19_predictions_need_a_folder_and_an_id_that_can_be_a_name() {
     let place = Place::new();

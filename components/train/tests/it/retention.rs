@@ -43,59 +43,61 @@ both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn j04_without_retention_or_with_a_pin_a_job_is_kept() {
-    let place = Place::new();
-    let db = place.db().await;
-    let for_ever = keeping(&db, Thread, None).await;
-    let kept = for_ever.train(Walk::new("loop", 1), TrainSpec::new().id("kept").wait()).await.unwrap();
-    let own = TrainSpec::new().id("own").retention("0s".parse::<Span>().unwrap()).wait();
-    let own = for_ever.train(Walk::new("loop", 1), own).await.unwrap();
-    until("its own retention counts", async || {
-        own.info().await.unwrap().purged || {
-            for_ever.sweep().await.unwrap();
-            false
-        }
-    })
-    .await;
-    assert!(for_ever.sweep().await.unwrap().is_empty());
-    kept.load::<Walk>().await.unwrap();
-    drop(for_ever);
-    let short = keeping(&db, Thread, Some("0.4s")).await;
-    let pinned = short.train(Walk::new("loop", 1), TrainSpec::new().id("pinned").wait()).await.unwrap();
-    pinned.pin(true).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    short.sweep().await.unwrap();
-    assert!(!pinned.info().await.unwrap().purged);
-    pinned.load::<Walk>().await.unwrap();
-    pinned.pin(false).await.unwrap();
-    short.sweep().await.unwrap();
-    assert!(pinned.info().await.unwrap().purged);
-    assert_eq!(db.jobs(Default::default()).await.unwrap().len(), 3, "pins start no jobs");
+both! {
+    async fn j04_without_retention_or_with_a_pin_a_job_is_kept(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let for_ever = keeping(&db, isolation, None).await;
+        let kept = for_ever.train(Walk::new("loop", 1), TrainSpec::new().id("kept").wait()).await.unwrap();
+        let own = TrainSpec::new().id("own").retention("0s".parse::<Span>().unwrap()).wait();
+        let own = for_ever.train(Walk::new("loop", 1), own).await.unwrap();
+        until("its own retention counts", async || {
+            own.info().await.unwrap().purged || {
+                for_ever.sweep().await.unwrap();
+                false
+            }
+        })
+        .await;
+        assert!(for_ever.sweep().await.unwrap().is_empty());
+        kept.load::<Walk>().await.unwrap();
+        drop(for_ever);
+        let short = keeping(&db, isolation, Some("0.4s")).await;
+        let pinned = short.train(Walk::new("loop", 1), TrainSpec::new().id("pinned").wait()).await.unwrap();
+        pinned.pin(true).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        short.sweep().await.unwrap();
+        assert!(!pinned.info().await.unwrap().purged);
+        pinned.load::<Walk>().await.unwrap();
+        pinned.pin(false).await.unwrap();
+        short.sweep().await.unwrap();
+        assert!(pinned.info().await.unwrap().purged);
+        assert_eq!(db.jobs(Default::default()).await.unwrap().len(), 3, "pins start no jobs");
+    }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn j04_only_what_the_job_wrote_and_nobody_changed_is_deleted() {
-    let place = Place::new();
-    let db = place.db().await;
-    let trainer = keeping(&db, Thread, None).await;
-    let folder = place.path("models");
-    let train = async |id: &str, steps: u64| {
-        trainer.train(Walk::new("loop", steps), TrainSpec::new().id(id).seed(1).save_path(&folder).wait()).await.unwrap()
-    };
-    let first = train("first", 2).await;
-    let second = train("second", 2).await;
-    first.purge().await.unwrap();
-    assert_eq!(load_model::<Walk>(&folder).await.unwrap().trace.len(), 2, "the same bytes, but they are now of the second job");
-    std::fs::write(folder.join("model.json"), "changed by hand").unwrap();
-    second.purge().await.unwrap();
-    assert!(folder.join("model.json").exists() && !folder.join("blobs").exists());
-    assert_eq!(second.purge().await.unwrap_err().kind(), ErrorKind::Gone);
-    let gate = place.gate();
-    let running = trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap();
-    assert_eq!(running.purge().await.unwrap_err().kind(), ErrorKind::Conflict, "what runs is not purged");
-    gate.open();
-    running.wait().await.unwrap();
+both! {
+    async fn j04_only_what_the_job_wrote_and_nobody_changed_is_deleted(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = keeping(&db, isolation, None).await;
+        let folder = place.path("models");
+        let train = async |id: &str, steps: u64| {
+            trainer.train(Walk::new("loop", steps), TrainSpec::new().id(id).seed(1).save_path(&folder).wait()).await.unwrap()
+        };
+        let first = train("first", 2).await;
+        let second = train("second", 2).await;
+        first.purge().await.unwrap();
+        assert_eq!(load_model::<Walk>(&folder).await.unwrap().trace.len(), 2, "the same bytes, but they are now of the second job");
+        std::fs::write(folder.join("model.json"), "changed by hand").unwrap();
+        second.purge().await.unwrap();
+        assert!(folder.join("model.json").exists() && !folder.join("blobs").exists());
+        assert_eq!(second.purge().await.unwrap_err().kind(), ErrorKind::Gone);
+        let gate = place.gate();
+        let running = trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap();
+        assert_eq!(running.purge().await.unwrap_err().kind(), ErrorKind::Conflict, "what runs is not purged");
+        gate.open();
+        running.wait().await.unwrap();
+    }
 }
 
 both! {
