@@ -102,7 +102,9 @@ impl GradientHook for ClipNorm {
 
 /// The sum of the squares of a tensor.
 fn square(tensor: &Tensor) -> candle_core::Result<f64> {
-    tensor.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()
+    let sum: f64 = tensor.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?;
+    // Squares of large gradients, which are those to be clipped, may be too large for f32.
+    if sum.is_finite() { Ok(sum) } else { tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar() }
 }
 
 #[cfg(test)]
@@ -132,6 +134,16 @@ mod tests {
         // 6.5 is half of 13.
         ClipNorm { max: 6.5 }.change(0, &short.0, &mut short.1)?;
         assert_eq!((gradient("a", &short), gradient("b", &short)), (vec![1.5, 0.0], vec![0.0, 2.0, 6.0]));
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_whose_squares_are_too_large_are_clipped() -> Result<()> {
+        let (params, mut grads) = problem();
+        grads.insert(&params["a"], Tensor::new(&[3e30_f32, -4e30], &Device::Cpu).unwrap());
+        ClipNorm { max: 1.0 }.change(0, &params, &mut grads)?;
+        let clipped = gradient("a", &(params, grads));
+        assert!((clipped[0] - 0.6).abs() < 1e-6 && (clipped[1] + 0.8).abs() < 1e-6, "{clipped:?}");
         Ok(())
     }
 

@@ -38,8 +38,8 @@ pub struct Restart {
     pub retries: u32,
     /// The pause before the first of them; it doubles with each further one.
     pub backoff: Span,
-    /// Whether opening the trainer takes over jobs that no live process has; else that is left to
-    /// [`Trainer::resume`](crate::Trainer::resume).
+    /// Whether the trainer takes over jobs that no live process has, when it is opened and, now and then, while it is open: at
+    /// least once a minute. Else that is left to [`Trainer::resume`](crate::Trainer::resume).
     pub resume: bool,
 }
 

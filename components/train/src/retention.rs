@@ -4,7 +4,7 @@
 //! a crash in between leaves work for the next sweep and nothing else. Pinned jobs are left alone, and all jobs of an id of which
 //! one is unfinished. Each submission of an id is judged for itself.
 
-use crate::{JobRun, Span, export::Written, kind::JobKind};
+use crate::{JobBase, JobRun, Span, export::Written, kind::JobKind, trainer::take_over};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -23,9 +23,10 @@ const COLLECT: Duration = Duration::from_secs(60);
 pub(crate) struct Sweeper(JoinHandle<()>);
 
 impl Sweeper {
-    pub(crate) fn start(db: &Db, trainer: &str, retention: Option<Span>) -> Self {
+    pub(crate) fn start(db: &Db, trainer: &str, base: &JobBase) -> Self {
+        let takes_over = base.restart.resume;
         // A day of retention need not be kept to the second.
-        let shortest = retention.map_or(Duration::from_secs(60), Span::get) / 4;
+        let shortest = base.retention.map_or(Duration::from_secs(60), Span::get) / 4;
         let pause = shortest.clamp(Duration::from_millis(250), Duration::from_secs(60));
         let (db, trainer) = (db.clone(), trainer.to_owned());
         Sweeper(tokio::spawn(async move {
@@ -35,6 +36,10 @@ impl Sweeper {
                 tokio::time::sleep(pause).await;
                 // What fails now is swept next time.
                 let _ = sweep(&db, &trainer).await;
+                if takes_over {
+                    // Of processes that died since this trainer was opened.
+                    let _ = take_over(&db, &trainer, false).await;
+                }
                 if collected.elapsed() >= rest {
                     // The blobs of dropped checkpoints.
                     let before = Instant::now();

@@ -120,6 +120,33 @@ both! {
 }
 
 both! {
+    async fn j10_a_trainer_that_is_open_takes_over_what_a_dead_process_left(isolation: Isolation) {
+        let place = Place::new();
+        let folder = place.path("db");
+        let db = place.db().await;
+        let restart = Restart { retries: 0, backoff: Span::default(), resume: true };
+        // It looks four times within its retention.
+        let base = JobBase { restart, retention: Some("2s".parse().unwrap()), ..base(isolation) };
+        let _open = LocalTrainer::new("storm").base(base).open(&db).await.unwrap();
+        let mut process = parent(&folder, 3, 60, isolation);
+        let begun = async || {
+            let jobs = db.jobs(JobFilter::default()).await.unwrap();
+            jobs.len() == 3 && jobs.iter().any(|job| job.state == superduper::store::JobState::Running && job.progress.is_some())
+        };
+        until("jobs are under way", begun).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+        // Nobody asks for anything.
+        until("all are done", async || {
+            let jobs = db.jobs(JobFilter::default()).await.unwrap();
+            jobs.iter().all(|job| job.state == superduper::store::JobState::Succeeded)
+        })
+        .await;
+        assert_eq!(db.jobs(JobFilter::default()).await.unwrap().len(), 3, "they went on; nothing was submitted again");
+    }
+}
+
+both! {
     async fn j10_a_queued_job_is_interrupted_when_its_process_is_gone(isolation: Isolation) {
         let place = Place::new();
         let folder = place.path("db");
