@@ -1,7 +1,7 @@
 //! Jobs that wait come to their turn, and to their end, whoever was in the way: other runs, other processes, those that are gone.
 
 use crate::{
-    process::{Isolated, program},
+    process::{Again, Isolated, program},
     support::{databases, in_folder, in_memory},
 };
 use std::{
@@ -497,12 +497,10 @@ async fn t08_a_run_goes_on_after_a_while_in_which_its_record_could_not_be_read()
     let gate = gate("under-water");
     let run = on.db.apply(slow("under-water", 1)).detach().await.expect("applies");
     gate.started.notified().await;
-    on.metadata.set_unreadable(true);
     // While jobs run, it is looked every second whether another process cancelled them.
-    tokio::time::sleep(Duration::from_millis(1300)).await;
+    on.metadata.fail_reads(5, 0);
+    until("the reads fail", async || on.metadata.reads_to_fail() == 0).await;
     gate.open.notify_one();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    on.metadata.set_unreadable(false);
     let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("the store is well again").expect("it has jobs");
     assert!(outcome.succeeded(), "{:?}", outcome.jobs);
     assert_eq!((outcome.job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)), (1, 1));
@@ -559,8 +557,47 @@ async fn t08_who_stops_waiting_for_an_apply_does_not_stop_its_jobs() {
             on.db.jobs(JobFilter { states, ..JobFilter::default() }).await.expect("jobs").len()
         };
         tokio::time::sleep(Duration::from_millis(100)).await;
-        until("all that is on record is done", async || open().await == 0).await;
-        let (stored, jobs) = (on.db.list().await.expect("components").len(), on.db.jobs(JobFilter::default()).await.expect("jobs").len());
-        assert_eq!(stored, jobs);
+        until("all that is on record is done", async || {
+            let (stored, jobs) = (on.db.list().await.expect("components").len(), on.db.jobs(JobFilter::default()).await.expect("jobs").len());
+            open().await == 0 && stored == jobs
+        })
+        .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_a_result_that_is_at_hand_is_recorded_where_its_run_has_to_stop() {
+    let on = in_folder().await;
+    let gate = gate("at-hand");
+    let run = on.db.apply(slow("at-hand", 1)).detach().await.expect("applies");
+    gate.started.notified().await;
+    on.metadata.fail_reads(1_000_000, 0);
+    until("its driver notices", async || on.metadata.reads_to_fail() < 1_000_000).await;
+    gate.open.notify_one();
+    assert!(run.wait_timeout(Duration::from_secs(30)).await.is_err(), "the record cannot be read");
+    on.metadata.fail_reads(0, 0);
+    let outcomes = on.db.resume().await.expect("it goes on");
+    assert!(outcomes[0].succeeded(), "{outcomes:?}");
+    assert_eq!((outcomes[0].job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)), (1, 1), "it was not done again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_an_output_that_a_worker_set_is_shown_after_a_failed_read() {
+    let on = in_folder().await;
+    let builder = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone());
+    let db = builder.program(program()).build().await.expect("opens");
+    on.metadata.fail_reads(0, 2);
+    let applied = db.apply(Isolated { identifier: "shown".into(), made: Output::empty() }).await.expect("it goes on");
+    assert_eq!(on.metadata.reads_to_fail(), 0);
+    assert_eq!(applied.result::<u32>("reads").expect("a result"), applied.result::<u32>("there").expect("a result"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t08_a_worker_that_lives_on_after_its_end_holds_up_no_next_try() {
+    let (_folder, path) = database();
+    let db = Db::builder().at(&path).expect("a place").program(program()).build().await.expect("opens");
+    let run = db.apply(Again { identifier: "again".into() }).detach().await.expect("applies");
+    let outcome = run.wait_timeout(Duration::from_secs(30)).await.expect("it comes to an end").expect("it has jobs");
+    assert!(outcome.succeeded(), "{:?}", outcome.jobs);
+    assert_eq!(outcome.job("stumbles").expect("it is there").attempt, 2);
 }

@@ -10,7 +10,7 @@ use superduper::{
 
 #[path = "worker/components.rs"]
 mod components;
-pub(crate) use components::Isolated;
+pub(crate) use components::{Again, Isolated};
 use components::Task;
 
 pub(crate) fn program() -> PathBuf {
@@ -185,8 +185,15 @@ async fn p10_what_a_job_of_a_worker_applies_without_waiting_is_done_as_well() {
 #[tokio::test]
 async fn p11_a_worker_hears_at_once_that_its_job_is_cancelled() {
     let db = builder().build().await.unwrap();
-    let mut fastest = Duration::MAX;
-    for n in 0..5 {
+    let mut slowest = Duration::ZERO;
+    for n in 0..24 {
+        // It looks by itself every 100 ms, so that some of eight would come late; the module looks every 10 ms.
+        if n % 8 == 0 {
+            if n > 0 && slowest < Duration::from_millis(70) {
+                return;
+            }
+            slowest = Duration::ZERO;
+        }
         let run = db.apply(task(&format!("p11-{n}"), "listen")).detach().await.unwrap();
         let job = loop {
             let jobs = run.jobs().await.unwrap();
@@ -198,10 +205,9 @@ async fn p11_a_worker_hears_at_once_that_its_job_is_cancelled() {
         let begun = std::time::Instant::now();
         db.cancel(job).await.unwrap();
         assert_eq!(run.wait_timeout(Duration::from_secs(20)).await.unwrap_err().kind(), ErrorKind::Cancelled);
-        fastest = fastest.min(begun.elapsed());
+        slowest = slowest.max(begun.elapsed());
     }
-    // It looks by itself every 100 ms; the module looks every 10 ms.
-    assert!(fastest < Duration::from_millis(60), "{fastest:?}");
+    assert!(slowest < Duration::from_millis(70), "{slowest:?}");
 }
 
 #[test]

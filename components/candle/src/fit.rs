@@ -51,7 +51,7 @@ impl Fit<'_> {
     }
 
     /// Refuse settings with which nothing can be learned.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let refused = |what: String| Err(Error::invalid(what).fatal());
         for (name, value) in [("epochs", self.epochs), ("batch", self.batch as u64), ("accumulate", self.accumulate as u64)] {
             if value == 0 {

@@ -87,7 +87,7 @@ impl NetworkModel {
     /// `InvalidInput` for a table of another width or without rows.
     pub fn prediction(&self, table: &Table) -> Result<Prediction> {
         check_width(table, self.inputs())?;
-        let logits = table.stretches().map(|rows| self.logits(&table.features_of(rows)?)).collect::<Result<Vec<_>>>()?;
+        let logits = table.stretches().map(|rows| self.logits(&table.features_of(rows.clone())?, rows.start)).collect::<Result<Vec<_>>>()?;
         let logits = match logits.as_slice() {
             [] => return Err(Error::invalid("the table has no rows")),
             [only] => only.clone(),
@@ -136,13 +136,14 @@ impl NetworkModel {
         check_features(rows, inputs)?;
         let mut said = Vec::with_capacity(rows.len());
         for rows in rows.chunks(stretch(inputs)) {
-            said.append(&mut say(&self.logits(&features(rows, inputs)?)?)?);
+            let first = said.len();
+            said.append(&mut say(&self.logits(&features(rows, inputs)?, first)?)?);
         }
         Ok(said)
     }
 
-    /// Without the graph that a training needs: it would hold all that was computed on the way.
-    fn logits(&self, features: &Tensor) -> Result<Tensor> {
+    /// Of rows from the `first` on. Without the graph that a training needs: it would hold all that was computed on the way.
+    fn logits(&self, features: &Tensor, first: usize) -> Result<Tensor> {
         let logits = match self {
             NetworkModel::Mlp(model) | NetworkModel::Linear(Line(model)) => model.logits(features),
             NetworkModel::Cnn(model) => model.logits(features),
@@ -151,8 +152,8 @@ impl NetworkModel {
         let found = logits.flatten_all().and_then(|all| all.to_vec1::<f32>()).context("logits")?;
         match found.iter().position(|value| !value.is_finite()) {
             Some(place) => {
-                let (row, value) = (place / logits.dims()[1].max(1), found[place]);
-                Err(Error::new(ErrorKind::User, format!("the network gives {value} for row {row} of {}", logits.dims()[0]))
+                let (row, value) = (first + place / logits.dims()[1].max(1), found[place]);
+                Err(Error::new(ErrorKind::User, format!("the network gives {value} for row {row}"))
                     .with_hint("its weights or the features are too large for it; `Table::scaled` makes features smaller")
                     .fatal())
             }

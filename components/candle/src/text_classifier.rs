@@ -158,7 +158,14 @@ impl TextClassifier {
     /// Gives the number of texts.
     #[trigger("apply")]
     fn embed(&self, ctx: &JobContext) -> Result<usize> {
+        // All that can be wrong, before the long part.
+        self.fit_of(Artifact::new(Table::new(1, Vec::new(), Vec::new())?)).check()?;
+        self.architecture().check()?;
         let texts = wait(self.texts.get())?;
+        if let Some(place) = texts.labels().iter().position(|label| *label as usize >= self.classes) {
+            let (label, last) = (texts.labels()[place], self.classes - 1);
+            return Err(Error::invalid(format!("text {place} is of class {label}, the model has classes 0 to {last}")).fatal());
+        }
         let encoder = wait(self.embedder.encoder())?;
         let all = texts.texts().len();
         let mut features = Vec::with_capacity(all * encoder.dimension());
@@ -167,6 +174,7 @@ impl TextClassifier {
             ctx.progress((index * TOGETHER) as u64, all as u64);
             encoder.embed_batch(part)?.iter().for_each(|vector| features.extend_from_slice(vector));
         }
+        ctx.progress(all as u64, all as u64);
         let table = Table::new(encoder.dimension(), features, texts.labels().to_vec())?;
         ctx.set(&self.embedded, Artifact::new(table))?;
         Ok(all)
@@ -191,8 +199,19 @@ impl Learner for TextClassifier {
     }
 
     fn settings(&self) -> Result<Fit<'_>> {
-        Ok(Fit {
-            table: Artifact::clone(&*self.embedded.get()?),
+        Ok(self.fit_of(Artifact::clone(&*self.embedded.get()?)))
+    }
+
+    fn learned(&self) -> &Output<Artifact<Tensors>> {
+        &self.weights
+    }
+}
+
+impl TextClassifier {
+    /// How a table is learned.
+    fn fit_of(&self, table: Artifact<Table>) -> Fit<'_> {
+        Fit {
+            table,
             epochs: self.epochs,
             batch: self.batch,
             accumulate: 1,
@@ -203,15 +222,9 @@ impl Learner for TextClassifier {
             optimizer: &*self.optimizer,
             schedule: &*self.schedule,
             hooks: &[],
-        })
+        }
     }
 
-    fn learned(&self) -> &Output<Artifact<Tensors>> {
-        &self.weights
-    }
-}
-
-impl TextClassifier {
     /// The head, which tells the classes of vectors apart.
     ///
     /// # Errors

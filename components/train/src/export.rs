@@ -6,6 +6,7 @@
 use crate::{S3Path, SavePath};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::Write,
     ops::Range,
@@ -18,7 +19,7 @@ use std::{
 };
 use superduper::{
     BoxFuture, Bytes, Component, ComponentType, Digest, Encoded, Error, ErrorKind, JobContext, Result, Value, downcast,
-    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, BlobRow, Chunks, JobState, Put},
+    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, BlobRow, Chunks, Put},
 };
 
 pub(crate) const MODEL: &str = "model.json";
@@ -135,9 +136,12 @@ impl Written {
         Ok(())
     }
 
-    /// Leave alone what another job wrote too.
+    /// Leave alone what another job wrote to the same place too; the place may be known by another path there.
     pub(crate) fn leave(&mut self, other: &Written) {
-        self.files.retain(|(path, _)| !other.files.iter().any(|(others, _)| others == path));
+        let below = |base: Option<&Path>, path: &Path| base.and_then(|base| path.strip_prefix(base).ok()).unwrap_or(path).to_owned();
+        let theirs: HashSet<PathBuf> = other.files.iter().map(|(path, _)| below(other.path.as_deref(), path)).collect();
+        let base = self.path.clone();
+        self.files.retain(|(path, _)| !theirs.contains(&below(base.as_deref(), path)));
         self.objects.retain(|object| !other.objects.iter().any(|others| others.key == object.key));
     }
 
@@ -206,11 +210,8 @@ fn reach_folder(folder: &Path, drafts: &Drafts) -> Result<()> {
 
 /// Whether a file may be one that [`write_model`] wrote.
 fn is_model(text: &[u8]) -> bool {
-    Encoded::read::<Box<dyn Component>>(serde_json::from_slice(text).unwrap_or_default(), None).map_or_else(
-        // A model of a kind that this program does not know is one all the same.
-        |error| error.kind() == ErrorKind::UnknownKind,
-        |_| true,
-    )
+    // By its form: one of a kind or version that this program does not know is a model all the same.
+    serde_json::from_slice::<Value>(text).is_ok_and(|document| document["$kind"].is_string())
 }
 
 /// Delete what jobs wrote and nobody changed since.
@@ -256,13 +257,6 @@ impl Source<'_> {
     }
 }
 
-/// Whether an attempt is the one that has its job.
-async fn is_current(ctx: &JobContext) -> Result<bool> {
-    let Some(job) = ctx.job_id() else { return Ok(true) };
-    let row = ctx.db()?.job(job).await?;
-    Ok(row.state == JobState::Running && row.attempt == ctx.attempt())
-}
-
 /// Write a model: its document and its blobs. Called on a worker thread.
 pub(crate) fn write_model(
     model: &Arc<dyn Component>,
@@ -291,37 +285,24 @@ pub(crate) fn write_model(
             written.folders.push(blob_folder.clone());
         }
     }
-    let fresh: Vec<bool> = blobs.iter().map(|blob| !blob_folder.join(blob.digest.to_hex()).exists()).collect();
-    let mut write = || {
-        for blob in &blobs {
-            let path = blob_folder.join(blob.digest.to_hex());
-            written.file(&path, blob.digest, ctx, |file| {
-                let mut at = 0;
-                while at < blob.size {
-                    let end = blob.size.min(at + CHUNK);
-                    ctx.beat();
-                    ctx.check_cancelled()?;
-                    let bytes = runtime.block_on(source.read(blob.digest, at..end))?;
-                    file.write_all(&bytes)?;
-                    at = end;
-                }
-                Ok(())
-            })?;
-        }
-        written.file(&folder.join(MODEL), Digest::of(&text), ctx, |file| Ok(file.write_all(&text)?))
-    };
-    match write() {
-        Ok(()) => Ok(written),
-        Err(error) => {
-            // Of a model that is not whole, nothing stays but what was there before. A later attempt may write the same files.
-            if runtime.block_on(is_current(ctx)).unwrap_or(false) {
-                let mut fresh = fresh.into_iter();
-                written.files.retain(|_| fresh.next().unwrap_or(false));
-                let _ = written.delete();
+    // Of a model that does not become whole blobs may stay: another job may have found them here, and name them by now.
+    for blob in &blobs {
+        let path = blob_folder.join(blob.digest.to_hex());
+        written.file(&path, blob.digest, ctx, |file| {
+            let mut at = 0;
+            while at < blob.size {
+                let end = blob.size.min(at + CHUNK);
+                ctx.beat();
+                ctx.check_cancelled()?;
+                let bytes = runtime.block_on(source.read(blob.digest, at..end))?;
+                file.write_all(&bytes)?;
+                at = end;
             }
-            Err(error)
-        }
+            Ok(())
+        })?;
     }
+    written.file(&folder.join(MODEL), Digest::of(&text), ctx, |file| Ok(file.write_all(&text)?))?;
+    Ok(written)
 }
 
 /// Load a model from the folder that a training wrote, without any database.

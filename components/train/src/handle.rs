@@ -1,6 +1,6 @@
 //! The handle of a job that was submitted: found by id from any process, it holds no result in memory.
 
-use crate::{Info, SavePath, Status, kind::JobKind, retention::pin_label};
+use crate::{Info, SavePath, Status, kind::JobKind, retention::{pin_label, purge_label}};
 use std::{collections::BTreeMap, time::Duration};
 use superduper::{
     Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Placement, Result, Run, Value,
@@ -111,7 +111,10 @@ impl JobRun {
             return Ok(false);
         }
         if let Some(owner) = row.owner {
-            return Ok(self.db.metadata().dead_owners().await?.contains(&owner) || self.db.has_stopped(self.run, owner).await);
+            let gone = self.db.metadata().dead_owners().await?.contains(&owner) || self.db.has_stopped(self.run, owner).await;
+            // Whoever had it may have ended it, and itself, since the row was read.
+            let is_still = |now: JobRow| !now.state.is_terminal() && (now.owner, now.attempt) == (row.owner, row.attempt);
+            return Ok(gone && is_still(self.row().await?));
         }
         if row.lost > 0 {
             let attempts = self.db.attempts(self.job).await?;
@@ -330,7 +333,7 @@ impl JobRun {
     /// Keep it from being purged, or no longer. Another submission of the same id has a pin of its own.
     ///
     /// # Errors
-    /// `Gone` where it was purged before.
+    /// `Gone` where it was purged before; `Conflict` where that is under way.
     pub async fn pin(&self, pinned: bool) -> Result<()> {
         let row = self.row().await?;
         let version = row.target.version.map_or(0, |at| at.version);
@@ -343,9 +346,16 @@ impl JobRun {
             false => self.db.unlabel(self.address(), &pin_label(version)).await,
         };
         match done {
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(gone().with_source(error)),
-            done => done.map(drop),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(gone().with_source(error)),
+            done => done.map(drop)?,
         }
+        // Whoever purges says so first and then looks for pins; here it is the other way round.
+        if pinned && self.db.labels(self.address()).await?.iter().any(|row| row.label == purge_label(version)) {
+            self.db.unlabel(self.address(), &pin_label(version)).await?;
+            let text = format!("{} `{}` is being purged", self.kind.what(), self.id);
+            return Err(Error::conflict(text).with_hint("some of its files may be gone; `purge()` completes it"));
+        }
+        Ok(())
     }
 
     /// Whether it is kept from being purged.

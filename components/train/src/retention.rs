@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 use superduper::{
-    Address, Db, Error, ErrorKind, Result, Value,
+    Address, Db, Error, ErrorKind, Locator, Result, Value,
     store::{JobFilter, JobId, JobRow, JobState, StoredVersion, Timestamp},
 };
 use tokio::task::JoinHandle;
@@ -85,6 +85,11 @@ pub(crate) fn pin_label(version: u32) -> String {
     format!("pinned-{version}")
 }
 
+/// The label of a version that is being purged.
+pub(crate) fn purge_label(version: u32) -> String {
+    format!("purging-{version}")
+}
+
 /// Purge the jobs of a trainer that are past their retention; gives their ids.
 pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
     let now = Timestamp::now();
@@ -104,7 +109,7 @@ pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
         if ended.get(&candidate.job).is_none_or(|ended| ended.plus_ms(millis) > now) {
             continue;
         }
-        match delete(db, candidate, &listed).await {
+        match delete(db, candidate).await {
             Ok(()) => purged.push(candidate.stored.address.identifier.clone()),
             // It is in use, in this moment or for longer.
             Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::InUse | ErrorKind::NotFound) => {}
@@ -135,7 +140,7 @@ pub(crate) async fn purge(run: &JobRun) -> Result<()> {
     }
     let is_it = |candidate: &&Candidate| candidate.stored.component == row.component && candidate.stored.version() == version;
     let moved = || Error::conflict(format!("{what} `{id}` was resumed, or purged, in the meantime"));
-    match delete(&run.db, listed.candidates.iter().find(is_it).ok_or_else(moved)?, &listed).await {
+    match delete(&run.db, listed.candidates.iter().find(is_it).ok_or_else(moved)?).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(moved().with_source(error)),
         deleted => deleted,
     }
@@ -249,23 +254,46 @@ fn is_of(row: &JobRow, address: &Address) -> bool {
 /// # Errors
 /// `Conflict`, `InUse`, `NotFound` for one that was used, pinned or purged in the meantime, or shares its files with one that is
 /// unfinished.
-async fn delete(db: &Db, candidate: &Candidate, listed: &Listed) -> Result<()> {
+async fn delete(db: &Db, candidate: &Candidate) -> Result<()> {
     let version = candidate.stored.version();
-    // The plan stands only as long as nobody resumes, submits again or pins.
-    let plan = db.remove_dyn(candidate.address.clone()).exclusive().unless_labelled(pin_label(version)).plan().await?;
+    if candidate.place.is_none() {
+        return remove(db, candidate).await;
+    }
+    // From here on nobody pins it; whoever did before is seen.
+    db.label(Locator::from(candidate.address.clone()), &purge_label(version)).await?;
+    let deleted = delete_files(db, candidate).await;
+    db.unlabel(candidate.address.unversioned(), &purge_label(version)).await?;
+    deleted?;
+    remove(db, candidate).await
+}
+
+/// The version with its blobs. It stands only as long as nobody resumes, submits again or pins.
+async fn remove(db: &Db, candidate: &Candidate) -> Result<()> {
+    let label = pin_label(candidate.stored.version());
+    let plan = db.remove_dyn(candidate.address.clone()).exclusive().unless_labelled(label).plan().await?;
+    // The plan is refused where a job is unfinished; it would be shown as a removal that cancels it.
+    candidate.written(db).await?;
+    db.apply_plan(plan).detach().await?.wait().await.map(drop)
+}
+
+async fn delete_files(db: &Db, candidate: &Candidate) -> Result<()> {
+    let version = candidate.stored.version();
     let mut written = candidate.written(db).await?;
+    // Read anew: a job may have been submitted, and be done, since the sweep began.
+    let listed = Listed::read(db).await?;
+    if listed.busy.contains(&candidate.address.path()) {
+        return Err(Error::conflict(format!("a job of {} `{}` is unfinished", candidate.kind.what(), candidate.address.identifier)));
+    }
     // Another job may have written to the same place: what it wrote is its own, be it the same bytes.
     let shares = |other: &&Candidate| other.place.is_some() && other.place == candidate.place && other.address != candidate.address;
     for other in listed.candidates.iter().filter(shares) {
         let others = other.written(db).await?;
         written.iter_mut().for_each(|written| others.iter().for_each(|other| written.leave(other)));
     }
-    let labels = db.labels(candidate.address.unversioned()).await?;
-    if labels.iter().any(|row| row.label == pin_label(version)) {
+    if listed.pinned.contains(&(candidate.address.path(), version)) {
         return Err(Error::conflict(format!("{} `{}` is pinned", candidate.kind.what(), candidate.address.identifier)));
     }
     crate::export::delete(written)
         .await
-        .map_err(|error| error.context(format_args!("purging {} `{}`", candidate.kind.what(), candidate.address.identifier)))?;
-    db.apply_plan(plan).detach().await?.wait().await.map(drop)
+        .map_err(|error| error.context(format_args!("purging {} `{}`", candidate.kind.what(), candidate.address.identifier)))
 }

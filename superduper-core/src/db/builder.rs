@@ -82,6 +82,9 @@ impl DbBuilder {
     }
 
     /// The program that is started as a worker process; this one where it is not called.
+    ///
+    /// A wrapper around it, such as a shell script, has to end in `exec program "$@"`: a program whose parent is another process than
+    /// the one that asked for the worker takes itself for one that a job started, and runs its own `main`.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
         self

@@ -22,6 +22,10 @@ use std::{
 };
 use tokio::sync::{OnceCell, Semaphore, broadcast, watch};
 
+/// What jobs note is written so long after, and where the store fails so long at most.
+const NOTES: Duration = Duration::from_millis(50);
+const LATE_NOTES: Duration = Duration::from_secs(5);
+
 /// What the builder chose.
 pub(crate) struct Options {
     pub(crate) executor: &'static str,
@@ -110,13 +114,13 @@ impl DbInner {
         let weak = Arc::downgrade(self);
         let notes = self.notes.clone();
         tokio::spawn(async move {
+            let mut pause = NOTES;
             loop {
                 notes.filled.notified().await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                match weak.upgrade() {
-                    Some(db) => db.flush_notes().await,
-                    None => return,
-                }
+                tokio::time::sleep(pause).await;
+                let Some(db) = weak.upgrade() else { return };
+                // A store that fails is not asked ever again at once.
+                pause = if db.try_flush_notes().await.is_ok() { NOTES } else { (pause * 2).min(LATE_NOTES) };
             }
         });
     }

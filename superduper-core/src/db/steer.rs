@@ -30,8 +30,8 @@ impl Resume {
             handle.tell(Command::Look);
             runs.push(Run::resumed(db.clone(), run.id, handle));
         }
-        // Last: a blob that cannot be deleted must not keep jobs from running.
-        db.finish_sweeps().await?;
+        // Last, and no error: a blob that cannot be deleted must not keep jobs from running. `gc` tells of it.
+        let _ = db.finish_sweeps().await;
         Ok(runs)
     }
 }
@@ -175,7 +175,7 @@ impl Db {
         ];
         // The job's own run may have jobs of other components that go on.
         let alone = exclusive.then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
-        let committed = db.metadata.commit(Batch { expect: alone.into_iter().collect(), ops }, Durability::Full).await?;
+        let committed = db.commit_run(Batch { expect: alone.into_iter().collect(), ops }).await?;
         db.committed();
         let run = committed.run.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
         let handle = db.attach(run).await?;

@@ -138,7 +138,7 @@ impl Db {
             Expect::Newest { address: address.clone(), state: Some((newest.version(), newest.revision(), false)) },
             Expect::SweepEpoch(snapshot.sweep_epoch),
         ];
-        let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+        let committed = db.commit_run(Batch { expect, ops }).await?;
         db.committed();
         let applied =
             Applied { address: target.clone(), action: Action::NewVersion, components: vec![(target, Action::NewVersion)], outcome: None };

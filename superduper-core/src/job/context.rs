@@ -77,12 +77,14 @@ impl CancelToken {
     }
 
     pub(crate) fn ask(&self, wish: Wish) {
-        match wish {
-            Wish::Stop => self.wishes.fetch_or(STOP, Ordering::AcqRel),
-            Wish::Pause => self.wishes.fetch_or(PAUSE, Ordering::AcqRel),
-            Wish::Continue => self.wishes.fetch_and(!PAUSE, Ordering::AcqRel),
+        let (before, bit, on) = match wish {
+            Wish::Stop => (self.wishes.fetch_or(STOP, Ordering::AcqRel), STOP, true),
+            Wish::Pause => (self.wishes.fetch_or(PAUSE, Ordering::AcqRel), PAUSE, true),
+            Wish::Continue => (self.wishes.fetch_and(!PAUSE, Ordering::AcqRel), PAUSE, false),
         };
-        self.changed.notify_one();
+        if (before & bit != 0) != on {
+            self.changed.notify_one();
+        }
     }
 
     /// Take over the marks of a row; gives whether the job is to be cancelled.
@@ -275,7 +277,7 @@ impl JobContext {
     }
 
     pub(super) fn is_left_behind(&self) -> bool {
-        self.0.over.load(Ordering::Acquire)
+        self.0.over.load(Ordering::Acquire) || self.0.cancel.is_abandoned()
     }
 
     pub(super) fn beats(&self) -> &Arc<AtomicU64> {
@@ -367,7 +369,7 @@ impl JobContext {
     /// # Errors
     /// `Cancelled`; `Timeout`.
     pub fn check_cancelled(&self) -> Result<()> {
-        if self.is_left_behind() {
+        if self.0.over.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Timeout, "the attempt was given up before; what it does is in vain").fatal());
         }
         if self.cancelled() { Err(Error::new(ErrorKind::Cancelled, "the job was cancelled")) } else { Ok(()) }

@@ -209,7 +209,7 @@ async fn ended_on_record(db: &Arc<DbInner>, spec: &JobSpec) {
     loop {
         tokio::time::sleep(ENDED).await;
         let rows = db.metadata.jobs(JobFilter { ids: Some(vec![spec.row.id]), ..JobFilter::default() }).await;
-        let by_itself = |row: &JobRow| row.owner.is_none() && row.attempt == spec.attempt && row.lost == spec.row.lost;
+        let by_itself = |row: &JobRow| row.lost == spec.row.lost && (row.owner.is_none() || row.attempt != spec.attempt);
         if rows.is_ok_and(|rows| rows.first().is_some_and(by_itself)) {
             return;
         }
@@ -286,10 +286,13 @@ where
             70
         }
     };
-    // Runs that the job started and did not wait for have nobody else.
-    loop {
+    // Runs that the job started and did not wait for have nobody else. Where the job's end is not on record, its parent waits for
+    // this process to tell of it.
+    while code == 0 {
         let Some(mut run) = db.inner().runs_lock().values().next().cloned() else { break };
-        let _ = run.done.wait_for(Option::is_some).await;
+        if run.done.wait_for(Option::is_some).await.is_err() {
+            break;
+        }
         // Its driver leaves the list a moment before or after it tells that it is done.
         tokio::task::yield_now().await;
     }

@@ -26,6 +26,9 @@ pub(crate) struct CountingMetadata {
     commits: AtomicUsize,
     broken: AtomicBool,
     unreadable: AtomicBool,
+    /// So many reads of jobs, and of trees, fail from now on.
+    failing_jobs: AtomicUsize,
+    failing_trees: AtomicUsize,
     /// How many claims find that another process was quicker; it is gone again before anybody looks.
     lost_claims: AtomicUsize,
     /// Where commits wait that hold ends of attempts.
@@ -40,6 +43,8 @@ impl CountingMetadata {
             commits,
             broken: AtomicBool::new(false),
             unreadable: AtomicBool::new(false),
+            failing_jobs: AtomicUsize::new(0),
+            failing_trees: AtomicUsize::new(0),
             lost_claims,
             ends: Gate::new(),
         })
@@ -63,6 +68,21 @@ impl CountingMetadata {
     /// Let jobs be read no more, or again.
     pub(crate) fn set_unreadable(&self, unreadable: bool) {
         self.unreadable.store(unreadable, Ordering::SeqCst);
+    }
+
+    /// Let the next reads of jobs, and of trees, fail.
+    pub(crate) fn fail_reads(&self, jobs: usize, trees: usize) {
+        self.failing_jobs.store(jobs, Ordering::SeqCst);
+        self.failing_trees.store(trees, Ordering::SeqCst);
+    }
+
+    /// How many of them are still to come.
+    pub(crate) fn reads_to_fail(&self) -> usize {
+        self.failing_jobs.load(Ordering::SeqCst) + self.failing_trees.load(Ordering::SeqCst)
+    }
+
+    fn fails(left: &AtomicUsize) -> bool {
+        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 
     /// Let every commit fail, or none.
@@ -106,8 +126,14 @@ impl MetadataStore for CountingMetadata {
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.inner.note(notes)
     }
+    fn tree(&self, root: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
+        if Self::fails(&self.failing_trees) {
+            return Box::pin(async { Err(Error::store("read: the disk is under water")) });
+        }
+        self.inner.tree(root)
+    }
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {
-        if self.unreadable.load(Ordering::SeqCst) {
+        if self.unreadable.load(Ordering::SeqCst) || Self::fails(&self.failing_jobs) {
             return Box::pin(async { Err(Error::store("read: the disk is under water")) });
         }
         self.inner.jobs(filter)
@@ -117,7 +143,6 @@ impl MetadataStore for CountingMetadata {
     }
     delegate! {
         snapshot(addresses: Vec<Address>) -> Snapshot;
-        tree(root: Address) -> Vec<StoredVersion>;
         versions(address: Address) -> Vec<StoredVersion>;
         list(kind: Option<String>) -> Vec<ListedComponent>;
         referrers(children: Vec<Address>) -> Vec<Reference>;

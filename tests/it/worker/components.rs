@@ -116,3 +116,28 @@ impl Endless {
         }
     }
 }
+
+/// One job fails once, with its worker living on for what it started; another one runs beside it.
+#[derive(Component)]
+#[component(kind = "test.Again")]
+pub(crate) struct Again {
+    pub(crate) identifier: String,
+}
+
+#[triggers]
+impl Again {
+    #[trigger("apply", executor = "process", retries = 1, backoff = "1ms")]
+    fn stumbles(&self, ctx: &JobContext) -> Result<u32> {
+        if ctx.is_retry() {
+            return Ok(ctx.attempt());
+        }
+        let other = Task { identifier: "other".into(), what: "slow".into(), made: Output::empty() };
+        tokio::runtime::Handle::current().block_on(ctx.db()?.apply(other).detach().into_future())?;
+        Err(Error::msg("once"))
+    }
+    #[trigger("apply", executor = "process")]
+    fn beside(&self) -> Result<()> {
+        std::thread::sleep(Duration::from_millis(150));
+        Ok(())
+    }
+}

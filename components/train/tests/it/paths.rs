@@ -110,7 +110,9 @@ async fn j03_a_place_that_cannot_be_written_to_is_known_before_the_training() {
     }
     std::fs::write(place.path("file"), "").unwrap();
     assert!(train(place.path("file").join("below")).await.contains("is a file, not a folder"));
-    // That another training wrote there before is no obstacle.
+    // That another training wrote there before is no obstacle, and neither is a model of a type that is not known here.
+    std::fs::create_dir(place.path("model")).unwrap();
+    std::fs::write(place.path("model").join("model.json"), r#"{"$kind": "other.Kind", "$version": 7}"#).unwrap();
     for steps in [1, 2] {
         let spec = TrainSpec::new().save_path(place.path("model")).wait();
         let run = trainer.train(Walk::new("loop", steps), spec).await.unwrap();

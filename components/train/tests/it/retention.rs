@@ -61,10 +61,14 @@ both! {
         assert!(for_ever.sweep().await.unwrap().is_empty());
         kept.load::<Walk>().await.unwrap();
         drop(for_ever);
-        let short = keeping(&db, isolation, Some("0.4s")).await;
-        let pinned = short.train(Walk::new("loop", 1), TrainSpec::new().id("pinned").wait()).await.unwrap();
+        let short = keeping(&db, isolation, Some("1s")).await;
+        // Pinned before it ends: a sweep may come at any time after that.
+        let gate = place.gate();
+        let pinned = short.train(Walk::new("wait", 1), gate.spec().id("pinned")).await.unwrap();
         pinned.pin(true).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        gate.open();
+        assert_eq!(pinned.wait().await.unwrap().status, Status::Completed);
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
         short.sweep().await.unwrap();
         assert!(!pinned.info().await.unwrap().purged);
         pinned.load::<Walk>().await.unwrap();
@@ -92,6 +96,15 @@ both! {
         second.purge().await.unwrap();
         assert!(folder.join("model.json").exists() && !folder.join("blobs").exists());
         assert_eq!(second.purge().await.unwrap_err().kind(), ErrorKind::Gone);
+        // The same place by another path.
+        let (real, link) = (place.path("real"), place.path("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let to = |id: &str, folder: &std::path::Path| TrainSpec::new().id(id).seed(1).save_path(folder).wait();
+        let by_link = trainer.train(Walk::new("loop", 2), to("by-link", &link)).await.unwrap();
+        trainer.train(Walk::new("loop", 2), to("by-path", &real)).await.unwrap();
+        by_link.purge().await.unwrap();
+        assert_eq!(weights(&load_model::<Walk>(&real).await.unwrap()).await.len(), 512, "all of it is that of the other job");
         let gate = place.gate();
         let running = trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap();
         assert_eq!(running.purge().await.unwrap_err().kind(), ErrorKind::Conflict, "what runs is not purged");

@@ -250,7 +250,8 @@ impl Driver {
             self.run = self.db.run_row(self.run.id).await?;
         }
         if self.run.purpose == RunPurpose::Remove && self.run.state == RunState::Succeeded {
-            self.db.sweep_after_removal(&self.run).await?;
+            // The component is gone. What cannot be swept now is on record, and left for `gc`.
+            let _ = self.db.sweep_after_removal(&self.run).await;
         }
         Ok(())
     }

@@ -5,13 +5,18 @@ use super::*;
 impl Driver {
     /// Read the run again: other processes and workers may have moved it. Gives whether anything moved.
     pub(super) async fn look(&mut self) -> Result<bool> {
+        self.look_again(false).await
+    }
+
+    /// As [`Driver::look`]; with `ended_elsewhere` where it is known that jobs ended elsewhere since the last look.
+    pub(super) async fn look_again(&mut self, ended_elsewhere: bool) -> Result<bool> {
         self.poll_externals().await?;
         self.db.reclaim_dead().await?;
         let rows = self.db.metadata.jobs(JobFilter { run: Some(self.run.id), ..JobFilter::default() }).await?;
         let mut moved = false;
         let mut added = Vec::new();
         let spawned: HashSet<JobId> = rows.iter().filter(|row| row.key.is_some()).map(|row| row.id).collect();
-        let mut succeeded = Vec::new();
+        let mut grew = ended_elsewhere;
         for row in rows {
             let Some(index) = self.by_id.get(&row.id).copied() else {
                 added.push(row);
@@ -19,13 +24,14 @@ impl Driver {
             };
             let was_open = self.node(index).is_some_and(|node| !node.unrecorded && !node.row.state.is_terminal());
             if was_open && row.state == JobState::Succeeded {
-                succeeded.push(row.target.clone());
+                // It may have set outputs, and may have spawned under keys that were known.
+                grew = true;
+                self.unshown.insert(row.target.clone());
             }
             moved |= self.renew(index, row);
         }
-        // What ended elsewhere may have set outputs, and may have spawned under keys that were known.
-        let grew = !succeeded.is_empty() && !spawned.is_empty();
-        self.take_outputs(succeeded).await?;
+        self.show_outputs().await?;
+        grew &= !spawned.is_empty();
         if !added.is_empty() || grew {
             moved = true;
             let dependencies = self.db.metadata.dependencies(self.run.id).await?;
@@ -64,8 +70,13 @@ impl Driver {
         }
         match node.hold {
             Hold::Running if node.live.is_some() && was_taken_over(node, &row, owner) => self.abandon(index),
-            // A worker recorded its own end.
-            Hold::Running => node.hold = Hold::Elsewhere,
+            // A worker recorded its own end. What is left of it is waited for: before the run ends, or before the next try.
+            Hold::Running => {
+                let goes_on = !row.state.is_terminal() && node.live.take().is_some();
+                node.lingering |= goes_on;
+                node.hold = Hold::Elsewhere;
+                self.running -= usize::from(goes_on);
+            }
             Hold::Ahead if row.owner != Some(owner) => {
                 node.hold = Hold::Elsewhere;
                 self.ahead.retain(|other| *other != index);
@@ -83,16 +94,16 @@ impl Driver {
         true
     }
 
-    /// Show the outputs of versions whose jobs ended elsewhere.
-    pub(super) async fn take_outputs(&mut self, mut targets: Vec<Address>) -> Result<()> {
-        targets.sort();
-        targets.dedup();
-        for target in targets {
+    /// Show the outputs of versions whose jobs ended elsewhere. Those that could not be read are left for the next time, and
+    /// nothing starts before.
+    pub(super) async fn show_outputs(&mut self) -> Result<()> {
+        while let Some(target) = self.unshown.first().cloned() {
             let stored = self.db.metadata.tree(target.clone()).await?.into_iter().next();
             let outputs: Vec<(String, Value)> = stored.map(|stored| stored.outputs.into_iter().collect()).unwrap_or_default();
             if !outputs.is_empty() {
                 self.instances.outputs_committed(&target, &outputs);
             }
+            self.unshown.remove(&target);
         }
         Ok(())
     }
@@ -233,7 +244,7 @@ impl Driver {
 }
 
 /// Whether an attempt that runs here lost its job; else its worker recorded the end itself.
-fn was_taken_over(node: &Node, row: &JobRow, owner: OwnerId) -> bool {
+pub(super) fn was_taken_over(node: &Node, row: &JobRow, owner: OwnerId) -> bool {
     // A job that was taken back before its start was on record has the same numbers, and one that was given back for
     // another try has one more of these.
     let back = row.state == JobState::Queued && row.owner.is_none() && row.tries == node.row.tries;

@@ -30,7 +30,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -51,6 +51,8 @@ const START_ON_RECORD: Duration = Duration::from_millis(20);
 /// A store that fails is asked again so often, and after so long each time, before a run stops.
 const MOST_FAILURES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(200);
+/// A failure so long ago says nothing of the store as it is.
+const LONG_AGO: Duration = Duration::from_secs(60);
 /// The most jobs that are taken ahead of their start.
 const MOST_AHEAD: usize = 512;
 
@@ -172,8 +174,11 @@ pub(crate) struct Driver {
     group: Group,
     /// The commit that is under way.
     commit: Option<CommitTask>,
-    /// How often the store failed since it last did what it was asked.
+    /// How often the store failed, one time soon after the other.
     failures: u32,
+    last_failure: Option<Instant>,
+    /// Versions whose jobs ended elsewhere, and whose outputs are not shown here yet.
+    unshown: BTreeSet<Address>,
     /// Whether a removal goes on where cleanup fails.
     forced: bool,
     /// Slots reserved for jobs that start as soon as their take is durable.
@@ -226,6 +231,8 @@ impl Driver {
             group: Group::default(),
             commit: None,
             failures: 0,
+            last_failure: None,
+            unshown: BTreeSet::new(),
             forced,
             reserved: HashMap::new(),
             ahead: VecDeque::new(),
@@ -276,6 +283,10 @@ impl Driver {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
+            if self.last_failure.is_some_and(|at| at.elapsed() > LONG_AGO) {
+                self.failures = 0;
+            }
+            self.last_failure = Some(Instant::now());
             self.failures += 1;
             if !error.is_retryable() || self.failures > MOST_FAILURES {
                 return Err(error.context(format_args!("run {} stopped; `db.resume()` continues it", self.run.id)));
@@ -427,6 +438,12 @@ impl Driver {
                 && fenced.contains(&finish.job)
             {
                 self.db.note_fenced(finish.job, finish.attempt);
+                // A commit that was told to have failed may have been written all the same.
+                if let Some(index) = self.by_id.get(&finish.job).copied()
+                    && let Slot::Job(node) = &self.slots[index]
+                {
+                    self.unshown.insert(node.row.target.clone());
+                }
             }
         }
         let owner = self.owner;

@@ -3,7 +3,7 @@
 //!
 //! Invariant: only attempts that the record still calls ours, and ends that are on their way to it, survive.
 
-use super::*;
+use super::{look::was_taken_over, *};
 
 impl Driver {
     /// Read everything again, and keep of what happens here only what the record agrees with. No commit is under way.
@@ -15,15 +15,16 @@ impl Driver {
         self.run = self.db.run_row(self.run.id).await?;
         self.ended = self.run.state != RunState::Running;
         let rows = self.db.metadata.jobs(JobFilter { run: Some(self.run.id), ..JobFilter::default() }).await?;
-        let mut succeeded = Vec::new();
+        let mut ended_elsewhere = false;
         for row in rows {
             let Some(index) = self.by_id.get(&row.id).copied() else { continue };
             if row.state == JobState::Succeeded && self.node(index).is_some_and(|node| !node.row.state.is_terminal()) {
-                succeeded.push(row.target.clone());
+                ended_elsewhere = true;
+                self.unshown.insert(row.target.clone());
             }
             self.compare(index, row);
         }
-        self.take_outputs(succeeded).await?;
+        self.show_outputs().await?;
         let slots = &self.slots;
         let holds = |index: usize, hold| matches!(&slots[index], Slot::Job(node) if node.hold == hold);
         self.ahead.retain(|index| holds(*index, Hold::Ahead));
@@ -32,7 +33,7 @@ impl Driver {
         self.delayed.retain(|(_, index), ()| holds(*index, Hold::Delayed));
         self.rebuild();
         // Jobs that were spawned meanwhile.
-        self.look().await.map(|_| ())
+        self.look_again(ended_elsewhere).await.map(|_| ())
     }
 
     /// Let go of what the record does not agree with.
@@ -49,8 +50,12 @@ impl Driver {
             Hold::Delayed | Hold::Pooled => waits,
             Hold::None | Hold::Asked | Hold::Elsewhere => false,
         };
-        if !keeps {
+        if !keeps && node.live.is_some() && was_taken_over(node, &row, owner) {
             self.abandon(index);
+        } else if !keeps && node.live.take().is_some() {
+            // A worker recorded its own end and goes on with what its job started.
+            node.lingering = true;
+            self.running -= 1;
         }
         let Some(node) = self.node(index) else { return };
         if !keeps {

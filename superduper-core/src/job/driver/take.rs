@@ -161,6 +161,20 @@ impl Driver {
         });
     }
 
+    /// Results that are at hand are not thrown away, though nothing comes after them here.
+    fn take_ends(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            let Message::Ended { index, attempt, ended: Ended::Here(draft), permit } = message else { continue };
+            let Some(node) = self.node(index).filter(|node| node.live == Some(attempt)) else { continue };
+            if draft.finish.spawned.is_empty() {
+                node.live = None;
+                self.running -= 1;
+                // It only adds to what is to be written.
+                let _ = self.on_draft(index, *draft, permit);
+            }
+        }
+    }
+
     /// The driver stops: give back what was taken and not started, and, where it stops in the middle, what runs. Its attempts are
     /// told that they no longer count: whoever goes on with the run starts others.
     pub(super) async fn let_go(&mut self, in_the_middle: bool) {
@@ -168,12 +182,16 @@ impl Driver {
             // What it says is read by whoever goes on.
             let _ = commit.await;
         }
+        let mut ops = Vec::new();
+        if in_the_middle {
+            self.take_ends();
+            ops.extend(std::mem::take(&mut self.ops).into_iter().filter(|op| matches!(op, Op::Finish(_))));
+        }
         let (owner, at) = (self.owner, Timestamp::now());
         let mut given_back: Vec<usize> = std::mem::take(&mut self.ahead).into();
         if in_the_middle {
             given_back.extend((0..self.slots.len()).filter(|index| matches!(&self.slots[*index], Slot::Job(node) if node.live.is_some())));
         }
-        let mut ops = Vec::new();
         for index in given_back {
             let Some(node) = self.node(index) else { continue };
             if node.live.take().is_some() {
