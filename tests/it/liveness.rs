@@ -558,7 +558,8 @@ async fn t08_who_stops_waiting_for_an_apply_does_not_stop_its_jobs() {
         };
         tokio::time::sleep(Duration::from_millis(100)).await;
         until("all that is on record is done", async || {
-            let (stored, jobs) = (on.db.list().await.expect("components").len(), on.db.jobs(JobFilter::default()).await.expect("jobs").len());
+            let (stored, jobs) =
+                (on.db.list().await.expect("components").len(), on.db.jobs(JobFilter::default()).await.expect("jobs").len());
             open().await == 0 && stored == jobs
         })
         .await;
@@ -576,7 +577,8 @@ async fn t08_a_result_that_is_at_hand_is_recorded_where_its_run_has_to_stop() {
     gate.open.notify_one();
     assert!(run.wait_timeout(Duration::from_secs(30)).await.is_err(), "the record cannot be read");
     on.metadata.fail_reads(0, 0);
-    let outcomes = on.db.resume().await.expect("it goes on");
+    let resumed = tokio::time::timeout(Duration::from_secs(20), on.db.resume().into_future()).await;
+    let outcomes = resumed.expect("what comes after it is all that is left").expect("it goes on");
     assert!(outcomes[0].succeeded(), "{outcomes:?}");
     assert_eq!((outcomes[0].job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)), (1, 1), "it was not done again");
 }

@@ -10,8 +10,8 @@ use superduper::{
 
 #[path = "worker/components.rs"]
 mod components;
-pub(crate) use components::{Again, Isolated};
 use components::Task;
+pub(crate) use components::{Again, Isolated};
 
 pub(crate) fn program() -> PathBuf {
     // target/debug/deps/it-… → target/debug/examples/worker

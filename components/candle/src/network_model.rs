@@ -87,7 +87,8 @@ impl NetworkModel {
     /// `InvalidInput` for a table of another width or without rows.
     pub fn prediction(&self, table: &Table) -> Result<Prediction> {
         check_width(table, self.inputs())?;
-        let logits = table.stretches().map(|rows| self.logits(&table.features_of(rows.clone())?, rows.start)).collect::<Result<Vec<_>>>()?;
+        let logits =
+            table.stretches().map(|rows| self.logits(&table.features_of(rows.clone())?, rows.start)).collect::<Result<Vec<_>>>()?;
         let logits = match logits.as_slice() {
             [] => return Err(Error::invalid("the table has no rows")),
             [only] => only.clone(),

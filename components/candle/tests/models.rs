@@ -226,7 +226,7 @@ async fn what_is_no_number_is_never_a_result() -> Result<()> {
     large.insert("l2.weight", Array::new([3, 4], vec![1e30; 12])?);
     large.insert("l1.bias", Array::new([4], vec![1.0; 4])?);
     let error = architecture.with_weights(&large)?.predict_batch(&[[0.0, 0.0], [1e20, -1e20]]).unwrap_err();
-    assert!(error.to_string().ends_with("for row 1") && error.to_string().starts_with("the network gives"), "{error}");
+    assert!(error.to_string().contains("for row 1") && error.to_string().starts_with("the network gives"), "{error}");
     let error = Table::new(1, vec![1.0, 2e38], vec![0, 0])?.scaled(2.0).unwrap_err();
     assert_eq!(error.to_string(), "row 1, column 0 is inf when multiplied by 2");
     let many: Vec<[f32; 2]> = (0..3000).map(|row| [row as f32 / 3000.0, 1.0]).collect();

@@ -1,6 +1,10 @@
 //! The handle of a job that was submitted: found by id from any process, it holds no result in memory.
 
-use crate::{Info, SavePath, Status, kind::JobKind, retention::{pin_label, purge_label}};
+use crate::{
+    Info, SavePath, Status,
+    kind::JobKind,
+    retention::{pin_label, purge_label},
+};
 use std::{collections::BTreeMap, time::Duration};
 use superduper::{
     Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Placement, Result, Run, Value,

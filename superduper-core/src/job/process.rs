@@ -288,11 +288,10 @@ where
     };
     // Runs that the job started and did not wait for have nobody else. Where the job's end is not on record, its parent waits for
     // this process to tell of it.
-    while code == 0 {
+    let mut waits = code == 0;
+    while waits {
         let Some(mut run) = db.inner().runs_lock().values().next().cloned() else { break };
-        if run.done.wait_for(Option::is_some).await.is_err() {
-            break;
-        }
+        waits = run.done.wait_for(Option::is_some).await.is_ok();
         // Its driver leaves the list a moment before or after it tells that it is done.
         tokio::task::yield_now().await;
     }
