@@ -259,6 +259,8 @@ async fn delete(db: &Db, candidate: &Candidate) -> Result<()> {
     if candidate.place.is_none() {
         return remove(db, candidate).await;
     }
+    // What something else refers to is refused before anything of it is gone.
+    db.remove_dyn(candidate.address.clone()).plan().await?;
     // From here on nobody pins it; whoever did before is seen.
     db.label(Locator::from(candidate.address.clone()), &purge_label(version)).await?;
     let deleted = delete_files(db, candidate).await;

@@ -222,3 +222,29 @@ async fn a_trainer_opens_though_something_cannot_be_purged() {
     std::fs::remove_dir(place.path("model").join("model.json")).unwrap();
     assert_eq!(trainer.sweep().await.unwrap(), ["held"]);
 }
+
+/// Holds a training, as a part of something larger.
+#[derive(Component)]
+#[component(kind = "test.Pipeline")]
+struct Pipeline {
+    identifier: String,
+    training: superduper_train::Training,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_component_holds_is_kept_with_its_files() {
+    let place = Place::new();
+    let db = place.db().await;
+    let trainer = keeping(&db, Thread, None).await;
+    let spec = TrainSpec::new().save_path(place.path("model")).retention("0s".parse::<Span>().unwrap());
+    let training = trainer.training("held", Walk::new("loop", 2), spec).unwrap();
+    db.apply(Pipeline { identifier: "pipeline".into(), training }).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert!(trainer.sweep().await.unwrap().is_empty());
+    let held = db.get_model_future("held").await.unwrap();
+    assert_eq!(held.purge().await.unwrap_err().kind(), ErrorKind::InUse);
+    assert_eq!(load_model::<Walk>(place.path("model")).await.unwrap().trace.len(), 2);
+    db.remove::<Pipeline>("pipeline").await.unwrap();
+    assert_eq!(trainer.sweep().await.unwrap(), ["held"]);
+    assert!(!place.path("model").exists());
+}
