@@ -32,18 +32,22 @@ impl Driver {
 
     /// Start jobs that were taken ahead, as far as there are slots.
     pub(super) fn start_ahead(&mut self) {
-        while let Some(index) = self.ahead.front().copied() {
+        while let Some(first) = self.ahead.front().copied() {
             if self.has_lapsed() {
                 return;
             }
-            let permit = match self.reserved.remove(&index) {
-                Some(permit) => permit,
-                None => match self.slot() {
-                    Some(permit) => Permit::Slot(permit),
-                    None => return,
-                },
+            let of_first = self.reserved.remove(&first).or_else(|| self.slot().map(Permit::Slot));
+            let (place, index, permit) = match of_first {
+                Some(permit) => (0, first, permit),
+                None => {
+                    // One that has its place already waits for nobody in front of it.
+                    let Some(place) = self.ahead.iter().position(|index| self.reserved.contains_key(index)) else { return };
+                    let index = self.ahead[place];
+                    let Some(permit) = self.reserved.remove(&index) else { return };
+                    (place, index, permit)
+                }
             };
-            self.ahead.pop_front();
+            self.ahead.remove(place);
             self.launch(index, permit);
         }
     }
