@@ -211,10 +211,9 @@ impl Config {
     /// As for [`Config::from_yaml`]; also for a variable that begins with `MODEL_MANAGEMENT_` and fits no entry.
     pub fn from_yaml_and_env(text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         // Of two equal keys the last one would count, deep inside; read as YAML they are an error.
-        let as_it_is: serde_norway::Value =
-            serde_norway::from_str(text).map_err(|error| Error::invalid(format!("configuration: {error}")))?;
-        drop(as_it_is);
-        let mut root: Root = serde_norway::from_str(text).map_err(|error| Error::invalid(format!("configuration: {error}")))?;
+        let malformed = |error: serde_norway::Error| Error::invalid(format!("configuration: {error}"));
+        let _: serde_norway::Value = serde_norway::from_str(text).map_err(malformed)?;
+        let mut root: Root = serde_norway::from_str(text).map_err(malformed)?;
         for (name, value) in env {
             if let Some(rest) = name.strip_prefix(PREFIX) {
                 let sections = &mut root.model_management;

@@ -182,10 +182,12 @@ impl Driver {
     /// The driver stops: give back what was taken and not started, and, where it stops in the middle, what runs. Its attempts are
     /// told that they no longer count: whoever goes on with the run starts others.
     pub(super) async fn let_go(&mut self, in_the_middle: bool) {
-        if let Some(commit) = self.commit.take() {
-            // What it says is read by whoever goes on.
-            let _ = commit.await;
+        if let Some(commit) = self.commit.take()
+            && let Ok((Err(_), group)) = commit.await
+        {
+            self.after_failed_commit(group);
         }
+        // What a commit that was written says is read by whoever goes on.
         let mut ops = Vec::new();
         if in_the_middle {
             self.take_ends();
