@@ -202,6 +202,8 @@ async fn p11_a_worker_hears_at_once_that_its_job_is_cancelled() {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
+        // At another place between two of its looks each time.
+        tokio::time::sleep(Duration::from_millis(12 * (n % 8))).await;
         let begun = std::time::Instant::now();
         db.cancel(job).await.unwrap();
         assert_eq!(run.wait_timeout(Duration::from_secs(20)).await.unwrap_err().kind(), ErrorKind::Cancelled);
