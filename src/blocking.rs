@@ -2,12 +2,15 @@
 //!
 //! [`Db`] owns a tokio runtime; each method waits. Everything else is the async [`Db`](crate::Db), reached
 //! through [`Db::run`].
+//!
+//! Invariant: where waiting would hold up a runtime, nothing is begun and the call is an error; tokio itself panics there.
 
 use crate::{
-    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, Exported, GcReport, Listed, Outcome, Plan, Removed, Result,
+    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Outcome, Plan, Removed, Result,
     VerifyReport,
 };
 use std::path::PathBuf;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// A database whose methods wait.
 ///
@@ -25,10 +28,45 @@ use std::path::PathBuf;
 /// assert_eq!(db.load::<Greeting>("hello")?.text, "hi");
 /// # Ok::<(), superduper::Error>(())
 /// ```
+///
+/// # Errors
+/// Each method is also an error of kind `Unsupported` where it is called by async code: there it would hold up the runtime, and
+/// the async [`Db`](crate::Db) is at hand.
 #[derive(Debug)]
 pub struct Db {
     inner: crate::Db,
-    runtime: tokio::runtime::Runtime,
+    /// Present until the drop.
+    runtime: Option<Runtime>,
+}
+
+/// Refuse to wait where async code runs. Functions of `spawn_blocking` may wait.
+fn check_caller() -> Result<()> {
+    let refused = || {
+        Error::new(ErrorKind::Unsupported, "a blocking database is used by async code, which would be held up")
+            .with_hint("use `superduper::Db` and `.await`, or call this in `tokio::task::spawn_blocking`")
+            .fatal()
+    };
+    if Handle::try_current().is_err() {
+        return Ok(());
+    }
+    // The main future of a runtime is no task. A task may be a function of `spawn_blocking`: only an attempt to wait can tell.
+    if tokio::task::try_id().is_none() {
+        return Err(refused());
+    }
+    let waits = || Builder::new_current_thread().build().map(|runtime| runtime.block_on(async {}));
+    match std::panic::catch_unwind(waits) {
+        Ok(waited) => waited.map_err(Error::from),
+        Err(_) => Err(refused()),
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        // A runtime waits for its threads when it is dropped, which async code must not.
+        if let Some(runtime) = self.runtime.take_if(|_| Handle::try_current().is_ok()) {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Db {
@@ -53,14 +91,24 @@ impl Db {
     /// # Errors
     /// As for [`DbBuilder::build`].
     pub fn build(builder: DbBuilder) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().map_err(Error::from)?;
+        check_caller()?;
+        let runtime = Builder::new_multi_thread().enable_all().build().map_err(Error::from)?;
         let inner = runtime.block_on(builder.build())?;
-        Ok(Db { inner, runtime })
+        Ok(Db { inner, runtime: Some(runtime) })
     }
 
     /// Wait for anything the async database can do.
-    pub fn run<R>(&self, work: impl AsyncFnOnce(&crate::Db) -> R) -> R {
-        self.runtime.block_on(work(&self.inner))
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub fn run<T, E: From<Error>>(&self, work: impl AsyncFnOnce(&crate::Db) -> Result<T, E>) -> Result<T, E> {
+        self.wait(work(&self.inner))?
+    }
+
+    fn wait<R>(&self, work: impl Future<Output = R>) -> Result<R> {
+        check_caller()?;
+        let runtime = self.runtime.as_ref().ok_or_else(|| Error::internal("the runtime of a blocking database is gone"))?;
+        Ok(runtime.block_on(work))
     }
 
     /// See [`crate::Db::plan`].
@@ -68,7 +116,7 @@ impl Db {
     /// # Errors
     /// As there.
     pub fn plan(&self, component: impl AsComponent) -> Result<Plan> {
-        self.runtime.block_on(self.inner.plan(component))
+        self.wait(self.inner.plan(component))?
     }
 
     /// See [`crate::Db::apply`].
@@ -77,7 +125,7 @@ impl Db {
     /// As there.
     pub fn apply(&self, component: impl AsComponent) -> Result<Applied> {
         let apply = self.inner.apply(component);
-        self.runtime.block_on(apply.into_future())
+        self.wait(apply.into_future())?
     }
 
     /// See [`crate::Db::load`].
@@ -85,7 +133,7 @@ impl Db {
     /// # Errors
     /// As there.
     pub fn load<T: ComponentType>(&self, name: &str) -> Result<T> {
-        self.runtime.block_on(self.inner.load(name))
+        self.wait(self.inner.load(name))?
     }
 
     /// See [`crate::Db::list`].
@@ -93,7 +141,7 @@ impl Db {
     /// # Errors
     /// As there.
     pub fn list(&self) -> Result<Vec<Listed>> {
-        self.runtime.block_on(self.inner.list())
+        self.wait(self.inner.list())?
     }
 
     /// See [`crate::Db::remove`].
@@ -102,7 +150,7 @@ impl Db {
     /// As there.
     pub fn remove<T: ComponentType>(&self, identifier: &str) -> Result<Removed> {
         let remove = self.inner.remove::<T>(identifier);
-        self.runtime.block_on(remove.into_future())
+        self.wait(remove.into_future())?
     }
 
     /// See [`crate::Db::export`].
@@ -139,7 +187,7 @@ impl Db {
     /// As there.
     pub fn export(&self, address: &str, path: impl Into<PathBuf>) -> Result<Exported> {
         let export = self.inner.export(address, path);
-        self.runtime.block_on(export.into_future())
+        self.wait(export.into_future())?
     }
 
     /// See [`crate::Db::plan_import`].
@@ -147,7 +195,7 @@ impl Db {
     /// # Errors
     /// As there.
     pub fn plan_import(&self, path: impl Into<PathBuf>) -> Result<Plan> {
-        self.runtime.block_on(self.inner.plan_import(path))
+        self.wait(self.inner.plan_import(path))?
     }
 
     /// See [`crate::Db::import`].
@@ -156,7 +204,7 @@ impl Db {
     /// As there.
     pub fn import(&self, path: impl Into<PathBuf>) -> Result<Applied> {
         let import = self.inner.import(path);
-        self.runtime.block_on(import.into_future())
+        self.wait(import.into_future())?
     }
 
     /// See [`crate::Db::verify`].
@@ -165,7 +213,7 @@ impl Db {
     /// As there.
     pub fn verify(&self) -> Result<VerifyReport> {
         let verify = self.inner.verify();
-        self.runtime.block_on(verify.into_future())
+        self.wait(verify.into_future())?
     }
 
     /// See [`crate::Db::gc`].
@@ -173,7 +221,7 @@ impl Db {
     /// # Errors
     /// As there.
     pub fn gc(&self, dry_run: bool) -> Result<GcReport> {
-        self.runtime.block_on(self.inner.gc(dry_run))
+        self.wait(self.inner.gc(dry_run))?
     }
 
     /// See [`crate::Db::resume`].
@@ -182,6 +230,6 @@ impl Db {
     /// As there.
     pub fn resume(&self) -> Result<Vec<Outcome>> {
         let resume = self.inner.resume();
-        self.runtime.block_on(resume.into_future())
+        self.wait(resume.into_future())?
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod blocking;
 mod open;
+mod place;
 
 pub use open::{BuildAt, OpenDb};
 pub use superduper_core::*;
@@ -76,5 +77,9 @@ pub mod prelude {
 /// # Errors
 /// Those of reading the job; the parent reports them as a lost worker.
 pub async fn worker() -> Result<()> {
-    superduper_core::worker(|location| async move { Db::open(location).await }).await
+    superduper_core::worker(|stores| async move {
+        // What the parent has open is there; anything else is another place.
+        Db::builder().existing().at(stores.metadata)?.artifacts_at(stores.artifacts)?.build().await
+    })
+    .await
 }

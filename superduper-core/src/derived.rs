@@ -7,6 +7,7 @@ use crate::{
     address::check_identifier,
     component::ComponentType,
     lifecycle::{Hooks, Lifecycle},
+    panics,
     trigger::TakesResult,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -29,7 +30,8 @@ pub fn check_builder<T: ComponentType>(identifier: &str, fields: &[(&str, &str, 
 /// Run `postinit` on a component that was just put together.
 pub fn finish_builder<T: ComponentType>(mut component: T) -> Result<T> {
     let postinit = T::__hooks().postinit;
-    postinit(&mut component).map_err(|error| error.context(format_args!("`{}/{}`: postinit", T::__kind(), component.__identifier())))?;
+    let what = format!("`{}/{}`: postinit", T::__kind(), component.__identifier());
+    panics::caught(|| what.clone(), || postinit(&mut component).map_err(|error| error.context(&what)))?;
     Ok(component)
 }
 

@@ -19,7 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A value given by the caller is not acceptable: an identifier, an address, a field.
     InvalidInput,
-    /// No such component, version, job or run.
+    /// No such component, version, job, run or database.
     NotFound,
     /// It was there, and was deleted on purpose: what is left is a record of it.
     Gone,
@@ -66,6 +66,8 @@ struct Inner {
     context: Vec<String>,
     hint: Option<String>,
     retryable: Option<bool>,
+    /// Whether it stands for a panic of user code.
+    panic: bool,
     source: Option<BoxError>,
     outcome: Option<Box<crate::job::Outcome>>,
 }
@@ -79,6 +81,7 @@ impl Error {
             context: Vec::new(),
             hint: None,
             retryable: None,
+            panic: false,
             source: None,
             outcome: None,
         }))
@@ -87,6 +90,13 @@ impl Error {
     /// Make an error for user code.
     pub fn msg(message: impl fmt::Display) -> Self {
         Error::new(ErrorKind::User, message.to_string())
+    }
+
+    /// User code panicked.
+    pub(crate) fn panicked(message: impl Into<String>) -> Self {
+        let mut error = Error::new(ErrorKind::User, message);
+        error.0.panic = true;
+        error
     }
 
     /// What went wrong.
@@ -136,6 +146,21 @@ impl Error {
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.0.context.push(context.to_string());
         self
+    }
+
+    /// The same error once more, for another one who waits for the same thing; causes are kept as their texts.
+    pub(crate) fn copied(&self) -> Self {
+        let Inner { kind, message, context, hint, retryable, panic, source, outcome } = &*self.0;
+        Error(Box::new(Inner {
+            kind: *kind,
+            message: message.clone(),
+            context: context.clone(),
+            hint: hint.clone(),
+            retryable: *retryable,
+            panic: *panic,
+            source: source.as_deref().map(|source| Box::new(Chain::of(source)) as BoxError),
+            outcome: outcome.clone(),
+        }))
     }
 
     pub(crate) fn with_outcome(mut self, outcome: crate::job::Outcome) -> Self {
@@ -324,6 +349,7 @@ impl JobFailure {
         let kind = match error.kind() {
             ErrorKind::Timeout => FailureKind::Timeout,
             ErrorKind::Cancelled => FailureKind::Cancelled,
+            _ if error.0.panic => FailureKind::Panic,
             _ => FailureKind::Error,
         };
         JobFailure { kind, message: error.to_string(), causes, retryable: !error.is_fatal() }

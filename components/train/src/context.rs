@@ -113,7 +113,8 @@ impl TrainContext {
             rng: Rng::new(seed),
             seed,
             runtime,
-            deadline: wall.map(|wall| (now + wall, wall)),
+            // A limit beyond all clocks is none.
+            deadline: wall.and_then(|wall| Some((now.checked_add(wall)?, wall))),
             position: 0,
             total: 0,
             reported: now,
@@ -257,7 +258,7 @@ impl TrainContext {
     /// `Encode`; a failed write of an earlier checkpoint; a pause, which is to be returned with `?`.
     pub fn checkpoint<S: Serialize + ?Sized>(&mut self, state: &S) -> Result<()> {
         self.keeps = true;
-        let done = self.position + 1;
+        let done = self.position.saturating_add(1);
         let pause = self.job.asked() == Asked::Pause;
         if !pause && !self.is_due(done) {
             return Ok(());
@@ -294,7 +295,7 @@ impl TrainContext {
     pub fn checkpoint_due(&mut self, natural: bool) -> bool {
         self.keeps = true;
         let rhythm = self.strategy.every_steps > 1 || self.strategy.every.is_some();
-        self.job.asked() == Asked::Pause || if rhythm { self.is_due(self.position + 1) } else { natural }
+        self.job.asked() == Asked::Pause || if rhythm { self.is_due(self.position.saturating_add(1)) } else { natural }
     }
 
     fn is_due(&self, done: u64) -> bool {

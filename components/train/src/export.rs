@@ -377,7 +377,7 @@ impl ArtifactStore for Folder {
     }
 
     fn capabilities(&self) -> ArtifactCapabilities {
-        ArtifactCapabilities { durable: true, shared: true, local_files: true }
+        ArtifactCapabilities { durable: true, shared: None, local_files: true }
     }
 
     fn put<'a>(&'a self, _digest: Digest, _size: u64, _chunks: Chunks) -> BoxFuture<'a, Result<Put>> {

@@ -93,7 +93,7 @@ impl EarlyStopping {
 
     /// Take the next value; gives whether it is time to stop. A value that is no number is never better.
     pub fn update(&mut self, value: f64) -> bool {
-        self.seen += 1;
+        self.seen = self.seen.saturating_add(1);
         let bar = self.best.map(|best| match self.direction {
             Direction::Lower => best - self.min_delta,
             Direction::Higher => best + self.min_delta,
@@ -102,7 +102,7 @@ impl EarlyStopping {
             self.best = Some(value);
             self.since = 0;
         } else {
-            self.since += 1;
+            self.since = self.since.saturating_add(1);
         }
         self.since >= self.patience && self.seen > self.warmup
     }

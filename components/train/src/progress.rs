@@ -86,9 +86,10 @@ impl Progress {
         self
     }
 
-    /// How often to look; 200 milliseconds unless this is called.
+    /// How often to look; 200 milliseconds unless this is called, at least 1.
     pub fn poll(mut self, poll: Duration) -> Self {
-        self.poll = poll;
+        // Without a pause, nothing else would run where it is followed.
+        self.poll = poll.max(Duration::from_millis(1));
         self
     }
 
@@ -242,12 +243,14 @@ impl<'a> View<'a> {
         let Some((done, total)) = info.progress.filter(|(done, total)| *total > 0 && *done > 0 && info.status == Status::Running) else {
             return;
         };
-        let quarter = done * 4 / total;
+        // In 128 bits: a module may count by its own measure, up to the largest number.
+        let share = |of: u64| u64::try_from(u128::from(done) * u128::from(of) / u128::from(total)).unwrap_or(u64::MAX);
+        let quarter = share(4);
         // The beginning is no news; the end has a line of its own.
         let due = self.line.is_some_and(|line| line.elapsed() >= self.progress.every) && pace.moved();
         self.line.get_or_insert_with(Instant::now);
         if (quarter > self.quarter && quarter < 4) || due {
-            let percent = done * 100 / total;
+            let percent = share(100);
             self.write(&format!("{done}/{total} steps ({percent} %){}{metrics}", pace.rate_and_left()));
             self.line = Some(Instant::now());
         }

@@ -232,7 +232,7 @@ impl ArtifactStore for Bucket {
     }
 
     fn capabilities(&self) -> ArtifactCapabilities {
-        ArtifactCapabilities { durable: true, shared: true, local_files: false }
+        ArtifactCapabilities { durable: true, shared: None, local_files: false }
     }
 
     fn put<'a>(&'a self, _digest: Digest, _size: u64, _chunks: Chunks) -> BoxFuture<'a, Result<Put>> {

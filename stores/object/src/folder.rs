@@ -40,6 +40,13 @@ struct Place {
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 impl Folder {
+    /// A folder as it is: one that is missing has no blobs, and takes none.
+    pub(crate) fn as_it_is(path: &Path) -> Result<Self> {
+        let describe = |error| Error::store(format!("artifact folder `{}` cannot be opened", path.display())).with_source(error);
+        let root = std::path::absolute(path).map_err(describe)?;
+        Ok(Folder { place: Arc::new(Place { root, durable: Mutex::default() }) })
+    }
+
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let describe = |error| Error::store(format!("artifact folder `{}` cannot be opened", path.display())).with_source(error);
         let root = std::path::absolute(path).map_err(describe)?;
@@ -323,7 +330,7 @@ impl ArtifactStore for Folder {
     }
 
     fn capabilities(&self) -> ArtifactCapabilities {
-        ArtifactCapabilities { durable: true, shared: true, local_files: true }
+        ArtifactCapabilities { durable: true, shared: Some(self.place.root.clone()), local_files: true }
     }
 
     fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {

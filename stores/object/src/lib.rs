@@ -54,6 +54,14 @@ impl ObjectStore {
         Folder::open(path.as_ref()).map(|folder| ObjectStore(Backend::Folder(folder)))
     }
 
+    /// Open a folder as it is. Nothing is made: a folder that is missing has no blobs and takes none.
+    ///
+    /// # Errors
+    /// `Store` where the path cannot be resolved.
+    pub fn folder_as_it_is(path: impl AsRef<Path>) -> Result<Self> {
+        Folder::as_it_is(path.as_ref()).map(|folder| ObjectStore(Backend::Folder(folder)))
+    }
+
     /// An empty store in memory, for tests and for components that need not outlive the process.
     pub fn memory() -> Self {
         ObjectStore(Backend::Remote(Remote::memory()))

@@ -17,7 +17,7 @@ use std::{
 };
 use superduper_core::{
     BoxFuture, Bytes, Digest, Error, ErrorKind, Result,
-    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put},
+    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put, check_runtime},
 };
 use tokio::sync::mpsc;
 
@@ -32,6 +32,8 @@ pub(crate) struct Remote {
     prefix: Path,
     location: String,
     durable: bool,
+    /// The URL with which another process opens the same place.
+    shared: Option<PathBuf>,
 }
 
 impl Remote {
@@ -39,12 +41,12 @@ impl Remote {
         // Two stores in memory are different places.
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let location = format!("memory://{}", SERIAL.fetch_add(1, Ordering::Relaxed));
-        Remote { store: Arc::new(InMemory::new()), prefix: Path::default(), location, durable: false }
+        Remote { store: Arc::new(InMemory::new()), prefix: Path::default(), location, durable: false, shared: None }
     }
 
     #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
-    pub(crate) fn cloud(store: Arc<dyn ObjectStore>, prefix: Path, location: String) -> Self {
-        Remote { store, prefix, location, durable: true }
+    pub(crate) fn cloud(store: Arc<dyn ObjectStore>, prefix: Path, location: String, shared: Option<PathBuf>) -> Self {
+        Remote { store, prefix, location, durable: true, shared }
     }
 
     fn path(&self, digest: Digest) -> Path {
@@ -65,6 +67,7 @@ impl Remote {
     }
 
     async fn write(&self, digest: Digest, size: u64, chunks: Chunks, rehash: bool) -> Result<Put> {
+        check_runtime()?;
         if self.find(digest).await? == Some(size) {
             return Ok(Put::Exists);
         }
@@ -158,6 +161,7 @@ impl Drop for Upload {
 
 /// Run what blocks on a thread that may block.
 pub(crate) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+    check_runtime()?;
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
@@ -173,7 +177,7 @@ impl ArtifactStore for Remote {
     }
 
     fn capabilities(&self) -> ArtifactCapabilities {
-        ArtifactCapabilities { durable: self.durable, shared: self.durable, local_files: false }
+        ArtifactCapabilities { durable: self.durable, shared: self.shared.clone(), local_files: false }
     }
 
     fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {

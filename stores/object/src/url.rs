@@ -37,8 +37,17 @@ fn cloud<S: object_store::ObjectStore>(url: &Url, store: object_store::Result<S>
     let failed = |error| Error::store(format!("artifact store `{location}` cannot be opened")).with_source(error);
     let store = store.map_err(failed)?;
     let (_, prefix) = object_store::ObjectStoreScheme::parse(url).map_err(|error| failed(error.into()))?;
-    let remote = crate::remote::Remote::cloud(std::sync::Arc::new(store), prefix, location.clone());
+    let remote = crate::remote::Remote::cloud(std::sync::Arc::new(store), prefix, location.clone(), shared(url));
     Ok(ObjectStore(crate::Backend::Remote(remote)))
+}
+
+/// What another process opens the same place with, given the same environment; `None` for a URL with parts that may be secret.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn shared(url: &Url) -> Option<std::path::PathBuf> {
+    // `abfss://container@account…`: what elsewhere is a user is a part of the place.
+    let names_container = matches!(url.scheme(), "abfs" | "abfss");
+    let is_plain = url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    (is_plain && (url.username().is_empty() || names_container)).then(|| url.as_str().into())
 }
 
 #[cfg(feature = "aws")]

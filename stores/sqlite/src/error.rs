@@ -8,7 +8,7 @@ pub(crate) fn failed(action: impl std::fmt::Display) -> impl FnOnce(rusqlite::Er
     move |error| {
         let failed = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => {
-                Error::store(format!("{action}: the disk is full")).with_hint("nothing was written; make room and try again")
+                Error::store(format!("{action}: the disk is full; this change was taken back")).with_hint("make room on the disk and try again")
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 Error::store(format!("{action}: the database cannot be written")).with_hint("check the permissions of its folder").fatal()
@@ -23,6 +23,18 @@ pub(crate) fn failed(action: impl std::fmt::Display) -> impl FnOnce(rusqlite::Er
             _ => Error::store(action.to_string()),
         };
         failed.with_source(error)
+    }
+}
+
+/// A commit failed. Where the disk failed, its last write may be on it all the same.
+pub(crate) fn commit_failed(error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => {
+            Error::store("write: the disk failed in the middle of a commit; whether the change is on record is unknown")
+                .with_hint("look at what is on record, once the disk works, before the change is made again")
+                .with_source(error)
+        }
+        _ => failed("write")(error),
     }
 }
 

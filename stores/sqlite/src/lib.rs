@@ -15,6 +15,7 @@ mod error;
 mod heartbeat;
 mod open;
 mod owners;
+mod place;
 mod read;
 mod sql;
 mod store;

@@ -3,14 +3,18 @@
 //! Invariant: a new database appears under its name by a rename, complete, in a folder whose own name outlasts a loss of
 //! power; a file that is not ours, or newer than this program, is read and left as it is.
 
-use crate::error::{failed, file_failed, is_busy};
+use crate::{
+    error::{failed, file_failed, is_busy},
+    place::{self, Door},
+};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     time::Duration,
 };
-use superduper_core::{Error, ErrorKind, Result};
+use superduper_core::{Error, ErrorKind, Result, store::OpenMode};
 
 /// `Sdup` in the header marks our files.
 const APPLICATION_ID: i32 = 0x5364_7570;
@@ -22,16 +26,17 @@ const BUSY: Duration = Duration::from_secs(10);
 
 pub(crate) const FILE: &str = "metadata.sqlite";
 
-/// Open or make the database of a folder; the answer is the connection that writes.
-pub(crate) fn open(folder: &Path) -> Result<Connection> {
-    if folder.exists() && !folder.is_dir() {
-        return Err(not_ours(folder, "it is a file, not a folder").with_hint("give the folder that holds, or is to hold, the database"));
-    }
+/// Open the database of a folder, or make it where that is allowed; the answer is the connection that writes.
+pub(crate) fn open(folder: &Path, mode: OpenMode) -> Result<Connection> {
+    place::check(folder)?;
     let path = folder.join(FILE);
     if !path.exists() {
+        if mode != OpenMode::Create {
+            return Err(place::missing(folder));
+        }
         create(folder, &path)?;
     }
-    sync_log(folder).map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
+    sync_log(folder, |path| OpenOptions::new().write(true).open(path)).map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let found = check(&connection, &path)?;
     connection
@@ -51,8 +56,8 @@ pub(crate) fn open(folder: &Path) -> Result<Connection> {
 ///
 /// SQLite takes a whole commit in the log for done. What is read from it is acted on, as when an apply finds nothing to change,
 /// and must not be lost with the power later.
-fn sync_log(folder: &Path) -> std::io::Result<()> {
-    let log = match OpenOptions::new().write(true).open(folder.join(format!("{FILE}-wal"))) {
+fn sync_log(folder: &Path, open: impl FnOnce(PathBuf) -> std::io::Result<File>) -> std::io::Result<()> {
+    let log = match open(folder.join(format!("{FILE}-wal"))) {
         Ok(log) => log,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -64,9 +69,32 @@ fn sync_log(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The database of a folder that is only to be read: what connections to it open.
+pub(crate) fn open_read_only(folder: &Path) -> Result<Door> {
+    place::check(folder)?;
+    let path = folder.join(FILE);
+    if !path.exists() {
+        return Err(place::missing(folder));
+    }
+    let synced = sync_log(folder, File::open);
+    synced.map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
+    let mut door = Door { path: path.clone(), flags: OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let look = |door: &Door| connect(&door.path, door.flags).and_then(|connection| check(&connection, &path));
+    let found = look(&door).or_else(|error| {
+        // Where nothing can be written, not even SQLite's files beside the database, nobody else writes either.
+        door = place::immutable(folder).ok_or(error)?;
+        look(&door)
+    })?;
+    if found < FORMAT {
+        let text = format!("`{}` has format {found}, this program reads format {FORMAT}", path.display());
+        return Err(Error::new(ErrorKind::Format, text).with_hint("open it once without `read_only()`, which brings it forward"));
+    }
+    Ok(door)
+}
+
 /// A connection for reads.
-pub(crate) fn open_reader(path: &Path) -> Result<Connection> {
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+pub(crate) fn open_reader(door: &Door) -> Result<Connection> {
+    let connection = connect(&door.path, door.flags)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2000;").map_err(failed("open a connection for reads"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -132,7 +160,7 @@ fn check(connection: &Connection, path: &Path) -> Result<i64> {
     Ok(format)
 }
 
-fn not_ours(path: &Path, why: &str) -> Error {
+pub(crate) fn not_ours(path: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Format, format!("`{}` is not a component database: {why}", path.display()))
         .with_hint("open another folder, or move that file away; it was not changed")
 }
@@ -160,7 +188,9 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
 fn remove_draft(draft: &Path) {
     for suffix in ["", "-journal", "-wal", "-shm"] {
         // What is not there need not go; what cannot be removed fails below, where it is in the way.
-        let _ = fs::remove_file(format!("{}{suffix}", draft.display()));
+        let mut path = OsString::from(draft);
+        path.push(suffix);
+        let _ = fs::remove_file(path);
     }
 }
 

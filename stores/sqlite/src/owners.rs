@@ -118,7 +118,7 @@ impl Owners {
     }
 
     fn sight(&self, owner: OwnerId) -> Sight {
-        let file = match OpenOptions::new().read(true).write(true).open(self.path(owner)) {
+        let file = match File::open(self.path(owner)) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Sight::Gone,
             Err(_) => return Sight::Held(None),

@@ -6,10 +6,12 @@ use crate::{
     error::file_failed,
     open::{self, FILE},
     owners::Owners,
+    place::{self, Door, Place},
     read::{self, Readers},
     sql::{Counters, Sql},
     writer::Writer,
 };
+use rusqlite::OpenFlags;
 use std::{
     fs::{OpenOptions, TryLockError},
     path::{Path, PathBuf},
@@ -17,11 +19,11 @@ use std::{
     time::Duration,
 };
 use superduper_core::{
-    Address, BoxFuture, Digest, Error, Result,
+    Address, BoxFuture, Digest, Error, ErrorKind, Result,
     store::{
         AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency,
         JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes,
-        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
+        OpenMode, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight, check_runtime,
     },
 };
 
@@ -39,8 +41,8 @@ const FEW: usize = 64;
 /// Dropping the store waits for writes under way.
 #[derive(Debug)]
 pub struct SqliteStore {
-    // The writer comes first: it is gone before the owners' locks are released.
-    writer: Writer,
+    // The writer comes first: it is gone before the owners' locks are released. Absent where nothing is to be written.
+    writer: Option<Writer>,
     shared: Arc<Shared>,
     folder: PathBuf,
 }
@@ -53,18 +55,47 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// Open the database of a folder; make it, and the folder, where there is none.
+    /// Open the database of a folder; make it, and the folder, where there is none. Other files in the folder are left alone.
     ///
     /// # Errors
     /// `Format` if the folder is a file, if its `metadata.sqlite` is something else, or if a newer program wrote it; nothing
-    /// is changed then. `Store` if files cannot be read or written.
+    /// is changed then. `InvalidInput` if its path is too long for SQLite. `Store` if files cannot be read or written.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        SqliteStore::open_for_writing(folder.as_ref(), OpenMode::Create)
+    }
+
+    /// Open the database of a folder, as the mode allows. No database is made in a folder that holds something else.
+    ///
+    /// # Errors
+    /// As for [`SqliteStore::open`]; `Format` also if a folder without a database holds other things, and if a database of an older
+    /// format is opened for reading only. `NotFound` if there is no database and none is to be made.
+    pub fn open_with(folder: impl AsRef<Path>, mode: OpenMode) -> Result<Self> {
         let folder = folder.as_ref();
-        let connection = open::open(folder)?;
+        place::check(folder).and_then(|()| place::check_vacant(folder))?;
+        match mode {
+            OpenMode::Create | OpenMode::Existing => SqliteStore::open_for_writing(folder, mode),
+            OpenMode::ReadOnly => {
+                let door = open::open_read_only(folder)?;
+                SqliteStore::with(folder, door, |_, _, _| Ok(None))
+            }
+        }
+    }
+
+    fn open_for_writing(folder: &Path, mode: OpenMode) -> Result<Self> {
+        let connection = open::open(folder, mode)?;
+        let path = std::path::absolute(folder.join(FILE)).map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))?;
+        let door = Door { path, flags: OpenFlags::SQLITE_OPEN_READ_WRITE };
+        SqliteStore::with(folder, door, |folder, place, counters| {
+            Writer::start(connection, open::open_write_lock(folder)?, place.clone(), counters.clone()).map(Some)
+        })
+    }
+
+    fn with(folder: &Path, door: Door, writer: impl FnOnce(&Path, &Place, &Arc<Counters>) -> Result<Option<Writer>>) -> Result<Self> {
         let folder = std::path::absolute(folder).map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))?;
+        let place = Place::of(folder.join(FILE))?;
         let counters = Arc::new(Counters::default());
-        let writer = Writer::start(connection, open::open_write_lock(&folder)?, counters.clone())?;
-        let shared = Shared { readers: Readers::new(folder.join(FILE)), owners: Owners::new(&folder), counters };
+        let writer = writer(&folder, &place, &counters)?;
+        let shared = Shared { readers: Readers::new(door, place), owners: Owners::new(&folder), counters };
         Ok(SqliteStore { writer, shared: Arc::new(shared), folder })
     }
 
@@ -88,6 +119,7 @@ impl SqliteStore {
             if is_short {
                 return self.shared.readers.read(&self.shared.counters, read);
             }
+            check_runtime()?;
             let shared = self.shared.clone();
             let task = tokio::task::spawn_blocking(move || shared.readers.read(&shared.counters, read));
             task.await.map_err(|error| Error::internal("a read of the metadata store panicked").with_source(error))?
@@ -99,8 +131,17 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(Sql<'_>) -> Result<T> + Send + 'static,
     {
-        Box::pin(self.writer.submit(durability, work))
+        Box::pin(async move {
+            match &self.writer {
+                Some(writer) => writer.submit(durability, work).await,
+                None => Err(read_only()),
+            }
+        })
     }
+}
+
+fn read_only() -> Error {
+    Error::new(ErrorKind::Unsupported, "write: the database was opened for reading only").fatal()
 }
 
 fn note(sql: Sql<'_>, notes: &Notes) -> Result<()> {
@@ -135,7 +176,7 @@ impl MetadataStore for SqliteStore {
     }
 
     fn capabilities(&self) -> MetadataCapabilities {
-        MetadataCapabilities { durable: true, shared: Some(self.folder.display().to_string()) }
+        MetadataCapabilities { durable: true, shared: Some(self.folder.clone()) }
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>> {
@@ -250,6 +291,9 @@ impl MetadataStore for SqliteStore {
     fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
         let path = self.folder.join("sweep.lock");
         Box::pin(async move {
+            if self.writer.is_none() {
+                return Err(read_only());
+            }
             // Opened anew each time: a lock belongs to what was opened, so others of this process are kept out, too.
             let failed = |error| file_failed(format!("lock `{}`", path.display()), error);
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
@@ -291,7 +335,7 @@ impl MetadataStore for SqliteStore {
                 })
                 .await?;
             let (with_jobs, without) = dead.split(&taken.into_iter().collect());
-            if !without.is_empty() {
+            if !without.is_empty() && self.writer.is_some() {
                 let shared = self.shared.clone();
                 self.write(Durability::Relaxed, move |sql| shared.owners.bury(sql, &without)).await?;
             }

@@ -5,8 +5,9 @@
 //! COMMIT that holds its rows.
 
 use crate::{
-    error::failed,
+    error::{commit_failed, failed},
     open::{lock, wait_out},
+    place::Place,
     sql::{Counters, Sql},
 };
 use rusqlite::Connection;
@@ -70,11 +71,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection, write_lock: File, counters: Arc<Counters>) -> Result<Self> {
+    pub(crate) fn start(connection: Connection, write_lock: File, place: Place, counters: Arc<Counters>) -> Result<Self> {
         let (requests, waiting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("superduper-sqlite".to_owned())
-            .spawn(move || Loop { connection, write_lock, counters, synchronous: Durability::Relaxed }.run(&waiting))
+            .spawn(move || Loop { connection, write_lock, place, counters, synchronous: Durability::Relaxed }.serve_all(&waiting))
             .map_err(|error| Error::store("start the thread that writes metadata").with_source(error))?;
         Ok(Writer { requests: Some(requests), thread: Some(thread) })
     }
@@ -107,12 +108,13 @@ impl Drop for Writer {
 struct Loop {
     connection: Connection,
     write_lock: File,
+    place: Place,
     counters: Arc<Counters>,
     synchronous: Durability,
 }
 
 impl Loop {
-    fn run(mut self, waiting: &mpsc::Receiver<Box<dyn Request>>) {
+    fn serve_all(mut self, waiting: &mpsc::Receiver<Box<dyn Request>>) {
         let mut group: Vec<Box<dyn Request>> = Vec::new();
         while let Ok(first) = waiting.recv() {
             group.push(first);
@@ -140,11 +142,12 @@ impl Loop {
     }
 
     fn locked(&self, group: &mut [Box<dyn Request>]) -> Result<()> {
+        self.place.check()?;
         self.control("BEGIN IMMEDIATE")?;
         self.counters.transactions.fetch_add(1, Ordering::Relaxed);
         let outcome = self.run_all(group);
         match outcome {
-            Ok(true) => self.control("COMMIT"),
+            Ok(true) => self.run("COMMIT").map_err(commit_failed),
             Ok(false) => self.control("ROLLBACK"),
             Err(error) => Err(error),
         }
@@ -180,8 +183,11 @@ impl Loop {
 
     /// Statements that begin and end transactions; they are not counted.
     fn control(&self, text: &str) -> Result<()> {
-        let run = || self.connection.prepare_cached(text).and_then(|mut statement| statement.execute([]));
-        wait_out(run).map(drop).map_err(failed("write"))
+        self.run(text).map_err(failed("write"))
+    }
+
+    fn run(&self, text: &str) -> rusqlite::Result<()> {
+        wait_out(|| self.connection.prepare_cached(text).and_then(|mut statement| statement.execute([]))).map(drop)
     }
 
     fn set_synchronous(&mut self, wanted: Durability) -> Result<()> {
@@ -197,7 +203,7 @@ impl Loop {
 
 /// SQLite itself rolls a transaction back when the disk is full or fails.
 fn rolled_back() -> Error {
-    Error::store("write: the transaction was rolled back after an error of the disk")
+    Error::store("write: an error of the disk; this change was taken back")
 }
 
 /// The same error once more, for another request of the group.
@@ -216,9 +222,10 @@ mod tests {
     #[test]
     fn durability_can_change_many_times() {
         let folder = tempfile::tempdir().expect("a folder");
-        let connection = crate::open::open(folder.path()).expect("a new database");
+        let connection = crate::open::open(folder.path(), Default::default()).expect("a new database");
+        let place = Place::of(folder.path().join(crate::open::FILE)).expect("it is there");
         let write_lock = crate::open::open_write_lock(folder.path()).expect("a lock file");
-        let mut writer = Loop { connection, write_lock, counters: Arc::default(), synchronous: Durability::Relaxed };
+        let mut writer = Loop { connection, write_lock, place, counters: Arc::default(), synchronous: Durability::Relaxed };
         for (durability, level) in [(Durability::Relaxed, 1), (Durability::Full, 2)].repeat(3) {
             writer.set_synchronous(durability).expect("no transaction is open");
             let found = writer.connection.query_row("PRAGMA synchronous", [], |row| row.get(0));

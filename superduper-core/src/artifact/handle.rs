@@ -268,6 +268,7 @@ fn opened_late(source: Arc<dyn BlobSource>) -> Chunks {
 
 /// Run what blocks on a thread that may block.
 pub(crate) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+    crate::runtime_check::current()?;
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {

@@ -137,6 +137,7 @@ impl Import {
     }
 
     async fn run(self) -> Result<Run> {
+        self.db.inner().check_writable("write components")?;
         let bundle = self.open().await?;
         let mut last = None;
         for attempt in 0..ATTEMPTS {

@@ -138,6 +138,7 @@ impl Apply {
 
     async fn start(self) -> Result<Run> {
         let db = self.db.inner().clone();
+        db.check_writable("apply")?;
         match self.source {
             Source::Plan(plan) if plan.purpose == RunPurpose::Remove => super::remove::start(self.db, *plan).await,
             Source::Plan(plan) if plan.tree.is_none() => Err(Error::invalid(format!("the plan of importing `{}` has no blobs", plan.root))

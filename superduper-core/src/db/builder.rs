@@ -5,10 +5,11 @@ use crate::{
     Error, ErrorKind, Result,
     job::{Executor, NoteBuffer, Pools, Process, Threads},
     registry::Registry,
-    store::{ArtifactStore, MetadataStore},
+    store::{ArtifactStore, MetadataStore, OpenMode, ReadOnlyArtifacts, ReadOnlyMetadata},
 };
 use std::{
     collections::HashMap,
+    fmt,
     path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
@@ -18,8 +19,9 @@ use tokio::sync::{OnceCell, Semaphore, broadcast, watch};
 /// Opens a database with chosen stores and limits.
 #[derive(Debug, Default)]
 pub struct DbBuilder {
-    metadata: Option<Arc<dyn MetadataStore>>,
-    artifacts: Option<Arc<dyn ArtifactStore>>,
+    metadata: Option<Source<dyn MetadataStore>>,
+    artifacts: Option<Source<dyn ArtifactStore>>,
+    mode: OpenMode,
     registry: Option<Registry>,
     parallelism: Option<usize>,
     executor: Option<String>,
@@ -32,16 +34,79 @@ pub struct DbBuilder {
     lease: Option<Duration>,
 }
 
+/// A store, or how it is opened once it is known what opening may do.
+enum Source<S: ?Sized> {
+    Store(Arc<S>),
+    Open(Box<dyn FnOnce(OpenMode) -> Result<Arc<S>> + Send + Sync>),
+}
+
+impl<S: ?Sized> Source<S> {
+    fn open(self, mode: OpenMode) -> Result<Arc<S>> {
+        match self {
+            Source::Store(store) => Ok(store),
+            Source::Open(open) => open(mode),
+        }
+    }
+}
+
+impl<S: ?Sized + fmt::Debug> fmt::Debug for Source<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Store(store) => store.fmt(f),
+            Source::Open(_) => f.write_str("to be opened"),
+        }
+    }
+}
+
 impl DbBuilder {
     /// Where documents, versions, runs and jobs live. Required.
     pub fn metadata(mut self, store: Arc<dyn MetadataStore>) -> Self {
-        self.metadata = Some(store);
+        self.metadata = Some(Source::Store(store));
         self
     }
 
     /// Where blobs live. Required.
     pub fn artifacts(mut self, store: Arc<dyn ArtifactStore>) -> Self {
-        self.artifacts = Some(store);
+        self.artifacts = Some(Source::Store(store));
+        self
+    }
+
+    /// Open only what is there: a place without a database is an error, and nothing is made. Stores that were made by hand and
+    /// given to [`DbBuilder::metadata`] and [`DbBuilder::artifacts`] are used as they are.
+    ///
+    /// For programs that work on a database which another one made: a mistyped path is not a new, empty database.
+    pub fn existing(mut self) -> Self {
+        if self.mode == OpenMode::Create {
+            self.mode = OpenMode::Existing;
+        }
+        self
+    }
+
+    /// Open only what is there, and only to read it.
+    ///
+    /// # Guarantees
+    /// No row and no blob is written, deleted or repaired, an older format is not brought forward, and this process is not listed
+    /// among those that run jobs. Each call that would write is an error of kind `Unsupported`; handlers of
+    /// [`Db::on_message`] get nothing, since a message is marked when it is delivered.
+    ///
+    /// # Assumptions
+    /// SQLite needs its files `-wal` and `-shm` beside the database to read while others write, and makes them where it may.
+    pub fn read_only(mut self) -> Self {
+        self.mode = OpenMode::ReadOnly;
+        self
+    }
+
+    /// How the metadata store is opened when the database is built.
+    #[doc(hidden)]
+    pub fn open_metadata(mut self, open: impl FnOnce(OpenMode) -> Result<Arc<dyn MetadataStore>> + Send + Sync + 'static) -> Self {
+        self.metadata = Some(Source::Open(Box::new(open)));
+        self
+    }
+
+    /// How the artifact store is opened when the database is built.
+    #[doc(hidden)]
+    pub fn open_artifacts(mut self, open: impl FnOnce(OpenMode) -> Result<Arc<dyn ArtifactStore>> + Send + Sync + 'static) -> Self {
+        self.artifacts = Some(Source::Open(Box::new(open)));
         self
     }
 
@@ -133,13 +198,20 @@ impl DbBuilder {
     /// Open the database. Jobs of processes that are gone are queued again; no user code runs.
     ///
     /// # Errors
-    /// `InvalidInput` without stores, `UnknownKind` where two types claim one kind, `Unsupported` for an unknown executor, `Store`.
+    /// `InvalidInput` without stores, `UnknownKind` where two types claim one kind, `Unsupported` for an unknown executor and outside
+    /// of a tokio runtime, `NotFound` where [`DbBuilder::existing`] finds nothing, `Format` for what is no database, `Store`.
     pub async fn build(self) -> Result<Db> {
+        let runtime = crate::runtime_check::current()?;
         let missing =
             |what: &str| Error::invalid(format!("the database has no {what} store")).with_hint("use `Db::open(…)`, or name both stores");
         let metadata = self.metadata.ok_or_else(|| missing("metadata"))?;
         let artifacts = self.artifacts.ok_or_else(|| missing("artifact"))?;
-        if let Some(lease) = self.lease {
+        let mode = self.mode;
+        let (mut metadata, mut artifacts) = (metadata.open(mode)?, artifacts.open(mode)?);
+        let read_only = mode == OpenMode::ReadOnly;
+        if read_only {
+            (metadata, artifacts) = (Arc::new(ReadOnlyMetadata(metadata)), Arc::new(ReadOnlyArtifacts(artifacts)));
+        } else if let Some(lease) = self.lease {
             metadata.set_lease(lease);
         }
         let registry = match self.registry {
@@ -171,10 +243,12 @@ impl DbBuilder {
                 worker_args: self.worker_args,
                 worker_env: self.worker_env,
                 program: self.program,
+                read_only,
             },
+            runtime,
             notes: Arc::new(NoteBuffer::default()),
             pools: Pools::default(),
-            slots: Arc::new(Semaphore::new(self.parallelism.unwrap_or(cores))),
+            slots: Arc::new(Semaphore::new(self.parallelism.unwrap_or(cores).min(Semaphore::MAX_PERMITS))),
             executors,
             runs: Mutex::default(),
             owner: OnceCell::new(),
@@ -189,7 +263,7 @@ impl DbBuilder {
             inner.check_executor(None)?;
         }
         // A worker process has a parent that looks after the rest.
-        if !crate::job::is_worker() {
+        if !crate::job::is_worker() && !read_only {
             inner.reclaim_dead().await?;
         }
         Ok(Db::from_inner(inner))

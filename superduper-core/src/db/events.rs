@@ -76,6 +76,7 @@ impl EventStream {
         if self.none {
             return Ok(None);
         }
+        crate::runtime_check::current()?;
         loop {
             if let Some(event) = self.waiting.pop_front() {
                 return Ok(Some(event));
@@ -194,7 +195,8 @@ impl Db {
     ///
     /// # Guarantees
     /// A message is delivered at least once after its job's result is durable, in order, also after a crash; one
-    /// whose handler fails or panics is delivered again, after those behind it.
+    /// whose handler fails or panics is delivered again, after those behind it. A database that was opened for reading only
+    /// delivers nothing.
     pub fn on_message<F, R, E>(&self, topic: impl Into<String>, handler: F)
     where
         F: Fn(Message) -> R + Send + Sync + 'static,
@@ -212,9 +214,11 @@ impl Db {
             handlers.insert(topic.into(), handler);
             first
         };
-        if first {
+        // A message is marked when it is delivered; where nothing can be written, it would come again and again.
+        if first && !db.options.read_only {
             let awake = db.handlers.awake.clone();
-            tokio::spawn(deliver(Arc::downgrade(db), awake));
+            let runtime = tokio::runtime::Handle::try_current().unwrap_or_else(|_| db.runtime.clone());
+            runtime.spawn(deliver(Arc::downgrade(db), awake));
         }
         db.handlers.wake();
     }

@@ -34,6 +34,7 @@ pub(crate) struct Options {
     pub(crate) worker_args: Vec<String>,
     pub(crate) worker_env: Vec<(String, String)>,
     pub(crate) program: Option<PathBuf>,
+    pub(crate) read_only: bool,
 }
 
 pub(crate) struct DbInner {
@@ -41,6 +42,8 @@ pub(crate) struct DbInner {
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) options: Options,
+    /// The runtime in which the database was opened.
+    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) notes: Arc<NoteBuffer>,
     /// One permit per attempt that may run at the same time.
     pub(crate) slots: Arc<Semaphore>,
@@ -85,6 +88,12 @@ impl DbInner {
             Process { program: self.options.program.clone() }.check(self)?;
         }
         Ok(())
+    }
+
+    /// Refuse a call that changes something, before it does any work.
+    pub(crate) fn check_writable(&self, what: &str) -> Result<()> {
+        crate::runtime_check::current()?;
+        if self.options.read_only { Err(crate::store::refused(what)) } else { Ok(()) }
     }
 
     /// Whether other processes can use the same database.

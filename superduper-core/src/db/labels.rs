@@ -30,6 +30,7 @@ impl Db {
     /// # Errors
     /// As for [`Db::label`].
     pub async fn label_all<'a>(&self, targets: impl IntoIterator<Item = (Locator, &'a str)>) -> Result<Vec<Option<u32>>> {
+        self.inner().check_writable("label")?;
         let at = Timestamp::now();
         let mut ops = Vec::new();
         let mut before = Vec::new();
@@ -53,6 +54,7 @@ impl Db {
     /// # Errors
     /// As for [`Db::label`]; `Conflict`, naming the version that it points at.
     pub async fn move_label(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, label: &str, from: Option<u32>) -> Result<()> {
+        self.inner().check_writable("move a label")?;
         refuse_reserved(label)?;
         let address = self.resolve(target).await?;
         let version = match address.version {
@@ -73,6 +75,7 @@ impl Db {
     /// `NotFound` for a component that does not exist; `Store`.
     pub async fn unlabel(&self, address: impl TryInto<Address, Error = impl Into<Error>>, label: &str) -> Result<Option<u32>> {
         let address = address.try_into().map_err(Into::into)?.unversioned();
+        self.inner().check_writable("take a label away")?;
         let before = self.labelled(&address, label).await?;
         let ops = vec![Op::Label { address, label: label.to_owned(), version: None, at: Timestamp::now() }];
         self.inner().metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;

@@ -85,6 +85,9 @@ impl Prune {
     }
 
     async fn run(self) -> Result<Pruned> {
+        if !self.dry_run {
+            self.db.inner().check_writable("prune")?;
+        }
         let mut pruned = Pruned { dry_run: self.dry_run, ..Pruned::default() };
         match &self.address {
             Some(address) => self.component(address, &mut pruned).await?,

@@ -165,7 +165,7 @@ impl Db {
         };
         let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
         let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
-        ctx.scope(setup_tree(component, &ctx)).await
+        crate::panics::Caught("setup", Box::pin(ctx.scope(setup_tree(component, &ctx)))).await
     }
 
     pub(crate) async fn not_found(&self, kind: &str, name: &str) -> Error {

@@ -81,6 +81,7 @@ impl Db {
     /// `NotFound`; `InvalidInput` where `observe` names a field that its type does not store; those of `setup` and `observe`.
     pub async fn refresh(&self, target: impl TryInto<Locator, Error = impl Into<Error>>) -> Result<Drift> {
         let db = self.inner();
+        crate::runtime_check::current()?;
         let address = self.resolve(target).await?;
         if let Some(version) = address.version
             && self.versions(address.clone()).await?.last().is_some_and(|newest| newest.version() != version.version)

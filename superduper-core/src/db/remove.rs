@@ -133,6 +133,7 @@ impl Remove {
     }
 
     async fn run(self) -> Result<Removed> {
+        self.db.inner().check_writable("remove")?;
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let plan = self.plan().await?;

@@ -39,6 +39,7 @@ impl Db {
                 .with_hint(format!("write `{}`", versioned.path())));
         }
         let db = self.inner();
+        db.check_writable("rename")?;
         let entry = db.registry.entry(&to.kind)?;
         if from.kind != to.kind && !(entry.kind == to.kind && entry.spec.aliases.contains(&from.kind.as_str())) {
             return Err(Error::invalid(format!("`{}` cannot become a `{}`: they are different types", from.path(), to.kind))

@@ -4,6 +4,7 @@ use super::{Applied, DbInner, EventStream};
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, Outcome, RunHandle},
+    plan::Action,
     store::{JobFilter, JobId, JobRow, RunId},
 };
 use std::{sync::Arc, time::Duration};
@@ -59,10 +60,22 @@ impl Run {
     pub async fn wait(&self) -> Result<Option<Outcome>> {
         let mut first = None;
         for handle in &self.handles {
-            let outcome = outcome_of(handle).await?;
+            let outcome = outcome_of(handle).await.map_err(|error| self.stopped(error))?;
             first.get_or_insert(outcome);
         }
         first.map(Outcome::into_result).transpose()
+    }
+
+    /// Say what is on record of a run that had to stop: more than the write that failed.
+    fn stopped(&self, error: Error) -> Error {
+        let stored = self.applied.as_ref().filter(|applied| applied.action != Action::Remove);
+        match (stored, self.id) {
+            (Some(applied), Some(run)) => {
+                error.context(format_args!("`{}` is on record, and run {run} stopped; `db.resume()` goes on with it", applied.address))
+            }
+            (None, Some(run)) => error.context(format_args!("run {run} stopped; `db.resume()` goes on with it")),
+            (_, None) => error,
+        }
     }
 
     /// Like [`Run::wait`], for at most so long.
@@ -70,6 +83,7 @@ impl Run {
     /// # Errors
     /// Also `Timeout`; the run goes on.
     pub async fn wait_timeout(&self, limit: Duration) -> Result<Option<Outcome>> {
+        crate::runtime_check::current()?;
         match tokio::time::timeout(limit, self.wait()).await {
             Ok(result) => result,
             Err(_) => {
@@ -121,7 +135,7 @@ pub(crate) async fn outcome_of(handle: &RunHandle) -> Result<Outcome> {
     let ended = done.wait_for(Option::is_some).await.map_err(|_| Error::internal("the driver of a run is gone"))?.clone();
     match ended.as_deref() {
         Some(Ok(outcome)) => Ok(outcome.clone()),
-        Some(Err(error)) => Err(Error::new(error.kind(), error.to_string())),
+        Some(Err(error)) => Err(error.copied()),
         None => Err(Error::internal("the driver of a run ended without an outcome")),
     }
 }

@@ -23,6 +23,7 @@ impl Resume {
     /// `Store`.
     pub async fn detach(self) -> Result<Vec<Run>> {
         let db = self.0.inner();
+        db.check_writable("resume")?;
         db.reclaim_dead().await?;
         let mut runs = Vec::new();
         for run in db.unfinished_runs().await? {
@@ -112,6 +113,7 @@ impl Db {
 
     async fn record_retry(&self, job: JobId, exclusive: bool) -> Result<Run> {
         let db = self.inner();
+        db.check_writable("retry")?;
         let row = self.job(job).await?;
         if !row.state.is_terminal() || row.state == JobState::Succeeded {
             return Err(Error::invalid(format!("job {job} is {}; only failed, cancelled and skipped jobs can be tried again", row.state)));
@@ -190,6 +192,7 @@ impl Db {
     /// # Errors
     /// `NotFound`, `Store`.
     pub async fn cancel(&self, what: impl Into<Cancel>) -> Result<()> {
+        self.inner().check_writable("cancel")?;
         match what.into() {
             Cancel::Run(run) => {
                 self.inner().run_row(run).await?;
@@ -209,6 +212,7 @@ impl Db {
     /// `NotFound`, `Store`.
     pub async fn ask(&self, job: JobId, wish: Wish) -> Result<()> {
         let db = self.inner();
+        db.check_writable("ask something of a job")?;
         let row = self.job(job).await?;
         let ops = vec![Op::Ask { jobs: vec![job], wish }];
         db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
@@ -266,6 +270,7 @@ impl Db {
     /// `NotFound`, `Store`.
     pub async fn resume_run(&self, run: RunId) -> Result<Run> {
         let db = self.inner();
+        db.check_writable("resume")?;
         db.reclaim_dead().await?;
         let handle = db.attach(run).await?;
         handle.tell(Command::Look);
@@ -278,6 +283,7 @@ impl Db {
     /// `NotFound`; `InvalidInput` for a job that is not blocked.
     pub async fn unblock(&self, job: JobId) -> Result<()> {
         let db = self.inner();
+        db.check_writable("unblock")?;
         let row = self.job(job).await?;
         if row.state != JobState::Blocked {
             return Err(Error::invalid(format!("job {job} is {}, not blocked", row.state)));
@@ -295,6 +301,7 @@ impl Db {
     /// `NotFound`; `InvalidInput` for a job that is not queued, or about to start.
     pub async fn block(&self, job: JobId, reason: impl Into<String>) -> Result<()> {
         let db = self.inner();
+        db.check_writable("block")?;
         let row = self.job(job).await?;
         let refuse = |row: &JobRow| {
             let state = if row.state == JobState::Queued { "about to start".to_owned() } else { row.state.to_string() };
@@ -319,7 +326,9 @@ impl Db {
     /// # Errors
     /// The job's failure as `JobFailed` or `Cancelled`; `Timeout` after `limit`; `NotFound`.
     pub async fn wait(&self, job: JobId, limit: Duration) -> Result<JobRow> {
-        let deadline = tokio::time::Instant::now() + limit;
+        crate::runtime_check::current()?;
+        // A limit beyond all clocks is none.
+        let deadline = tokio::time::Instant::now().checked_add(limit);
         let mut commits = self.inner().commits.subscribe();
         let mut pause = Duration::from_millis(5);
         loop {
@@ -328,7 +337,7 @@ impl Db {
                 JobState::Succeeded => return Ok(row),
                 JobState::Failed | JobState::Skipped => return Err(describe(&row, ErrorKind::JobFailed)),
                 JobState::Cancelled => return Err(describe(&row, ErrorKind::Cancelled)),
-                _ if tokio::time::Instant::now() >= deadline => {
+                _ if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) => {
                     return Err(Error::new(
                         ErrorKind::Timeout,
                         format!("job {job} (`{}` of `{}`) is still {} after {limit:?}", row.method, row.target, row.state),
@@ -338,7 +347,7 @@ impl Db {
             }
             // A commit here wakes at once; those of other processes are looked for.
             let wake = tokio::time::Instant::now() + pause;
-            let _ = tokio::time::timeout_at(wake.min(deadline), commits.changed()).await;
+            let _ = tokio::time::timeout_at(deadline.map_or(wake, |deadline| wake.min(deadline)), commits.changed()).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }

@@ -44,9 +44,11 @@ impl Db {
     pub async fn gc(&self, dry_run: bool) -> Result<GcReport> {
         let db = self.inner();
         if !dry_run {
+            db.check_writable("delete blobs")?;
             db.finish_sweeps().await?;
         }
-        let before = SystemTime::now() - db.options.gc_grace;
+        // No blob is as old as a grace that reaches back beyond the calendar.
+        let before = SystemTime::now().checked_sub(db.options.gc_grace).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut report = GcReport { dry_run, ..GcReport::default() };
         let mut orphans: Vec<(Digest, u64)> = Vec::new();
         for first in 0..=u8::MAX {
@@ -85,6 +87,7 @@ impl Db {
         version: impl Into<VersionRef>,
     ) -> Result<Applied> {
         let db = self.inner();
+        db.check_writable("roll back")?;
         let address = address.try_into().map_err(Into::into)?.unversioned();
         let wanted = Address { version: Some(version.into()), ..address.clone() };
         let tree = db.metadata.tree(wanted.clone()).await?;

@@ -8,6 +8,7 @@ use crate::{
     Address, Error, ErrorKind, Result,
     artifact::BlobHandle,
     component::{Component, ComponentType},
+    panics::caught,
     registry::Registry,
     store::ArtifactStore,
 };
@@ -128,7 +129,8 @@ pub(super) fn name_owner(name: String, body: &Value) {
 pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
     let session = Session { env: env.clone(), error: None, owners: Vec::new(), decoded: 0 };
     let restore = Restore(SESSION.with(|cell| cell.replace(Some(session))));
-    let result = decode();
+    let owner = || SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| Some(session.owners.last()?.name.clone())));
+    let result = caught(|| format!("decoding {}", owner().unwrap_or_else(|| "a value".to_owned())), decode);
     let first = SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
     drop(restore);
     result.map_err(|error| first.unwrap_or(error))
@@ -297,13 +299,15 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
     }
     let result = stacker::maybe_grow(128 * 1024, 2 * 1024 * 1024, || {
         let body = if from < spec.version {
-            T::__migrate(from, body).map_err(|error| error.context(format_args!("`{address}`: migration from type version {from}")))?
+            let what = format!("`{address}`: migration from type version {from}");
+            caught(|| what.clone(), || T::__migrate(from, body).map_err(|error| error.context(&what)))?
         } else {
             body
         };
-        let mut component = read_fields::<T>(body, address)?;
+        let mut component = caught(|| format!("`{address}`: decoding"), || read_fields::<T>(body, address))?;
         bind(&component);
-        component.__postinit().map_err(|error| error.context(format_args!("`{address}`: postinit")))?;
+        let postinit = || component.__postinit().map_err(|error| error.context(format_args!("`{address}`: postinit")));
+        caught(|| format!("`{address}`: postinit"), postinit)?;
         Ok(component)
     });
     SESSION.with(|cell| {

@@ -5,7 +5,7 @@ use super::{
     serializer::to_value,
     tree::{BlobUse, ChildUse, Record, Tree, find_marks},
 };
-use crate::{Error, ErrorKind, Result, address::check_identifier, artifact::BlobHandle, component::Component};
+use crate::{Error, ErrorKind, Result, address::check_identifier, artifact::BlobHandle, component::Component, panics};
 use serde::{
     Serialize, Serializer,
     ser::{Error as _, SerializeMap},
@@ -16,6 +16,7 @@ use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
     fmt::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -138,10 +139,15 @@ impl Drop for Restore {
 /// Encode a component and all below it: children before parents, shared ones once.
 pub(crate) fn encode_tree(component: &dyn Component) -> Result<Tree> {
     let restore = Restore::enter(Session::new(true));
-    let written = serialize_component(component, serde_json::value::Serializer);
+    let written = catch_unwind(AssertUnwindSafe(|| serialize_component(component, serde_json::value::Serializer)));
     let Some(session) = restore.finish() else {
         return Err(Error::internal("the encode session was lost"));
     };
+    let written = written.map_err(|panic| {
+        let whole = format!("`{}/{}`", component.kind(), component.identifier());
+        let place = if session.stack.len() > 1 { session.place() } else { whole };
+        panics::error(&format!("encoding {place}"), &*panic)
+    })?;
     match (session.error, written) {
         (Some(error), _) => Err(error),
         (None, Err(error)) => Err(Error::new(ErrorKind::Encode, error.to_string())),
@@ -190,10 +196,15 @@ fn in_document_order(records: Vec<Record>) -> Vec<Record> {
 /// Encode a result or output.
 pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<Encoded> {
     let restore = Restore::enter(Session::new(false));
-    let written = to_value(value);
+    let written = catch_unwind(AssertUnwindSafe(|| to_value(value)));
     let Some(session) = restore.finish() else {
         return Err(Error::internal("the encode session was lost"));
     };
+    let written = written.map_err(|panic| {
+        let path = session.path();
+        let place = if path.is_empty() { "a value".to_owned() } else { format!("a value at `{path}`") };
+        panics::error(&format!("encoding {place}"), &*panic)
+    })?;
     match (session.error, written) {
         (Some(error), _) => Err(error),
         (None, Err(error)) => Err(Error::new(ErrorKind::Encode, error.to_string())),

@@ -12,6 +12,7 @@ mod outcome;
 mod policy;
 mod pool;
 mod process;
+mod program;
 mod record;
 mod run_job;
 

@@ -111,7 +111,7 @@ impl JobPolicy {
             grace_ms: self.grace.map(millis),
             stall_ms: self.stall.map(millis),
             memory: self.memory,
-            cpu_s: self.cpu.map(|limit| limit.as_secs() + u64::from(limit.subsec_nanos() > 0)),
+            cpu_s: self.cpu.map(|limit| limit.as_secs().saturating_add(u64::from(limit.subsec_nanos() > 0))),
         }
     }
 }

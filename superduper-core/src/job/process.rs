@@ -1,6 +1,7 @@
 //! Jobs in worker processes: the same binary, started again with a job's id.
 //!
-//! Invariants: only ids cross to the worker; it reads its job from the store and records the outcome there.
+//! Invariants: only ids and the places of the stores cross to the worker; it reads its job from the store and records the outcome
+//! there. It works on the stores of its parent or on none.
 //! A worker is in a process group of its own and dies with its parent: it holds the read end of a pipe
 //! (its standard input), and ends its group when the pipe closes. A byte in the pipe carries nothing: it says that the record
 //! is worth a look.
@@ -10,6 +11,7 @@ use super::{
     driver::is_forced,
     executor::{Attempt, Executor, ExecutorCapabilities},
     limits,
+    program::Program,
     record::record,
     run_job::run_job,
 };
@@ -17,12 +19,12 @@ use crate::{
     Db, Error, ErrorKind, FailureKind, JobFailure, Result,
     db::DbInner,
     lifecycle::BoxFuture,
-    store::{Batch, Durability, JobFilter, JobId, JobRow, Op, OwnerId, RunFilter},
+    store::{Batch, Durability, JobFilter, JobId, JobRow, Op, OwnerId, RunFilter, StoreLocations},
 };
 use std::{
     collections::HashMap,
     io::Read,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -33,10 +35,15 @@ use std::{
 };
 use tokio::sync::{Notify, oneshot};
 
-/// The variable by which a worker knows its job: `job:attempt:owner:parent:database`.
+/// The variable by which a worker knows its job: `job:attempt:owner:parent`.
 ///
 /// What a job starts inherits the variable, and is no worker: its parent is another one.
 const WORKER: &str = "SUPERDUPER_WORKER";
+/// The variables by which it knows the stores of its parent. A folder may have any name, so each has a variable of its own.
+const METADATA: &str = "SUPERDUPER_WORKER_METADATA";
+const ARTIFACTS: &str = "SUPERDUPER_WORKER_ARTIFACTS";
+/// The exit code of a worker that cannot open them, as `EX_CONFIG` of `sysexits.h`.
+const CANNOT_OPEN: i32 = 78;
 /// How often a worker looks whether another process asked something of its job.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether the end of an attempt is on record although its worker lives.
@@ -63,12 +70,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn program(&self) -> Result<PathBuf> {
+    fn program(&self) -> Result<Program> {
         match &self.program {
-            Some(program) => Ok(program.clone()),
-            None if PREPARED.load(Ordering::Acquire) => {
-                std::env::current_exe().map_err(|error| Error::new(ErrorKind::Unsupported, "the path of this program is unknown").with_source(error))
-            }
+            Some(program) => Ok(Program::At(program.clone())),
+            None if PREPARED.load(Ordering::Acquire) => Program::itself(),
             None => Err(Error::new(ErrorKind::Unsupported, "this program is not prepared to be started as a worker process")
                 .with_hint("mark its main function with `#[superduper::main]`, or call `superduper::worker(…)` in its first line; tests set `.program(path)`")),
         }
@@ -76,15 +81,24 @@ impl Process {
 
     /// Whether jobs can be given to worker processes at all.
     pub(crate) fn check(&self, db: &DbInner) -> Result<()> {
-        if db.metadata.capabilities().shared.is_none() || !db.artifacts.capabilities().shared {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the executor `process` needs a database that other processes can open; this one is in memory",
-            )
-            .with_hint("open a folder with `Db::open(\"my.db\")`"));
-        }
+        locations(db)?;
         self.program().map(|_| ())
     }
+}
+
+/// What a worker has to open.
+fn locations(db: &DbInner) -> Result<StoreLocations> {
+    let refuse = |which: &str, location: String| {
+        let text = format!(
+            "the executor `process` needs stores that other processes can open; the {which} of `{location}` are in memory, or their \
+            store does not say how it is opened"
+        );
+        Error::new(ErrorKind::Unsupported, text)
+            .with_hint("open a folder with `Db::open(\"my.db\")`; blobs may be at another place by `artifacts_at`")
+    };
+    let metadata = db.metadata.capabilities().shared.ok_or_else(|| refuse("metadata", db.metadata.location()))?;
+    let artifacts = db.artifacts.capabilities().shared.ok_or_else(|| refuse("artifacts", db.artifacts.location()))?;
+    Ok(StoreLocations { metadata, artifacts })
 }
 
 impl Executor for Process {
@@ -97,22 +111,22 @@ impl Executor for Process {
     }
 
     fn execute(&self, attempt: Attempt) -> BoxFuture<'static, Ended> {
-        let program = self.check(&attempt.db).and_then(|()| self.program());
+        let ready = locations(&attempt.db).and_then(|stores| Ok((self.program()?, stores)));
         Box::pin(async move {
-            match program {
-                Ok(program) => run(program, attempt).await.unwrap_or_else(|error| Ended::Lost(JobFailure::of(&error))),
+            match ready {
+                Ok((program, stores)) => run(program, stores, attempt).await.unwrap_or_else(|error| Ended::Lost(JobFailure::of(&error))),
                 Err(error) => Ended::Lost(JobFailure::of(&error.fatal())),
             }
         })
     }
 }
 
-async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
+async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Result<Ended> {
     let Attempt { db, spec, cancel, .. } = attempt;
-    let database = db.metadata.capabilities().shared.unwrap_or_default();
-    let mut command = Command::new(&program);
+    let mut command = program.command();
     command.args(&db.options.worker_args);
-    command.env(WORKER, format!("{}:{}:{}:{}:{database}", spec.row.id, spec.attempt, spec.owner, std::process::id()));
+    command.env(WORKER, format!("{}:{}:{}:{}", spec.row.id, spec.attempt, spec.owner, std::process::id()));
+    command.env(METADATA, &stores.metadata).env(ARTIFACTS, &stores.artifacts);
     let placement = Placement::of_text(spec.row.executor.as_deref());
     limits::pass(&mut command, &placement);
     for (name, value) in &db.options.worker_env {
@@ -120,7 +134,7 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
     }
     command.stdin(Stdio::piped()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let mut child = spawn(command).await.map_err(|error| error.context(format_args!("starting worker `{}`", program.display())))?;
+    let mut child = spawn(command).await.map_err(|error| error.context(format_args!("starting worker `{program}`")))?;
     let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
     // It stays open until the worker is gone.
     let lifeline = child.stdin.take();
@@ -201,6 +215,9 @@ async fn run(program: PathBuf, attempt: Attempt) -> Result<Ended> {
     if recorded {
         return Ok(Ended::Recorded);
     }
+    if status.code() == Some(CANNOT_OPEN) && forced.is_none() {
+        return Err(Error::new(ErrorKind::Unsupported, "the worker could not open the stores of its parent; its standard error says why").fatal());
+    }
     Ok(Ended::Lost(forced.unwrap_or_else(|| limits::describe(status, &placement, kills_before))))
 }
 
@@ -251,38 +268,45 @@ async fn spawn(command: Command) -> Result<Child> {
 
 /// The first line of a program that can be a worker: where this process was started as one, run the job and exit.
 ///
-/// `open` opens the database that the parent uses, given what the parent's store says of itself.
-/// `#[superduper::main]` calls it for you.
+/// `open` opens the stores that the parent uses, given what they say of themselves. A worker whose database has other stores runs
+/// nothing and exits. `#[superduper::main]` calls it for you.
 ///
 /// # Errors
 /// `Internal` for a malformed request, and those of reading the job; the parent reports them as a lost worker.
-pub async fn worker<F>(open: impl FnOnce(String) -> F) -> Result<()>
+pub async fn worker<F>(open: impl FnOnce(StoreLocations) -> F) -> Result<()>
 where
     F: Future<Output = Result<Db>>,
 {
     PREPARED.store(true, Ordering::Release);
+    super::program::remember();
     let Ok(request) = std::env::var(WORKER) else { return Ok(()) };
     let bad = || Error::internal(format!("`{request}` is not a worker's request"));
-    let mut parts = request.splitn(5, ':');
+    let mut parts = request.splitn(4, ':');
     let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok()).ok_or_else(bad);
     let (job, attempt, owner, parent) = (JobId(number()?), number()?, OwnerId(number()?), number()?);
-    let database = parts.next().ok_or_else(bad)?.to_owned();
     if !is_child_of(parent)? {
         return Ok(());
     }
     IS_WORKER.store(true, Ordering::Release);
     die_with_parent();
+    super::program::show_name();
     limits::apply()?;
     // A worker is nothing but a job, so what it traces is the job's log. A subscriber that is there already stays.
     let subscriber = tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), super::job_layer());
     let _ = tracing::subscriber::set_global_default(subscriber);
-    let db = open(database).await?;
+    let place = |name: &str| std::env::var_os(name).map(PathBuf::from).ok_or_else(bad);
+    let stores = StoreLocations { metadata: place(METADATA)?, artifacts: place(ARTIFACTS)? };
+    let db = match open_stores(open, stores).await {
+        Ok(db) => db,
+        Err(error) => {
+            tell(job, &error);
+            std::process::exit(CANNOT_OPEN);
+        }
+    };
     let code = match work(db.inner(), job, u32::try_from(attempt).map_err(|_| bad())?, owner).await {
         Ok(()) => 0,
         Err(error) => {
-            // Only the parent's log can still tell.
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "worker for job {job}: {error}");
+            tell(job, &error);
             70
         }
     };
@@ -297,6 +321,31 @@ where
     }
     db.inner().flush_notes().await;
     std::process::exit(code);
+}
+
+/// Only the parent's log can still tell.
+fn tell(job: JobId, error: &Error) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "worker for job {job}: {error:?}");
+}
+
+/// Open the database of the parent, and make sure that it is the one.
+async fn open_stores<F>(open: impl FnOnce(StoreLocations) -> F, stores: StoreLocations) -> Result<Db>
+where
+    F: Future<Output = Result<Db>>,
+{
+    let db = open(stores.clone()).await?;
+    let is = |which: &str, opened: Option<PathBuf>, wanted: &Path| match opened {
+        Some(opened) if opened == wanted => Ok(()),
+        opened => {
+            let opened = opened.map_or_else(|| "a place of its own".to_owned(), |opened| format!("`{}`", opened.display()));
+            let text = format!("the worker has its {which} in {opened}, its parent has them in `{}`", wanted.display());
+            Err(Error::new(ErrorKind::Unsupported, text).with_hint("open what the closure of `worker` is given, both places"))
+        }
+    };
+    is("metadata", db.metadata().capabilities().shared, &stores.metadata)?;
+    is("artifacts", db.artifact_store().capabilities().shared, &stores.artifacts)?;
+    Ok(db)
 }
 
 /// Whether this process was started by the one that made the request, and not by a job of a worker, which has it from there.

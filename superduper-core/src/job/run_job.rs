@@ -11,6 +11,7 @@ use crate::{
     component::TriggerCall,
     db::DbInner,
     encode::{Encoded, patch_pending},
+    panics,
     plan::ADOPT,
     store::{
         ArtifactStore, BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp,
@@ -363,12 +364,7 @@ fn joined(error: tokio::task::JoinError) -> JobFailure {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> JobFailure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a text".to_owned());
-    JobFailure::new(FailureKind::Panic, format!("panicked: {text}"))
+    JobFailure::new(FailureKind::Panic, format!("panicked: {}", panics::text_of(panic)))
 }
 
 /// Save the blobs of result and outputs, and resolve the spawned jobs.
@@ -418,6 +414,7 @@ pub(crate) async fn hash_all(blobs: &[Arc<BlobHandle>]) -> Result<()> {
     if open.is_empty() {
         return Ok(());
     }
+    crate::runtime_check::current()?;
     tokio::task::spawn_blocking(move || open.iter().try_for_each(|blob| blob.hash()))
         .await
         .map_err(|error| Error::internal(error.to_string()))?

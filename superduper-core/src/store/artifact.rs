@@ -27,12 +27,13 @@ pub struct BlobInfo {
 }
 
 /// What a store can do beyond the contract.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArtifactCapabilities {
     /// Blobs outlive the process.
     pub durable: bool,
-    /// Other processes can open the same store.
-    pub shared: bool,
+    /// Other processes can open the same store; with what they pass to `DbBuilder::artifacts_at`, a folder or a URL without
+    /// secrets. `None` where they cannot: jobs in worker processes are refused then.
+    pub shared: Option<PathBuf>,
     /// Blobs are plain files of this machine.
     pub local_files: bool,
 }

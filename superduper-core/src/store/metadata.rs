@@ -5,7 +5,7 @@ use super::{
     rows::*,
 };
 use crate::{Address, Digest, Result, lifecycle::BoxFuture};
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// What a store can do beyond the contract.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct MetadataCapabilities {
     /// Rows outlive the process.
     pub durable: bool,
     /// Other processes can open the same store; with what they pass to `Db::open`.
-    pub shared: Option<String>,
+    pub shared: Option<PathBuf>,
 }
 
 /// Which jobs to read; the fields that are set must all match.

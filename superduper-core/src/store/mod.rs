@@ -6,6 +6,8 @@
 mod artifact;
 mod batch;
 mod metadata;
+mod open;
+mod read_only;
 mod rows;
 
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
@@ -14,6 +16,10 @@ pub use batch::{
     PutAction, PutVersion, Wish,
 };
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter, SweepRight};
+pub use open::{OpenMode, StoreLocations};
+pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
+#[doc(hidden)]
+pub use crate::runtime_check::check_runtime;
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
     JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState,

@@ -10,7 +10,7 @@ use superduper_train::prelude::*;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    superduper::worker(|folder: String| async move { builder(Path::new(&folder))?.build().await }).await?;
+    superduper::worker(|stores| async move { builder(&stores.metadata)?.build().await }).await?;
     // Named here so that it is linked: what the worker runs, it finds by its kind.
     let _ = (classifier, setting::STEPS_PER_EPOCH);
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -17,13 +17,11 @@ pub(crate) use jobs::*;
 use crate::{
     error::failed,
     open::{open_reader, wait_out},
+    place::{Door, Place},
     sql::{Counters, Sql},
 };
 use rusqlite::Connection;
-use std::{
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 use superduper_core::Result;
 
 /// So many connections are kept for the next read.
@@ -32,21 +30,24 @@ const IDLE: usize = 4;
 /// Connections for reads.
 #[derive(Debug)]
 pub(crate) struct Readers {
-    path: PathBuf,
+    door: Door,
+    place: Place,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Readers { path, idle: Mutex::new(Vec::new()) }
+    pub(crate) fn new(door: Door, place: Place) -> Self {
+        Readers { door, place, idle: Mutex::new(Vec::new()) }
     }
 
     /// Run a read with one or more statements.
     pub(crate) fn read<T>(&self, counters: &Counters, read: impl FnOnce(Sql<'_>) -> Result<T>) -> Result<T> {
+        // A connection goes on reading a file that was deleted.
+        self.place.check()?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => open_reader(&self.path)?,
+            None => open_reader(&self.door)?,
         };
         let control = |text: &str| {
             let run = || connection.prepare_cached(text).and_then(|mut statement| statement.execute([]));

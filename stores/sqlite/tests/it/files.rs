@@ -36,7 +36,7 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(read(&store).await, before);
     assert_eq!((before.0.len(), before.1.len(), before.2.len(), before.3.len()), (2, 1, 1, 4));
     assert!(store.location().ends_with("metadata.sqlite"));
-    assert_eq!(store.capabilities().shared.as_deref(), path.to_str());
+    assert_eq!(store.capabilities().shared.as_deref(), Some(&*path));
 }
 
 #[tokio::test]

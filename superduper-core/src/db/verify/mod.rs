@@ -72,6 +72,9 @@ impl Verify {
     }
 
     async fn run(self) -> Result<VerifyReport> {
+        if self.repair {
+            self.db.inner().check_writable("repair")?;
+        }
         let mut report = VerifyReport::default();
         for what in self.db.inner().metadata.check().await? {
             report.findings.push(Finding::new(Severity::Error, format!("the metadata store is damaged: {what}")));

@@ -12,7 +12,7 @@ use superduper_train::prelude::*;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    superduper::worker(|location| async move { open::open(location).await }).await?;
+    superduper::worker(open::open_stores).await?;
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [command, folder, jobs, steps, isolation] = args.as_slice()
         && command == "storm"

@@ -1,0 +1,147 @@
+//! Stores of a database that was opened for reading only.
+//!
+//! Invariant: no call reaches a method of the stores that may write, whatever the database above does.
+
+use super::{
+    ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, CheckpointRow, Chunks, Committed, ComponentId,
+    Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent, LogRow, MessageRow,
+    MetadataCapabilities, MetadataStore, MetricRow, Notes, OwnerId, Put, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+    SweepRight,
+};
+use crate::{Address, Bytes, Digest, Error, ErrorKind, Result, lifecycle::BoxFuture};
+use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
+
+/// The error of a call that would write.
+pub(crate) fn refused(what: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{what}: the database was opened for reading only"))
+        .with_hint("open it without `read_only()` to change it")
+        .fatal()
+}
+
+fn refuse<T>(what: &'static str) -> BoxFuture<'static, Result<T>> {
+    Box::pin(async move { Err(refused(what)) })
+}
+
+/// A metadata store whose rows are only read.
+#[derive(Debug)]
+pub(crate) struct ReadOnlyMetadata(pub(crate) Arc<dyn MetadataStore>);
+
+macro_rules! read {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {$(
+        fn $name(&self, $($argument: $type),*) -> BoxFuture<'_, Result<$answer>> {
+            self.0.$name($($argument),*)
+        }
+    )*};
+}
+
+impl MetadataStore for ReadOnlyMetadata {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    fn capabilities(&self) -> MetadataCapabilities {
+        self.0.capabilities()
+    }
+
+    fn commit(&self, _batch: Batch, _durability: Durability) -> BoxFuture<'_, Result<Committed>> {
+        refuse("write")
+    }
+
+    /// What hooks log that only look, as those of `refresh` do, is dropped.
+    fn note(&self, _notes: Notes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    read! {
+        snapshot(addresses: Vec<Address>) -> Snapshot;
+        tree(root: Address) -> Vec<StoredVersion>;
+        versions(address: Address) -> Vec<StoredVersion>;
+        list(kind: Option<String>) -> Vec<ListedComponent>;
+        referrers(children: Vec<Address>) -> Vec<Reference>;
+        references() -> Vec<Reference>;
+        labels(address: Option<Address>) -> Vec<LabelRow>;
+        unhealthy() -> Vec<JobBrief>;
+        jobs(filter: JobFilter) -> Vec<JobRow>;
+        dependencies(run: RunId) -> Vec<JobDependency>;
+        attempts(job: JobId) -> Vec<AttemptRow>;
+        logs(job: JobId) -> Vec<LogRow>;
+        metrics(job: JobId) -> Vec<MetricRow>;
+        checkpoints(job: JobId) -> Vec<CheckpointRow>;
+        runs(filter: RunFilter) -> Vec<RunRow>;
+        events(after: i64, run: Option<RunId>, limit: usize) -> Vec<EventRow>;
+        last_event() -> i64;
+        messages(after: i64, limit: usize) -> Vec<MessageRow>;
+        referenced_blobs(first: Option<u8>) -> Vec<(Digest, u64)>;
+        doomed_blobs() -> Vec<Digest>;
+        blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
+        audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
+        check() -> Vec<String>;
+        live_owners() -> Vec<OwnerId>;
+    }
+
+    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
+        refuse("sweep")
+    }
+
+    fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
+        refuse("run jobs")
+    }
+
+    fn retire(&self, _owner: OwnerId) -> BoxFuture<'_, Result<()>> {
+        refuse("write")
+    }
+
+    /// From the rows: a store may forget dead owners without jobs when it is asked.
+    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+        Box::pin(async move {
+            let states = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
+            let open = self.0.jobs(JobFilter { states, ..JobFilter::default() }).await?;
+            let live = self.0.live_owners().await?;
+            let owners: BTreeSet<OwnerId> = open.iter().filter_map(|job| job.owner).collect();
+            Ok(owners.into_iter().filter(|owner| !live.contains(owner)).collect())
+        })
+    }
+}
+
+/// An artifact store whose blobs are only read.
+#[derive(Debug)]
+pub(crate) struct ReadOnlyArtifacts(pub(crate) Arc<dyn ArtifactStore>);
+
+impl ArtifactStore for ReadOnlyArtifacts {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    fn capabilities(&self) -> ArtifactCapabilities {
+        self.0.capabilities()
+    }
+
+    fn put<'a>(&'a self, _digest: Digest, _size: u64, _chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+        refuse("store a blob")
+    }
+
+    fn get_range(&self, digest: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
+        self.0.get_range(digest, range)
+    }
+
+    fn size(&self, digest: Digest) -> BoxFuture<'_, Result<Option<u64>>> {
+        self.0.size(digest)
+    }
+
+    fn delete(&self, _digest: Digest) -> BoxFuture<'_, Result<()>> {
+        refuse("delete a blob")
+    }
+
+    /// Leftovers of interrupted puts stay.
+    fn list(&self, first: Option<u8>, _leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+        self.0.list(first, None)
+    }
+
+    fn quarantine(&self, _digest: Digest) -> BoxFuture<'_, Result<()>> {
+        refuse("move a blob aside")
+    }
+
+    fn local_path(&self, digest: Digest) -> Option<PathBuf> {
+        self.0.local_path(digest)
+    }
+}
