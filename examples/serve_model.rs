@@ -170,13 +170,8 @@ async fn main() -> Result<()> {
 }
 
 async fn open(folder: &str) -> Result<Db> {
-    // Opening makes a database where there is none; a server must not. A folder that holds something else is refused by `open`.
-    if std::fs::read_dir(folder).ok().and_then(|mut files| files.next()).is_none() {
-        return Err(
-            Error::not_found(format!("there is no folder `{folder}`, or nothing in it")).with_hint("run `train_digits -- FOLDER` first")
-        );
-    }
-    Db::open(folder).await
+    // A server of predictions reads: a mistyped folder must not become a database.
+    Db::builder().at(folder)?.read_only().build().await.context("run `train_digits -- FOLDER` first")
 }
 
 /// Train for a moment, serve, and send the digits of the test: many clients at once, a digit each.

@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
 
 /// What another process does: it submits a training and waits for it.
 async fn submit(folder: &str, id: &str) -> Result<()> {
-    let db = Db::open(folder).await?;
+    let db = Db::builder().at(folder)?.existing().build().await?;
     let run = processes(&db).await?.train(wide()?, TrainSpec::new().id(id)).await?;
     run.wait().await.map(drop)
 }

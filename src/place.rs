@@ -56,12 +56,16 @@ fn scheme_of(location: &Path) -> Result<Option<(String, String)>> {
         Some((scheme, rest)) if rest.starts_with("//") && location.to_str().is_some() => {
             Ok(Some((scheme.to_owned(), rest[2..].to_owned())))
         }
-        Some((scheme, _)) => Err(no_path(&text, &format!("begins with `{scheme}:`, as a URL does"), match scheme {
-            "memory" => "write `memory://` for a database in memory",
-            "file" | "sqlite" => "write `file:///folder` with three slashes, or the path alone",
-            _ if scheme.len() == 1 => "paths of Windows are not supported",
-            _ => "write `scheme://…` for a URL",
-        })),
+        Some((scheme, _)) => Err(no_path(
+            &text,
+            &format!("begins with `{scheme}:`, as a URL does"),
+            match scheme {
+                "memory" => "write `memory://` for a database in memory",
+                "file" | "sqlite" => "write `file:///folder` with three slashes, or the path alone",
+                _ if scheme.len() == 1 => "paths of Windows are not supported",
+                _ => "write `scheme://…` for a URL",
+            },
+        )),
     }
 }
 

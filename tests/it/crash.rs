@@ -211,3 +211,39 @@ async fn a17_a_run_that_a_failing_store_stopped_goes_on_with_another_attempt() {
     let jobs = on.jobs().await;
     assert_eq!((jobs.len(), jobs[0].state, jobs[0].attempt, jobs[0].lost), (1, JobState::Succeeded, 2, 0));
 }
+
+#[derive(Component, Clone)]
+#[component(kind = "crash.Filling")]
+struct Filling {
+    identifier: String,
+}
+
+static FILL: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+#[triggers]
+impl Filling {
+    #[trigger("apply")]
+    async fn work(&self) -> Result<()> {
+        FILL.get().expect("it is set")();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn fault_21_a_run_that_stops_says_what_is_on_record() {
+    let on = in_folder().await;
+    let metadata = on.metadata.clone();
+    assert!(FILL.set(Box::new(move || metadata.set_broken(true))).is_ok());
+    let error = refused(on.db.apply(Filling { identifier: "f".into() }).await);
+    says(&error, ErrorKind::Store, &["`crash.Filling/f@0.0` is on record", "run 1 stopped", "on fire"]);
+    let text = error.to_string();
+    assert!(!text.contains("nothing was written"), "{text}");
+    on.metadata.set_broken(false);
+    assert_eq!(on.versions("crash.Filling/f").await, [0], "as the error says");
+    // Of an apply that wrote nothing, none of it is said.
+    on.metadata.set_broken(true);
+    let text = refused(on.db.apply(Filling { identifier: "g".into() }).await).to_string();
+    assert!(!text.contains("on record"), "{text}");
+    on.metadata.set_broken(false);
+    assert!(on.versions("crash.Filling/g").await.is_empty());
+}

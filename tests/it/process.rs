@@ -9,7 +9,7 @@ use superduper::{
 };
 
 #[path = "worker/components.rs"]
-mod components;
+pub(crate) mod components;
 use components::Task;
 pub(crate) use components::{Again, Isolated};
 

@@ -7,9 +7,8 @@ use superduper_core::{Error, ErrorKind};
 pub(crate) fn failed(action: impl std::fmt::Display) -> impl FnOnce(rusqlite::Error) -> Error {
     move |error| {
         let failed = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => {
-                Error::store(format!("{action}: the disk is full; this change was taken back")).with_hint("make room on the disk and try again")
-            }
+            Some(ErrorCode::DiskFull) => Error::store(format!("{action}: the disk is full; this change was taken back"))
+                .with_hint("make room on the disk and try again"),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 Error::store(format!("{action}: the database cannot be written")).with_hint("check the permissions of its folder").fatal()
             }
@@ -46,4 +45,19 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
 /// An input or output error of a file beside the database.
 pub(crate) fn file_failed(action: impl std::fmt::Display, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Store, action.to_string()).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn what_is_on_record_after_a_failed_commit_is_said_or_unknown() {
+        let text = |code| commit_failed(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).to_string();
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE] {
+            assert!(text(code).contains("unknown"), "{}", text(code));
+        }
+        assert!(text(ffi::SQLITE_FULL).contains("taken back"), "{}", text(ffi::SQLITE_FULL));
+    }
 }

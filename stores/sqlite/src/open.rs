@@ -36,7 +36,8 @@ pub(crate) fn open(folder: &Path, mode: OpenMode) -> Result<Connection> {
         }
         create(folder, &path)?;
     }
-    sync_log(folder, |path| OpenOptions::new().write(true).open(path)).map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
+    sync_log(folder, |path| OpenOptions::new().write(true).open(path))
+        .map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let found = check(&connection, &path)?;
     connection

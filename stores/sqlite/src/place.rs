@@ -21,8 +21,7 @@ const LONGEST: usize = 512;
 const BELOW: usize = "/metadata.sqlite.new-journal".len();
 /// What a folder may hold before there is a database in it: what making one leaves behind, and what file systems and tools put into
 /// empty folders.
-const HARMLESS: [&str; 8] =
-    ["write.lock", "sweep.lock", "owners", "artifacts", "lost+found", ".DS_Store", ".gitkeep", ".gitignore"];
+const HARMLESS: [&str; 8] = ["write.lock", "sweep.lock", "owners", "artifacts", "lost+found", ".DS_Store", ".gitkeep", ".gitignore"];
 
 /// Refuse what cannot be the folder of a database.
 pub(crate) fn check(folder: &Path) -> Result<()> {

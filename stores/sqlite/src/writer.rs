@@ -232,4 +232,31 @@ mod tests {
             assert_eq!(found, Ok(level), "{durability:?}");
         }
     }
+
+    #[test]
+    fn a_full_disk_takes_the_change_back_and_says_no_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let connection = crate::open::open(folder.path(), Default::default()).expect("a new database");
+        connection.execute_batch("CREATE TABLE filler (x); PRAGMA max_page_count = 1").expect("the limit is what there is");
+        let place = Place::of(folder.path().join(crate::open::FILE)).expect("it is there");
+        let write_lock = crate::open::open_write_lock(folder.path()).expect("a lock file");
+        let mut writer = Loop { connection, write_lock, place, counters: Arc::default(), synchronous: Durability::Relaxed };
+        for requests in [1, 2] {
+            let (mut group, mut answers): (Vec<Box<dyn Request>>, Vec<_>) = (Vec::new(), Vec::new());
+            for _ in 0..requests {
+                let (reply, answer) = oneshot::channel();
+                let work = |sql: Sql<'_>| sql.execute("write", "INSERT INTO filler VALUES (zeroblob(10000000))", []);
+                group.push(Box::new(Task { durability: Durability::Full, work: Some(work), outcome: None, reply }));
+                answers.push(answer);
+            }
+            writer.serve(&mut group);
+            for mut answer in answers {
+                let error = answer.try_recv().expect("an answer").expect_err("the disk is full");
+                let text = error.to_string();
+                assert!(text.contains("this change was taken back") && !text.contains("nothing was written"), "{text}");
+            }
+            let rows = writer.connection.query_row("SELECT count(*) FROM filler", [], |row| row.get(0));
+            assert_eq!(rows, Ok(0));
+        }
+    }
 }

@@ -66,15 +66,11 @@ impl Run {
         first.map(Outcome::into_result).transpose()
     }
 
-    /// Say what is on record of a run that had to stop: more than the write that failed.
+    /// Say what is on record where the run had to stop: the write that failed is not all there was.
     fn stopped(&self, error: Error) -> Error {
-        let stored = self.applied.as_ref().filter(|applied| applied.action != Action::Remove);
-        match (stored, self.id) {
-            (Some(applied), Some(run)) => {
-                error.context(format_args!("`{}` is on record, and run {run} stopped; `db.resume()` goes on with it", applied.address))
-            }
-            (None, Some(run)) => error.context(format_args!("run {run} stopped; `db.resume()` goes on with it")),
-            (_, None) => error,
+        match self.applied.as_ref().filter(|applied| applied.action != Action::Remove) {
+            Some(applied) => error.context(format_args!("`{}` is on record", applied.address)),
+            None => error,
         }
     }
 

@@ -216,7 +216,9 @@ async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Resu
         return Ok(Ended::Recorded);
     }
     if status.code() == Some(CANNOT_OPEN) && forced.is_none() {
-        return Err(Error::new(ErrorKind::Unsupported, "the worker could not open the stores of its parent; its standard error says why").fatal());
+        return Err(
+            Error::new(ErrorKind::Unsupported, "the worker could not open the stores of its parent; its standard error says why").fatal()
+        );
     }
     Ok(Ended::Lost(forced.unwrap_or_else(|| limits::describe(status, &placement, kills_before))))
 }

@@ -10,6 +10,8 @@ mod open;
 mod read_only;
 mod rows;
 
+#[doc(hidden)]
+pub use crate::runtime_check::check_runtime;
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
     Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow,
@@ -18,8 +20,6 @@ pub use batch::{
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter, SweepRight};
 pub use open::{OpenMode, StoreLocations};
 pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
-#[doc(hidden)]
-pub use crate::runtime_check::check_runtime;
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
     JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState,

@@ -1,7 +1,7 @@
 //! What worker processes of the tests do; shared by the test and the worker program.
 
 use std::time::Duration;
-use superduper::prelude::*;
+use superduper::{JobPolicy, prelude::*};
 
 /// Works as it is told.
 #[derive(Component)]
@@ -139,5 +139,60 @@ impl Again {
     fn beside(&self) -> Result<()> {
         std::thread::sleep(Duration::from_millis(150));
         Ok(())
+    }
+}
+
+/// Reads a blob and makes two of it, in a process or not.
+#[derive(Component)]
+#[component(kind = "test.Blobs")]
+pub(crate) struct Blobs {
+    pub(crate) identifier: String,
+    pub(crate) isolated: bool,
+    pub(crate) input: Artifact<Bytes>,
+    pub(crate) made: Output<Artifact<Bytes>>,
+}
+
+#[triggers]
+impl Blobs {
+    fn place(&self) -> JobPolicy {
+        JobPolicy { executor: self.isolated.then(|| "process".to_owned()), ..JobPolicy::default() }
+    }
+
+    #[trigger("apply", policy = "place")]
+    async fn make(&self, ctx: &JobContext) -> Result<(u32, Artifact<Bytes>)> {
+        let input = self.input.get().await?;
+        ctx.set(&self.made, Artifact::new(Bytes::from([&input[..], b" as output"].concat())))?;
+        Ok((std::process::id(), Artifact::new(Bytes::from([&input[..], b" as result"].concat()))))
+    }
+}
+
+/// Runs in a process with limits at their ends.
+#[derive(Component)]
+#[component(kind = "test.Limited")]
+pub(crate) struct Limited {
+    pub(crate) identifier: String,
+    pub(crate) longest: bool,
+}
+
+#[triggers]
+impl Limited {
+    fn limits(&self) -> JobPolicy {
+        let (span, count) = if self.longest { (Duration::MAX, u64::MAX) } else { (Duration::ZERO, 0) };
+        JobPolicy {
+            executor: Some("process".to_owned()),
+            pool: Some(("limited".to_owned(), if self.longest { usize::MAX } else { 0 })),
+            retries: Some(if self.longest { u32::MAX } else { 0 }),
+            backoff: Some(span),
+            timeout: Some(span),
+            grace: Some(span),
+            stall: Some(span),
+            memory: Some(count),
+            cpu: Some(span),
+        }
+    }
+
+    #[trigger("apply", policy = "limits")]
+    fn run(&self) -> Result<u32> {
+        Ok(std::process::id())
     }
 }

@@ -1,5 +1,6 @@
 //! The worker program of the tests of the executor `process` and of those of several processes on one database.
 //! `worker apply FOLDER` makes it a parent; `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says;
+//! `worker replaced FOLDER HOW` runs jobs in processes before and after its own file became another one;
 //! `worker identities COUNT` prints what `declared.rs` says; `worker end KIND` ends with an error of a kind.
 
 mod components;
@@ -17,6 +18,7 @@ async fn main() -> Result<()> {
             db.apply(components::Task { identifier: "p08".into(), what: "wait".into(), made: Output::empty() }).await?;
             Ok(())
         }
+        ["replaced", folder, how] => replaced(folder, how).await,
         ["share", folder, what, number, executor] => {
             let number = number.parse().map_err(|_| Error::msg("a number is needed"))?;
             let (what, executor) = ((*what).to_owned(), (*executor).to_owned());
@@ -35,4 +37,27 @@ async fn main() -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Run a job in a process, let this program's file become another one or none, and run a job again.
+async fn replaced(folder: &str, how: &str) -> Result<()> {
+    let db = Db::builder().at(folder)?.executor("process").build().await?;
+    let work = async |identifier: &str| -> Result<u32> {
+        let task = components::Task { identifier: identifier.into(), what: "fine".into(), made: Output::empty() };
+        db.apply(task).await?.result("work")
+    };
+    let before = work("before").await?;
+    let (program, new) = (std::env::current_exe()?, std::path::Path::new(folder).with_file_name("new"));
+    match how {
+        "same build" => std::fs::copy(&program, &new).map(drop)?,
+        "other build" => std::fs::write(&new, "#!/bin/sh\nexit 9\n")?,
+        _ => std::fs::remove_file(&program)?,
+    }
+    if new.exists() {
+        std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        std::fs::rename(&new, &program)?;
+    }
+    let after = work("after").await?;
+    std::io::Write::write_all(&mut std::io::stdout(), format!("{before} {after}").as_bytes())?;
+    Ok(())
 }

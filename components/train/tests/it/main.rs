@@ -4,6 +4,8 @@ mod checkpoints;
 mod config;
 mod costs;
 mod crashes;
+mod elsewhere;
+mod extremes;
 mod jobs;
 mod modules;
 mod open;

@@ -37,6 +37,32 @@ fn is_written_somewhere(folder: &std::path::Path, text: &str) -> bool {
 }
 
 both! {
+    async fn e13_models_and_checkpoints_are_in_the_object_store_that_was_asked_for(isolation: Isolation) {
+        let server = Server::start();
+        let which = if isolation == Thread { "thread" } else { "process" };
+        let test = format!("s3::e13_models_and_checkpoints_are_in_the_object_store_that_was_asked_for::{which}");
+        let keys = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", "here-1"), ("NO_PROXY", "*")];
+        if !again(&test, &[&keys[..], &[("AWS_ENDPOINT", &*server.endpoint), ("AWS_ALLOW_HTTP", "true")]].concat()) {
+            let keys = server.keys();
+            assert!(keys.len() > 1 && keys.iter().all(|key| key.starts_with("team/blake3/")), "{keys:?}");
+            return;
+        }
+        let place = Place::new();
+        let db = place.db_with("s3://models/team".as_ref()).await;
+        let run = trainer(&db, isolation).await.train(Walk::new("loop", 6), TrainSpec::new().id("e13")).await.unwrap();
+        let info = run.wait().await.unwrap();
+        assert_eq!(info.status, Status::Completed, "{}", text(&info));
+        let model: Walk = run.load().await.unwrap();
+        db.apply(&model).await.unwrap();
+        assert_eq!(weights(&model).await.len(), 512);
+        let report = db.verify().await.unwrap();
+        assert!(report.is_sound(), "{report}");
+        assert!(!place.path("db/artifacts").exists());
+        for secret in [KEY, SECRET] {
+            assert!(!is_written_somewhere(place.folder.path(), secret), "no key is stored");
+        }
+    }
+
     async fn j03_models_are_written_to_an_object_store(isolation: Isolation) {
         if !with_credentials("j03_models_are_written_to_an_object_store", isolation) {
             return;

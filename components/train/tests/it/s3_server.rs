@@ -147,8 +147,15 @@ fn answer(request: &Request, state: &mut State) -> Answer {
     let upload = query.get("uploadId");
     match (method.as_str(), upload) {
         ("GET", None) if query.contains_key("list-type") => {
-            let list = "<ListBucketResult><Name>models</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>";
-            (200, Vec::new(), list.as_bytes().to_vec())
+            let prefix = query.get("prefix").map(|prefix| prefix.replace("%2F", "/")).unwrap_or_default();
+            let found: Vec<_> = state.objects.iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+            let entry = |(key, (bytes, _)): &(&String, &(Vec<u8>, String))| {
+                let time = "<LastModified>2025-01-01T00:00:00.000Z</LastModified>";
+                format!("<Contents><Key>{key}</Key><Size>{}</Size>{time}<ETag>x</ETag></Contents>", bytes.len())
+            };
+            let entries: String = found.iter().map(entry).collect();
+            let count = format!("<Name>{BUCKET}</Name><KeyCount>{}</KeyCount><IsTruncated>false</IsTruncated>", found.len());
+            (200, Vec::new(), format!("<ListBucketResult>{count}{entries}</ListBucketResult>").into_bytes())
         }
         ("POST", None) if query.contains_key("uploads") => {
             state.serial += 1;

@@ -58,6 +58,11 @@ impl Place {
         open::builder(self.path("db")).unwrap().program(program()).build().await.unwrap()
     }
 
+    /// With the artifacts at another place: a folder, or a URL.
+    pub(crate) async fn db_with(&self, artifacts: &std::path::Path) -> Db {
+        open::builder_at(&self.path("db"), artifacts).unwrap().program(program()).build().await.unwrap()
+    }
+
     /// A file that does not exist yet, as the argument `go`.
     pub(crate) fn gate(&self) -> Gate {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
