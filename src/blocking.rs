@@ -9,7 +9,7 @@ use crate::{
     Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Outcome, Plan, Removed, Result,
     VerifyReport,
 };
-use std::path::PathBuf;
+use std::{panic::AssertUnwindSafe, path::PathBuf};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// A database whose methods wait.
@@ -40,24 +40,18 @@ pub struct Db {
 }
 
 /// Refuse to wait where async code runs. Functions of `spawn_blocking` may wait.
-fn check_caller() -> Result<()> {
-    let refused = || {
-        Error::new(ErrorKind::Unsupported, "a blocking database is used by async code, which would be held up")
-            .with_hint("use `superduper::Db` and `.await`, or call this in `tokio::task::spawn_blocking`")
-            .fatal()
-    };
+fn check_caller(runtime: &Runtime) -> Result<()> {
     if Handle::try_current().is_err() {
         return Ok(());
     }
     // The main future of a runtime is no task. A task may be a function of `spawn_blocking`: only an attempt to wait can tell.
-    if tokio::task::try_id().is_none() {
-        return Err(refused());
+    let waits = || std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(async {}))).is_ok();
+    if tokio::task::try_id().is_some() && waits() {
+        return Ok(());
     }
-    let waits = || Builder::new_current_thread().build().map(|runtime| runtime.block_on(async {}));
-    match std::panic::catch_unwind(waits) {
-        Ok(waited) => waited.map_err(Error::from),
-        Err(_) => Err(refused()),
-    }
+    Err(Error::new(ErrorKind::Unsupported, "a blocking database is used by async code, which would be held up")
+        .with_hint("use `superduper::Db` and `.await`, or call this in `tokio::task::spawn_blocking`")
+        .fatal())
 }
 
 impl Drop for Db {
@@ -91,8 +85,11 @@ impl Db {
     /// # Errors
     /// As for [`DbBuilder::build`].
     pub fn build(builder: DbBuilder) -> Result<Self> {
-        check_caller()?;
         let runtime = Builder::new_multi_thread().enable_all().build().map_err(Error::from)?;
+        if let Err(refused) = check_caller(&runtime) {
+            runtime.shutdown_background();
+            return Err(refused);
+        }
         let inner = runtime.block_on(builder.build())?;
         Ok(Db { inner, runtime: Some(runtime) })
     }
@@ -106,8 +103,8 @@ impl Db {
     }
 
     fn wait<R>(&self, work: impl Future<Output = R>) -> Result<R> {
-        check_caller()?;
         let runtime = self.runtime.as_ref().ok_or_else(|| Error::internal("the runtime of a blocking database is gone"))?;
+        check_caller(runtime)?;
         Ok(runtime.block_on(work))
     }
 

@@ -84,7 +84,8 @@ pub trait BuildAt: Sized {
 
 impl BuildAt for DbBuilder {
     fn at(self, location: impl Into<PathBuf>) -> Result<Self> {
-        let folder = match Place::of_database(&location.into())? {
+        let location: PathBuf = location.into();
+        let folder = match Place::of_database(&location)? {
             Place::Memory => return Ok(self.in_memory()),
             Place::Folder(folder) => folder,
         };
@@ -116,7 +117,7 @@ impl BuildAt for DbBuilder {
     }
 
     fn artifacts_at(self, location: impl Into<PathBuf>) -> Result<Self> {
-        let location = location.into();
+        let location: PathBuf = location.into();
         Ok(match StorePlace::of_artifacts(&location)? {
             StorePlace::Url(url) => self.artifacts(Arc::new(ObjectStore::from_url(&url)?)),
             StorePlace::Folder(folder) => self.open_artifacts(move |mode| {

@@ -2,7 +2,7 @@
 
 use crate::{process::components::Blobs, process::program, support::says};
 use std::path::Path;
-use superduper::{Db, FailureKind, JobFailure, prelude::*};
+use superduper::{FailureKind, JobFailure, prelude::*};
 
 fn blobs(identifier: &str, isolated: bool) -> Blobs {
     Blobs { identifier: identifier.into(), isolated, input: Artifact::new(Bytes::from(identifier.to_owned())), made: Output::empty() }

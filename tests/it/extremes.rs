@@ -3,7 +3,7 @@
 use crate::{process::components::Limited, process::program};
 use std::time::Duration;
 use superduper::{
-    Db, DbBuilder, FailureKind, JobPolicy, Keep,
+    DbBuilder, FailureKind, JobPolicy, Keep,
     prelude::*,
     store::{JobFilter, JobState, RunFilter, Wish},
 };

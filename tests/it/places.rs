@@ -205,7 +205,7 @@ async fn refusals(db: &Db, bundle: PathBuf) -> Vec<Error> {
         refused(db.label("places.Note/a", "prod").await),
         refused(db.move_label("places.Note/a", "prod", None).await),
         refused(db.unlabel("places.Note/a", "prod").await),
-        refused(db.rollback("places.Note/a", 0).await),
+        refused(db.rollback("places.Note/a", 0_u32).await),
         refused(db.prune_all(Keep::last(1)).await),
         refused(db.gc(false).await),
         refused(db.verify().repair(true).await),

@@ -42,6 +42,12 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
+/// Whether SQLite could not make its files beside the database.
+pub(crate) fn is_unwritable(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rusqlite::Error>());
+    source.is_some_and(|source| matches!(source.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)))
+}
+
 /// An input or output error of a file beside the database.
 pub(crate) fn file_failed(action: impl std::fmt::Display, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Store, action.to_string()).with_source(error)

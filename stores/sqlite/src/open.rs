@@ -4,7 +4,7 @@
 //! power; a file that is not ours, or newer than this program, is read and left as it is.
 
 use crate::{
-    error::{failed, file_failed, is_busy},
+    error::{failed, file_failed, is_busy, is_unwritable},
     place::{self, Door},
 };
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -83,7 +83,8 @@ pub(crate) fn open_read_only(folder: &Path) -> Result<Door> {
     let look = |door: &Door| connect(&door.path, door.flags).and_then(|connection| check(&connection, &path));
     let found = look(&door).or_else(|error| {
         // Where nothing can be written, not even SQLite's files beside the database, nobody else writes either.
-        door = place::immutable(folder).ok_or(error)?;
+        let unwritable = is_unwritable(&error).then(|| place::immutable(folder)).flatten();
+        door = unwritable.ok_or(error)?;
         look(&door)
     })?;
     if found < FORMAT {

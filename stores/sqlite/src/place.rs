@@ -85,7 +85,7 @@ pub(crate) fn immutable(folder: &Path) -> Option<Door> {
     if log.is_ok_and(|log| log.len() > 0) {
         return None;
     }
-    let path = std::path::absolute(folder.join(FILE)).ok()?;
+    let path = folder.join(FILE);
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_bytes() {
         match byte {

@@ -61,7 +61,7 @@ impl SqliteStore {
     /// `Format` if the folder is a file, if its `metadata.sqlite` is something else, or if a newer program wrote it; nothing
     /// is changed then. `InvalidInput` if its path is too long for SQLite. `Store` if files cannot be read or written.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
-        SqliteStore::open_for_writing(folder.as_ref(), OpenMode::Create)
+        SqliteStore::open_for_writing(absolute(folder.as_ref())?, OpenMode::Create)
     }
 
     /// Open the database of a folder, as the mode allows. No database is made in a folder that holds something else.
@@ -70,28 +70,26 @@ impl SqliteStore {
     /// As for [`SqliteStore::open`]; `Format` also if a folder without a database holds other things, and if a database of an older
     /// format is opened for reading only. `NotFound` if there is no database and none is to be made.
     pub fn open_with(folder: impl AsRef<Path>, mode: OpenMode) -> Result<Self> {
-        let folder = folder.as_ref();
-        place::check(folder).and_then(|()| place::check_vacant(folder))?;
+        let folder = absolute(folder.as_ref())?;
+        place::check(&folder).and_then(|()| place::check_vacant(&folder))?;
         match mode {
             OpenMode::Create | OpenMode::Existing => SqliteStore::open_for_writing(folder, mode),
             OpenMode::ReadOnly => {
-                let door = open::open_read_only(folder)?;
+                let door = open::open_read_only(&folder)?;
                 SqliteStore::with(folder, door, |_, _, _| Ok(None))
             }
         }
     }
 
-    fn open_for_writing(folder: &Path, mode: OpenMode) -> Result<Self> {
-        let connection = open::open(folder, mode)?;
-        let path = std::path::absolute(folder.join(FILE)).map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))?;
-        let door = Door { path, flags: OpenFlags::SQLITE_OPEN_READ_WRITE };
+    fn open_for_writing(folder: PathBuf, mode: OpenMode) -> Result<Self> {
+        let connection = open::open(&folder, mode)?;
+        let door = Door { path: folder.join(FILE), flags: OpenFlags::SQLITE_OPEN_READ_WRITE };
         SqliteStore::with(folder, door, |folder, place, counters| {
             Writer::start(connection, open::open_write_lock(folder)?, place.clone(), counters.clone()).map(Some)
         })
     }
 
-    fn with(folder: &Path, door: Door, writer: impl FnOnce(&Path, &Place, &Arc<Counters>) -> Result<Option<Writer>>) -> Result<Self> {
-        let folder = std::path::absolute(folder).map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))?;
+    fn with(folder: PathBuf, door: Door, writer: impl FnOnce(&Path, &Place, &Arc<Counters>) -> Result<Option<Writer>>) -> Result<Self> {
         let place = Place::of(folder.join(FILE))?;
         let counters = Arc::new(Counters::default());
         let writer = writer(&folder, &place, &counters)?;
@@ -138,6 +136,10 @@ impl SqliteStore {
             }
         })
     }
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    std::path::absolute(folder).map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))
 }
 
 fn read_only() -> Error {
