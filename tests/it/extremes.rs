@@ -1,6 +1,6 @@
 //! Durations and counts at 0 and at their maximum: none of them panics, and each means what it says.
 
-use crate::{process::components::Limited, process::program};
+use crate::{process::components::AtTheEnds, process::program};
 use std::time::Duration;
 use superduper::{
     DbBuilder, FailureKind, JobPolicy, Keep,
@@ -171,8 +171,8 @@ async fn b18_policies_of_threads_at_their_ends() {
 #[tokio::test]
 async fn b18_policies_of_processes_at_their_ends() {
     let db = crate::fresh::builder().program(program()).build().await.unwrap();
-    let applied = db.apply(Limited { identifier: "longest".into(), longest: true }).await.unwrap();
+    let applied = db.apply(AtTheEnds { identifier: "longest".into(), longest: true }).await.unwrap();
     assert_ne!(applied.result::<u32>("run").unwrap(), std::process::id());
-    let error = db.apply(Limited { identifier: "shortest".into(), longest: false }).await.unwrap_err();
+    let error = db.apply(AtTheEnds { identifier: "shortest".into(), longest: false }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed, "{error}");
 }

@@ -71,8 +71,9 @@ async fn b17_new_and_empty_folders_and_interrupted_creations_become_databases() 
             "mounted" => std::fs::create_dir_all(path.join("lost+found")).unwrap(),
             "interrupted" => {
                 std::fs::create_dir(&path).unwrap();
-                ["write.lock", "metadata.sqlite.new", "metadata.sqlite.new-journal"]
-                    .map(|file| std::fs::write(path.join(file), "").unwrap());
+                for file in ["write.lock", "metadata.sqlite.new", "metadata.sqlite.new-journal"] {
+                    std::fs::write(path.join(file), "").unwrap();
+                }
             }
             _ => std::fs::create_dir(&path).unwrap(),
         }

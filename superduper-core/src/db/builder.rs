@@ -206,14 +206,6 @@ impl DbBuilder {
             |what: &str| Error::invalid(format!("the database has no {what} store")).with_hint("use `Db::open(…)`, or name both stores");
         let metadata = self.metadata.ok_or_else(|| missing("metadata"))?;
         let artifacts = self.artifacts.ok_or_else(|| missing("artifact"))?;
-        let mode = self.mode;
-        let (mut metadata, mut artifacts) = (metadata.open(mode)?, artifacts.open(mode)?);
-        let read_only = mode == OpenMode::ReadOnly;
-        if read_only {
-            (metadata, artifacts) = (Arc::new(ReadOnlyMetadata(metadata)), Arc::new(ReadOnlyArtifacts(artifacts)));
-        } else if let Some(lease) = self.lease {
-            metadata.set_lease(lease);
-        }
         let registry = match self.registry {
             Some(registry) => registry,
             None => Registry::linked()?,
@@ -232,6 +224,15 @@ impl DbBuilder {
             known.sort_unstable();
             Error::new(ErrorKind::Unsupported, format!("unknown executor `{asked}`; known are: {}", known.join(", ")))
         })?;
+        // Last, so that nothing is made where anything else is wrong.
+        let mode = self.mode;
+        let (mut metadata, mut artifacts) = (metadata.open(mode)?, artifacts.open(mode)?);
+        let read_only = mode == OpenMode::ReadOnly;
+        if read_only {
+            (metadata, artifacts) = (Arc::new(ReadOnlyMetadata(metadata)), Arc::new(ReadOnlyArtifacts(artifacts)));
+        } else if let Some(lease) = self.lease {
+            metadata.set_lease(lease);
+        }
         let inner = Arc::new(DbInner {
             metadata,
             artifacts,

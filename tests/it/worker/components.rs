@@ -168,14 +168,14 @@ impl Blobs {
 
 /// Runs in a process with limits at their ends.
 #[derive(Component)]
-#[component(kind = "test.Limited")]
-pub(crate) struct Limited {
+#[component(kind = "test.AtTheEnds")]
+pub(crate) struct AtTheEnds {
     pub(crate) identifier: String,
     pub(crate) longest: bool,
 }
 
 #[triggers]
-impl Limited {
+impl AtTheEnds {
     fn limits(&self) -> JobPolicy {
         let (span, count) = if self.longest { (Duration::MAX, u64::MAX) } else { (Duration::ZERO, 0) };
         JobPolicy {
