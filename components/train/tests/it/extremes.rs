@@ -41,7 +41,8 @@ both! {
 
 #[tokio::test]
 async fn b18_limits_of_nothing_are_refused_before_anything_runs() {
-    let db = Place::new().db().await;
+    let place = Place::new();
+    let db = place.db().await;
     let zero = Some(Span::default());
     for limits in [Limits { wall: zero, ..Limits::default() }, Limits { heartbeat: zero, ..Limits::default() }] {
         let opened = LocalTrainer::new("zero").base(JobBase { limits, ..JobBase::default() }).open(&db).await;
