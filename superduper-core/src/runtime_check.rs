@@ -3,7 +3,7 @@
 use crate::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
-/// As [`current`], for stores.
+/// Refuse to go on outside of a runtime; for stores.
 ///
 /// # Errors
 /// `Unsupported` outside of a runtime.
