@@ -81,6 +81,9 @@ pub struct Callable(&'static FunctionEntry);
 
 impl Callable {
     /// The callable of a `#[callable]` function: `Callable::of::<greet>()`.
+    ///
+    /// Where the compiler says "constant provided when a type was expected" or "`greet` is a function item, not a type", the
+    /// function lacks the attribute: `#[callable]` makes a type of the name of its function.
     pub fn of<F: Function>() -> Self {
         Callable::named(F::NAME).unwrap_or_else(|_| unreachable!("`{}` registers itself", F::NAME))
     }

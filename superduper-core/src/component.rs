@@ -48,7 +48,8 @@ pub struct TypeSpec {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a component",
     label = "this type does not derive `Component`",
-    note = "add `#[derive(Component)]` to the struct and give it a field `identifier: String`"
+    note = "add `#[derive(Component)]` to the struct and give it a field `identifier: String`",
+    note = "where the type is `!` or `_`, nothing says which one is meant: name it, as in `db.load::<Model>(\"a\")`"
 )]
 pub trait ComponentType: Sized + Send + Sync + VisitChildren + AsComponent + 'static {
     /// What the derive knows of the type.
@@ -236,6 +237,11 @@ pub fn downcast<T: ComponentType>(component: Box<dyn Component>) -> Result<T> {
 }
 
 /// What can be given to `db.apply` and `db.plan`: a component, a reference, a `Box` or an `Arc` of one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a component",
+    label = "this type does not derive `Component`",
+    note = "add `#[derive(Component)]` to the struct and give it a field `identifier: String`"
+)]
 pub trait AsComponent {
     /// The component.
     fn as_component(&self) -> &dyn Component;

@@ -29,6 +29,7 @@ pub fn check_builder<T: ComponentType>(identifier: &str, fields: &[(&str, &str, 
 
 /// Run `postinit` on a component that was just put together.
 pub fn finish_builder<T: ComponentType>(mut component: T) -> Result<T> {
+    component.__outputs(&mut |name, output| output.name(name));
     let postinit = T::__hooks().postinit;
     let what = format!("`{}/{}`: postinit", T::__kind(), component.__identifier());
     panics::caught(|| what.clone(), || postinit(&mut component).map_err(|error| error.context(&what)))?;
@@ -46,7 +47,8 @@ pub fn hooks_of<T: Lifecycle + 'static>() -> Hooks<T> {
     label = "this type is no component and has no serde implementations",
     note = "a client, a connection, a thing that `setup` makes: `Runtime<{Self}>`; it needs no serde and is never stored",
     note = "plain data: `#[derive(serde::Serialize, serde::Deserialize)]` on `{Self}`",
-    note = "a component of its own: `#[derive(Component)]` on `{Self}`"
+    note = "a component of its own: `#[derive(Component)]` on `{Self}`",
+    note = "a trait object, such as `Box<dyn Trait>`: `#[typetag::serde]` on the trait and on its implementations; `Box<dyn Component>` needs none"
 )]
 pub trait StoredField {}
 #[diagnostic::do_not_recommend]

@@ -104,14 +104,31 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether the same call may succeed later without anything being changed.
+    /// Whether the same call may succeed later without anything being changed; a job that ends with such an error is retried as
+    /// often as its trigger allows.
+    ///
+    /// Its kind says so ([`ErrorKind::is_retryable`]) unless it was marked by [`Error::fatal`] or [`Error::retryable`].
     pub fn is_retryable(&self) -> bool {
-        self.0.retryable.unwrap_or(matches!(self.0.kind, ErrorKind::Store | ErrorKind::Timeout | ErrorKind::User | ErrorKind::NotSetUp))
+        self.0.retryable.unwrap_or_else(|| self.0.kind.is_retryable())
     }
 
     /// Say that trying again cannot help: a job that returns this error is not retried.
     pub fn fatal(mut self) -> Self {
         self.0.retryable = Some(false);
+        self
+    }
+
+    /// Say that trying again may help, although the kind of this error says otherwise.
+    ///
+    /// ```
+    /// # use superduper_core as superduper;
+    /// use superduper::Error;
+    ///
+    /// let error = Error::not_found("the service has no such model yet");
+    /// assert!(!error.is_retryable() && error.retryable().is_retryable());
+    /// ```
+    pub fn retryable(mut self) -> Self {
+        self.0.retryable = Some(true);
         self
     }
 
@@ -215,12 +232,7 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            write!(f, "\n  caused by: {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        causes_of(self).iter().try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
     }
 }
 
@@ -236,10 +248,8 @@ impl From<BoxError> for Error {
         match error.downcast::<Error>() {
             Ok(error) => *error,
             Err(other) => {
-                let message = other.to_string();
-                let source = other.source().map(Chain::of);
-                let mut error = Error::new(ErrorKind::User, message);
-                error.0.source = source.map(|chain| Box::new(chain) as BoxError);
+                let mut error = Error::new(ErrorKind::User, other.to_string());
+                error.0.source = Chain::of(causes_of(&*other));
                 error
             }
         }
@@ -272,8 +282,10 @@ struct Chain {
 }
 
 impl Chain {
-    fn of(error: &(dyn std::error::Error + 'static)) -> Chain {
-        Chain { message: error.to_string(), next: error.source().map(|next| Box::new(Chain::of(next))) }
+    /// The chain of these texts, outermost first.
+    fn of(causes: Vec<String>) -> Option<BoxError> {
+        let chain = causes.into_iter().rev().fold(None, |next, message| Some(Box::new(Chain { message, next })));
+        chain.map(|chain| chain as BoxError)
     }
 }
 
@@ -325,51 +337,214 @@ pub enum FailureKind {
 
 /// The failure of a job: data, stored with the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct JobFailure {
     /// How the job came to fail.
     pub kind: FailureKind,
-    /// The error's text.
+    /// The kind of the error that the method returned; `None` where it returned none, and in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "kind_name")]
+    pub error_kind: Option<ErrorKind>,
+    /// The error's text, or that of the panic.
     pub message: String,
-    /// The texts of its causes, outermost first.
+    /// Where the method panicked: file, line and column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// The texts of its causes, outermost first; none of them repeats an earlier text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
     /// Whether a retry may help.
     pub retryable: bool,
 }
 
+/// The kind of an error by its name. A name that this program does not know is none.
+mod kind_name {
+    use super::ErrorKind;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(kind: &Option<ErrorKind>, serializer: S) -> Result<S::Ok, S::Error> {
+        kind.map(ErrorKind::name).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ErrorKind>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(ErrorKind::from_name))
+    }
+}
+
 impl JobFailure {
     /// The failure that an error of user code stands for.
     pub fn of(error: &Error) -> Self {
-        let mut causes = Vec::new();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
         let kind = match error.kind() {
             ErrorKind::Timeout => FailureKind::Timeout,
             ErrorKind::Cancelled => FailureKind::Cancelled,
             _ if error.0.panic => FailureKind::Panic,
             _ => FailureKind::Error,
         };
-        JobFailure { kind, message: error.to_string(), causes, retryable: !error.is_fatal() }
+        JobFailure {
+            error_kind: Some(error.kind()),
+            causes: causes_of(error),
+            retryable: error.is_retryable(),
+            ..JobFailure::new(kind, error.to_string())
+        }
     }
 
     /// A failure without causes.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         let retryable = !matches!(kind, FailureKind::Cancelled | FailureKind::Upstream);
-        JobFailure { kind, message: message.into(), causes: Vec::new(), retryable }
+        JobFailure { kind, error_kind: None, message: message.into(), location: None, causes: Vec::new(), retryable }
+    }
+
+    /// The error that reports this failure: `what: message`, with the hint and the causes of the failure.
+    pub fn to_error(&self, kind: ErrorKind, what: impl fmt::Display) -> Error {
+        let (text, hint) = self.parts();
+        let mut error = Error::new(kind, format!("{what}: {text}"));
+        error.0.hint = hint;
+        error.0.source = Chain::of(self.further_causes());
+        error
+    }
+
+    /// The text with the place of a panic, and the hint.
+    fn parts(&self) -> (String, Option<String>) {
+        let (text, hint) = match self.message.split_once("\nhint: ") {
+            Some((text, hint)) => (text, Some(hint.to_owned())),
+            None => (&*self.message, None),
+        };
+        match &self.location {
+            Some(location) => (format!("{text} (at {location})"), hint),
+            None => (text.to_owned(), hint),
+        }
+    }
+
+    /// The causes that say more than the text; records of older programs repeat it.
+    fn further_causes(&self) -> Vec<String> {
+        unsaid(&self.message, self.causes.iter().cloned())
     }
 }
 
 impl fmt::Display for JobFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        for cause in &self.causes {
-            write!(f, ": {cause}")?;
-        }
-        Ok(())
+        let (text, hint) = self.parts();
+        f.write_str(&text)?;
+        self.further_causes().iter().try_for_each(|cause| write!(f, ": {cause}"))?;
+        hint.map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }
 }
 
 impl std::error::Error for JobFailure {}
+
+/// The texts of an error's causes, outermost first, without what an earlier text says already.
+fn causes_of(error: &dyn std::error::Error) -> Vec<String> {
+    unsaid(&error.to_string(), std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string))
+}
+
+/// Of these texts, what neither `first` nor an earlier one of them says.
+fn unsaid(first: &str, texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut said = first.to_owned();
+    let mut further = Vec::new();
+    for text in texts {
+        let lines: Vec<&str> = text.lines().map(|line| without_head(&said, line)).filter(|line| !says(&said, line)).collect();
+        if lines.is_empty() {
+            continue;
+        }
+        let text = lines.join("\n");
+        said.push('\n');
+        said.push_str(&text);
+        further.push(text);
+    }
+    further
+}
+
+/// Whether a text contains another one as a part of its own: the whole of it, after a colon, or in brackets or quotes.
+fn says(text: &str, part: &str) -> bool {
+    let opens = |before: &str| before.is_empty() || before.ends_with(": ") || before.ends_with(['\n', '(', '[', '"', '`', '\'']);
+    let closes = |after: &str| after.is_empty() || after.starts_with([':', '\n', ')', ']', '"', '`', '\'', ',', ';', '.']);
+    part.trim().is_empty() || text.match_indices(part).any(|(at, _)| opens(&text[..at]) && closes(&text[at + part.len()..]))
+}
+
+/// A line `message: more` without the message, where that is an earlier line or the end of one.
+fn without_head<'a>(said: &str, line: &'a str) -> &'a str {
+    let ends =
+        |head: &str| said.lines().any(|earlier| earlier.strip_suffix(head).is_some_and(|rest| rest.is_empty() || rest.ends_with(": ")));
+    let cut = line.rmatch_indices(": ").find(|(at, _)| ends(&line[..*at]));
+    cut.map_or(line, |(at, colon)| &line[at + colon.len()..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error whose text has the text of its cause in it, as many crates write them.
+    #[derive(Debug)]
+    struct Outer(&'static str, std::num::ParseIntError);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0.replace("{}", &self.1.to_string()))
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.1)
+        }
+    }
+
+    fn outer(text: &'static str) -> Error {
+        Error::from(Box::new(Outer(text, "x".parse::<i32>().expect_err("no number"))) as BoxError)
+    }
+
+    #[test]
+    fn fault_30_no_cause_repeats_what_was_said() {
+        const CAUSE: &str = "invalid digit found in string";
+        for text in ["reading: {}", "reading ({})", "{}: reading", "reading \"{}\"", "{}"] {
+            for error in [outer(text), Error::store("top").with_source(outer(text)), outer(text).context("while it ran")] {
+                let failure = JobFailure::of(&error);
+                let again = failure.to_error(ErrorKind::JobFailed, "job 1");
+                for printed in [format!("{error:?}"), failure.to_string(), format!("{again:?}")] {
+                    assert_eq!(printed.matches(CAUSE).count(), 1, "{printed}");
+                }
+            }
+        }
+        let apart = outer("reading");
+        assert_eq!(format!("{apart:?}"), format!("User: reading\n  caused by: {CAUSE}"));
+        assert_eq!(JobFailure::of(&apart).to_string(), format!("reading: {CAUSE}"));
+        let repeated = JobFailure { causes: vec!["boom: no room".into(), "no room".into()], ..JobFailure::new(FailureKind::Error, "boom") };
+        assert_eq!(repeated.to_string(), "boom: no room", "a record of an older program");
+        let short = JobFailure { causes: vec!["a".into(), "b".into()], ..JobFailure::new(FailureKind::Error, "that a cause has") };
+        assert_eq!(short.to_string(), "that a cause has: a: b", "a word inside of a text is no cause that was named");
+    }
+
+    #[test]
+    fn fault_30_a_hint_is_given_once_and_last() {
+        let missing = Error::not_found("no key").with_hint("set KEY").with_source(std::io::Error::other("gone"));
+        let wrapped = Error::store("setup").with_source(Error::not_found("no key").with_hint("set KEY")).with_hint("set KEY");
+        assert_eq!(format!("{wrapped:?}").matches("set KEY").count(), 1, "{wrapped:?}");
+        let failure = JobFailure::of(&missing);
+        assert_eq!(failure.to_string(), "no key: gone\nhint: set KEY");
+        assert_eq!(
+            format!("{:?}", failure.to_error(ErrorKind::JobFailed, "job 1")),
+            "JobFailed: job 1: no key\nhint: set KEY\n  caused by: gone"
+        );
+    }
+
+    #[test]
+    fn fault_30_the_kind_of_an_error_says_whether_a_retry_helps() {
+        for (error, name, retryable) in [
+            (Error::msg("no room"), "user", true),
+            (Error::store("no room"), "store", true),
+            (Error::invalid("no rows"), "invalid_input", false),
+            (Error::not_found("no rows"), "not_found", false),
+            (Error::not_found("no rows yet").retryable(), "not_found", true),
+            (Error::msg("no use").fatal(), "user", false),
+        ] {
+            let failure = JobFailure::of(&error);
+            assert_eq!((failure.error_kind.map(ErrorKind::name), failure.retryable), (Some(name), retryable), "{error}");
+            let stored = serde_json::to_value(&failure).expect("JSON");
+            assert_eq!(stored["error_kind"], name);
+            assert_eq!(serde_json::from_value::<JobFailure>(stored).expect("a failure"), failure);
+        }
+        let of_others = r#"{"kind":"error","message":"m","retryable":true,"error_kind":"kind_of_a_later_program"}"#;
+        assert_eq!(serde_json::from_str::<JobFailure>(of_others).expect("a failure").error_kind, None);
+        let of_before = r#"{"kind":"panic","message":"panicked: m","retryable":true}"#;
+        assert_eq!(serde_json::from_str::<JobFailure>(of_before).expect("a failure"), JobFailure::new(FailureKind::Panic, "panicked: m"));
+    }
+}

@@ -1,11 +1,11 @@
-//! What other programs are told of an error: a name, an exit code, a status of HTTP.
+//! What other programs are told of an error: a name, an exit code, a status of HTTP, whether a retry is worth it.
 //!
 //! Invariant: names and exit codes are unique and never change their meaning; a kind that is added gets new ones.
 
 use crate::ErrorKind;
 
 macro_rules! codes {
-    ($($kind:ident $name:literal $exit:literal $status:literal)*) => {
+    ($($kind:ident $name:literal $exit:literal $status:literal $retry:literal)*) => {
         /// All kinds, in the order of the table.
         #[cfg(test)]
         const ALL: &[ErrorKind] = &[$(ErrorKind::$kind),*];
@@ -29,8 +29,8 @@ macro_rules! codes {
             /// The exit code of a program that ends with such an error, as one with `#[superduper::main]` does. 1 is an error of user
             /// code, as of any program; 2 (usage), 101 (panic) and those above 125 (shells) are left to others.
             ///
-            #[doc = "| kind | name | exit code | HTTP |\n|---|---|---|---|"]
-            $(#[doc = concat!("| `", stringify!($kind), "` | `", $name, "` | ", $exit, " | ", $status, " |")])*
+            #[doc = "| kind | name | exit code | HTTP | worth a retry |\n|---|---|---|---|---|"]
+            $(#[doc = concat!("| `", stringify!($kind), "` | `", $name, "` | ", $exit, " | ", $status, " | ", $retry, " |")])*
             ///
             /// ```
             /// # use superduper_core as superduper;
@@ -52,30 +52,40 @@ macro_rules! codes {
                     $(ErrorKind::$kind => $status,)*
                 }
             }
+
+            /// Whether the same call may succeed later without anything being changed; see [`ErrorKind::exit_code`] for the table.
+            ///
+            /// A job that ends with an error of such a kind is retried as often as its trigger allows, any other one is not;
+            /// [`Error::fatal`](crate::Error::fatal) and [`Error::retryable`](crate::Error::retryable) say otherwise for one error.
+            pub fn is_retryable(self) -> bool {
+                match self {
+                    $(ErrorKind::$kind => $retry,)*
+                }
+            }
         }
     };
 }
 
 codes! {
-    InvalidInput "invalid_input" 10 400
-    NotFound "not_found" 11 404
-    Gone "gone" 12 410
-    Conflict "conflict" 13 409
-    InUse "in_use" 14 409
-    UnknownKind "unknown_kind" 15 422
-    Encode "encode" 16 422
-    Decode "decode" 17 500
-    Integrity "integrity" 18 500
-    Format "format" 19 500
-    JobFailed "job_failed" 20 424
-    Cancelled "cancelled" 21 409
-    Timeout "timeout" 22 504
-    NotSetUp "not_set_up" 23 500
-    NotSaved "not_saved" 24 409
-    Unsupported "unsupported" 25 501
-    Store "store" 26 503
-    User "user" 1 500
-    Internal "internal" 70 500
+    InvalidInput "invalid_input" 10 400 false
+    NotFound "not_found" 11 404 false
+    Gone "gone" 12 410 false
+    Conflict "conflict" 13 409 true
+    InUse "in_use" 14 409 false
+    UnknownKind "unknown_kind" 15 422 false
+    Encode "encode" 16 422 false
+    Decode "decode" 17 500 false
+    Integrity "integrity" 18 500 false
+    Format "format" 19 500 false
+    JobFailed "job_failed" 20 424 false
+    Cancelled "cancelled" 21 409 false
+    Timeout "timeout" 22 504 true
+    NotSetUp "not_set_up" 23 500 true
+    NotSaved "not_saved" 24 409 false
+    Unsupported "unsupported" 25 501 false
+    Store "store" 26 503 true
+    User "user" 1 500 true
+    Internal "internal" 70 500 false
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub use digest::{Digest, Hasher};
 pub use encode::{BlobUse, ChildUse, Encoded, Inline, MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
 pub use job::{Asked, Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, Outcome, Placement, job_layer, worker};
-pub use lifecycle::{BoxFuture, Lifecycle};
+pub use lifecycle::{BoxFuture, HookFuture, Lifecycle};
 pub use locator::Locator;
 pub use observed::Observed;
 pub use output::Output;

@@ -6,6 +6,17 @@ use std::{future::Future, marker::PhantomData, pin::Pin};
 /// A boxed future that can move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What a hook returns: a future of a [`Result`], as each `async fn` has one.
+#[diagnostic::on_unimplemented(
+    message = "a hook is an `async fn` that returns `Result<{T}>`",
+    label = "`{Self}` is not a future of a `Result<{T}>`",
+    note = "write `async fn` in front of the name of the hook, also where it waits for nothing"
+)]
+pub trait HookFuture<T>: Future<Output = Result<T>> {}
+
+#[diagnostic::do_not_recommend]
+impl<T, F: Future<Output = Result<T>>> HookFuture<T> for F {}
+
 /// The hooks of a component; every method is optional, `async fn` bodies are accepted.
 ///
 /// # Guarantees
@@ -31,7 +42,7 @@ pub trait Lifecycle: Sized + Sync {
     ///
     /// # Errors
     /// Any; it fails the job that needed the instance, and the next job tries again.
-    fn setup(&self, ctx: &JobContext) -> impl Future<Output = Result<()>> + Send {
+    fn setup(&self, ctx: &JobContext) -> impl HookFuture<()> + Send {
         let _ = ctx;
         async { Ok(()) }
     }
@@ -39,7 +50,7 @@ pub trait Lifecycle: Sized + Sync {
     ///
     /// # Errors
     /// Any; it fails the job and skips the triggers of this version.
-    fn on_create(&self, ctx: &JobContext) -> impl Future<Output = Result<()>> + Send {
+    fn on_create(&self, ctx: &JobContext) -> impl HookFuture<()> + Send {
         let _ = ctx;
         async { Ok(()) }
     }
@@ -49,7 +60,7 @@ pub trait Lifecycle: Sized + Sync {
     ///
     /// # Errors
     /// Any; `refresh` reports it with the component's name.
-    fn observe(&self, ctx: &JobContext) -> impl Future<Output = Result<Observed>> + Send {
+    fn observe(&self, ctx: &JobContext) -> impl HookFuture<Observed> + Send {
         let _ = ctx;
         async { Ok(Observed::nothing()) }
     }
@@ -57,7 +68,7 @@ pub trait Lifecycle: Sized + Sync {
     ///
     /// # Errors
     /// Any; the removal stops and can be tried again or forced.
-    fn cleanup(&self, ctx: &JobContext) -> impl Future<Output = Result<()>> + Send {
+    fn cleanup(&self, ctx: &JobContext) -> impl HookFuture<()> + Send {
         let _ = ctx;
         async { Ok(()) }
     }
@@ -141,9 +152,9 @@ pub mod probe {
         }
     }
 
-    /// Inherent constants win over trait ones: `Self::__TRIGGERS` is the user's block or this.
+    /// Inherent constants win over trait ones: `Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT` is the user's block or this.
     pub trait NoTriggers: Sized + 'static {
-        const __TRIGGERS: &'static [Trigger<Self>] = &[];
+        const __ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT: &'static [Trigger<Self>] = &[];
     }
     impl<T: 'static> NoTriggers for T {}
 

@@ -30,6 +30,24 @@ struct State<T> {
     value: Slot<T>,
 }
 
+impl<T> State<T> {
+    /// The error of one who asks for the value of an empty output.
+    fn empty(&self) -> Error {
+        let name = self.name.unwrap_or("field");
+        if !self.owner.is_empty() {
+            let text = format!("output `{name}` of `{}` is empty", self.owner);
+            let hint = format!("a trigger fills it with `ctx.set(&self.{name}, value)`; wait for the jobs of the component");
+            return Error::new(ErrorKind::NotSetUp, text).with_hint(hint);
+        }
+        let text = match self.name {
+            Some(name) => format!("output `{name}` of a component that was not loaded is empty"),
+            None => format!("an output of type `{}` of a component that was not loaded is empty", std::any::type_name::<T>()),
+        };
+        let hint = format!("a trigger fills it with `ctx.set(&self.{name}, value)`; read it from the component that `db.load` gives");
+        Error::new(ErrorKind::NotSetUp, text).with_hint(hint)
+    }
+}
+
 enum Slot<T> {
     Empty,
     Stored(Value, Arc<DecodeEnv>),
@@ -40,6 +58,8 @@ enum Slot<T> {
 #[doc(hidden)]
 pub trait OutputCell: Send + Sync {
     fn bind(&self, name: &'static str, owner: &str, value: Option<&Value>, env: &Arc<DecodeEnv>);
+    /// Note the field, for errors; the output stays that of a component which is not stored.
+    fn name(&self, name: &'static str);
 }
 
 impl<T: Send + Sync + 'static> OutputCell for Output<T> {
@@ -51,6 +71,10 @@ impl<T: Send + Sync + 'static> OutputCell for Output<T> {
             Some(value) => Slot::Stored(value.clone(), env.clone()),
             None => Slot::Empty,
         };
+    }
+
+    fn name(&self, name: &'static str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).name.get_or_insert(name);
     }
 }
 
@@ -65,8 +89,8 @@ impl<T> Output<T> {
     }
 
     pub(crate) fn bound_name(&self) -> Result<(usize, &'static str)> {
-        let name = self.0.read().unwrap_or_else(PoisonError::into_inner).name;
-        match name {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match state.name.filter(|_| !state.owner.is_empty()) {
             Some(name) => Ok((self.key(), name)),
             None => Err(Error::new(ErrorKind::NotSaved, "this output does not belong to a stored component")
                 .with_hint("set outputs inside a trigger, on `self`")),
@@ -87,12 +111,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Output<T> {
             let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
             match &state.value {
                 Slot::Ready(value) => return Ok(value.clone()),
-                Slot::Empty => {
-                    let name = state.name.unwrap_or("?");
-                    let owner = if state.owner.is_empty() { "an unsaved component" } else { &state.owner };
-                    return Err(Error::new(ErrorKind::NotSetUp, format!("output `{name}` of `{owner}` is empty"))
-                        .with_hint("a trigger fills it with `ctx.set(&self.field, value)`; wait for the jobs of the component"));
-                }
+                Slot::Empty => return Err(state.empty()),
                 Slot::Stored(..) => {}
             }
         }
@@ -100,12 +119,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Output<T> {
         let value = match &state.value {
             Slot::Ready(value) => return Ok(value.clone()),
             Slot::Stored(value, env) => {
-                let name = state.name.unwrap_or("?");
-                let owner = format!("output `{name}` of `{}`", state.owner);
+                let owner = format!("output `{}` of `{}`", state.name.unwrap_or("?"), state.owner);
                 let value: T = decode_value(value.clone(), env, &owner).map_err(|error| error.context(&owner))?;
                 Arc::new(value)
             }
-            Slot::Empty => return Err(Error::new(ErrorKind::NotSetUp, "the output is empty")),
+            Slot::Empty => return Err(state.empty()),
         };
         state.value = Slot::Ready(value.clone());
         Ok(value)

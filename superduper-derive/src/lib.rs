@@ -179,7 +179,7 @@ use proc_macro::TokenStream;
 ///     }
 ///     fn __triggers() -> &'static [Trigger<Self>] {
 ///         use probe::NoTriggers as _; // the default where there is no block of triggers
-///         Self::__TRIGGERS
+///         Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT
 ///     }
 ///     fn __outputs(&self, _visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {
 ///         // for each `Output` field: visit("weights", &self.weights);
@@ -212,7 +212,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 /// Collects the [`#[trigger]`](macro@trigger) methods of a component.
 ///
 /// It stands on one inherent `impl` block of the type; a second one is an error about two definitions of
-/// `__TRIGGERS`. Other items of the block stay as they are. `#[triggers(crate = "path")]` says where superduper is.
+/// `__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT`. Other items of the block stay as they are. `#[triggers(crate = "path")]` says where superduper is.
 ///
 /// ```
 /// use superduper::prelude::*;
@@ -269,7 +269,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 /// # }
 ///
 /// impl Model {
-///     const __TRIGGERS: &'static [Trigger<Self>] = &[
+///     const __ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT: &'static [Trigger<Self>] = &[
 ///         Trigger {
 ///             spec: TriggerSpec {
 ///                 name: "train",
@@ -322,7 +322,7 @@ pub fn triggers(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `depends_on = "a"`, `["a", "b"]` | waits for these triggers; `depends` is the same |
 /// | `requires = "field"`, `["f", "g"]` | there is no job unless these fields are set (`superduper::Requirement`) |
 /// | `watch = "field"`, `["f", "g"]`, `"*"` | an update of these fields runs it again, as one of `requires` does; `"*"`: any |
-/// | `retries = 3` | how often it is tried again after a failure |
+/// | `retries = 3` | how often it is tried again after a failure; not after an error whose kind says that it is no use (`ErrorKind::is_retryable`) |
 /// | `backoff = "1s"` | the pause before the first retry, which doubles with each further one |
 /// | `timeout = "10m"` | the time limit of one attempt |
 /// | `executor = "process"`, `"threads"` | where it runs, if not where the database says |

@@ -563,6 +563,9 @@ async fn f10_a_blob_does_not_pass_through_memory_when_it_is_exported_imported_an
         let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("a line");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
+    if !crate::support::alone::alone("bundle::f10_a_blob_does_not_pass_through_memory_when_it_is_exported_imported_and_verified") {
+        return;
+    }
     const MIB: usize = 1024 * 1024;
     let (on, other, place) = (in_folder().await, in_folder().await, Place::new());
     let mut file = std::fs::File::create(place.path("large.bin")).expect("created");

@@ -8,7 +8,13 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, Error as _, MapAccess, Visitor},
 };
-use std::{collections::BTreeMap, fmt, marker::PhantomData, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt,
+    marker::PhantomData,
+    path::PathBuf,
+};
 use superduper::{BoxFuture, Component, Db, Error, Result, Value};
 
 /// A type of trainer: register an implementation with `#[typetag::deserialize(name = "…")]`.
@@ -192,7 +198,7 @@ pub struct Config {
     loaders: BTreeMap<String, Box<dyn LoaderType>>,
 }
 
-/// Variables that begin so belong to the configuration.
+/// Variables that begin so and go on with the name of a section belong to the configuration.
 const PREFIX: &str = "MODEL_MANAGEMENT_";
 
 impl Config {
@@ -201,46 +207,44 @@ impl Config {
     /// # Errors
     /// `InvalidInput` that names the place: unknown type or key, duplicate name, a value that cannot be used.
     pub fn from_yaml(text: &str) -> Result<Self> {
-        Config::from_yaml_and_env(text, std::iter::empty())
+        Config::from_yaml_and_env(text, std::iter::empty::<(OsString, OsString)>())
     }
 
     /// Read YAML, with single values from the environment: `MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_MAX_CONCURRENT=2`
-    /// sets `max_concurrent` of the trainer `default`, which must be there. Give it `std::env::vars()`.
+    /// sets `max_concurrent` of the trainer `default`, which must be there. Give it `std::env::vars_os()`.
+    ///
+    /// The sections are `MODEL_MANAGEMENT_TRAINERS_…`, `MODEL_MANAGEMENT_FINDERS_…` and `MODEL_MANAGEMENT_INITIALIZERS_…`. All other
+    /// variables belong to other programs and are ignored. A value is read as YAML: `null` is written out, an empty text is an error.
     ///
     /// # Errors
-    /// As for [`Config::from_yaml`]; also for a variable that begins with `MODEL_MANAGEMENT_` and fits no entry.
-    pub fn from_yaml_and_env(text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+    /// As for [`Config::from_yaml`]; also, naming the variable, for one of these sections that fits no entry, is empty, is no
+    /// Unicode, or sets a key or value that its entry does not take.
+    pub fn from_yaml_and_env<N, V>(text: &str, env: impl IntoIterator<Item = (N, V)>) -> Result<Self>
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
         // Of two equal keys the last one would count, deep inside; read as YAML they are an error.
         let malformed = |error: serde_norway::Error| Error::invalid(format!("configuration: {error}"));
         let _: serde_norway::Value = serde_norway::from_str(text).map_err(malformed)?;
-        let mut root: Root = serde_norway::from_str(text).map_err(malformed)?;
+        let root: Root = serde_norway::from_str(text).map_err(malformed)?;
+        let Sections { mut trainers, mut finders, mut initializers } = root.model_management;
+        let mut sections = [("trainers", &mut trainers), ("finders", &mut finders), ("initializers", &mut initializers)]
+            .map(|(name, entries)| Section { name, entries, variables: Vec::new() });
         for (name, value) in env {
-            if let Some(rest) = name.strip_prefix(PREFIX) {
-                let sections = &mut root.model_management;
-                let maps = [
-                    ("TRAINERS_", &mut sections.trainers),
-                    ("FINDERS_", &mut sections.finders),
-                    ("INITIALIZERS_", &mut sections.initializers),
-                ];
-                let set: Vec<String> =
-                    maps.into_iter().filter_map(|(section, map)| Some(set(map, rest.strip_prefix(section)?, &value))).flatten().collect();
-                match &set[..] {
-                    [_] => {}
-                    [] => {
-                        return Err(Error::invalid(format!("the variable `{name}` fits no entry of the configuration"))
-                            .with_hint("write `MODEL_MANAGEMENT_TRAINERS_<NAME>_CONFIG_<KEY>` for a trainer that is in the file"));
-                    }
-                    several => {
-                        let text = format!("the variable `{name}` fits several entries of the configuration: {}", several.join(", "));
-                        return Err(Error::invalid(text).with_hint("rename one of them, or set the value in the file"));
-                    }
-                }
+            let (name, value) = (name.into(), value.into());
+            // A name that is no Unicode is none of ours.
+            let Some(name) = name.to_str() else { continue };
+            for section in &mut sections {
+                section.set(name, &value)?;
             }
         }
-        let Sections { trainers, finders, initializers } = root.model_management;
-        let trainers = entries::<Box<dyn TrainerType>>("trainers", trainers)?;
-        let trainers: Result<_> = trainers.into_iter().map(|(name, kind)| Ok((name.clone(), kind.build(&name)?))).collect();
-        Ok(Config { trainers: trainers?, finders: entries("finders", finders)?, loaders: entries("initializers", initializers)? })
+        let [trainers, finders, initializers] = sections;
+        Ok(Config {
+            trainers: trainers.read(|name, kind: Box<dyn TrainerType>| kind.build(name))?,
+            finders: finders.read(|_, finder| Ok(finder))?,
+            loaders: initializers.read(|_, loader| Ok(loader))?,
+        })
     }
 
     /// The trainer of a name, not opened.
@@ -281,35 +285,110 @@ fn find<'a, T>(entries: &'a BTreeMap<String, T>, what: &str, name: &str) -> Resu
     })
 }
 
-fn entries<T: DeserializeOwned>(section: &str, named: Named<Value>) -> Result<BTreeMap<String, T>> {
-    let read = |(name, mut value): (String, Value)| {
-        let at = format!("model_management.{section}.{name}");
-        if let Some(map) = value.as_object_mut() {
-            if let Some(other) = map.keys().find(|key| !matches!(key.as_str(), "type" | "config")) {
-                return Err(Error::invalid(format!("{at}: unknown key `{other}`; known are `type` and `config`")));
-            }
-            map.entry("config").or_insert_with(|| Value::Object(serde_json::Map::new()));
-        }
-        let entry = T::deserialize(value).map_err(|error| Error::invalid(format!("{at}: {error}")))?;
-        Ok((name, entry))
-    };
-    named.0.into_iter().map(read).collect()
+/// A section of the file, with what the environment sets in it.
+struct Section<'a> {
+    name: &'static str,
+    entries: &'a mut Named<Value>,
+    variables: Vec<Variable>,
 }
 
-/// Set a value by the rest of a variable's name, `<NAME>_CONFIG_<KEY>`; gives the names of the entries that it fits.
-fn set(entries: &mut Named<Value>, rest: &str, text: &str) -> Vec<String> {
-    let mut fits = Vec::new();
-    let shout = |name: &str| name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect::<String>();
-    for (name, entry) in &mut entries.0 {
-        let Some(key) = rest.strip_prefix(&shout(name)).and_then(|rest| rest.strip_prefix("_CONFIG_")) else { continue };
-        let Some(entry) = entry.as_object_mut() else { continue };
-        let config = entry.entry("config").or_insert_with(|| Value::Object(serde_json::Map::new()));
-        // As in YAML: `2` is a number, `true` a boolean, other text is text.
-        let value = serde_norway::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-        if let Some(config) = config.as_object_mut() {
-            config.insert(key.to_ascii_lowercase(), value);
-            fits.push(name.clone());
+/// A variable that sets a value of an entry.
+struct Variable {
+    name: String,
+    entry: String,
+    key: String,
+    value: Value,
+}
+
+impl Section<'_> {
+    /// Take a variable that is of this section.
+    fn set(&mut self, name: &str, value: &OsStr) -> Result<()> {
+        let of_section = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(&shout(self.name)));
+        // `TRAINERS_…` is of the section; so is `TRAINERS` alone, which names no entry.
+        let Some(rest) = of_section.filter(|rest| rest.is_empty() || rest.starts_with('_')) else { return Ok(()) };
+        let rest = rest.strip_prefix('_').unwrap_or_default();
+        let key_of = |entry: &str| rest.strip_prefix(&shout(entry))?.strip_prefix("_CONFIG_").filter(|key| !key.is_empty());
+        let fits: Vec<(&String, &str)> = self.entries.0.keys().filter_map(|entry| Some((entry, key_of(entry)?))).collect();
+        let (entry, key) = match &fits[..] {
+            [(entry, key)] => ((*entry).clone(), key.to_ascii_lowercase()),
+            [] => {
+                let known: Vec<&str> = self.entries.0.keys().map(String::as_str).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let text =
+                    format!("the variable `{name}` fits no entry of the configuration; `model_management.{}` has {known}", self.name);
+                let form = format!("{PREFIX}{}_<NAME>_CONFIG_<KEY>", shout(self.name));
+                return Err(Error::invalid(text).with_hint(format!("write `{form}` for an entry that is in the file")));
+            }
+            several => {
+                let several: Vec<&str> = several.iter().map(|(entry, _)| entry.as_str()).collect();
+                let text = format!("the variable `{name}` fits several entries of the configuration: {}", several.join(", "));
+                return Err(Error::invalid(text).with_hint("rename one of them, or set the value in the file"));
+            }
+        };
+        let value = value.to_str().ok_or_else(|| Error::invalid(format!("the value of the variable `{name}` is no Unicode")))?;
+        // Read twice, as the file is: of two equal keys the last one would count.
+        let strict = serde_norway::from_str::<serde_norway::Value>(value);
+        let value = match strict.and_then(|_| serde_norway::from_str(value)) {
+            // As in YAML: `2` is a number, `true` a boolean, other text is text. Nothing, or a comment alone, is null there too.
+            Ok(Value::Null) if !matches!(value.trim(), "null" | "Null" | "NULL" | "~") => {
+                let text = format!("the variable `{name}` is empty; it sets `{key}` of `model_management.{}.{entry}`", self.name);
+                return Err(Error::invalid(text).with_hint("unset it, or write `null` for no value"));
+            }
+            Ok(value) => value,
+            Err(error) if error.to_string().contains("duplicate") => {
+                return Err(Error::invalid(format!("the value of the variable `{name}`: {error}")));
+            }
+            Err(_) => Value::String(value.to_owned()),
+        };
+        self.variables.push(Variable { name: name.to_owned(), entry, key, value });
+        Ok(())
+    }
+
+    /// Read all entries, the variables in place.
+    fn read<T: DeserializeOwned, U>(self, build: impl Fn(&str, T) -> Result<U>) -> Result<BTreeMap<String, U>> {
+        let Section { name: section, entries, variables } = self;
+        let read = |name: &str, value: &Value, with: &[&Variable]| build(name, read_entry(section, name, value.clone(), with)?);
+        let mut found = BTreeMap::new();
+        for (name, value) in std::mem::take(&mut entries.0) {
+            let own: Vec<&Variable> = variables.iter().filter(|variable| variable.entry == name).collect();
+            let built = read(&name, &value, &own).map_err(|error| {
+                // A variable is to blame where the file alone is good; of several, the ones that are wrong by themselves.
+                if own.is_empty() || read(&name, &value, &[]).is_err() {
+                    return error;
+                }
+                let mut blamed: Vec<&Variable> =
+                    own.iter().copied().filter(|variable| read(&name, &value, &[*variable]).is_err()).collect();
+                if blamed.is_empty() {
+                    blamed = own;
+                }
+                let names: Vec<String> = blamed.iter().map(|variable| format!("`{}`", variable.name)).collect();
+                error.context(format_args!("set by the environment ({})", names.join(", ")))
+            })?;
+            found.insert(name, built);
+        }
+        Ok(found)
+    }
+}
+
+/// A name as it stands in a variable.
+fn shout(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// Read an entry with the values of variables.
+fn read_entry<T: DeserializeOwned>(section: &str, name: &str, mut value: Value, variables: &[&Variable]) -> Result<T> {
+    let at = format!("model_management.{section}.{name}");
+    if let Some(map) = value.as_object_mut() {
+        if let Some(other) = map.keys().find(|key| !matches!(key.as_str(), "type" | "config")) {
+            return Err(Error::invalid(format!("{at}: unknown key `{other}`; known are `type` and `config`")));
+        }
+        let config = map.entry("config").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        for variable in variables {
+            let Some(config) = config.as_object_mut() else {
+                return Err(Error::invalid(format!("{at}: `config` is no map, so `{}` has no place in it", variable.key)));
+            };
+            config.insert(variable.key.clone(), variable.value.clone());
         }
     }
-    fits
+    T::deserialize(value).map_err(|error| Error::invalid(format!("{at}: {error}")))
 }

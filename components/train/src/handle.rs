@@ -204,7 +204,7 @@ impl JobRun {
             status => {
                 let kind = if status == Status::Canceled { ErrorKind::Cancelled } else { ErrorKind::JobFailed };
                 let error = info.error.unwrap_or_else(|| JobFailure::new(FailureKind::Error, "the reason is not on record"));
-                Err(Error::new(kind, format!("{what} `{}` is {status}: {}", self.id, error.message)).with_source(error))
+                Err(error.to_error(kind, format_args!("{what} `{}` is {status}", self.id)))
             }
         }
     }

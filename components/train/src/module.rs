@@ -83,7 +83,7 @@ pub(crate) fn entry(kind: &str) -> Result<&'static TrainEntry> {
     inventory::iter::<TrainEntry>.into_iter().find(|entry| (entry.kind)() == kind).ok_or_else(|| {
         let short = kind.rsplit('.').next().unwrap_or(kind);
         Error::new(ErrorKind::UnknownKind, format!("this program does not know how to train `{kind}`"))
-            .with_hint(format!("write `superduper_train::trains!({short});` beside its `impl Train`"))
+            .with_hint(format!("write `superduper::train::trains!({short});` beside its `impl Train`, or `superduper_train::trains!({short});` where that crate is named itself"))
             .fatal()
     })
 }

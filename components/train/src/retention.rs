@@ -299,3 +299,7 @@ async fn delete_files(db: &Db, candidate: &Candidate) -> Result<()> {
         .await
         .map_err(|error| error.context(format_args!("purging {} `{}`", candidate.kind.what(), candidate.address.identifier)))
 }
+
+#[cfg(test)]
+#[path = "retention_tests.rs"]
+mod tests;

@@ -26,8 +26,9 @@ pub(crate) fn open(text: &str) -> Result<ObjectStore> {
 
 #[cfg(not(all(feature = "aws", feature = "gcp", feature = "azure")))]
 fn lacking(url: &Url, feature: &str) -> Result<ObjectStore> {
-    Err(Error::new(ErrorKind::Unsupported, format!("this build cannot open `{}://` artifact stores", url.scheme()))
-        .with_hint(format!("build with the feature `{feature}` of `superduper-object`")))
+    Err(Error::new(ErrorKind::Unsupported, format!("this build cannot open `{}://` artifact stores", url.scheme())).with_hint(format!(
+        "build with the feature `{feature}` of `superduper` (or of `superduper-object`, where you use that crate itself)"
+    )))
 }
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]

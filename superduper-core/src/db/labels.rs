@@ -105,9 +105,10 @@ impl Db {
                 Some(version) => Ok(address.at(version)),
                 None => {
                     let error = Error::not_found(format!("`{}` has no label `{label}`", address.path()));
-                    let known = self.inner().metadata.labels(Some(address)).await?;
+                    let known = self.inner().metadata.labels(Some(address.clone())).await?;
                     let known: Vec<String> = known.iter().map(|row| format!("`{}`", row.label)).collect();
-                    Err(if known.is_empty() { error } else { error.with_hint(format!("it has {}", known.join(", "))) })
+                    let set = format!("`db.label(\"{}@<version>\", \"{label}\")` sets one", address.path());
+                    Err(error.with_hint(if known.is_empty() { set } else { format!("it has {}; {set}", known.join(", ")) }))
                 }
             },
         }

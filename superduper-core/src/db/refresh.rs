@@ -5,7 +5,7 @@ use crate::{
     Address, Error, Locator, Result,
     component::Component,
     encode::{DecodeEnv, encode_tree},
-    job::{Identity, JobContext, setup_tree},
+    job::{Caught, Identity, JobContext, setup_tree},
     observed::Sight,
     plan::{ApplyOptions, Plan, Repair, Repairs, build},
     store::StoredVersion,
@@ -105,10 +105,9 @@ impl Db {
         let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
         let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
         // In a task of its own: hooks are user code and may panic.
-        let sights = tokio::spawn(async move { ctx.scope(look(&*component, &ctx)).await });
-        let sights = sights
-            .await
-            .map_err(|error| Error::new(crate::ErrorKind::User, format!("refreshing `{address}` panicked")).with_source(error))??;
+        let sights = tokio::spawn(Caught::new(async move { ctx.scope(look(&*component, &ctx)).await }));
+        let sights = sights.await.map_err(|error| Error::internal(format!("refreshing `{address}`")).with_source(error))?;
+        let sights = sights.map_err(|panic| panic.to_error(crate::ErrorKind::User, format_args!("refreshing `{address}`")))??;
         let mut drift = Vec::new();
         let mut looked_at = Vec::new();
         let mut repairs = Repairs::default();

@@ -324,11 +324,17 @@ fn read_fields<T: ComponentType>(body: Value, address: &str) -> Result<T> {
     T::__deserialize_body(deserializer).map_err(|error| {
         let path = track.path().to_string();
         let field = if path == "." { String::new() } else { format!(": field `{path}`") };
-        let mut text = Error::new(ErrorKind::Decode, format!("`{address}`{field}: {error}"));
-        if error.to_string().starts_with("missing field") {
-            text = text
-                .with_hint("rows written before a field existed need `#[component(default)]` on it, or a higher `version` with `migrate`");
+        let text = Error::new(ErrorKind::Decode, format!("`{address}`{field}: {error}"));
+        match error.to_string() {
+            missing if missing.starts_with("missing field") => text.with_hint(
+                "rows written before a field existed need `#[component(default)]` on it, or a higher `version` with `migrate`; \
+                 a field that was renamed needs `#[serde(alias = \"its former name\")]`",
+            ),
+            other if other.starts_with("invalid type") || other.starts_with("invalid value") => text.with_hint(
+                "rows written before the type of a field changed need a higher `version` with `migrate`, \
+                 `#[component(version = 2, migrate)]` and an `impl Migrate`",
+            ),
+            _ => text,
         }
-        text
     })
 }

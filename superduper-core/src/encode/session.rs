@@ -280,6 +280,7 @@ fn record(component: &dyn Component) -> Result<usize, String> {
     if let Err(error) = check_identifier(identifier) {
         return Err(stop(error.context(format_args!("component of kind `{kind}`"))));
     }
+    component.__visit_outputs(&mut |name, output| output.name(name));
     let depth = with(|session| {
         session.stack.push(Frame { owner: format!("{kind}/{identifier}"), ..Frame::default() });
         session.stack.len()

@@ -461,7 +461,10 @@ impl JobContext {
     /// # Errors
     /// `NotFound` while the database is being closed.
     pub fn db(&self) -> Result<crate::Db> {
-        self.0.db.upgrade().map(crate::Db::from_inner).ok_or_else(|| Error::not_found("the database of this job is closed"))
+        self.0.db.upgrade().map(crate::Db::from_inner).ok_or_else(|| {
+            // Another process may go on with the job.
+            Error::not_found("the database of this job is closed").retryable()
+        })
     }
 
     /// The result of a trigger that this one depends on; `null` where an optional one was left out.
@@ -478,3 +481,7 @@ impl fmt::Debug for JobContext {
         write!(f, "JobContext({}, attempt {})", self.0.identity.target, self.0.identity.attempt)
     }
 }
+
+#[cfg(test)]
+#[path = "context_tests.rs"]
+mod tests;

@@ -43,7 +43,7 @@ impl Outcome {
     /// # Errors
     /// `NotFound` where there is no such job or it did not succeed; `Decode` where the result is no `T`.
     pub fn result<T: DeserializeOwned>(&self, trigger: &str) -> Result<T> {
-        let job = self.job(trigger).ok_or_else(|| Error::not_found(format!("run {} has no job `{trigger}`", self.run.id)))?;
+        let job = self.job(trigger).ok_or_else(|| self.no_job(trigger))?;
         let value = job
             .result
             .clone()
@@ -51,6 +51,19 @@ impl Outcome {
         let env = DecodeEnv::new(self.registry.clone(), self.artifacts.clone());
         decode_value(value, &Arc::new(env), &format!("the result of job {}", job.id))
             .map_err(|error| error.context(format_args!("result of `{trigger}`")))
+    }
+
+    fn no_job(&self, trigger: &str) -> Error {
+        let error = Error::not_found(format!("run {} has no job `{trigger}`", self.run.id));
+        let mut known: Vec<&str> = self.jobs.iter().map(|job| &*job.method).collect();
+        known.sort_unstable();
+        known.dedup();
+        let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(name, trigger), *name)).min();
+        match nearest {
+            None => error,
+            Some((1..=2, name)) => error.with_hint(format!("did you mean `{name}`?")),
+            Some(_) => error.with_hint(format!("it has `{}`", known.join("`, `"))),
+        }
     }
 
     /// The first job that failed, if one did.
@@ -85,8 +98,13 @@ impl Outcome {
 pub(crate) fn describe(job: &JobRow, kind: ErrorKind) -> Error {
     let text = format!("job {} (`{}` of `{}`) {}", job.id, job.method, job.target, job.state);
     let error = match &job.failure {
-        Some(failure) => Error::new(kind, format!("{text}: {}", failure.message)).with_source(failure.clone()),
+        Some(failure) => failure.to_error(kind, text),
         None => Error::new(kind, text),
     };
-    error.with_hint(format!("apply the component again to run what is left, or `db.retry({})`", job.id))
+    let again = format!("apply the component again to run what is left, or `db.retry({})`", job.id);
+    let hint = match error.hint() {
+        Some(first) => format!("{first}; then {again}"),
+        None => again,
+    };
+    error.with_hint(hint)
 }

@@ -4,7 +4,7 @@
 //! there. It works on the stores of its parent or on none.
 //! A worker is in a process group of its own and dies with its parent: it holds the read end of a pipe
 //! (its standard input), and ends its group when the pipe closes. A byte in the pipe carries nothing: it says that the record
-//! is worth a look.
+//! is worth a look. The standard error of a worker is passed on, and its log has the beginning and the end of it.
 
 use super::{
     CancelToken, Ended, Instances, JobSpec, Placement,
@@ -14,6 +14,7 @@ use super::{
     program::Program,
     record::record,
     run_job::run_job,
+    stderr::{Log, Stderr, explain},
 };
 use crate::{
     Db, Error, ErrorKind, FailureKind, JobFailure, Result,
@@ -75,7 +76,7 @@ impl Process {
             Some(program) => Ok(Program::At(program.clone())),
             None if PREPARED.load(Ordering::Acquire) => Program::itself(),
             None => Err(Error::new(ErrorKind::Unsupported, "this program is not prepared to be started as a worker process")
-                .with_hint("mark its main function with `#[superduper::main]`, or call `superduper::worker(…)` in its first line; tests set `.program(path)`")),
+                .with_hint("mark its main function with `#[superduper::main]`, or call `superduper::worker().await?` in its first line; tests set `.program(path)`")),
         }
     }
 
@@ -132,12 +133,15 @@ async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Resu
     for (name, value) in &db.options.worker_env {
         command.env(name, value);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    command.stdin(Stdio::piped()).stdout(Stdio::inherit()).stderr(Stdio::piped());
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = spawn(command).await.map_err(|error| error.context(format_args!("starting worker `{program}`")))?;
     let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
     // It stays open until the worker is gone.
     let lifeline = child.stdin.take();
+    let log = Log { notes: db.notes.clone(), job: spec.row.id, attempt: spec.attempt };
+    let stderr = child.stderr.take().map(|pipe| Stderr::follow(pipe, log));
+    db.start_note_writer();
     let mut waiting = tokio::task::spawn_blocking(move || child.wait());
     let limit = spec.row.timeout_ms.map(Duration::from_millis);
     let grace = placement.grace().unwrap_or(db.options.cancel_grace);
@@ -202,6 +206,9 @@ async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Resu
                 let _ = waiting.await;
                 kill();
                 drop(lifeline);
+                if let Some(stderr) = stderr {
+                    stderr.finish().await;
+                }
             });
             return Ok(Ended::Recorded);
         }
@@ -210,17 +217,24 @@ async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Resu
     // What the worker started must not outlive it.
     kill();
     drop(lifeline);
+    let last = match stderr {
+        Some(stderr) => stderr.finish().await,
+        None => String::new(),
+    };
     let rows = db.metadata.jobs(JobFilter { ids: Some(vec![spec.row.id]), ..JobFilter::default() }).await?;
     let recorded = rows.first().is_none_or(|row| row.owner != Some(spec.owner) || row.attempt != spec.attempt);
     if recorded {
         return Ok(Ended::Recorded);
     }
     if status.code() == Some(CANNOT_OPEN) && forced.is_none() {
-        return Err(
-            Error::new(ErrorKind::Unsupported, "the worker could not open the stores of its parent; its standard error says why").fatal()
-        );
+        let text = match last.as_str() {
+            "" => "the worker could not open the stores of its parent".to_owned(),
+            last => format!("the worker could not open the stores of its parent; its standard error ended with: {last}"),
+        };
+        return Err(Error::new(ErrorKind::Unsupported, text).fatal());
     }
-    Ok(Ended::Lost(forced.unwrap_or_else(|| limits::describe(status, &placement, kills_before))))
+    let failure = forced.unwrap_or_else(|| limits::describe(status, &placement, kills_before));
+    Ok(Ended::Lost(explain(failure, &last)))
 }
 
 /// Ends when the worker has recorded the end of its attempt.

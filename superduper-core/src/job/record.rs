@@ -33,7 +33,10 @@ impl Draft {
         }
         let epoch = sweep_epoch(db).await?;
         for blob in &self.blobs {
-            blob.save(&db.artifacts).await.map_err(|error| error.context("a sweep came before the result was on record"))?;
+            blob.save(&db.artifacts).await.map_err(|error| {
+                // Another attempt makes them again.
+                error.context("a sweep came before the result was on record").retryable()
+            })?;
         }
         self.finish.sweep_epoch = Some(epoch);
         Ok(())

@@ -3,6 +3,7 @@
 use super::{
     Asked, CancelToken, Identity, Instances, JobContext, Placement,
     context::{Effects, SpawnRequest},
+    panics::{Caught, caught},
     record::sweep_epoch,
 };
 use crate::{
@@ -11,7 +12,6 @@ use crate::{
     component::TriggerCall,
     db::DbInner,
     encode::{Encoded, patch_pending},
-    panics,
     plan::ADOPT,
     store::{
         ArtifactStore, BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp,
@@ -21,7 +21,6 @@ use crate::{
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -156,7 +155,7 @@ async fn attempt(
         None => {
             // In a task of its own: `postinit` is user code and may panic.
             let (db, instances, target) = (db.clone(), instances.clone(), row.target.clone());
-            caught(tokio::spawn(async move { instances.get(&db, &target).await })).await?.map_err(failed)?
+            joined(tokio::spawn(Caught::new(async move { instances.get(&db, &target).await })).await)?.map_err(failed)?
         }
     };
     let identity = Identity {
@@ -221,7 +220,8 @@ impl Call {
             if !instance.is_set_up() {
                 // The setup runs on the runtime, the method on a worker thread.
                 let (setup_instance, setup_ctx) = (instance.clone(), ctx.clone());
-                let setup = tokio::spawn(async move { setup_ctx.scope(setup_instance.set_up(&setup_ctx)).await });
+                let setup = async move { setup_ctx.scope(setup_instance.set_up(&setup_ctx)).await };
+                let setup = tokio::spawn(Caught::new(setup));
                 within(setup, deadline, std::future::pending(), cancel, grace)
                     .await
                     .unwrap_or_else(|| Err(timed_out()))?
@@ -231,7 +231,7 @@ impl Call {
             let beats = ctx.beats().clone();
             let given_up = ctx.clone();
             let mut work = tokio::task::spawn_blocking(move || {
-                let result = ctx.scope_sync(|| std::panic::catch_unwind(AssertUnwindSafe(|| call_sync(&instance, &method, &ctx))));
+                let result = ctx.scope_sync(|| caught(|| call_sync(&instance, &method, &ctx)));
                 let _ = returned.send(());
                 result
             });
@@ -243,9 +243,7 @@ impl Call {
                 failure = stalled(&beats, stall) => Err(failure),
             };
             return match ended {
-                Ok(Ok(Ok(result))) => result.map_err(|error| JobFailure::of(&error)),
-                Ok(Ok(Err(panic))) => Err(panicked(&*panic)),
-                Ok(Err(error)) => Err(joined(error)),
+                Ok(ended) => joined(ended)?.map_err(|error| JobFailure::of(&error)),
                 Err(failure) => {
                     given_up.leave_behind();
                     *lingering = Some(has_returned);
@@ -257,7 +255,7 @@ impl Call {
             return Ok(Encoded::null());
         }
         let beats = ctx.beats().clone();
-        let work = tokio::spawn(async move {
+        let work = tokio::spawn(Caught::new(async move {
             ctx.scope(async {
                 if let Err(error) = instance.set_up(&ctx).await
                     && !force
@@ -276,7 +274,7 @@ impl Call {
                 }
             })
             .await
-        });
+        }));
         within(work, deadline, stalled(&beats, stall), cancel, grace)
             .await
             .unwrap_or_else(|| Err(timed_out()))?
@@ -320,7 +318,7 @@ fn unknown_trigger(method: &str, component: &dyn crate::Component) -> Error {
 
 /// Wait for a task until the deadline, or until it was cancelled and the grace is over; `None`: out of time.
 async fn within<T: Send + 'static>(
-    mut task: JoinHandle<T>,
+    mut task: JoinHandle<Result<T, JobFailure>>,
     deadline: Option<tokio::time::Instant>,
     stalled: impl Future<Output = JobFailure>,
     cancel: &Arc<CancelToken>,
@@ -333,7 +331,7 @@ async fn within<T: Send + 'static>(
     };
     tokio::select! {
         biased;
-        result = &mut task => Some(result.map_err(joined)),
+        result = &mut task => Some(joined(result)),
         () = late => {
             task.abort();
             let _ = task.await;
@@ -352,19 +350,14 @@ async fn within<T: Send + 'static>(
     }
 }
 
-async fn caught<T: Send + 'static>(task: JoinHandle<T>) -> Result<T, JobFailure> {
-    task.await.map_err(joined)
-}
-
-fn joined(error: tokio::task::JoinError) -> JobFailure {
-    match error.try_into_panic() {
-        Ok(panic) => panicked(&*panic),
-        Err(_) => JobFailure::new(FailureKind::Cancelled, "the task was stopped"),
-    }
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> JobFailure {
-    JobFailure::new(FailureKind::Panic, format!("panicked: {}", panics::text_of(panic)))
+/// What a task gave. Its panics were caught inside of it; one that is left is of its destruction.
+fn joined<T>(ended: Result<Result<T, JobFailure>, tokio::task::JoinError>) -> Result<T, JobFailure> {
+    ended.unwrap_or_else(|error| {
+        Err(match error.is_panic() {
+            true => JobFailure::new(FailureKind::Panic, error.to_string()),
+            false => JobFailure::new(FailureKind::Cancelled, "the task was stopped"),
+        })
+    })
 }
 
 /// Save the blobs of result and outputs, and resolve the spawned jobs.

@@ -164,11 +164,11 @@ fn expand_component_type(component: &Component<'_>, identifier: &Field, bounded:
         },
     };
     let triggers = match options.triggers {
-        Some((true, span)) => quote_spanned!(span=> Self::__TRIGGERS),
+        Some((true, span)) => quote_spanned!(span=> Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT),
         Some((false, _)) => quote!(&[]),
         None => quote! {
             use #private::probe::NoTriggers as _;
-            Self::__TRIGGERS
+            Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT
         },
     };
     let fields: Vec<&Field> = component.fields.iter().filter(|field| field.skip.is_none()).collect();

@@ -236,6 +236,10 @@ fn read_parameter(argument: &syn::PatType, errors: &mut Errors) -> Option<Parame
         errors.on(&argument.ty, "the context is lent to a trigger: write `ctx: &JobContext`");
         return Some(Parameter::Context);
     }
+    if is_database(&argument.ty) {
+        errors.on(&argument.ty, "a trigger has the database from its context: take `ctx: &JobContext` and call `ctx.db()?`");
+        return None;
+    }
     let Pat::Ident(pattern) = &*argument.pat else {
         errors.on(&argument.pat, "a parameter is named after the trigger whose result it takes");
         return None;
@@ -247,6 +251,14 @@ fn read_parameter(argument: &syn::PatType, errors: &mut Errors) -> Option<Parame
         ty: (*argument.ty).clone(),
         optional,
     })))
+}
+
+/// Whether a parameter is a `Db`, its own or lent.
+fn is_database(ty: &Type) -> bool {
+    match ty {
+        Type::Reference(reference) => is_database(&reference.elem),
+        other => last_segment(other).is_some_and(|segment| segment.ident == "Db"),
+    }
 }
 
 /// The place of a method's return type, or of its name where it returns nothing.

@@ -5,6 +5,7 @@ use super::{
     cycle,
 };
 use crate::shared::{Errors, mentions_impl_trait, suggestion};
+use proc_macro2::Span;
 use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, Safety, Signature, Type};
 
 /// Whether the block can carry the table of triggers.
@@ -65,13 +66,6 @@ fn check_signature(signature: &Signature, trigger: &Trigger, errors: &mut Errors
     if let Some(output) = trigger.output.as_ref().filter(|output| mentions_impl_trait(output)) {
         errors.on(output, "name the type that a trigger returns: its result is stored, and typed on the way to other triggers");
     }
-    for result in trigger.results() {
-        if matches!(result.ty, Type::Reference(_)) {
-            errors.on(&result.ty, "a parameter owns the result it takes; write `String` for `&str`, `Vec<T>` for `&[T]`, `T` for `&T`");
-        } else if mentions_impl_trait(&result.ty) {
-            errors.on(&result.ty, "name the type of the result that this parameter takes");
-        }
-    }
 }
 
 fn check_fields(trigger: &Trigger, errors: &mut Errors) {
@@ -97,7 +91,9 @@ fn check_fields(trigger: &Trigger, errors: &mut Errors) {
 pub(super) fn field_ident(name: &LitStr) -> Option<Ident> {
     let text = name.value();
     let mut ident = syn::parse_str::<Ident>(&text).or_else(|_| syn::parse_str::<Ident>(&format!("r#{text}"))).ok()?;
-    ident.set_span(name.span());
+    // With the place of the text and the context of generated code: the compiler suggests no text in place of it, which would be
+    // written without the quotes.
+    ident.set_span(Span::call_site().located_at(name.span()));
     Some(ident)
 }
 
@@ -133,11 +129,15 @@ fn check_result_parameters(trigger: &mut Trigger, names: &[String], errors: &mut
             errors.on(
                 &result.ident,
                 format!(
-                    "parameter `{0}` is named after no trigger of this block, so it has no value{1}",
+                    "parameter `{0}` is named after no trigger of this block, so it has no value{1}; a field of the component is `self.{0}`",
                     result.name,
                     suggestion(&result.name, &others, "other triggers")
                 ),
             );
+        } else if matches!(result.ty, Type::Reference(_)) {
+            errors.on(&result.ty, "a parameter owns the result it takes; write `String` for `&str`, `Vec<T>` for `&[T]`, `T` for `&T`");
+        } else if mentions_impl_trait(&result.ty) {
+            errors.on(&result.ty, "name the type of the result that this parameter takes");
         }
     }
 }

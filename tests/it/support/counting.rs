@@ -31,8 +31,12 @@ pub(crate) struct CountingMetadata {
     failing_trees: AtomicUsize,
     /// How many claims find that another process was quicker; it is gone again before anybody looks.
     lost_claims: AtomicUsize,
+    /// Whether what jobs note can be written.
+    noteless: AtomicBool,
     /// Where commits wait that hold ends of attempts.
     pub(crate) ends: Gate,
+    /// Where commits wait that hold new versions.
+    pub(crate) puts: Gate,
 }
 
 impl CountingMetadata {
@@ -46,7 +50,9 @@ impl CountingMetadata {
             failing_jobs: AtomicUsize::new(0),
             failing_trees: AtomicUsize::new(0),
             lost_claims,
+            noteless: AtomicBool::new(false),
             ends: Gate::new(),
+            puts: Gate::new(),
         })
     }
 
@@ -85,6 +91,11 @@ impl CountingMetadata {
         left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 
+    /// Let what jobs note be written no more, or again.
+    pub(crate) fn set_noteless(&self, noteless: bool) {
+        self.noteless.store(noteless, Ordering::SeqCst);
+    }
+
     /// Let every commit fail, or none.
     pub(crate) fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
@@ -119,10 +130,16 @@ impl MetadataStore for CountingMetadata {
             if batch.ops.iter().any(|op| matches!(op, Op::Finish(_))) {
                 self.ends.pass().await;
             }
+            if batch.ops.iter().any(|op| matches!(op, Op::Put(_))) {
+                self.puts.pass().await;
+            }
             self.inner.commit(batch, durability).await
         })
     }
     fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
+        if self.noteless.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(Error::store("write: no paper left")) });
+        }
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.inner.note(notes)
     }

@@ -1,5 +1,7 @@
 //! Databases of each kind for a test, and what tests look at.
 
+pub(crate) mod alone;
+pub(crate) mod at_once;
 mod counting;
 mod gate;
 

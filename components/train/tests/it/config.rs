@@ -90,10 +90,78 @@ fn j17_values_come_from_the_environment() {
         ("MODEL_MANAGEMENT_TRAINERS_OTHER_CONFIG_MAX_CONCURRENT", "7"),
         ("MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_MAX_CONCURENT", "7"),
         ("MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_MAX_CONCURRENT", "many"),
-        ("MODEL_MANAGEMENT_TRAINER", "x"),
     ] {
         assert_eq!(read(name, value).unwrap_err().kind(), ErrorKind::InvalidInput, "{name}={value}");
     }
+}
+
+#[test]
+fn fault_28_variables_of_other_programs_are_ignored_and_ours_are_refused_by_name() {
+    let text = with("{max_concurrent: 1}");
+    let read = |name: &str, value: &str| Config::from_yaml_and_env(&text, [(name, value)]);
+    for (name, value) in [
+        ("MODEL_MANAGEMENT_URL", "http://models"),
+        ("MODEL_MANAGEMENT_", ""),
+        ("MODEL_MANAGEMENT_TRAINER", "x"),
+        ("MODEL_MANAGEMENT_TRAINERSHIP_DEFAULT", ""),
+        ("MODEL_MANAGEMENT_REGISTRY_DEFAULT_CONFIG_MAX_CONCURRENT", "many"),
+        ("model_management_trainers_default_config_max_concurrent", "7"),
+    ] {
+        let config = read(name, value).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
+        assert!(format!("{:?}", config.trainer("default").unwrap()).contains("max_concurrent: 1"), "{name}={value}");
+    }
+    for (rest, value, part) in [
+        ("", "x", "fits no entry"),
+        ("_", "x", "fits no entry"),
+        ("_OTHER_CONFIG_MAX_CONCURRENT", "7", "has default"),
+        ("_DEFAULT_MAX_CONCURRENT", "7", "fits no entry"),
+        ("_DEFAULT_CONFIG_", "7", "fits no entry"),
+        ("_DEFAULT_CONFIG_MAX_CONCURENT", "7", "max_concurent"),
+        ("_DEFAULT_CONFIG_MAX_CONCURRENT", "many", "trainers.default"),
+        ("_DEFAULT_CONFIG_MAX_CONCURRENT", "", "is empty"),
+        ("_DEFAULT_CONFIG_RETENTION_DURATION", "", "is empty"),
+        ("_DEFAULT_CONFIG_RETENTION_DURATION", " \t", "is empty"),
+        ("_DEFAULT_CONFIG_RETENTION_DURATION", "# none", "is empty"),
+        ("_DEFAULT_CONFIG_SUBPROCESS_START_METHOD", "fork", "fork"),
+        ("_DEFAULT_CONFIG_LIMITS", "{wall: 1s, wall: 2s}", "duplicate"),
+    ] {
+        let name = format!("MODEL_MANAGEMENT_TRAINERS{rest}");
+        let error = read(&name, value).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}={value}");
+        let error = error.to_string();
+        assert!(error.contains(&format!("`{name}`")) && error.contains(part), "{name}={value}: {error}");
+    }
+    for name in ["MODEL_MANAGEMENT_FINDERS_DISK_CONFIG_FOLDER", "MODEL_MANAGEMENT_INITIALIZERS_X_CONFIG_Y"] {
+        assert!(read(name, "x").unwrap_err().to_string().contains(name));
+    }
+    let config = read("MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_RETENTION_DURATION", "null").unwrap();
+    assert!(format!("{:?}", config.trainer("default").unwrap()).contains("retention: None"));
+}
+
+#[test]
+fn fault_28_of_several_variables_the_wrong_one_is_named() {
+    let text = with("{max_concurrent: 1}");
+    let of = |key: &str, value: &str| (format!("MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_{key}"), value.to_owned());
+    let limits = || of("LIMITS", "{memory: 1073741824}");
+    // Alone it would be refused: a thread has no limit of memory.
+    Config::from_yaml_and_env(&text, [limits(), of("USE_SUBPROCESS", "true")]).unwrap();
+    let error = Config::from_yaml_and_env(&text, [of("MAX_CONCURRENT", "2"), limits()]).unwrap_err().to_string();
+    assert!(error.contains("CONFIG_LIMITS`") && !error.contains("MAX_CONCURRENT"), "{error}");
+    let wrong_file = Config::from_yaml_and_env(&with("{max_concurrent: many}"), [of("GRACE", "1s")]).unwrap_err().to_string();
+    assert!(wrong_file.contains("many") && !wrong_file.contains("GRACE"), "{wrong_file}");
+}
+
+#[cfg(unix)]
+#[test]
+fn fault_28_what_is_no_unicode_is_refused_only_where_it_is_ours() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+    let text = with("{max_concurrent: 1}");
+    let bytes = || OsString::from_vec(vec![b'a', 0xff]);
+    let read = |name: &OsString| Config::from_yaml_and_env(&text, [(name.clone(), bytes())]);
+    read(&"LANG".into()).unwrap();
+    read(&bytes()).unwrap();
+    let error = read(&"MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_RESULT_DIR".into()).unwrap_err().to_string();
+    assert!(error.contains("CONFIG_RESULT_DIR` is no Unicode"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod costs;
 mod crashes;
 mod elsewhere;
 mod extremes;
+mod failures;
 mod jobs;
 mod modules;
 mod open;

@@ -75,6 +75,13 @@ impl Train for Walk {
                 return fail();
             }
             "panic" => panic!("training boom"),
+            "refuse" => return Err(Error::invalid("999 rows do not fit into batches of 7")),
+            "complain" => {
+                for line in 0..100 {
+                    eprintln!("complaint {line} of the library below");
+                }
+                std::process::abort();
+            }
             "exit" => std::process::exit(0),
             "code" => std::process::exit(3),
             "signal" => {

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
-    FailureKind, JobFailure,
+    ErrorKind, FailureKind, JobFailure,
     store::{Finished, JobState, MetadataStore, Op, OwnerId, RunState, Wish},
 };
 
@@ -91,7 +91,11 @@ pub async fn failures_are_recorded(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["fail", "cancel"]).await;
     let owner = enlist(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
-    let why = JobFailure { kind: FailureKind::Panic, message: "boom".into(), causes: vec!["a".into(), "b".into()], retryable: false };
+    let mut why = JobFailure::new(FailureKind::Panic, "boom");
+    why.causes = vec!["a".into(), "b".into()];
+    why.retryable = false;
+    why.location = Some("src/model.rs:7:9".into());
+    why.error_kind = Some(ErrorKind::Integrity);
     let stop = JobFailure::new(FailureKind::Cancelled, "asked");
     let before = done(store.last_event().await);
     let ops = vec![finish(ids[0], 1, owner, Finished::Failed(why.clone())), finish(ids[1], 1, owner, Finished::Cancelled(stop.clone()))];
