@@ -152,9 +152,9 @@ pub mod probe {
         }
     }
 
-    /// Inherent constants win over trait ones: `Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT` is the user's block or this.
+    /// Inherent constants win over trait ones: `Self::__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT` is the user's block or this.
     pub trait NoTriggers: Sized + 'static {
-        const __ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT: &'static [Trigger<Self>] = &[];
+        const __THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT: &'static [Trigger<Self>] = &[];
     }
     impl<T: 'static> NoTriggers for T {}
 

@@ -179,7 +179,7 @@ use proc_macro::TokenStream;
 ///     }
 ///     fn __triggers() -> &'static [Trigger<Self>] {
 ///         use probe::NoTriggers as _; // the default where there is no block of triggers
-///         Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT
+///         Self::__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT
 ///     }
 ///     fn __outputs(&self, _visit: &mut dyn FnMut(&'static str, &dyn OutputCell)) {
 ///         // for each `Output` field: visit("weights", &self.weights);
@@ -212,7 +212,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 /// Collects the [`#[trigger]`](macro@trigger) methods of a component.
 ///
 /// It stands on one inherent `impl` block of the type; a second one is an error about two definitions of
-/// `__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT`. Other items of the block stay as they are. `#[triggers(crate = "path")]` says where superduper is.
+/// `__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT`. Other items of the block stay as they are. `#[triggers(crate = "path")]` says where superduper is.
 ///
 /// ```
 /// use superduper::prelude::*;
@@ -269,7 +269,7 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 /// # }
 ///
 /// impl Model {
-///     const __ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT: &'static [Trigger<Self>] = &[
+///     const __THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT: &'static [Trigger<Self>] = &[
 ///         Trigger {
 ///             spec: TriggerSpec {
 ///                 name: "train",

@@ -77,11 +77,11 @@ mod tests {
 
     #[test]
     fn fault_30_a_place_is_that_of_the_panic_which_was_caught() {
-        let failure = caught(|| panic!("here")).expect_err("a panic");
+        let failure = caught::<()>(|| panic!("here")).expect_err("a panic");
         assert_eq!(failure.message, "panicked: here");
         assert!(failure.location.is_some_and(|location| location.contains("panics.rs:")));
         let mut old = None;
-        let of_another = caught(|| {
+        let of_another = caught::<()>(|| {
             old = Some(catch_unwind(|| panic!("caught inside")).expect_err("a panic"));
             std::panic::resume_unwind(Box::new("of another thread"))
         });

@@ -164,11 +164,11 @@ fn expand_component_type(component: &Component<'_>, identifier: &Field, bounded:
         },
     };
     let triggers = match options.triggers {
-        Some((true, span)) => quote_spanned!(span=> Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT),
+        Some((true, span)) => quote_spanned!(span=> Self::__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT),
         Some((false, _)) => quote!(&[]),
         None => quote! {
             use #private::probe::NoTriggers as _;
-            Self::__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT
+            Self::__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT
         },
     };
     let fields: Vec<&Field> = component.fields.iter().filter(|field| field.skip.is_none()).collect();

@@ -10,7 +10,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{ItemImpl, LitStr, Path, Type, parse_quote_spanned, spanned::Spanned};
 
-/// Write `const __ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT`, which the derive finds by its name.
+/// Write `const __THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT`, which the derive finds by its name.
 pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>) -> TokenStream {
     let root = root_or_default(root);
     let private = quote!(#root::__private);
@@ -18,7 +18,7 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     let (impl_generics, _, where_clause) = bounded.split_for_impl();
     let itself = &block.self_ty;
     // A second block of triggers makes a second constant; the error shows both attributes and this name.
-    let constant = Ident::new("__ONLY_ONE_TRIGGERS_BLOCK_PER_COMPONENT", Span::call_site());
+    let constant = Ident::new("__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT", Span::call_site());
     let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, &root));
     let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers));
     let is_component = block.generics.params.is_empty().then(|| {

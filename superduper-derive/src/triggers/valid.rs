@@ -129,7 +129,7 @@ fn check_result_parameters(trigger: &mut Trigger, names: &[String], errors: &mut
             errors.on(
                 &result.ident,
                 format!(
-                    "parameter `{0}` is named after no trigger of this block, so it has no value{1}; a field of the component is `self.{0}`",
+                    "parameter `{0}` is named after no trigger of this block, so it has no value (a field is `self.{0}`){1}",
                     result.name,
                     suggestion(&result.name, &others, "other triggers")
                 ),
