@@ -328,7 +328,8 @@ impl Section<'_> {
         let value = value.to_str().ok_or_else(|| Error::invalid(format!("the value of the variable `{name}` is no Unicode")))?;
         // Read twice, as the file is: of two equal keys the last one would count.
         let strict = serde_norway::from_str::<serde_norway::Value>(value);
-        let value = match strict.and_then(|_| serde_norway::from_str(value)) {
+        let parsed = if value.trim().is_empty() { Ok(Value::Null) } else { strict.and_then(|_| serde_norway::from_str(value)) };
+        let value = match parsed {
             // As in YAML: `2` is a number, `true` a boolean, other text is text. Nothing, or a comment alone, is null there too.
             Ok(Value::Null) if !matches!(value.trim(), "null" | "Null" | "NULL" | "~") => {
                 let text = format!("the variable `{name}` is empty; it sets `{key}` of `model_management.{}.{entry}`", self.name);

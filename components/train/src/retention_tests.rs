@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::prelude::*;
-use superduper::{component::ComponentType as _, prelude::*};
+use superduper::prelude::*;
 
 /// Becomes the model as it is.
 #[derive(Component, Clone)]
