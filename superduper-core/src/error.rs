@@ -167,7 +167,7 @@ impl Error {
 
     /// The same error once more, for another one who waits for the same thing; causes are kept as their texts.
     pub(crate) fn copied(&self) -> Self {
-        let Inner { kind, message, context, hint, retryable, panic, source, outcome } = &*self.0;
+        let Inner { kind, message, context, hint, retryable, panic, outcome, source: _ } = &*self.0;
         Error(Box::new(Inner {
             kind: *kind,
             message: message.clone(),
@@ -175,7 +175,7 @@ impl Error {
             hint: hint.clone(),
             retryable: *retryable,
             panic: *panic,
-            source: source.as_deref().map(|source| Box::new(Chain::of(source)) as BoxError),
+            source: Chain::of(causes_of(self)),
             outcome: outcome.clone(),
         }))
     }
