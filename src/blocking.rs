@@ -6,8 +6,8 @@
 //! Invariant: where waiting would hold up a runtime, nothing is begun and the call is an error; tokio itself panics there.
 
 use crate::{
-    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Outcome, Plan, Removed, Result,
-    VerifyReport,
+    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Outcome, Plan, Remove, Removed,
+    Result, VerifyReport,
 };
 use std::{panic::AssertUnwindSafe, path::PathBuf};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -147,6 +147,42 @@ impl Db {
     /// As there.
     pub fn remove<T: ComponentType>(&self, identifier: &str) -> Result<Removed> {
         let remove = self.inner.remove::<T>(identifier);
+        self.wait(remove.into_future())?
+    }
+
+    /// [`Db::remove`] with options; see [`Remove`].
+    ///
+    /// ```
+    /// use superduper::{blocking::Db, prelude::*};
+    ///
+    /// #[derive(Component, Clone)]
+    /// #[component(kind = "example.Encoder")]
+    /// struct Encoder {
+    ///     identifier: String,
+    /// }
+    ///
+    /// #[derive(Component)]
+    /// #[component(kind = "example.Classifier")]
+    /// struct Classifier {
+    ///     identifier: String,
+    ///     encoders: Vec<Encoder>,
+    /// }
+    ///
+    /// let db = Db::in_memory()?;
+    /// let encoder = |name: &str| Encoder { identifier: name.into() };
+    /// db.apply(Classifier { identifier: "old".into(), encoders: vec![encoder("shared"), encoder("own")] })?;
+    /// db.apply(Classifier { identifier: "new".into(), encoders: vec![encoder("shared")] })?;
+    ///
+    /// let removed = db.remove_with::<Classifier>("old", |remove| remove.with_unshared_children())?;
+    /// assert_eq!(removed.versions.len(), 2);
+    /// assert_eq!(removed.held[0].0.to_string(), "example.Encoder/shared");
+    /// # Ok::<(), superduper::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Remove`].
+    pub fn remove_with<T: ComponentType>(&self, identifier: &str, options: impl FnOnce(Remove) -> Remove) -> Result<Removed> {
+        let remove = options(self.inner.remove::<T>(identifier));
         self.wait(remove.into_future())?
     }
 

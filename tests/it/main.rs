@@ -28,6 +28,7 @@ mod plans;
 mod policies;
 mod process;
 mod properties;
+mod removal;
 mod remove;
 mod samples;
 mod schema;

@@ -213,3 +213,74 @@ async fn a_kind_that_the_program_does_not_know_can_be_removed() {
         assert!(on.db.list().await.expect("lists").is_empty());
     }
 }
+
+#[tokio::test]
+async fn fault_11_children_that_nothing_else_needs_go_and_the_others_are_listed() {
+    for on in databases().await {
+        let first = Container { more: vec![model("own", 0), model("labelled", 0)], ..container("first", Some(model("shared", 0))) };
+        on.db.apply(&first).await.expect("applies");
+        on.db.apply(container("second", Some(model("shared", 0)))).await.expect("applies");
+        on.db.label("remove.Model/labelled", "prod").await.expect("labels");
+        // The refusal stays, and says how to go on.
+        let error = refused(on.db.remove::<Container>("first").recursive().force().await);
+        says(&error, ErrorKind::InUse, &["`remove.Model/shared`", "`remove.Container/second@0", ".with_unshared_children()"]);
+        let before = on.dump().await;
+        let plan = on.db.remove::<Container>("first").with_unshared_children().plan().await.expect("plans");
+        let text = "plan: remove remove.Container/first\n  - remove.Container/first@0.0\n  - remove.Model/own@0.0\n\
+            note: `remove.Model/labelled` stays: version 0 is labelled `prod`\n\
+            note: `remove.Model/shared` stays: it is used by `remove.Container/second@0.0` (`model`)\n";
+        assert_eq!(plan.to_string(), text);
+        assert_eq!(on.dump().await, before, "a plan writes nothing");
+        let removed = on.db.remove::<Container>("first").with_unshared_children().await.expect("removes");
+        let gone: Vec<String> = removed.versions.iter().map(ToString::to_string).collect();
+        assert_eq!(gone, ["remove.Container/first@0", "remove.Model/own@0"]);
+        let held: Vec<String> = removed.held.iter().map(|(child, _)| child.to_string()).collect();
+        assert_eq!(held, ["remove.Model/labelled", "remove.Model/shared"]);
+        assert!(removed.held[1].1.contains("`remove.Container/second@0.0`"), "{:?}", removed.held);
+        let left: Vec<String> = on.db.list().await.expect("lists").iter().map(|line| line.address.path()).collect();
+        assert_eq!(left, ["remove.Container/second", "remove.Model/labelled", "remove.Model/shared"]);
+        // Now nothing else needs it.
+        let removed = on.db.remove::<Container>("second").with_unshared_children().await.expect("removes");
+        assert_eq!((removed.versions.len(), removed.held.len()), (2, 0));
+    }
+}
+
+#[derive(Component, Clone)]
+#[component(kind = "remove.Tower")]
+struct Tower {
+    identifier: String,
+    containers: Vec<Container>,
+}
+
+#[tokio::test]
+async fn fault_11_what_a_child_that_stays_holds_stays_too() {
+    for on in databases().await {
+        let deep = container("deep", Some(model("inner", 0)));
+        let own = container("own", Some(model("inner", 0)));
+        let tower = |name: &str, containers: Vec<Container>| Tower { identifier: name.into(), containers };
+        on.db.apply(tower("a", vec![deep.clone(), own])).await.expect("applies");
+        on.db.apply(tower("b", vec![deep])).await.expect("applies");
+        let removed = on.db.remove::<Tower>("a").with_unshared_children().await.expect("removes");
+        let gone: Vec<String> = removed.versions.iter().map(ToString::to_string).collect();
+        assert_eq!(gone, ["remove.Tower/a@0", "remove.Container/own@0"]);
+        let why: Vec<String> = removed.held.iter().map(|(child, why)| format!("{child}: {why}")).collect();
+        assert_eq!(
+            why,
+            [
+                "remove.Container/deep: it is used by `remove.Tower/b@0.0` (`containers[0]`)",
+                "remove.Model/inner: it is used by `remove.Container/deep@0.0` (`model`)",
+            ]
+        );
+        // One version alone: what its other versions hold stays.
+        on.db.apply(container("v", Some(model("old", 0)))).await.expect("applies");
+        on.db.apply(Container { size: 1, more: vec![model("old", 0)], ..container("v", Some(model("new", 0))) }).await.expect("applies");
+        let removed = on.db.remove::<Container>("v").version(1).with_unshared_children().await.expect("removes");
+        let gone: Vec<String> = removed.versions.iter().map(ToString::to_string).collect();
+        assert_eq!(gone, ["remove.Container/v@1", "remove.Model/new@0"]);
+        assert_eq!(removed.held[0].0.to_string(), "remove.Model/old");
+        assert_eq!(on.versions("remove.Container/v").await, [0]);
+        // A root that is used is refused as ever.
+        let error = refused(on.db.remove::<Container>("deep").with_unshared_children().await);
+        says(&error, ErrorKind::InUse, &["remove.Tower/b"]);
+    }
+}

@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 /// Blobs of dropped checkpoints are collected so often; seldomer where it takes long.
 const COLLECT: Duration = Duration::from_secs(60);
 
+/// How long a purge waits for another one of the same job.
+const OTHERS: Duration = Duration::from_secs(5);
+
 /// Sweeps now and then until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Sweeper(JoinHandle<()>);
@@ -112,7 +115,7 @@ pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
         match delete(db, candidate).await {
             Ok(()) => purged.push(candidate.stored.address.identifier.clone()),
             // It is in use, in this moment or for longer.
-            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::InUse | ErrorKind::NotFound) => {}
+            Err(error) if is_in_use(&error) => {}
             // One that cannot be purged must not keep the others.
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -134,16 +137,37 @@ pub(crate) async fn purge(run: &JobRun) -> Result<()> {
         return Err(Error::new(ErrorKind::Gone, format!("{what} `{id}` was purged before")));
     }
     let version = row.target.version.map_or(0, |at| at.version);
-    let listed = Listed::read(&run.db).await?;
-    if listed.pinned.contains(&(row.target.path(), version)) {
-        return Err(Error::conflict(format!("{what} `{id}` is pinned")).with_hint("`pin(false)` lets it go"));
-    }
     let is_it = |candidate: &&Candidate| candidate.stored.component == row.component && candidate.stored.version() == version;
-    let moved = || Error::conflict(format!("{what} `{id}` was resumed, or purged, in the meantime"));
-    match delete(&run.db, listed.candidates.iter().find(is_it).ok_or_else(moved)?).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(moved().with_source(error)),
-        deleted => deleted,
+    let moved = || Error::conflict(format!("{what} `{id}` was resumed in the meantime"));
+    let begun = Instant::now();
+    loop {
+        let listed = Listed::read(&run.db).await?;
+        if listed.pinned.contains(&(row.target.path(), version)) {
+            return Err(Error::conflict(format!("{what} `{id}` is pinned")).with_hint("`pin(false)` lets it go"));
+        }
+        let error = match listed.candidates.iter().find(is_it) {
+            Some(candidate) => match delete(&run.db, candidate).await {
+                Err(error) if is_in_use(&error) => error,
+                deleted => return deleted,
+            },
+            None => moved(),
+        };
+        if run.info().await?.purged {
+            let text = format!("{what} `{id}` was purged in the meantime, by a sweep or by another call");
+            return Err(Error::new(ErrorKind::Gone, text));
+        }
+        // A sweep is about to purge it, and says so by a label; one that a process left when it died stays there.
+        let is_going = run.db.labels(run.address()).await?.iter().any(|row| row.label == purge_label(version));
+        if !is_going || begun.elapsed() > OTHERS {
+            return Err(if error.kind() == ErrorKind::NotFound { moved().with_source(error) } else { error });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whether a job cannot be purged in this moment, because something else is done with it.
+fn is_in_use(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Conflict | ErrorKind::InUse | ErrorKind::NotFound)
 }
 
 impl Listed {
@@ -259,8 +283,12 @@ async fn delete(db: &Db, candidate: &Candidate) -> Result<()> {
     if candidate.place.is_none() {
         return remove(db, candidate).await;
     }
-    // What something else refers to is refused before anything of it is gone.
-    db.remove_dyn(candidate.address.clone()).plan().await?;
+    // What something else refers to is refused before anything of it is gone. The label of another purge is no reason.
+    let references = db.metadata().referrers(vec![candidate.address.clone()]).await?;
+    if let Some(reference) = references.into_iter().find(|reference| reference.current) {
+        let text = format!("`{}` cannot be purged: it is used by `{}` (`{}`)", candidate.address, reference.parent, reference.path);
+        return Err(Error::new(ErrorKind::InUse, text).with_hint("remove that first, or apply it without it"));
+    }
     // From here on nobody pins it; whoever did before is seen.
     db.label(Locator::from(candidate.address.clone()), &purge_label(version)).await?;
     let deleted = delete_files(db, candidate).await;

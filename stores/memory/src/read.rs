@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use superduper_core::{
     Address, Digest,
     store::{
-        AuditedOutput, AuditedRevision, ComponentId, EdgeRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow,
-        ListedComponent, Reference, RunFilter, RunId, RunRow, RunState, Snapshot, StoredVersion,
+        AuditedOutput, AuditedRevision, ComponentHealth, ComponentId, EdgeRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState,
+        LabelRow, ListedComponent, Reference, RunFilter, RunId, RunRow, RunState, Snapshot, StoredVersion,
     },
 };
 
@@ -56,24 +56,47 @@ impl State {
             if kind.is_some_and(|kind| kind != of) {
                 continue;
             }
-            let versions: Vec<u32> = self.versions_of(*component).map(|(number, _)| number).collect();
-            let first = self.versions_of(*component).next().map(|(_, row)| row.created_at);
-            let newest = versions.last().and_then(|number| self.stored(*component, *number, None));
-            if let (Some(newest), Some(created_at)) = (newest, first) {
-                lines.push(ListedComponent {
-                    component: *component,
-                    address: newest.address,
-                    versions,
-                    uuid: newest.uuid,
-                    type_version: newest.type_version,
-                    removing: newest.removing,
-                    owes_jobs: newest.owes_jobs,
-                    created_at,
-                    updated_at: newest.updated_at,
-                });
-            }
+            lines.extend(self.listed(*component));
         }
         lines
+    }
+
+    fn listed(&self, component: ComponentId) -> Option<ListedComponent> {
+        let versions: Vec<u32> = self.versions_of(component).map(|(number, _)| number).collect();
+        let created_at = self.versions_of(component).next().map(|(_, row)| row.created_at)?;
+        let newest = self.stored(component, *versions.last()?, None)?;
+        Some(ListedComponent {
+            component,
+            address: newest.address,
+            versions,
+            uuid: newest.uuid,
+            type_version: newest.type_version,
+            removing: self.components.get(&component).is_some_and(|row| row.removing),
+            owes_jobs: newest.owes_jobs,
+            created_at,
+            updated_at: newest.updated_at,
+        })
+    }
+
+    pub(crate) fn health(&self, address: &Address) -> Option<ComponentHealth> {
+        let root = self.live(address)?;
+        let listed = self.listed(root)?;
+        let mut seen = HashSet::new();
+        let mut stack = vec![root];
+        let mut unhealthy = Vec::new();
+        while let Some(component) = stack.pop() {
+            if !seen.insert(component) {
+                continue;
+            }
+            let Some(number) = self.newest_version(component) else { continue };
+            unhealthy.extend(self.newest_jobs(component, number).into_iter().filter(|job| job.state != JobState::Succeeded));
+            let revision = self.versions.get(&(component, number)).map_or(0, |row| row.revision);
+            if let Some(row) = self.revisions.get(&(component, number, revision)) {
+                stack.extend(row.edges.iter().map(|edge| edge.child.0));
+            }
+        }
+        unhealthy.sort_by_key(|job| job.id);
+        Some(ComponentHealth { listed, unhealthy })
     }
 
     pub(crate) fn labels(&self, asked: Option<&Address>) -> Vec<LabelRow> {

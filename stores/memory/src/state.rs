@@ -1,6 +1,7 @@
 //! The tables of the store, with the lookups that commits and reads share.
 //!
-//! Invariant: `names` holds exactly the components that are not removed, and each of those has a version.
+//! Invariant: `names` holds exactly the components that are not removed, and each of those has a version; `removals` holds
+//! the versions whose removal was recorded, as long as they are stored.
 
 use crate::table::Table;
 use serde_json::{Map, Value};
@@ -98,6 +99,7 @@ tables! {
     outputs: (ComponentId, u32, String) => OutputValue,
     labels: (ComponentId, String) => (u32, Timestamp),
     runs: RunId => RunRow,
+    removals: (ComponentId, u32) => (),
     jobs: JobId => Job,
     jobs_of_run: (RunId, JobId) => (),
     jobs_of_version: (ComponentId, u32, JobId) => (),
@@ -161,6 +163,11 @@ impl State {
         self.find(address).ok_or_else(|| Error::not_found(format!("there is no component `{address}`")))
     }
 
+    /// Whether a version is being removed, alone or with its whole component.
+    pub(crate) fn is_being_removed(&self, component: ComponentId, version: u32) -> bool {
+        self.removals.contains(&(component, version)) || self.components.get(&component).is_some_and(|row| row.removing)
+    }
+
     pub(crate) fn address(&self, component: ComponentId, version: u32, revision: Option<u32>) -> Address {
         let name = self.components.get(&component).map_or_else(|| Address::new("", ""), |row| row.address.clone());
         Address { version: Some(VersionRef { version, revision }), ..name }
@@ -182,7 +189,7 @@ impl State {
             component,
             address: self.address(component, number, Some(at)),
             newest: self.newest_version(component) == Some(number) && at == version.revision,
-            removing: owner.removing,
+            removing: self.is_being_removed(component, number),
             next_version: owner.next_version,
             uuid: row.uuid,
             content_hash: row.content_hash,

@@ -9,9 +9,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency,
-        JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes,
-        OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
+        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow, JobBrief,
+        JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore,
+        MetricRow, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
     },
 };
 
@@ -125,6 +125,10 @@ impl MetadataStore for MemoryStore {
 
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>> {
         self.read(State::unhealthy)
+    }
+
+    fn health(&self, address: Address) -> BoxFuture<'_, Result<Option<ComponentHealth>>> {
+        self.read(move |state| state.health(&address))
     }
 
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {

@@ -21,9 +21,9 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, ErrorKind, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentId, Durability, EventRow, JobBrief, JobDependency,
-        JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes,
-        OpenMode, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight, check_runtime,
+        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow, JobBrief,
+        JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore,
+        MetricRow, Notes, OpenMode, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight, check_runtime,
     },
 };
 
@@ -202,7 +202,7 @@ impl MetadataStore for SqliteStore {
     }
 
     fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
-        self.read(false, move |sql| read::list(sql, kind.as_deref()))
+        self.read(false, move |sql| read::list(sql, kind.as_deref(), None))
     }
 
     fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>> {
@@ -219,6 +219,14 @@ impl MetadataStore for SqliteStore {
 
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>> {
         self.read(false, read::unhealthy)
+    }
+
+    fn health(&self, address: Address) -> BoxFuture<'_, Result<Option<ComponentHealth>>> {
+        self.read(true, move |sql| {
+            let listed = read::list(sql, Some(&address.kind), Some(&address.identifier))?.pop();
+            let Some(listed) = listed else { return Ok(None) };
+            Ok(Some(ComponentHealth { listed, unhealthy: read::unhealthy_below(sql, &address)? }))
+        })
     }
 
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {

@@ -11,7 +11,7 @@ use crate::{
     Address, Error, Result, VersionRef,
     plan::{Action, Change, Differ, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed},
     registry::Registry,
-    store::{Expect, JobRole, RunPurpose, Snapshot, StoredVersion},
+    store::{Expect, JobRole, RunPurpose, Snapshot, StoredVersion, being_removed},
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -86,11 +86,10 @@ impl Planner<'_> {
         let path = node.address.path();
         let document = self.target_document(node);
         let newest = self.stored.snapshot.components.get(&path);
-        if newest.is_some_and(|newest| newest.removing) {
-            return Err(Error::conflict(format!("`{path}` is being removed"))
-                .with_hint("finish the removal with `db.remove` or `db.resume()`, then import again"));
+        if let Some(newest) = newest.filter(|newest| newest.removing) {
+            return Err(being_removed(&newest.address.at(newest.version())));
         }
-        let same = |stored: &StoredVersion| stored.document == document && fits(stored, node);
+        let same = |stored: &StoredVersion| !stored.removing && stored.document == document && fits(stored, node);
         let versions = self.stored.versions.get(&path).map(Vec::as_slice).unwrap_or_default();
         let head = self.heads.get(&path).copied().or_else(|| {
             newest.map(|newest| Head { newest: (newest.version(), newest.revision()), next_version: newest.next_version, taken: false })

@@ -17,7 +17,7 @@ impl Db {
     /// The label moves in one commit: who reads it sees the old version or the new one.
     ///
     /// # Errors
-    /// `InvalidInput` for a text that cannot be a label; `NotFound`; `Store`.
+    /// `InvalidInput` for a text that cannot be a label; `NotFound`; `Conflict` for a version that is being removed; `Store`.
     pub async fn label(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, label: &str) -> Result<Option<u32>> {
         let before = self.label_all([(target.try_into().map_err(Into::into)?, label)]).await?;
         Ok(before.into_iter().next().flatten())

@@ -9,6 +9,7 @@ mod labels;
 mod prune;
 mod read;
 mod refresh;
+mod removal;
 mod remove;
 mod rename;
 mod run;

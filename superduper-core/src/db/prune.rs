@@ -4,7 +4,7 @@ use super::Db;
 use crate::{
     Address, Error, ErrorKind, Result,
     lifecycle::BoxFuture,
-    store::{JobFilter, JobState, Timestamp},
+    store::{JobFilter, JobRole, JobState, Timestamp},
 };
 use std::{collections::HashMap, future::IntoFuture, time::Duration};
 
@@ -48,7 +48,8 @@ impl Keep {
 /// What pruning did, or would do.
 #[derive(Debug, Clone, Default)]
 pub struct Pruned {
-    /// The versions that are gone, oldest first; with `dry_run` those that would go.
+    /// The versions that this call removed, oldest first, or whose removal by another call it waited for; with `dry_run` those
+    /// that would go. A version that another call removed before this one came to it is not in the list.
     pub removed: Vec<Address>,
     /// The versions that the rule lets go but something holds, with the reason.
     pub held: Vec<(Address, String)>,
@@ -67,6 +68,11 @@ pub struct Prune {
 
 impl Db {
     /// Remove the versions of a component that a rule does not keep; `cleanup` runs for each, as on any removal.
+    ///
+    /// It may run beside other prunings and removals: each waits for the removals of the others where they take the same version.
+    ///
+    /// # Errors
+    /// `NotFound` for a component that does not exist; those of a removal, naming the version.
     pub fn prune(&self, address: Address, rule: Keep) -> Prune {
         Prune { db: self.clone(), address: Some(address.unversioned()), rule, dry_run: false }
     }
@@ -90,7 +96,11 @@ impl Prune {
         }
         let mut pruned = Pruned { dry_run: self.dry_run, ..Pruned::default() };
         match &self.address {
-            Some(address) => self.component(address, &mut pruned).await?,
+            Some(address) => {
+                // A component that was never there is an error; one that goes meanwhile is not.
+                self.db.versions(address.clone()).await?;
+                self.component(address, &mut pruned).await?;
+            }
             None => {
                 // What a parent's old versions hold is free once those are gone: go on while anything goes.
                 loop {
@@ -109,7 +119,7 @@ impl Prune {
     }
 
     async fn component(&self, address: &Address, pruned: &mut Pruned) -> Result<()> {
-        let versions = self.db.versions(address.clone()).await?;
+        let versions = self.db.inner().metadata.versions(address.clone()).await?;
         let newer = self.rule.newer_than.map(|age| Timestamp::now().0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
         let stay = usize::try_from(self.rule.last.max(1)).unwrap_or(usize::MAX);
         let old = versions.len().saturating_sub(stay);
@@ -126,7 +136,8 @@ impl Prune {
             }
             let open = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
             let open = self.db.jobs(JobFilter { target: Some(target.clone()), states: open, ..JobFilter::default() }).await?;
-            if let Some(job) = open.iter().find(|job| job.component == version.component) {
+            // A cleanup belongs to a removal of the version, which this call waits for.
+            if let Some(job) = open.iter().find(|job| job.component == version.component && job.role != JobRole::Cleanup) {
                 pruned.held.push((target, format!("its job {} is {}", job.id, job.state)));
                 continue;
             }
@@ -135,6 +146,8 @@ impl Prune {
             match done {
                 Ok(()) => pruned.removed.push(target),
                 Err(error) if error.kind() == ErrorKind::InUse => pruned.held.push((target, error.to_string())),
+                // Another call removed it.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(explain(error, &target)),
             }
         }

@@ -220,9 +220,8 @@ impl Db {
     /// `NotFound`, `Store`.
     pub async fn status(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Status> {
         let address = address.try_into().map_err(Into::into)?;
-        let listed = self.list().await?;
-        match listed.into_iter().find(|listed| listed.address.path() == address.path()) {
-            Some(listed) => Ok(listed.status),
+        match self.inner().metadata.health(address.unversioned()).await? {
+            Some(health) => Ok(status_of(&health.listed, health.unhealthy)),
             None => Err(self.not_found(&address.kind, &address.to_string()).await),
         }
     }

@@ -1,37 +1,42 @@
 //! Removing components: refuse what is in use, clean up, delete rows, collect blobs.
+//!
+//! Invariant: a removal with something to wait for, a cleanup or a job that is still at work, is on record as a run before
+//! anything of it happens. From that commit on nobody gets hold of what goes, and whoever resumes the run finishes it.
 
 use super::{
     Db, DbInner, Run,
     apply::{Applied, new_jobs, start_run},
+    removal::{Children, gather},
 };
 use crate::{
     Address, Error, ErrorKind, Result,
     component::ComponentType,
-    job::{Instances, Outcome},
+    job::{Instances, Outcome, give_way},
     lifecycle::BoxFuture,
-    plan::{Action, Plan, Removal, RemoveInput, build_removal},
-    store::{
-        Batch, Durability, Expect, JobFilter, JobId, JobRole, JobRow, JobState, NewRun, Op, Reference, RunFilter, RunId, RunPurpose,
-        RunRow, Timestamp,
-    },
+    plan::{Action, Plan, Removal, build_removal},
+    store::{Batch, Durability, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, Timestamp},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::IntoFuture,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, future::IntoFuture, sync::Arc};
 
 /// How often a removal plans again after others moved the state.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: u32 = 16;
 
 /// A removal under construction; await it.
+///
+/// # Guarantees
+/// - From the commit that records it until it is done, what goes is marked: labels, references, applies and jobs of it are
+///   refused with `Conflict`, and other removals of it wait for this one.
+/// - Dropping the future does not stop a removal that is on record. One whose process died is finished by
+///   [`Db::resume`], also if it was still waiting for jobs that it cancelled.
+/// - What goes is deleted in one commit after all `cleanup` succeeded. Where one fails, nothing is deleted and the mark
+///   stays, since part of what stood outside may be gone: remove again, or [`force`](Remove::force) it.
 #[must_use = "a removal does nothing until it is awaited"]
 pub struct Remove {
     db: Db,
     address: Address,
     /// Kinds under which the component may have been stored before its type was renamed.
     aliases: &'static [&'static str],
-    recursive: bool,
+    children: Children,
     force: bool,
     exclusive: bool,
     unless: Option<String>,
@@ -40,10 +45,13 @@ pub struct Remove {
 /// What a removal did.
 #[derive(Debug, Clone)]
 pub struct Removed {
-    /// The versions that are gone.
+    /// The versions that are gone, those included that another removal took while this one waited for it.
     pub versions: Vec<Address>,
-    /// The outcome of its cleanup jobs; `None` where there were none.
+    /// The outcome of the cleanup jobs; `None` where there were none.
     pub outcome: Option<Outcome>,
+    /// The children that stay because something else needs them, with the reason; only after
+    /// [`Remove::with_unshared_children`].
+    pub held: Vec<(Address, String)>,
 }
 
 impl Db {
@@ -54,7 +62,7 @@ impl Db {
 
     /// Remove a component by its address; with a version in it, that version only.
     pub fn remove_dyn(&self, address: Address) -> Remove {
-        Remove { db: self.clone(), address, aliases: &[], recursive: false, force: false, exclusive: false, unless: None }
+        Remove { db: self.clone(), address, aliases: &[], children: Children::Leave, force: false, exclusive: false, unless: None }
     }
 
     /// What removing a component would do. Writes nothing.
@@ -67,9 +75,52 @@ impl Db {
 }
 
 impl Remove {
-    /// Remove the components it holds too, unless something else refers to them.
+    /// Remove the components that it holds too, directly or not, with all their versions.
+    ///
+    /// If something else refers to one of them, nothing is removed: the call is refused with `InUse`, also with
+    /// [`force`](Remove::force). [`with_unshared_children`](Remove::with_unshared_children) leaves such a child instead.
     pub fn recursive(mut self) -> Self {
-        self.recursive = true;
+        self.children = Children::All;
+        self
+    }
+
+    /// Remove those of the components that it holds, directly or not, that nothing else needs; leave the others.
+    ///
+    /// A child stays if something that stays refers to it, or if one of its versions has a label; so does what such a
+    /// child holds. The children that stay are in the plan's text and in [`Removed::held`], each with the reason.
+    ///
+    /// ```
+    /// # extern crate superduper_core as superduper;
+    /// use superduper::prelude::*;
+    ///
+    /// #[derive(Component, Clone)]
+    /// #[component(kind = "example.Encoder")]
+    /// struct Encoder {
+    ///     identifier: String,
+    /// }
+    ///
+    /// #[derive(Component)]
+    /// #[component(kind = "example.Classifier")]
+    /// struct Classifier {
+    ///     identifier: String,
+    ///     encoders: Vec<Encoder>,
+    /// }
+    ///
+    /// # async fn example(db: superduper::Db) -> Result<()> {
+    /// let encoder = |name: &str| Encoder { identifier: name.into() };
+    /// db.apply(Classifier { identifier: "old".into(), encoders: vec![encoder("shared"), encoder("own")] }).await?;
+    /// db.apply(Classifier { identifier: "new".into(), encoders: vec![encoder("shared")] }).await?;
+    ///
+    /// let removed = db.remove::<Classifier>("old").with_unshared_children().await?;
+    /// assert_eq!(removed.versions.len(), 2, "`old` and `own`");
+    /// let (child, why) = &removed.held[0];
+    /// assert_eq!(child.to_string(), "example.Encoder/shared");
+    /// assert!(why.contains("example.Classifier/new"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_unshared_children(mut self) -> Self {
+        self.children = Children::Unshared;
         self
     }
 
@@ -100,7 +151,7 @@ impl Remove {
     /// What awaiting it would do.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` where something else refers to it, naming it.
+    /// `NotFound`; `InUse` where something else refers to it, or where one version has a label, naming it.
     pub async fn plan(&self) -> Result<Plan> {
         let mut plan = self.plan_any().await?;
         let address = plan.root.unversioned();
@@ -128,28 +179,76 @@ impl Remove {
     }
 
     async fn plan_of(&self, address: Address) -> Result<Plan> {
-        let inputs = gather(self.db.inner(), &address, self.recursive, self.force).await?;
-        Ok(build_removal(address, &inputs, self.force))
+        let (inputs, held) = gather(self.db.inner(), &address, self.children, self.force).await?;
+        Ok(build_removal(address, &inputs, self.force, held))
     }
 
     async fn run(self) -> Result<Removed> {
         self.db.inner().check_writable("remove")?;
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            let plan = self.plan().await?;
-            let versions = plan.components().iter().map(|component| component.address.clone()).collect();
-            match start(self.db.clone(), plan).await {
-                Ok(run) => return Ok(Removed { versions, outcome: run.wait().await.map_err(explain)? }),
-                Err(error) if error.kind() == ErrorKind::Conflict => last = Some(error),
+        let mut done = Removed { versions: Vec::new(), outcome: None, held: Vec::new() };
+        let mut tries = 0;
+        loop {
+            let plan = match self.plan().await {
+                // Another removal took what was left of it.
+                Err(error) if error.kind() == ErrorKind::NotFound && !done.versions.is_empty() => return Ok(done),
+                plan => plan?,
+            };
+            let removal = removal_of(&plan)?;
+            let conflict = match start(self.db.clone(), plan).await {
+                Ok(run) => {
+                    let outcome = run.wait().await.map_err(explain)?;
+                    done.versions.extend(removal.addresses());
+                    let outcome = outcome.filter(|outcome| !outcome.jobs.is_empty());
+                    return Ok(Removed { outcome: outcome.or(done.outcome), held: removal.held, ..done });
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => error,
                 Err(error) => return Err(error),
+            };
+            if !self.exclusive && self.joined(&removal, &mut done).await? {
+                continue;
             }
+            tries += 1;
+            if tries == ATTEMPTS {
+                return Err(conflict);
+            }
+            give_way(tries).await;
         }
-        Err(last.unwrap_or_else(|| Error::internal("a removal was tried no time")))
+    }
+
+    /// Wait for an unfinished removal that takes some of this one's versions; gives whether there is one.
+    async fn joined(&self, removal: &Removal, done: &mut Removed) -> Result<bool> {
+        let db = self.db.inner();
+        let wanted: BTreeSet<String> = removal.addresses().map(|version| version.to_string()).collect();
+        for run in db.unfinished_runs().await?.into_iter().filter(|run| run.purpose == RunPurpose::Remove) {
+            let Ok(other) = serde_json::from_value::<Removal>(run.data.clone()) else { continue };
+            let shared: Vec<Address> = other.addresses().filter(|version| wanted.contains(&version.to_string())).collect();
+            if shared.is_empty() {
+                continue;
+            }
+            let outcome = super::run::outcome_of(&db.attach(run.id).await?).await?;
+            match outcome.into_result() {
+                Ok(outcome) => {
+                    done.versions.extend(shared);
+                    done.outcome = Some(outcome);
+                }
+                // By force this one goes on where that one had to stop.
+                Err(_) if self.force => {}
+                Err(error) => return Err(explain(error)),
+            }
+            return Ok(true);
+        }
+        Ok(false)
     }
 }
 
 fn explain(error: Error) -> Error {
-    error.with_hint("nothing was removed; call `db.remove` again to try once more, with `.force()` to go on without a successful cleanup")
+    if !matches!(error.kind(), ErrorKind::JobFailed | ErrorKind::Cancelled) {
+        return error;
+    }
+    error.with_hint(
+        "nothing was deleted, and it stays marked as being removed; call `db.remove` again to try once more, \
+        with `.force()` to go on without a successful cleanup",
+    )
 }
 
 impl IntoFuture for Remove {
@@ -161,129 +260,24 @@ impl IntoFuture for Remove {
     }
 }
 
-/// Everything that is known of what would go; parents before children.
-async fn gather(db: &Arc<DbInner>, root: &Address, recursive: bool, force: bool) -> Result<Vec<RemoveInput>> {
-    let one_version = root.version.map(|at| at.version);
-    let mut going: BTreeMap<String, RemoveInput> = BTreeMap::new();
-    let mut order: Vec<String> = Vec::new();
-    let mut queue = vec![(root.unversioned(), one_version)];
-    while let Some((address, version)) = queue.pop() {
-        if going.contains_key(&address.path()) {
-            continue;
-        }
-        let input = describe(db, &address, version, force).await?;
-        if recursive {
-            let children: BTreeSet<String> = input.versions.iter().flat_map(|stored| crate::job::references(&stored.document)).collect();
-            for child in children {
-                let child: Address = child.parse()?;
-                queue.push((child.unversioned(), None));
-            }
-        }
-        order.push(address.path());
-        going.insert(address.path(), input);
-    }
-    let references = referrers(db, &going).await?;
-    let leaves = |reference: &Reference| {
-        let input = going.get(&reference.parent.path());
-        let version = reference.parent.version.map(|at| at.version);
-        input.is_some_and(|input| input.versions.iter().any(|stored| Some(stored.version()) == version))
-    };
-    let blocking: Vec<&Reference> = references.iter().filter(|reference| reference.current && !leaves(reference)).collect();
-    if let Some(first) = blocking.first() {
-        let mut parents: Vec<String> = blocking.iter().map(|reference| format!("`{}` (`{}`)", reference.parent, reference.path)).collect();
-        parents.sort();
-        parents.dedup();
-        return Err(Error::new(
-            ErrorKind::InUse,
-            format!("`{}` cannot be removed: it is used by {}", first.child.path(), parents.join(", ")),
-        )
-        .with_hint("remove those first, or apply them without it"));
-    }
-    let forgotten: Vec<&Reference> = references.iter().filter(|reference| !reference.current && !leaves(reference)).collect();
-    for reference in forgotten {
-        if let Some(input) = going.get_mut(&reference.child.path())
-            && !input.forgets.contains(&reference.parent)
-        {
-            input.forgets.push(reference.parent.clone());
-        }
-    }
-    // Parents before children, else in the order they were found.
-    let inside: Vec<(String, String)> = references.iter().map(|reference| (reference.parent.path(), reference.child.path())).collect();
-    let mut sorted = Vec::with_capacity(order.len());
-    while !order.is_empty() {
-        let free =
-            order.iter().position(|path| !inside.iter().any(|(parent, child)| child == path && parent != path && order.contains(parent)));
-        sorted.push(order.remove(free.unwrap_or(0)));
-    }
-    Ok(sorted.into_iter().filter_map(|path| going.remove(&path)).collect())
-}
-
-async fn referrers(db: &Arc<DbInner>, going: &BTreeMap<String, RemoveInput>) -> Result<Vec<Reference>> {
-    let children = going.values().flat_map(|input| input.versions.iter().map(|stored| input.address.at(stored.version()))).collect();
-    db.metadata.referrers(children).await
-}
-
-async fn describe(db: &Arc<DbInner>, address: &Address, version: Option<u32>, force: bool) -> Result<RemoveInput> {
-    let all = db.metadata.versions(address.clone()).await?;
-    let Some(newest) = all.last() else {
-        return Err(Error::not_found(format!("no component `{address}`")));
-    };
-    let state = (newest.version(), newest.revision(), newest.removing);
-    let whole = version.is_none_or(|version| all.len() == 1 && newest.version() == version);
-    let versions: Vec<_> = all.into_iter().filter(|stored| version.is_none_or(|version| stored.version() == version)).collect();
-    if versions.is_empty() {
-        return Err(Error::not_found(format!("no component `{}`", address.at(version.unwrap_or(0)))));
-    }
-    let hooks = Some(vec![JobRole::OnCreate, JobRole::Cleanup]);
-    let jobs = db.metadata.jobs(JobFilter { target: Some(address.clone()), roles: hooks, ..JobFilter::default() }).await?;
-    let open = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
-    let open = db.metadata.jobs(JobFilter { target: Some(address.clone()), states: open, ..JobFilter::default() }).await?;
-    let component = versions[0].component;
-    let of = |job: &&JobRow, number: u32| job.component == component && job.target.version.is_some_and(|at| at.version == number);
-    let attempted = |number: u32| jobs.iter().filter(|job| of(job, number)).any(|job| job.role == JobRole::OnCreate && job.attempt > 0);
-    let cleaned =
-        |number: u32| jobs.iter().filter(|job| of(job, number)).any(|job| job.role == JobRole::Cleanup && job.state == JobState::Succeeded);
-    let known = db.registry.knows(&address.kind);
-    let cleanup: Vec<u32> =
-        versions.iter().map(|stored| stored.version()).filter(|number| attempted(*number) && !cleaned(*number)).collect();
-    if !cleanup.is_empty() && !known && !force {
-        let error = db.registry.entry(&address.kind).err().unwrap_or_else(|| Error::internal("an unknown kind is known"));
-        return Err(error.context(format_args!("`{address}` needs a cleanup")));
-    }
-    let cleanup = if known { cleanup } else { Vec::new() };
-    let live = open
-        .into_iter()
-        .filter(|job| {
-            job.role != JobRole::Cleanup && job.component == component && versions.iter().any(|stored| of(&job, stored.version()))
-        })
-        .collect();
-    Ok(RemoveInput { address: address.clone(), versions, whole, cleanup, live, newest: state, forgets: Vec::new() })
+fn removal_of(plan: &Plan) -> Result<Removal> {
+    plan.removal.clone().ok_or_else(|| Error::internal("the plan of a removal has lost what it removes"))
 }
 
 /// Carry out the plan of a removal.
 pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     let inner = db.inner().clone();
-    let removal = plan.removal.clone().ok_or_else(|| Error::internal("the plan of a removal has lost what it removes"))?;
+    let removal = removal_of(&plan)?;
     let applied = Applied {
         address: plan.root.clone(),
         action: Action::Remove,
         components: plan.components.iter().map(|component| (component.address.clone(), component.action)).collect(),
         outcome: None,
     };
-    let mut expect = plan.expect.clone();
-    if stop_live_jobs(&inner, &removal, &expect).await? {
-        // The mark is set now; the rest of the conditions stands.
-        for condition in &mut expect {
-            if let Expect::Newest { address, state: Some(state) } = condition
-                && removal.whole.contains(address)
-            {
-                state.2 = true;
-            }
-        }
-    }
+    let expect = plan.expect.clone();
     let at = Timestamp::now();
     let candidates = blobs(&inner, &removal).await?;
-    if plan.jobs.is_empty() {
+    if plan.jobs.is_empty() && removal.live.is_empty() {
         let ops = removal
             .versions
             .iter()
@@ -304,6 +298,10 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     let mut ops: Vec<Op> = removal.whole.iter().map(|address| Op::Removing { address: address.clone(), on: true }).collect();
     ops.push(Op::Run(NewRun { purpose: RunPurpose::Remove, root: plan.root.clone(), data: data.clone(), at }));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
+    if !removal.live.is_empty() {
+        // The driver tells those who run them, and waits for their ends.
+        ops.push(Op::RequestCancel { jobs: removal.live.clone() });
+    }
     let starting = inner.driver_gate.read().await;
     let committed = inner.commit_run(Batch { expect, ops }).await?;
     inner.committed();
@@ -311,48 +309,6 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     let handle = start_run(&inner, run, &plan, data, jobs, &committed.jobs, Arc::new(Instances::default()), Default::default(), at).await?;
     drop(starting);
     Ok(Run::new(inner, Some(run), vec![handle], applied))
-}
-
-/// Mark the components as being removed and cancel their unfinished jobs; gives whether there were any.
-async fn stop_live_jobs(db: &Arc<DbInner>, removal: &Removal, expect: &[Expect]) -> Result<bool> {
-    let live = &removal.live;
-    if live.is_empty() {
-        return Ok(false);
-    }
-    let rows = db.metadata.jobs(JobFilter { ids: Some(live.clone()), ..JobFilter::default() }).await?;
-    let runs: BTreeSet<RunId> = rows.iter().map(|job| job.run).collect();
-    let ops = removal.whole.iter().map(|address| Op::Removing { address: address.clone(), on: true }).collect();
-    db.metadata.commit(Batch { expect: expect.to_vec(), ops }, Durability::Full).await?;
-    let goes = |job: &JobRow| {
-        let version = job.target.version.map_or(0, |at| at.version);
-        removal.versions.iter().any(|(address, versions)| address.path() == job.target.path() && versions.contains(&version))
-    };
-    let mut asked: BTreeSet<JobId> = BTreeSet::new();
-    // What is left of the runs after this component's jobs are gone goes on.
-    let mut pause = 5;
-    loop {
-        let mut open: BTreeSet<JobId> = BTreeSet::new();
-        for run in &runs {
-            let states = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
-            let rows = db.metadata.jobs(JobFilter { run: Some(*run), states, ..JobFilter::default() }).await?;
-            // Jobs that were spawned meanwhile too.
-            open.extend(rows.iter().filter(|job| live.contains(&job.id) || goes(job)).map(|job| job.id));
-        }
-        if open.is_empty() {
-            return Ok(true);
-        }
-        let new: Vec<JobId> = open.difference(&asked).copied().collect();
-        if !new.is_empty() {
-            asked.extend(new.iter().copied());
-            super::steer::cancel_jobs(db, new).await?;
-        }
-        for run in &runs {
-            // A run that nobody drives has to be driven to its end.
-            db.attach(*run).await?;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
-        pause = (pause * 2).min(200);
-    }
 }
 
 async fn blobs(db: &Arc<DbInner>, removal: &Removal) -> Result<Vec<crate::Digest>> {

@@ -7,7 +7,7 @@ use super::{Db, DbInner};
 use crate::{
     Address, Digest, Error, ErrorKind, Result,
     encode::{hashes, mark_of},
-    store::{Batch, Durability, Expect, Op, StoredVersion, Timestamp},
+    store::{Batch, Durability, Expect, Op, StoredVersion, Timestamp, being_removed},
 };
 use serde_json::Value;
 use std::{
@@ -63,7 +63,7 @@ async fn rename(db: &Arc<DbInner>, from: &Address, to: &Address) -> Result<Vec<A
     let own = db.metadata.versions(from.clone()).await?;
     let Some(newest) = own.last() else { return Err(Error::not_found(format!("no component `{from}`"))) };
     if newest.removing {
-        return Err(Error::conflict(format!("`{from}` is being removed")).with_hint("finish the removal first"));
+        return Err(being_removed(&newest.address.at(newest.version())));
     }
     if !db.metadata.versions(to.clone()).await?.is_empty() {
         return Err(Error::conflict(format!("`{to}` exists already")).with_hint("choose another name, or remove that one first"));

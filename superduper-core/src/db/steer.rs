@@ -44,12 +44,17 @@ impl IntoFuture for Resume {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let mut outcomes = Vec::new();
+            let mut stopped = None;
             for run in self.detach().await? {
                 for handle in run.handles() {
-                    outcomes.push(super::run::outcome_of(handle).await?);
+                    // A run that has to stop must not keep this from waiting for the others.
+                    match super::run::outcome_of(handle).await {
+                        Ok(outcome) => outcomes.push(outcome),
+                        Err(error) => stopped = stopped.or(Some(error)),
+                    }
                 }
             }
-            Ok(outcomes)
+            stopped.map_or(Ok(outcomes), Err)
         })
     }
 }
@@ -78,7 +83,10 @@ impl From<RunId> for Cancel {
 impl Db {
     /// Run what a crash or a closed program left: jobs that are not final, removals, sweeps.
     ///
-    /// Awaited, it waits and gives the outcomes, failed ones too; `.detach()` gives the runs.
+    /// Awaited, it waits for all of them and gives the outcomes, failed ones too; `.detach()` gives the runs.
+    ///
+    /// # Errors
+    /// `Store`, where the store failed for so long that a run had to stop; the others have ended.
     pub fn resume(&self) -> Resume {
         Resume(self.clone())
     }

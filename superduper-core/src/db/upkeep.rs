@@ -9,7 +9,9 @@ use super::{Applied, Db, DbInner};
 use crate::{
     Address, Digest, Error, Result, VersionRef,
     plan::{Action, PlannedJob},
-    store::{Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, SweepRight, Timestamp},
+    store::{
+        Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, SweepRight, Timestamp, being_removed,
+    },
 };
 use std::{
     collections::{BTreeSet, HashSet},
@@ -80,7 +82,7 @@ impl Db {
     /// the versions that the old document names, each at its newest revision.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` while the component is being removed.
+    /// `NotFound`; `Conflict` while the component, its newest version or the one to go back to is being removed.
     pub async fn rollback(
         &self,
         address: impl TryInto<Address, Error = impl Into<Error>>,
@@ -95,8 +97,8 @@ impl Db {
         let version = old.version();
         let snapshot = db.metadata.snapshot(vec![address.clone()]).await?;
         let newest = snapshot.components.get(&address.path()).ok_or_else(|| Error::not_found(format!("no component `{address}`")))?;
-        if newest.removing {
-            return Err(Error::conflict(format!("`{address}` is being removed")));
+        if let Some(going) = [newest, &old].into_iter().find(|stored| stored.removing) {
+            return Err(being_removed(&going.address.at(going.version())));
         }
         let at = Timestamp::now();
         let target = Address { version: Some(VersionRef { version: newest.next_version, revision: Some(0) }), ..address.clone() };

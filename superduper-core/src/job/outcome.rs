@@ -4,7 +4,7 @@ use crate::{
     Error, ErrorKind, Result,
     encode::{DecodeEnv, decode_value},
     registry::Registry,
-    store::{ArtifactStore, JobId, JobRow, JobState, RunId, RunRow, RunState},
+    store::{ArtifactStore, JobId, JobRow, JobState, RunId, RunPurpose, RunRow, RunState},
 };
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -84,6 +84,11 @@ impl Outcome {
         if let Some(job) = self.jobs.iter().find(|job| job.state == JobState::Cancelled) {
             let error = describe(job, ErrorKind::Cancelled);
             return Err(error.with_outcome(self));
+        }
+        if self.run.purpose == RunPurpose::Remove && self.run.state == RunState::Failed {
+            let text = format!("`{}` was cleaned up, but not deleted: something else got hold of it meanwhile", self.run.root);
+            let hint = "the log of its last cleanup says what; take that away, then call `db.remove` again";
+            return Err(Error::new(ErrorKind::InUse, text).with_hint(hint).with_outcome(self));
         }
         Ok(self)
     }

@@ -15,7 +15,7 @@ use crate::{
     plan::ADOPT,
     store::{
         ArtifactStore, BlobRow, Finish, Finished, JobFilter, JobId, JobRef, JobRole, JobRow, Need, NewJob, OutputRow, OwnerId, Timestamp,
-        Wish,
+        Wish, bounded,
     },
 };
 use serde_json::Value;
@@ -118,6 +118,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
 
 /// What a failed attempt means for the job: another try, or the end.
 pub(crate) fn conclude(row: &JobRow, failure: JobFailure, cancelled: bool, at: Timestamp) -> Finished {
+    let failure = bounded(failure);
     if cancelled {
         let failure = match failure.kind {
             FailureKind::Cancelled => failure,

@@ -6,10 +6,10 @@ use super::{
     jobs::{JobPlanner, Touched},
 };
 use crate::{
-    Address, Error, Result, VersionRef,
+    Address, Result, VersionRef,
     encode::{DecodeEnv, Document, Record, Tree, encode_tree, in_decode_session},
     registry::Registry,
-    store::{Expect, RunPurpose, Snapshot, StoredVersion},
+    store::{Expect, RunPurpose, Snapshot, StoredVersion, being_removed},
 };
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
@@ -126,8 +126,7 @@ fn decide(
         return Ok((planned(Action::Create, at(0, 0), None, Vec::new(), document), Touched { new: true, ..Touched::default() }));
     };
     if stored.removing {
-        return Err(Error::conflict(format!("`{}` is being removed", record.path()))
-            .with_hint("finish the removal with `db.remove` or `db.resume()`, then apply again"));
+        return Err(being_removed(&stored.address.at(stored.version())));
     }
     let from = Some(stored.address.clone());
     if document == stored.document {

@@ -158,9 +158,19 @@ pub(crate) struct Removal {
     pub(crate) versions: Vec<(Address, Vec<u32>)>,
     pub(crate) whole: Vec<Address>,
     pub(crate) force: bool,
-    /// Unfinished jobs, which are cancelled first.
+    /// Unfinished jobs, which are cancelled first. Runs of older programs do not have them: those waited before they recorded a run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) live: Vec<JobId>,
+    /// Children that stay, with the reason.
     #[serde(skip)]
-    pub(crate) live: Vec<crate::store::JobId>,
+    pub(crate) held: Vec<(Address, String)>,
+}
+
+impl Removal {
+    /// The versions that go, each with its version number.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.versions.iter().flat_map(|(address, versions)| versions.iter().map(|version| address.at(*version)))
+    }
 }
 
 impl Plan {

@@ -3,7 +3,7 @@
 use super::{Action, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed, Removal};
 use crate::{
     Address,
-    store::{Expect, JobRole, JobRow, RunPurpose, StoredVersion},
+    store::{Expect, JobId, JobRole, JobRow, RunPurpose, StoredVersion},
 };
 
 /// What is known of a component that is to be removed.
@@ -25,14 +25,15 @@ pub(crate) struct RemoveInput {
     pub(crate) forgets: Vec<Address>,
 }
 
-/// Plan a removal; `inputs` has parents before children.
-pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) -> Plan {
+/// Plan a removal; `inputs` has parents before children, `held` the children that stay.
+pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool, held: Vec<(Address, String)>) -> Plan {
     let mut components = Vec::new();
     let mut jobs: Vec<PlannedJob> = Vec::new();
     let mut notes = Vec::new();
     let mut expect = Vec::new();
     let mut versions = Vec::new();
     let mut children = Vec::new();
+    let live: Vec<JobId> = inputs.iter().flat_map(|input| input.live.iter().map(|job| job.id)).collect();
     for input in inputs {
         expect.push(Expect::Newest { address: input.address.clone(), state: Some(input.newest) });
         let earlier = jobs.len();
@@ -40,6 +41,9 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) 
         for stored in input.versions.iter().rev() {
             let at = input.address.at(stored.version());
             children.push(at.clone());
+            if !input.whole {
+                expect.push(Expect::Unlabelled { address: at });
+            }
             components.push(PlannedComponent {
                 address: stored.address.clone(),
                 action: Action::Remove,
@@ -54,11 +58,13 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) 
             if !input.cleanup.contains(&stored.version()) {
                 continue;
             }
-            let mut needs: Vec<PlannedNeed> = Vec::new();
-            match before {
-                Some(job) => needs.push(PlannedNeed { job: NeededJob::Planned(job), parameter: None }),
-                None => needs.extend((0..earlier).map(|job| PlannedNeed { job: NeededJob::Planned(job), parameter: None })),
-            }
+            let after = |job| PlannedNeed { job, parameter: None };
+            let needs = match before {
+                Some(job) => vec![after(NeededJob::Planned(job))],
+                None if earlier > 0 => (0..earlier).map(|job| after(NeededJob::Planned(job))).collect(),
+                // Nothing is torn down before everything that is still at work has stopped.
+                None => live.iter().map(|job| after(NeededJob::Recorded(*job))).collect(),
+            };
             jobs.push(PlannedJob {
                 target: stored.address.clone(),
                 role: JobRole::Cleanup,
@@ -80,10 +86,11 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) 
         versions.push((input.address.clone(), input.versions.iter().map(StoredVersion::version).collect()));
     }
     // A version may be referred to by others that go too; only references from outside stop the removal.
-    expect.push(Expect::Unreferenced { children });
+    expect.push(Expect::Unreferenced { children: children.clone() });
+    expect.push(Expect::NoRemoval { versions: children });
+    notes.extend(held.iter().map(|(child, why)| format!("`{child}` stays: {why}")));
     // As in every plan, the root comes last.
     components.reverse();
-    let live = inputs.iter().flat_map(|input| input.live.iter().map(|job| job.id)).collect();
     let whole = inputs.iter().filter(|input| input.whole).map(|input| input.address.clone()).collect();
     Plan {
         purpose: RunPurpose::Remove,
@@ -98,6 +105,6 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool) 
         owes_jobs: false,
         clears_owed: Vec::new(),
         tree: None,
-        removal: Some(Removal { versions, whole, force, live }),
+        removal: Some(Removal { versions, whole, force, live, held }),
     }
 }

@@ -140,7 +140,8 @@ impl Plan {
         recorded.dedup();
         if !recorded.is_empty() {
             let list: Vec<String> = recorded.iter().map(ToString::to_string).collect();
-            line.push_str(&format!(" with recorded job {}", list.join(", ")));
+            let with = if self.purpose == RunPurpose::Remove { "after the end of" } else { "with recorded" };
+            line.push_str(&format!(" {with} job {}", list.join(", ")));
         }
         if let Some(before) = job.retry_of {
             line.push_str(&format!(", retry of job {before}"));

@@ -32,7 +32,7 @@ pub enum Expect {
     Newest {
         /// Kind and identifier.
         address: Address,
-        /// Version, revision and whether it is being removed; `None`: the component does not exist.
+        /// Version, revision and whether that version is being removed; `None`: the component does not exist.
         state: Option<(u32, u32, bool)>,
     },
     /// No sweep of blobs was completed since the snapshot, and no blob named by an op is doomed.
@@ -59,12 +59,24 @@ pub enum Expect {
         /// The version; `None`: there is no such label.
         version: Option<u32>,
     },
+    /// No label points at a version.
+    Unlabelled {
+        /// Kind, identifier and version.
+        address: Address,
+    },
+    /// No unfinished removal takes one of these versions: no unfinished run of [`RunPurpose::Remove`] is rooted at the version
+    /// or at its whole component, and none has a cleanup job of the version that is not final.
+    NoRemoval {
+        /// Kind, identifier and version.
+        versions: Vec<Address>,
+    },
 }
 
 /// One write.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Store a version or revision. Children come before parents.
+    /// Store a version or revision. Children come before parents. A reference to a version that is being removed is an error of
+    /// kind `Conflict`, and so is another revision of such a version.
     Put(PutVersion),
     /// Say whether a version owes its jobs.
     Owe {
@@ -73,9 +85,11 @@ pub enum Op {
         /// Whether it does.
         owes: bool,
     },
-    /// Record a run; later ops of the batch may refer to it.
+    /// Record a run; later ops of the batch may refer to it. A run of [`RunPurpose::Remove`] whose root has a version marks that
+    /// version as being removed, until it is deleted: also after the run has failed.
     Run(NewRun),
-    /// Record jobs, in the batch's run or in an older one.
+    /// Record jobs, in the batch's run or in an older one. A job of a version that is being removed, other than a cleanup, is
+    /// an error of kind `Conflict`.
     Jobs {
         /// The run; `None` is the one of this batch.
         run: Option<RunId>,
@@ -190,7 +204,8 @@ pub enum Op {
         /// To this one.
         to: u32,
     },
-    /// Point a label of a component at one of its versions, wherever it pointed before, or take it away.
+    /// Point a label of a component at one of its versions, wherever it pointed before, or take it away. A version that is
+    /// being removed gets no label: an error of kind `Conflict`.
     Label {
         /// Kind and identifier.
         address: Address,
@@ -406,6 +421,7 @@ pub struct Finish {
     /// The epoch of sweeps that was read before the blobs of result and outputs were looked for; `None`: there are none.
     pub sweep_epoch: Option<u64>,
     /// Jobs that it spawned, for the same run; only with success. They get the next ids in order, keys already known left out.
+    /// Those of a version that is being removed are recorded with the request to cancel them.
     pub spawned: Vec<NewJob>,
     /// Jobs of the run that wait for this one and now also for the spawned ones, by index in `spawned`.
     pub spawned_before: Vec<(JobId, usize)>,

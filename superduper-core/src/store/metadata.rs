@@ -2,6 +2,7 @@
 
 use super::{
     batch::{Batch, Committed, Durability},
+    health::ComponentHealth,
     rows::*,
 };
 use crate::{Address, Digest, Result, lifecycle::BoxFuture};
@@ -71,6 +72,10 @@ pub struct Notes {
 /// - A job MUST only change its state as [`JobState::may_become`] allows; of all attempts of a job at most one
 ///   can finish it.
 /// - Every change of a run's, job's or component's state MUST append an event in the same commit.
+/// - A version is *being removed* while its component is ([`Op::Removing`](super::Op::Removing)), and from the commit that records a
+///   run of [`RunPurpose::Remove`] rooted at that version until the version is deleted, whatever became of the run. Nothing
+///   MUST get hold of it any more: see [`Op::Put`](super::Op::Put), [`Op::Jobs`](super::Op::Jobs) and
+///   [`Op::Label`](super::Op::Label), and [`being_removed`](super::being_removed) for the error.
 /// - Owners hold leases. An owner whose process is gone MUST be told by `dead_owners` at the next call. One that stood
 ///   still for its lease, by the monotonic clocks of both sides alone, SHOULD be told once that was observed; it may go
 ///   on as an owner afterwards, with other attempts. A store that is not shared has nobody to tell it to.
@@ -106,6 +111,20 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// The newest job of each trigger or hook of all newest versions, if it did not succeed; of spawned jobs those that
     /// did not succeed and were not tried again.
     fn unhealthy(&self) -> BoxFuture<'_, Result<Vec<JobBrief>>>;
+    /// The line of one component in [`list`](Self::list), and those jobs of [`unhealthy`](Self::unhealthy) that are its own or
+    /// belong to what its newest version holds, directly or not; `None` if there is no such component.
+    ///
+    /// A store SHOULD answer without reading what does not belong to the component; this default reads everything.
+    fn health(&self, address: Address) -> BoxFuture<'_, Result<Option<ComponentHealth>>> {
+        Box::pin(async move {
+            let listed = self.list(Some(address.kind.clone())).await?;
+            let Some(listed) = listed.into_iter().find(|listed| listed.address.path() == address.path()) else { return Ok(None) };
+            let references = self.references().await?;
+            let below = super::health::below(&address.path(), &references);
+            let unhealthy = self.unhealthy().await?.into_iter().filter(|job| below.contains(&job.target.path())).collect();
+            Ok(Some(ComponentHealth { listed, unhealthy }))
+        })
+    }
 
     /// Jobs, ascending.
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>>;

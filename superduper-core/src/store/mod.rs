@@ -5,9 +5,12 @@
 
 mod artifact;
 mod batch;
+mod health;
+mod limits;
 mod metadata;
 mod open;
 mod read_only;
+mod removal;
 mod rows;
 
 #[doc(hidden)]
@@ -17,9 +20,13 @@ pub use batch::{
     Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow,
     PutAction, PutVersion, Wish,
 };
+pub use health::ComponentHealth;
+pub(crate) use limits::bounded;
+pub use limits::{MAX_EVENT_DETAIL, MAX_FAILURE_TEXT, event_detail};
 pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter, SweepRight};
 pub use open::{OpenMode, StoreLocations};
 pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
+pub use removal::being_removed;
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
     JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState,

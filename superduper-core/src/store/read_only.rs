@@ -3,10 +3,10 @@
 //! Invariant: no call reaches a method of the stores that may write, whatever the database above does.
 
 use super::{
-    ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, CheckpointRow, Chunks, Committed, ComponentId,
-    Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent, LogRow, MessageRow,
-    MetadataCapabilities, MetadataStore, MetricRow, Notes, OwnerId, Put, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
-    SweepRight,
+    ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, CheckpointRow, Chunks, Committed, ComponentHealth,
+    ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent, LogRow,
+    MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OwnerId, Put, Reference, RunFilter, RunId, RunRow, Snapshot,
+    StoredVersion, SweepRight,
 };
 use crate::{Address, Bytes, Digest, Error, ErrorKind, Result, lifecycle::BoxFuture};
 use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
@@ -61,6 +61,7 @@ impl MetadataStore for ReadOnlyMetadata {
         references() -> Vec<Reference>;
         labels(address: Option<Address>) -> Vec<LabelRow>;
         unhealthy() -> Vec<JobBrief>;
+        health(address: Address) -> Option<ComponentHealth>;
         jobs(filter: JobFilter) -> Vec<JobRow>;
         dependencies(run: RunId) -> Vec<JobDependency>;
         attempts(job: JobId) -> Vec<AttemptRow>;

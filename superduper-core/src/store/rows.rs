@@ -195,7 +195,8 @@ pub struct StoredVersion {
     pub address: Address,
     /// Whether this is the newest version of the component and the newest revision of the version.
     pub newest: bool,
-    /// Whether the component is being removed.
+    /// Whether this version is being removed, alone or with its whole component: from the commit that records its removal
+    /// until it is deleted. A removal that failed does not take that back.
     pub removing: bool,
     /// The number that the next version gets; numbers are never reused.
     pub next_version: u32,
@@ -310,7 +311,7 @@ pub struct ListedComponent {
     pub uuid: Digest,
     /// Version of the type that wrote the newest document.
     pub type_version: u32,
-    /// Whether the component is being removed.
+    /// Whether the component is being removed with all its versions.
     pub removing: bool,
     /// Whether its newest version was applied without its jobs.
     pub owes_jobs: bool,
@@ -498,7 +499,8 @@ pub struct EventRow {
     /// `job.retrying`, `job.lost`, `job.released`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`,
     /// `component.kept` (a removal was taken back), `component.removed`, `component.labelled`, `component.renamed`.
     pub kind: String,
-    /// The component, the attempt, the failure's message: whatever explains the event in a line.
+    /// The component, the attempt, the failure's message: whatever explains the event in a line. A store keeps the first
+    /// [`MAX_EVENT_DETAIL`](super::MAX_EVENT_DETAIL) bytes of it: a failure's whole text is with its job.
     pub detail: Option<String>,
 }
 

@@ -24,6 +24,7 @@ use superduper::{
 pub(crate) struct CountingMetadata {
     inner: Arc<dyn MetadataStore>,
     commits: AtomicUsize,
+    listings: AtomicUsize,
     broken: AtomicBool,
     unreadable: AtomicBool,
     /// So many reads of jobs, and of trees, fail from now on.
@@ -45,6 +46,7 @@ impl CountingMetadata {
         Arc::new(CountingMetadata {
             inner,
             commits,
+            listings: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             unreadable: AtomicBool::new(false),
             failing_jobs: AtomicUsize::new(0),
@@ -59,6 +61,11 @@ impl CountingMetadata {
     /// How many batches and notes were written.
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// How often all components were listed.
+    pub(crate) fn listings(&self) -> usize {
+        self.listings.load(Ordering::SeqCst)
     }
 
     /// Let the next claims find that another process was quicker, which is gone again before anybody looks.
@@ -158,10 +165,14 @@ impl MetadataStore for CountingMetadata {
     fn events(&self, after: i64, run: Option<superduper::store::RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
         self.inner.events(after, run, limit)
     }
+    fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
+        self.listings.fetch_add(1, Ordering::SeqCst);
+        self.inner.list(kind)
+    }
     delegate! {
         snapshot(addresses: Vec<Address>) -> Snapshot;
         versions(address: Address) -> Vec<StoredVersion>;
-        list(kind: Option<String>) -> Vec<ListedComponent>;
+        health(address: Address) -> Option<superduper::store::ComponentHealth>;
         referrers(children: Vec<Address>) -> Vec<Reference>;
         references() -> Vec<Reference>;
         labels(address: Option<Address>) -> Vec<superduper::store::LabelRow>;

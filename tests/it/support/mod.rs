@@ -84,6 +84,11 @@ impl Database {
         self.folder.as_ref().map(|folder| folder.path().join("my.db/artifacts"))
     }
 
+    /// The folder of a database in a folder, to open it once more.
+    pub(crate) fn metadata_folder(&self) -> PathBuf {
+        self.folder.as_ref().map(|folder| folder.path().join("my.db")).expect("a database in a folder")
+    }
+
     /// Version numbers of a component.
     pub(crate) async fn versions(&self, address: &str) -> Vec<u32> {
         match self.db.versions(address).await {

@@ -248,3 +248,43 @@ async fn what_another_component_holds_is_kept_with_its_files() {
     assert_eq!(trainer.sweep().await.unwrap(), ["held"]);
     assert!(!place.path("model").exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_10_a_purge_beside_sweeps_says_what_is_true() {
+    let place = Place::new();
+    let db = place.db().await;
+    let trainer = std::sync::Arc::new(keeping(&db, Thread, None).await);
+    for round in 0..10_u64 {
+        let id = format!("job{round}");
+        // Two submissions of one id: what is purged is a version with others beside it.
+        let spec = |name: &str| {
+            let path = place.path(&format!("{id} {name}"));
+            TrainSpec::new().id(&id).save_path(path).retention("0s".parse::<Span>().unwrap()).wait()
+        };
+        let first = trainer.train(Walk::new("loop", 1), spec("first")).await.unwrap();
+        let second = trainer.train(Walk::new("loop", 2), spec("second")).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        let sweeps = [0, 1].map(|place: u64| {
+            let trainer = trainer.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_micros(place * round * 900 % 5000)).await;
+                trainer.sweep().await
+            })
+        });
+        for run in [&first, &second] {
+            match run.purge().await {
+                Ok(()) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Gone, "{error}");
+                    assert!(error.to_string().contains("was purged"), "{error}");
+                }
+            }
+            assert!(run.info().await.unwrap().purged);
+        }
+        for sweep in sweeps {
+            sweep.await.unwrap().unwrap();
+        }
+        assert!(!place.path(&format!("{id} first")).exists() && !place.path(&format!("{id} second")).exists());
+        assert!(db.list().await.unwrap().iter().all(|row| row.address.identifier != id));
+    }
+}

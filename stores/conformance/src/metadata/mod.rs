@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod names;
 pub mod owners;
 pub mod reads;
+pub mod removals;
 pub mod spawned;
 
 use std::sync::Arc;
@@ -69,6 +70,15 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             labels_are_checked,
             labels_keep_their_version,
             renaming_keeps_everything,
+        }
+        removals {
+            a_version_is_marked_until_it_is_deleted,
+            nothing_gets_hold_of_a_marked_version,
+            spawned_jobs_of_a_marked_version_are_cancelled,
+            unfinished_removals_are_checked,
+            labels_of_a_version_are_checked,
+            health_is_of_the_component_and_what_it_holds,
+            details_of_events_stay_short,
         }
         jobs {
             jobs_are_recorded_in_order,

@@ -7,7 +7,7 @@ use crate::state::{ComponentRow, Edge, OutputValue, RevisionRow, VersionRow};
 use std::collections::{BTreeMap, BTreeSet};
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{BlobRow, ComponentId, EdgeRow, JobId, OutputRow, PutAction, PutVersion, Timestamp},
+    store::{BlobRow, ComponentId, EdgeRow, JobId, OutputRow, PutAction, PutVersion, Timestamp, being_removed},
 };
 
 impl Commit<'_> {
@@ -17,6 +17,12 @@ impl Commit<'_> {
             return Err(Error::invalid(format!("`{address}` is to be stored without a version and revision")));
         };
         self.check_blobs(address, &put.blobs)?;
+        if put.action == PutAction::Revision && self.is_going(address) {
+            return Err(being_removed(&address.at(version)));
+        }
+        if let Some(edge) = put.edges.iter().find(|edge| self.is_going(&edge.child)) {
+            return Err(being_removed(&edge.child).context(format!("`{address}` at `{}`", edge.path)));
+        }
         let edges = self.find_children(address, put.edges)?;
         let component = self.number(address, put.action, version, revision)?;
         let before = self.state.versions.get(&(component, version)).map(|row| row.created_at);
@@ -153,6 +159,7 @@ impl Commit<'_> {
             let kept: Vec<_> = self.state.checkpoints.iter().map(|(key, _)| *key).filter(|(job, _)| jobs.contains(job)).collect();
             kept.iter().for_each(|key| self.state.checkpoints.remove(key));
             self.state.versions.remove(&(id, *number));
+            self.state.removals.remove(&(id, *number));
         }
         let labels = self.state.labels.range((id, String::new())..).take_while(|((of, _), _)| *of == id);
         let labels: Vec<_> = labels.filter(|(_, (version, _))| numbers.contains(version)).map(|(key, _)| key.clone()).collect();

@@ -3,7 +3,7 @@
 use crate::state::{Counter, State};
 use superduper_core::{
     Address, Error, Result,
-    store::{Expect, RunId, RunPurpose, RunState},
+    store::{Expect, JobRole, RunId, RunPurpose, RunState},
 };
 
 pub(super) fn check(state: &State, expects: &[Expect]) -> Result<()> {
@@ -17,6 +17,8 @@ pub(super) fn check(state: &State, expects: &[Expect]) -> Result<()> {
             }
             Expect::Unreferenced { children } => unreferenced(state, children)?,
             Expect::Label { address, label, version } => points_at(state, address, label, *version)?,
+            Expect::Unlabelled { address } => unlabelled(state, address)?,
+            Expect::NoRemoval { versions } => no_removal(state, versions)?,
             Expect::NoRun { address, but } => no_run(state, address, *but)?,
         }
     }
@@ -27,7 +29,7 @@ fn newest(state: &State, address: &Address, expected: Option<(u32, u32, bool)>) 
     let found = state.live(address).and_then(|component| {
         let number = state.newest_version(component)?;
         let version = state.versions.get(&(component, number))?;
-        Some((number, version.revision, state.components.get(&component)?.removing))
+        Some((number, version.revision, state.is_being_removed(component, number)))
     });
     if found == expected {
         return Ok(());
@@ -70,6 +72,34 @@ fn points_at(state: &State, address: &Address, label: &str, expected: Option<u32
     }
     let say = |version: Option<u32>| version.map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
     Err(Error::conflict(format!("label `{}@{label}` points at {}, not at {}", address.path(), say(found), say(expected))))
+}
+
+fn unlabelled(state: &State, address: &Address) -> Result<()> {
+    let Some(id) = state.live(address) else { return Ok(()) };
+    let version = address.version.map(|at| at.version);
+    let labels = state.labels.range((id, String::new())..).take_while(|((of, _), _)| *of == id);
+    match labels.into_iter().find(|(_, (number, _))| Some(*number) == version) {
+        Some(((_, label), _)) => Err(Error::conflict(format!("label `{label}` points at `{address}`"))),
+        None => Ok(()),
+    }
+}
+
+fn no_removal(state: &State, versions: &[Address]) -> Result<()> {
+    for (id, run) in state.runs.iter().filter(|(_, run)| run.state == RunState::Running && run.purpose == RunPurpose::Remove) {
+        let jobs = state.jobs_of_run.range((*id, superduper_core::store::JobId(0))..).take_while(|((run, _), ())| run == id);
+        let jobs = jobs.filter_map(|((_, job), ())| state.jobs.get(job)).map(|job| &job.row);
+        let open: Vec<_> = jobs.filter(|row| row.role == JobRole::Cleanup && !row.state.is_terminal()).collect();
+        let number = |address: &Address| address.version.map(|at| at.version);
+        let same = |one: &Address, other: &Address| one.kind == other.kind && one.identifier == other.identifier;
+        let takes = |address: &&Address| {
+            same(&run.root, address) && (run.root.version.is_none() || number(&run.root) == number(address))
+                || open.iter().any(|row| same(&row.target, address) && number(&row.target) == number(address))
+        };
+        if let Some(address) = versions.iter().filter(|address| state.live(address).is_some()).find(takes) {
+            return Err(Error::conflict(format!("run {id} removes `{address}` already")));
+        }
+    }
+    Ok(())
 }
 
 fn no_run(state: &State, address: &Address, but: Option<RunId>) -> Result<()> {

@@ -5,11 +5,24 @@
 use super::Commit;
 use crate::state::Job;
 use superduper_core::{
-    Error, Result, VersionRef,
-    store::{ComponentId, JobId, JobRef, JobRow, JobState, NewJob, OwnerId, RunId, Timestamp},
+    Address, Error, Result, VersionRef,
+    store::{ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, OwnerId, RunId, Timestamp, being_removed},
 };
 
 impl Commit<'_> {
+    /// Refuse jobs that would make use of a version that is being removed.
+    pub(super) fn refuse_jobs_of_removed(&self, jobs: &[NewJob]) -> Result<()> {
+        match jobs.iter().find(|job| job.role != JobRole::Cleanup && self.is_going(&job.target)) {
+            Some(job) => Err(being_removed(&job.target.at(job.target.version.map_or(0, |at| at.version)))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the version of an address is being removed.
+    pub(super) fn is_going(&self, target: &Address) -> bool {
+        self.state.find(target).is_some_and(|(component, version)| self.state.is_being_removed(component, version))
+    }
+
     /// Record jobs; the answer has an old id where the key is known already.
     pub(super) fn insert_jobs(&mut self, run: RunId, jobs: Vec<NewJob>) -> Result<Vec<JobId>> {
         if !self.state.runs.contains(&run) {
@@ -79,7 +92,8 @@ impl Commit<'_> {
             tries: 0,
             lost: 0,
             owner,
-            cancel_requested: false,
+            // Others are refused before they come here, unless they were spawned.
+            cancel_requested: job.role != JobRole::Cleanup && self.state.is_being_removed(component, version),
             stop_requested: false,
             pause_requested: false,
             executor: job.executor,

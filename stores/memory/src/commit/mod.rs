@@ -13,7 +13,8 @@ use crate::state::{Checkpoint, Counter, Job, State};
 use superduper_core::{
     Address, Digest, Error, Result,
     store::{
-        Batch, BlobRow, CheckpointRow, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunRow, RunState, Timestamp, Wish,
+        Batch, BlobRow, CheckpointRow, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunPurpose, RunRow, RunState,
+        Timestamp, Wish, event_detail,
     },
 };
 
@@ -58,6 +59,7 @@ impl Commit<'_> {
             Op::Run(run) => self.start_run(run),
             Op::Jobs { run, jobs } => {
                 let run = run.or(self.run).ok_or_else(|| Error::invalid("the batch has jobs but no run"))?;
+                self.refuse_jobs_of_removed(&jobs)?;
                 let ids = self.insert_jobs(run, jobs)?;
                 self.done.jobs.extend(ids);
                 Ok(())
@@ -146,7 +148,10 @@ impl Commit<'_> {
         if self.done.run.is_some() {
             return Err(Error::invalid("a batch records at most one run"));
         }
-        self.state.live_or_error(&run.root)?;
+        let root = self.state.live_or_error(&run.root)?;
+        if let (RunPurpose::Remove, Some(at)) = (run.purpose, run.root.version) {
+            self.state.removals.set((root, at.version), ());
+        }
         let id = self.state.next_run();
         let detail = run.root.to_string();
         let row = RunRow {
@@ -203,6 +208,7 @@ impl Commit<'_> {
 
     fn event(&mut self, at: Timestamp, run: Option<RunId>, job: Option<JobId>, kind: &str, detail: Option<String>) {
         let seq = self.state.events.last_key().map_or(1, |last| last + 1);
+        let detail = detail.map(|detail| event_detail(detail.into()).into_owned());
         self.state.events.set(seq, EventRow { seq, at, run, job, kind: kind.to_owned(), detail });
     }
 

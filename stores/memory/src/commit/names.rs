@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use superduper_core::{
     Address, Digest, Error, ErrorKind, Result,
-    store::{ComponentId, Timestamp},
+    store::{ComponentId, Timestamp, being_removed},
 };
 
 impl Commit<'_> {
@@ -16,6 +16,9 @@ impl Commit<'_> {
         match version {
             Some(version) => {
                 self.state.find_or_error(&address.at(version))?;
+                if self.state.is_being_removed(id, version) {
+                    return Err(being_removed(&address.at(version)));
+                }
                 self.state.labels.set(key, (version, at));
                 self.component_event(at, "component.labelled", detail(address.at(version).to_string()));
             }

@@ -5,7 +5,7 @@ use crate::codec::{Code, address, address_list};
 use std::collections::HashSet;
 use superduper_core::{
     Address, Error, Result,
-    store::{Expect, RunId, RunPurpose},
+    store::{Expect, JobRole, RunId, RunPurpose},
 };
 
 impl Commit<'_, '_> {
@@ -20,6 +20,8 @@ impl Commit<'_, '_> {
                 }
                 Expect::Unreferenced { children } => self.check_unreferenced(children)?,
                 Expect::Label { address, label, version } => self.check_label(address, label, *version)?,
+                Expect::Unlabelled { address } => self.check_unlabelled(address)?,
+                Expect::NoRemoval { versions } => self.check_no_removal(versions)?,
                 Expect::NoRun { address, but } => self.check_no_run(address, *but)?,
             }
         }
@@ -28,7 +30,8 @@ impl Commit<'_, '_> {
 
     fn check_newest(&self, address: &Address, expected: Option<(u32, u32, bool)>) -> Result<()> {
         let live = self.known.live(address);
-        let found = live.map(|live| (live.newest, live.revisions.get(&live.newest).copied().unwrap_or(0), live.removing));
+        let found =
+            live.map(|live| (live.newest, live.revisions.get(&live.newest).copied().unwrap_or(0), live.is_being_removed(live.newest)));
         if found == expected {
             return Ok(());
         }
@@ -50,13 +53,27 @@ impl Commit<'_, '_> {
             FROM json_each(?1) j \
             JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
             JOIN edge e ON e.child = c.id AND (j.value ->> 2 IS NULL OR e.child_version = j.value ->> 2) \
-            JOIN version v ON v.component = e.component AND v.number = e.version AND v.revision = e.revision \
+            JOIN version v INDEXED BY version_key ON v.component = e.component AND v.number = e.version AND v.revision = e.revision \
             JOIN component p ON p.id = e.component";
         let rows = self.sql.query("read what refers to a component", text, [address_list(children.iter())], |row| {
             Ok((address(row, 0)?, address(row, 4)?, row.get::<_, String>(8)?))
         })?;
         match rows.into_iter().find(|(parent, _, _)| !is_listed(parent)) {
             Some((parent, child, path)) => Err(Error::conflict(format!("`{child}` is referenced by `{parent}` at `{path}`"))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_no_removal(&self, versions: &[Address]) -> Result<()> {
+        let text = "SELECT c.kind, c.identifier, j.value ->> 2, NULL, r.id FROM run r CROSS JOIN json_each(?1) j \
+            CROSS JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
+            WHERE r.state = 0 AND r.purpose = ?2 AND ( \
+                (r.root = c.id AND (r.root_version IS NULL OR r.root_version = j.value ->> 2)) \
+                OR EXISTS (SELECT 1 FROM job o WHERE o.run = r.id AND o.role = ?3 AND o.state < 3 \
+                    AND o.component = c.id AND o.version = j.value ->> 2)) LIMIT 1";
+        let values = (address_list(versions.iter()), RunPurpose::Remove.code(), JobRole::Cleanup.code());
+        match self.sql.query_first("read unfinished removals", text, values, |row| Ok((address(row, 0)?, row.get::<_, i64>(4)?)))? {
+            Some((version, run)) => Err(Error::conflict(format!("run {run} removes `{version}` already"))),
             None => Ok(()),
         }
     }

@@ -3,17 +3,19 @@
 //! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its run.
 
 use super::{Commit, Of};
-use crate::codec::{Code, number, number_list, signed};
+use crate::codec::{Code, asked, number, number_list, signed};
 use std::{borrow::Cow, collections::HashMap};
 use superduper_core::{
     Address, Error, Result,
-    store::{JobId, JobRef, JobState, NewJob, OwnerId, Timestamp},
+    store::{JobId, JobRef, JobRole, JobState, NewJob, OwnerId, Timestamp, being_removed},
 };
 
 /// A job that has no row yet.
 struct NewRow<'b> {
     job: &'b NewJob,
     target: (i64, u32, u32),
+    /// What is asked of it from the beginning.
+    asked: i64,
 }
 
 impl NewRow<'_> {
@@ -23,6 +25,18 @@ impl NewRow<'_> {
 }
 
 impl<'b> Commit<'_, 'b> {
+    /// Refuse jobs that would make use of a version that is being removed.
+    pub(super) fn refuse_jobs_of_removed(&self, jobs: &[NewJob]) -> Result<()> {
+        match jobs.iter().find(|job| job.role != JobRole::Cleanup && self.is_going(job)) {
+            Some(job) => Err(being_removed(&job.target.at(job.target.version.map_or(0, |at| at.version)))),
+            None => Ok(()),
+        }
+    }
+
+    fn is_going(&self, job: &NewJob) -> bool {
+        job.target.version.is_some_and(|at| self.known.is_being_removed(&job.target, at.version))
+    }
+
     /// Record jobs, with what is asked of them; the answer has an old id where the key is known already.
     pub(super) fn insert_jobs(&mut self, run: i64, jobs: &'b [NewJob], asked: i64) -> Result<Vec<JobId>> {
         let mut keys = self.known_keys(run, jobs)?;
@@ -44,9 +58,10 @@ impl<'b> Commit<'_, 'b> {
             };
             last = Some((&job.target, target));
             places.push(Ok(rows.len()));
-            rows.push(NewRow { job, target });
+            let asked = if job.role != JobRole::Cleanup && self.is_going(job) { asked | asked::CANCEL } else { asked };
+            rows.push(NewRow { job, target, asked });
         }
-        self.write_jobs(run, &rows, asked)?;
+        self.write_jobs(run, &rows)?;
         let first = self.sql.connection.last_insert_rowid() + 1 - rows.len() as i64;
         let id = |place: &Result<usize, i64>| place.map_or_else(|id| id, |place| first + place as i64);
         let ids: Vec<JobId> = places.iter().map(|place| JobId(id(place))).collect();
@@ -87,10 +102,10 @@ impl<'b> Commit<'_, 'b> {
         Ok((component, version, at.revision.unwrap_or(newest)))
     }
 
-    fn write_jobs(&self, run: i64, rows: &[NewRow<'_>], asked: i64) -> Result<()> {
+    fn write_jobs(&self, run: i64, rows: &[NewRow<'_>]) -> Result<()> {
         let head = "INSERT INTO job (run, component, version, revision, role, method, state, attempt, phase, owner, retries, backoff_ms, \
             timeout_ms, created_at, started_at, retry_of, key, executor, blocked, cancel_requested)";
-        self.sql.insert("record jobs", (head, 20, ""), rows, |row, new @ NewRow { job, target }| {
+        self.sql.insert("record jobs", (head, 20, ""), rows, |row, new @ NewRow { job, target, asked }| {
             let owner = new.owner();
             let state = match (&job.blocked, owner) {
                 (Some(_), _) => JobState::Blocked,

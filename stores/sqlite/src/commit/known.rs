@@ -19,9 +19,19 @@ pub(super) struct Live {
     pub(super) id: i64,
     pub(super) newest: u32,
     pub(super) next_version: u32,
+    /// Whether the whole component is being removed.
     pub(super) removing: bool,
+    /// Those of the versions named that are being removed alone.
+    pub(super) removals: HashSet<u32>,
     /// The newest revision of each version that the batch names.
     pub(super) revisions: HashMap<u32, u32>,
+}
+
+impl Live {
+    /// Whether a version is being removed, alone or with the whole component.
+    pub(super) fn is_being_removed(&self, version: u32) -> bool {
+        self.removing || self.removals.contains(&version)
+    }
 }
 
 #[derive(Default)]
@@ -44,10 +54,11 @@ impl<'b> Known<'b> {
             return Ok(known);
         }
         let text = "SELECT m.value, EXISTS (SELECT 1 FROM artifact WHERE doomed = 1), \
-                j.key, c.id, c.newest, c.next_version, c.removing, v.number, v.revision \
+                j.key, c.id, c.newest, c.next_version, c.removing, v.number, v.revision, \
+                EXISTS (SELECT 1 FROM run r WHERE r.root = c.id AND r.root_version = v.number AND r.purpose = 1) \
             FROM meta m LEFT JOIN json_each(?1) j \
             LEFT JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
-            LEFT JOIN version v ON v.component = c.id AND v.number = coalesce(j.value ->> 2, c.newest) \
+            LEFT JOIN version v INDEXED BY version_key ON v.component = c.id AND v.number = coalesce(j.value ->> 2, c.newest) \
             WHERE m.name = 'sweep_epoch'";
         let list = serde_json::to_string(&names).map_err(|error| Error::internal("list what a batch names").with_source(error))?;
         let read = || {
@@ -64,6 +75,9 @@ impl<'b> Known<'b> {
                 live.removing = row.get(6)?;
                 if let Some(version) = optional_number(row, 7)? {
                     live.revisions.insert(version, number(row, 8)?);
+                    if row.get(9)? {
+                        live.removals.insert(version);
+                    }
                 }
             }
             Ok(())
@@ -95,6 +109,11 @@ impl<'b> Known<'b> {
             live.revisions.get(&version).map(|revision| (live.id, version, *revision))
         };
         find().ok_or_else(|| Error::not_found(format!("there is no component `{address}`")))
+    }
+
+    /// Whether a version is being removed; of a version that is not stored, whether its component is.
+    pub(super) fn is_being_removed(&self, address: &Address, version: u32) -> bool {
+        self.live(address).is_some_and(|live| live.is_being_removed(version))
     }
 
     /// Note what was stored.
@@ -156,7 +175,8 @@ impl<'b> Names<'b> {
             Op::Run(run) => self.add_newest(&run.root),
             Op::Jobs { jobs, .. } => jobs.iter().for_each(|job| self.add(&job.target)),
             Op::Finish(finish) => finish.spawned.iter().for_each(|job| self.add(&job.target)),
-            Op::Label { address, .. } | Op::Rewrite { address, .. } => self.add_newest(address),
+            Op::Label { address, version, .. } => self.insert((&address.kind, &address.identifier, *version)),
+            Op::Rewrite { address, .. } => self.add_newest(address),
             Op::Rename { from, to, .. } => {
                 self.add_newest(from);
                 self.add_newest(to);

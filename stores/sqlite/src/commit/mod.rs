@@ -21,7 +21,7 @@ use known::Known;
 use std::borrow::Cow;
 use superduper_core::{
     Address, Error, Result,
-    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunState, Timestamp, Wish},
+    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunState, Timestamp, Wish, event_detail},
 };
 
 /// Where an event belongs.
@@ -85,6 +85,7 @@ impl<'b> Commit<'_, 'b> {
             Op::Run(run) => self.start_run(run),
             Op::Jobs { run, jobs } => {
                 let run = run.or(self.done.run).ok_or_else(|| Error::invalid("the batch has jobs but no run"))?;
+                self.refuse_jobs_of_removed(jobs)?;
                 let ids = self.insert_jobs(run.0, jobs, 0)?;
                 self.done.jobs.extend(ids);
                 Ok(())
@@ -197,7 +198,7 @@ impl<'b> Commit<'_, 'b> {
             row.bind(run)?;
             row.bind(job)?;
             row.bind(event.kind.code())?;
-            row.bind(event.detail.as_deref())
+            row.bind(event.detail.as_deref().map(|detail| event_detail(detail.into())).as_deref())
         })
     }
 }

@@ -3,11 +3,17 @@
 use super::{Commit, Of};
 use crate::codec::{json_text, optional_number};
 use serde_json::Value;
-use superduper_core::{Address, Digest, Error, Result, store::Timestamp};
+use superduper_core::{
+    Address, Digest, Error, Result,
+    store::{Timestamp, being_removed},
+};
 
 impl<'b> Commit<'_, 'b> {
     pub(super) fn label(&mut self, address: &'b Address, label: &str, version: Option<u32>, at: Timestamp) -> Result<()> {
         let id = self.known.live_or_error(address)?;
+        if let Some(version) = version.filter(|version| self.known.is_being_removed(address, *version)) {
+            return Err(being_removed(&address.at(version)));
+        }
         let changed = match version {
             Some(version) => {
                 let text = "INSERT INTO label (component, name, version, at) SELECT component, ?2, number, ?4 FROM version \
@@ -38,6 +44,16 @@ impl<'b> Commit<'_, 'b> {
         }
         let say = |version: Option<u32>| version.map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
         Err(Error::conflict(format!("label `{}@{label}` points at {}, not at {}", address.path(), say(found), say(expected))))
+    }
+
+    pub(super) fn check_unlabelled(&self, address: &Address) -> Result<()> {
+        let text = "SELECT l.name FROM label l JOIN component c ON c.id = l.component \
+            WHERE c.kind = ?1 AND c.identifier = ?2 AND c.removed = 0 AND l.version = ?3 ORDER BY l.name";
+        let values = (&address.kind, &address.identifier, address.version.map(|at| at.version));
+        match self.sql.query_first("read the labels of a version", text, values, |row| row.get::<_, String>(0))? {
+            Some(label) => Err(Error::conflict(format!("label `{label}` points at `{address}`"))),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn rename(&mut self, from: &'b Address, to: &'b Address, at: Timestamp) -> Result<()> {

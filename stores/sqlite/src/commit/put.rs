@@ -7,7 +7,7 @@ use crate::codec::json_text;
 use std::collections::HashSet;
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{BlobRow, ComponentId, EdgeRow, Op, PutAction, PutVersion},
+    store::{BlobRow, ComponentId, EdgeRow, Op, PutAction, PutVersion, being_removed},
 };
 
 /// A reference whose child was found: component, version and revision of the parent, the path, the child and its version.
@@ -86,6 +86,9 @@ impl<'b> Commit<'_, 'b> {
             (PutAction::Version, Some(live)) => (live.next_version, 0),
             (PutAction::Revision, Some(live)) => (live.newest, live.revisions.get(&live.newest).map_or(0, |newest| newest + 1)),
         };
+        if put.action == PutAction::Revision && self.known.is_being_removed(address, version) {
+            return Err(being_removed(&address.at(version)));
+        }
         if (version, revision) != expected {
             return Err(Error::conflict(format!("`{address}` is to be stored where {}.{} is next", expected.0, expected.1)));
         }
@@ -149,6 +152,10 @@ impl<'b> Commit<'_, 'b> {
     fn write_edges(&self, placed: &[Placed<'_>]) -> Result<()> {
         let mut edges = Vec::new();
         for Placed { put, component, version, revision } in placed {
+            let is_going = |edge: &&EdgeRow| self.known.is_being_removed(&edge.child, edge.child.version.map_or(0, |at| at.version));
+            if let Some(edge) = put.edges.iter().find(is_going) {
+                return Err(being_removed(&edge.child).context(format!("`{}` at `{}`", put.address, edge.path)));
+            }
             self.find_children(&put.address, (*component, *version, *revision), &put.edges, &mut edges)?;
         }
         self.insert_edges(&edges)

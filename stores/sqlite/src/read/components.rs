@@ -14,7 +14,8 @@ use superduper_core::{
 };
 
 /// The columns of a stored version at its newest revision, for [`stored`].
-const STORED: &str = "c.id, c.kind, c.identifier, v.number, v.revision, c.newest = v.number, c.removing, c.next_version, v.uuid, \
+const STORED: &str = "c.id, c.kind, c.identifier, v.number, v.revision, c.newest = v.number, \
+    c.removing OR EXISTS (SELECT 1 FROM run r WHERE r.root = c.id AND r.root_version = v.number AND r.purpose = 1), c.next_version, v.uuid, \
     v.content_hash, v.type_version, v.owes_jobs, v.content_of, v.created_at, v.updated_at, v.document, \
     (SELECT json_group_array(json_array(o.name, o.value)) FROM output o WHERE o.component = v.component AND o.version = v.number)";
 
@@ -136,13 +137,20 @@ pub(crate) fn versions(sql: Sql<'_>, address: &Address) -> Result<Vec<StoredVers
     sql.query("read the versions of a component", &query, (&address.kind, &address.identifier), |row| Ok(stored(row)?.0))
 }
 
-pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>) -> Result<Vec<ListedComponent>> {
-    let query = "SELECT c.kind, c.identifier, v.number, v.revision, c.id, c.removing, v.uuid, v.type_version, v.owes_jobs, \
+pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>, identifier: Option<&str>) -> Result<Vec<ListedComponent>> {
+    let of = match (kind, identifier) {
+        (None, None) => "?1 IS ?2",
+        (Some(_), None) => "c.kind = ?1 AND ?2 IS NULL",
+        (_, Some(_)) => "c.kind = ?1 AND c.identifier = ?2",
+    };
+    let query = format!(
+        "SELECT c.kind, c.identifier, v.number, v.revision, c.id, c.removing, v.uuid, v.type_version, v.owes_jobs, \
             v.created_at, v.updated_at \
         FROM component c JOIN version v ON v.component = c.id \
-        WHERE c.removed = 0 AND (?1 IS NULL OR c.kind = ?1) ORDER BY c.kind, c.identifier, v.number";
+        WHERE c.removed = 0 AND {of} ORDER BY c.kind, c.identifier, v.number"
+    );
     let mut lines: Vec<ListedComponent> = Vec::new();
-    let rows = sql.query("list components", query, [kind], |row| {
+    let rows = sql.query("list components", &query, (kind, identifier), |row| {
         Ok(ListedComponent {
             component: ComponentId(row.get(4)?),
             address: address(row, 0)?,
@@ -183,13 +191,20 @@ fn reference(row: &Row<'_>) -> rusqlite::Result<Reference> {
 const REFERENCE: &str = "p.kind, p.identifier, e.version, e.revision, c.kind, c.identifier, e.child_version, NULL, e.path, \
     e.revision = v.revision";
 
+/// What is being removed may have many referrers in one component: its version, which may be long, is read once.
 pub(crate) fn referrers(sql: Sql<'_>, children: &[Address]) -> Result<Vec<Reference>> {
     let query = format!(
-        "SELECT DISTINCT {REFERENCE} FROM json_each(?1) j \
-        JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
-        JOIN edge e ON e.child = c.id AND (j.value ->> 2 IS NULL OR e.child_version = j.value ->> 2) \
-        JOIN version v ON v.component = e.component AND v.number = e.version \
-        JOIN component p ON p.id = e.component ORDER BY e.component, e.version, e.revision, e.path"
+        "WITH e AS MATERIALIZED ( \
+            SELECT DISTINCT e.* FROM json_each(?1) j \
+            CROSS JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
+            CROSS JOIN edge e ON e.child = c.id AND (j.value ->> 2 IS NULL OR e.child_version = j.value ->> 2)), \
+        parent AS MATERIALIZED (SELECT DISTINCT component, version FROM e), \
+        v AS MATERIALIZED ( \
+            SELECT v.component, v.number, v.revision FROM parent CROSS JOIN version v \
+            ON v.component = parent.component AND v.number = parent.version) \
+        SELECT {REFERENCE} FROM e JOIN v ON v.component = e.component AND v.number = e.version \
+        JOIN component c ON c.id = e.child JOIN component p ON p.id = e.component \
+        ORDER BY e.component, e.version, e.revision, e.path"
     );
     sql.query("read what refers to components", &query, [address_list(children.iter())], reference)
 }

@@ -6,7 +6,7 @@ use crate::{
 };
 use rusqlite::{Row, ToSql};
 use superduper_core::{
-    Error, Result,
+    Address, Error, Result,
     store::{
         AttemptRow, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState, OwnerId, RunId, StoredVersion,
         Timestamp,
@@ -43,15 +43,33 @@ pub(super) fn newest_jobs(sql: Sql<'_>, versions: &[StoredVersion]) -> Result<Ve
     sql.query("read the newest jobs of components", &query, [keys], brief)
 }
 
+/// That a job `j` which did not succeed is the newest of its trigger or hook; of a spawned one that it was not tried again.
+const UNHEALTHY: &str = "NOT EXISTS (SELECT 1 FROM job o WHERE o.component = j.component AND o.version = j.version \
+    AND o.role = j.role AND o.method = j.method AND o.key IS NULL AND j.key IS NULL AND o.id > j.id) \
+    AND (j.key IS NULL OR NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = j.id))";
+
 pub(crate) fn unhealthy(sql: Sql<'_>) -> Result<Vec<JobBrief>> {
     let query = format!(
         "SELECT {BRIEF} FROM job j INDEXED BY job_unsucceeded \
         CROSS JOIN component c ON c.id = j.component AND c.newest = j.version AND c.removed = 0 \
-        WHERE j.succeeded = 0 AND NOT EXISTS (SELECT 1 FROM job o WHERE o.component = j.component AND o.version = j.version \
-            AND o.role = j.role AND o.method = j.method AND o.key IS NULL AND j.key IS NULL AND o.id > j.id) \
-        AND (j.key IS NULL OR NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = j.id)) ORDER BY j.id"
+        WHERE j.succeeded = 0 AND {UNHEALTHY} ORDER BY j.id"
     );
     sql.query("read jobs that did not succeed", &query, [], brief)
+}
+
+/// The jobs of [`unhealthy`] that belong to a component or to what its newest version holds.
+pub(crate) fn unhealthy_below(sql: Sql<'_>, address: &Address) -> Result<Vec<JobBrief>> {
+    let query = format!(
+        "WITH RECURSIVE below (id) AS ( \
+            SELECT id FROM component WHERE kind = ?1 AND identifier = ?2 AND removed = 0 UNION \
+            SELECT e.child FROM below JOIN component p ON p.id = below.id \
+            JOIN version v ON v.component = p.id AND v.number = p.newest \
+            JOIN edge e ON e.component = v.component AND e.version = v.number AND e.revision = v.revision) \
+        SELECT {BRIEF} FROM below CROSS JOIN component c ON c.id = below.id AND c.removed = 0 \
+        CROSS JOIN job j INDEXED BY job_unsucceeded ON j.component = c.id AND j.version = c.newest \
+        WHERE j.succeeded = 0 AND {UNHEALTHY} ORDER BY j.id"
+    );
+    sql.query("read the jobs of a component that did not succeed", &query, (&address.kind, &address.identifier), brief)
 }
 
 pub(crate) fn jobs(sql: Sql<'_>, filter: &JobFilter) -> Result<Vec<JobRow>> {

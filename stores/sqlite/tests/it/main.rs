@@ -1,6 +1,7 @@
 //! Tests of the SQLite store: the shared conformance suite, and what only a file can do.
 
 mod conformance;
+mod documents;
 mod files;
 mod sharing;
 mod statements;

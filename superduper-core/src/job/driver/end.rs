@@ -213,6 +213,9 @@ impl Driver {
         if self.ended || !self.dag.is_done_but(self.externals) || self.running > 0 || self.run.state != RunState::Running {
             return;
         }
+        if self.waits_for_live_jobs() {
+            return;
+        }
         if self.run.purpose == RunPurpose::Remove && !self.ops.is_empty() {
             // Rows go only when the success of every cleanup is durable.
             return;
@@ -233,7 +236,7 @@ impl Driver {
             // The rows go in the same commit that ends the run.
             // In the order of the batch they follow the end: where another process ended the run, what has this name now
             // may be a new component.
-            if let Ok(removal) = serde_json::from_value::<Removal>(self.run.data.clone()) {
+            if let Some(removal) = self.removal() {
                 deletions.extend(removal.versions.into_iter().map(|(address, versions)| Op::Delete { address, versions }));
             }
         }

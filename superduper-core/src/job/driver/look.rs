@@ -167,6 +167,9 @@ impl Driver {
             }
             self.externals -= 1;
         }
+        if self.externals == 0 {
+            self.stop_what_goes().await?;
+        }
         Ok(())
     }
 

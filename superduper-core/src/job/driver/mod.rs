@@ -7,6 +7,7 @@ mod adopt;
 mod end;
 mod look;
 mod recover;
+mod removal;
 mod take;
 
 use super::{
@@ -310,6 +311,7 @@ impl Driver {
         } else {
             self.poll_externals().await?;
         }
+        self.stop_what_goes().await?;
         loop {
             if self.commit.is_none() && self.has_lapsed() {
                 self.recover().await?;
@@ -323,7 +325,7 @@ impl Driver {
                 self.commit = self.flush();
             }
             self.spare = None;
-            if self.commit.is_none() && self.dag.is_done_but(self.externals) && self.running == 0 {
+            if self.commit.is_none() && self.dag.is_done_but(self.externals) && self.running == 0 && !self.waits_for_live_jobs() {
                 return self.settle_end().await;
             }
             let away = self.waits_elsewhere();
@@ -413,7 +415,7 @@ impl Driver {
             // It is written again, in front of what came after.
             Err(error) => {
                 self.after_failed_commit(group);
-                Err(error)
+                if self.ended && self.end_without_deletion(&error) { Ok(()) } else { Err(error) }
             }
         }
     }
