@@ -624,3 +624,36 @@ async fn inside_a_job_an_import_runs_no_jobs() {
         assert!(on.db.load::<Model>("m").await.expect("loads").score.is_set());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_23_an_import_while_the_bundle_is_replaced_is_one_of_the_two() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["b.tar", "b"] {
+        let (from, to) = (in_memory().await, in_memory().await);
+        let path = folder.path().join(name);
+        let value = |note: usize| Part { note: "x".repeat(note * 7 % 3000), ..part("p", 1) };
+        from.db.apply(value(0)).await.expect("applies");
+        from.db.export("bundle.Part/p", &path).await.expect("exports");
+        let exporting = tokio::spawn({
+            let (db, path) = (from.db.clone(), path.clone());
+            async move {
+                for note in 1..150 {
+                    db.apply(value(note)).await.expect("applies");
+                    db.export("bundle.Part/p", &path).replace().await.expect("exports");
+                }
+            }
+        });
+        let mut imports = 0;
+        while !exporting.is_finished() {
+            match to.db.import(&path).await {
+                Ok(_) => imports += 1,
+                // Between the two renames that exchange folders there is none for a moment.
+                Err(error) if name == "b" => says(&error, ErrorKind::NotFound, &["there is nothing"]),
+                Err(error) => panic!("after {imports} imports: {error:?}"),
+            }
+        }
+        exporting.await.expect("no panic");
+        assert!(imports > 10, "{imports} imports of {name}");
+        assert_eq!(to.db.import(&path).await.expect("imports").address.path(), "bundle.Part/p");
+    }
+}

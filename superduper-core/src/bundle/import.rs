@@ -45,6 +45,7 @@ impl Db {
     /// # Guarantees
     /// - Everything is verified before anything is written, and all rows commit in one transaction.
     /// - Nothing outside of the bundle is read, and memory does not grow with its blobs.
+    /// - A bundle that is replaced while it is read counts as one of the two: a tar file as it was, a folder as it is then.
     /// - What is imported can be loaded: it is decoded by this program's types, older documents migrated as by a load.
     ///   Documents are stored as they are, so that a later export gives the same bundle.
     ///
@@ -101,15 +102,21 @@ impl Import {
         format!("import of `{}`", self.path.display())
     }
 
-    /// Read and verify the bundle.
+    /// Read and verify the bundle. A folder that is replaced meanwhile is read again: a tar file, which is opened once, stays as it was.
     async fn open(&self) -> Result<Arc<Bundle>> {
-        let path = self.path.clone();
-        let bundle = blocking(move || {
-            let bundle = Bundle::open(&path)?;
-            bundle.check_blobs()?;
-            Ok(bundle)
-        })
-        .await?;
+        let mut tries = 0;
+        let bundle = loop {
+            let path = self.path.clone();
+            let bundle = blocking(move || {
+                let bundle = Bundle::open(&path)?;
+                bundle.check_blobs()?;
+                Ok(bundle)
+            });
+            match bundle.await {
+                Err(error) if error.kind() == ErrorKind::Conflict && tries < ATTEMPTS => tries += 1,
+                bundle => break bundle?,
+            }
+        };
         check_kinds(&self.db, &bundle, self.allow_unknown)?;
         Ok(Arc::new(bundle))
     }
@@ -138,13 +145,16 @@ impl Import {
 
     async fn run(self) -> Result<Run> {
         self.db.inner().check_writable("write components")?;
-        let bundle = self.open().await?;
+        let mut bundle = self.open().await?;
         let mut last = None;
         for attempt in 0..ATTEMPTS {
             let (plan, stored) = self.plan_once(&bundle).await?;
             match commit(&self.db, &bundle, &plan, &stored).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => last = Some(error),
                 committed => return committed,
+            }
+            if bundle.source.is_replaced() {
+                bundle = self.open().await?;
             }
             tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
         }
@@ -188,7 +198,8 @@ async fn commit(db: &Db, bundle: &Bundle, plan: &Plan, stored: &Stored) -> Resul
         if ops.is_empty() && inner.artifacts.size(*digest).await? == Some(*size) {
             continue;
         }
-        inner.artifacts.put(*digest, *size, bundle.source.chunks(&blob_name(*digest))?).await?;
+        let chunks = bundle.source.chunks(&blob_name(*digest))?;
+        inner.artifacts.put(*digest, *size, chunks).await.map_err(|error| bundle.source.explain(error))?;
     }
     if ops.is_empty() {
         return Ok(Run::new(inner.clone(), None, Vec::new(), applied));

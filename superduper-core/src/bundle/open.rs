@@ -51,12 +51,19 @@ impl Bundle {
     /// Read and check all but the blobs. Blocks.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let source = Source::open(path)?;
+        let (nodes, blobs) = Self::read(&source).map_err(|error| source.explain(error))?;
+        let bundle = Bundle { source, nodes, blobs };
+        bundle.check_belonging()?;
+        Ok(bundle)
+    }
+
+    fn read(source: &Source) -> Result<(Vec<Node>, BTreeMap<Digest, u64>)> {
         if source.size(MANIFEST).is_none() {
             return Err(Error::new(ErrorKind::Format, format!("it is not a bundle: there is no `{MANIFEST}`"))
                 .with_hint("give the folder or tar file that `db.export` wrote"));
         }
         let manifest = Manifest::read(&source.read(MANIFEST, LONGEST)?)?;
-        let blobs = check_contents(&source, &manifest)?;
+        let blobs = check_contents(source, &manifest)?;
         let mut nodes: Vec<Node> = Vec::with_capacity(manifest.components.len());
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut counts: HashMap<String, u32> = HashMap::new();
@@ -77,12 +84,9 @@ impl Bundle {
             nodes.push(node);
         }
         match nodes.last() {
-            Some(root) if root.address == manifest.root => {}
-            _ => return Err(inconsistent(format!("the last component is not the root `{}`", manifest.root))),
+            Some(root) if root.address == manifest.root => Ok((nodes, blobs)),
+            _ => Err(inconsistent(format!("the last component is not the root `{}`", manifest.root))),
         }
-        let bundle = Bundle { source, nodes, blobs };
-        bundle.check_belonging()?;
-        Ok(bundle)
     }
 
     /// All components and blobs belong to the root.
@@ -108,6 +112,10 @@ impl Bundle {
 
     /// Read all blobs and compare them with their digests. Blocks.
     pub(super) fn check_blobs(&self) -> Result<()> {
+        self.compare_blobs().map_err(|error| self.source.explain(error))
+    }
+
+    fn compare_blobs(&self) -> Result<()> {
         for digest in self.blobs.keys() {
             let name = blob_name(*digest);
             let mut hasher = Hasher::new();

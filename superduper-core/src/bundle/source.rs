@@ -1,6 +1,7 @@
 //! A bundle that is read: a folder or a tar file.
 //!
-//! Invariant: a file is read only after its name was found to be one of a bundle, and never through a link.
+//! Invariant: a file is read only after its name was found to be one of a bundle, and never through a link. A tar file is
+//! opened once: what is read later is of the same bundle, also if another one has its name by then.
 
 use super::{
     PIECE, is_file_name, is_folder_name,
@@ -12,33 +13,61 @@ use std::{
     fs::{self, File},
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// The files of a bundle.
 #[derive(Debug)]
 pub(super) struct Source {
-    path: PathBuf,
-    folder: bool,
+    place: Place,
     entries: BTreeMap<String, Entry>,
 }
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// The folder, and which one it was when it was found.
+    Folder(PathBuf, Identity),
+    /// The tar file.
+    Tar(Arc<Mutex<File>>),
+}
+
+/// What tells a folder from another one of the same name.
+type Identity = (u64, u64);
 
 impl Source {
     /// Find the files, without reading them. Blocks.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let found = fs::metadata(path).map_err(|error| match error.kind() {
+        let cannot = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::not_found("there is nothing"),
             _ => Error::store("it cannot be read").with_source(error),
-        })?;
-        let entries = if found.is_dir() {
-            let mut entries = BTreeMap::new();
-            walk(path, "", &mut entries)?;
-            entries
-        } else if found.is_file() {
-            tar::index(std::io::BufReader::with_capacity(tar::BLOCK as usize, open(path)?), found.len())?
-        } else {
-            return Err(Error::new(ErrorKind::Format, "it is neither a folder nor a file"));
         };
-        Ok(Source { path: path.to_owned(), folder: found.is_dir(), entries })
+        let found = fs::metadata(path).map_err(cannot)?;
+        if found.is_dir() {
+            let place = Place::Folder(path.to_owned(), identity(&found));
+            let mut entries = BTreeMap::new();
+            return match walk(path, "", &mut entries) {
+                Ok(()) => Ok(Source { place, entries }),
+                Err(error) => Err(place.explain(error)),
+            };
+        }
+        if !found.is_file() {
+            return Err(Error::new(ErrorKind::Format, "it is neither a folder nor a file"));
+        }
+        let file = File::open(path).map_err(cannot)?;
+        // Of the file that is open: the name may be another one's by now.
+        let length = file.metadata().map_err(cannot)?.len();
+        let entries = tar::index(std::io::BufReader::with_capacity(tar::BLOCK as usize, &file), length)?;
+        Ok(Source { place: Place::Tar(Arc::new(Mutex::new(file))), entries })
+    }
+
+    /// Say of an error with a folder whose name another one has by now that this is the reason.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        self.place.explain(error)
+    }
+
+    /// Whether another bundle has its name by now, so that the rest of this one cannot be read.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.place.is_replaced()
     }
 
     /// The names of its files with their sizes.
@@ -56,25 +85,25 @@ impl Source {
         if entry.size > most {
             return Err(Error::new(ErrorKind::Format, format!("`{name}` has {} bytes, more than the {most} that are read", entry.size)));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or(0));
-        self.begin(name, entry)?.take(entry.size).read_to_end(&mut bytes).map_err(|error| unreadable(name, error))?;
-        if bytes.len() as u64 == entry.size { Ok(bytes) } else { Err(truncated(format!("`{name}` became shorter while it was read"))) }
+        let mut bytes = vec![0; usize::try_from(entry.size).unwrap_or(0)];
+        self.place.begin(name)?.read_exact(entry.offset, &mut bytes).map_err(|error| unreadable(name, error))?;
+        Ok(bytes)
     }
 
-    /// The bytes of a file in pieces; it is opened when the first one is pulled.
+    /// The bytes of a file in pieces; one of a folder is opened when the first piece is pulled.
     pub(super) fn chunks(&self, name: &str) -> Result<Chunks> {
         let entry = self.entry(name)?;
-        let (name, mut left) = (name.to_owned(), entry.size);
-        let place = self.place(&name);
-        let mut file: Option<File> = None;
+        let (name, place) = (name.to_owned(), self.place.clone());
+        let (mut at, end) = (entry.offset, entry.offset + entry.size);
+        let mut file: Option<Opened> = None;
         let mut next = move || -> Result<Bytes> {
             let file = match &mut file {
                 Some(file) => file,
-                None => file.insert(begin(&place, &name, entry)?),
+                None => file.insert(place.begin(&name)?),
             };
-            let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
-            file.read_exact(&mut piece).map_err(|error| unreadable(&name, error))?;
-            left -= piece.len() as u64;
+            let mut piece = vec![0; usize::try_from((end - at).min(PIECE)).unwrap_or(0)];
+            file.read_exact(at, &mut piece).map_err(|error| unreadable(&name, error))?;
+            at += piece.len() as u64;
             Ok(piece.into())
         };
         let mut pieces = entry.size.div_ceil(PIECE);
@@ -91,24 +120,58 @@ impl Source {
     fn entry(&self, name: &str) -> Result<Entry> {
         self.entries.get(name).copied().ok_or_else(|| truncated(format!("`{name}` is missing")))
     }
+}
 
-    fn place(&self, name: &str) -> PathBuf {
-        if self.folder { self.path.join(name) } else { self.path.clone() }
+impl Place {
+    /// The file that has the bytes of an entry.
+    fn begin(&self, name: &str) -> Result<Opened> {
+        Ok(Opened(match self {
+            Place::Folder(folder, _) => {
+                let file = File::open(folder.join(name)).map_err(|error| self.explain(unreadable(name, error)))?;
+                Arc::new(Mutex::new(file))
+            }
+            Place::Tar(file) => file.clone(),
+        }))
     }
 
-    fn begin(&self, name: &str, entry: Entry) -> Result<File> {
-        begin(&self.place(name), name, entry)
+    fn explain(&self, error: Error) -> Error {
+        if !self.is_replaced() {
+            return error;
+        }
+        Error::conflict("another bundle took its place while it was read").with_source(error).with_hint("import it again")
+    }
+
+    fn is_replaced(&self) -> bool {
+        match self {
+            Place::Folder(path, found) => fs::metadata(path).ok().as_ref().map(identity) != Some(*found),
+            Place::Tar(_) => false,
+        }
     }
 }
 
-fn begin(place: &Path, name: &str, entry: Entry) -> Result<File> {
-    let mut file = File::open(place).map_err(|error| unreadable(name, error))?;
-    file.seek(SeekFrom::Start(entry.offset)).map_err(|error| unreadable(name, error))?;
-    Ok(file)
+/// A file that is read at places, by several readers at once.
+#[derive(Debug)]
+struct Opened(Arc<Mutex<File>>);
+
+impl Opened {
+    fn read_exact(&self, at: u64, bytes: &mut [u8]) -> std::io::Result<()> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(bytes)
+    }
 }
 
-fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|error| Error::store("it cannot be read").with_source(error))
+#[cfg(unix)]
+fn identity(folder: &fs::Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    (folder.dev(), folder.ino())
+}
+
+/// Elsewhere the time when it was made has to do.
+#[cfg(not(unix))]
+fn identity(folder: &fs::Metadata) -> Identity {
+    let made = folder.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    (made.as_secs(), u64::from(made.subsec_nanos()))
 }
 
 fn unreadable(name: &str, error: std::io::Error) -> Error {

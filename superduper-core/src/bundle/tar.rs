@@ -55,25 +55,49 @@ fn checksum(block: &[u8]) -> u64 {
     block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { u64::from(b' ') } else { u64::from(*byte) }).sum()
 }
 
+/// How compressed files begin, and what they are called.
+const COMPRESSED: [(&[u8], &str); 6] = [
+    (&[0x1f, 0x8b], "gzip"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
+    (b"PK\x03\x04", "zip"),
+];
+
+/// What a file is that does not begin as a bundle does; `head` are its first bytes, at most a block of them.
+fn refuse_other(head: &[u8]) -> Result<()> {
+    if let Some((_, name)) = COMPRESSED.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Err(Error::new(ErrorKind::Format, format!("it is a {name} file, and a bundle is a plain tar file or a folder"))
+            .with_hint("unpack it first"));
+    }
+    let begins = |name: &str| head.starts_with(name.as_bytes()) || name.as_bytes().starts_with(head);
+    if ["./", super::MANIFEST, "components/", "blobs/"].into_iter().any(begins) || head.len() as u64 == BLOCK {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Format, "it is neither a folder nor a plain tar file"))
+}
+
 /// Find the files of a tar file of `length` bytes; their bytes are not read.
 pub(super) fn index(mut file: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Entry>> {
     let mut entries = BTreeMap::new();
+    let unreadable = |error: std::io::Error| truncated("it cannot be read").with_source(error);
+    let mut head = Vec::new();
+    file.by_ref().take(BLOCK).read_to_end(&mut head).map_err(unreadable)?;
+    refuse_other(&head)?;
     let mut at = 0;
     loop {
         if at + BLOCK > length {
             return Err(truncated(if at == 0 { "it is too short for a tar file" } else { "the end mark is missing" }));
         }
         let mut block = [0; BLOCK as usize];
-        file.seek(SeekFrom::Start(at))
-            .and_then(|_| file.read_exact(&mut block))
-            .map_err(|error| truncated("it cannot be read").with_source(error))?;
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut block)).map_err(unreadable)?;
         if block.iter().all(|byte| *byte == 0) {
             return Ok(entries);
         }
         if octal(&block[148..156]) != Some(checksum(&block)) || &block[257..262] != b"ustar" {
             let why = if at == 0 { "it is neither a folder nor a plain tar file" } else { "a header of the tar file is damaged" };
-            let error = Error::new(ErrorKind::Format, why);
-            return Err(if at == 0 { error.with_hint("a compressed bundle has to be unpacked first") } else { error });
+            return Err(Error::new(ErrorKind::Format, why));
         }
         let name = name(&block)?;
         let size = size(&block[124..136]).ok_or_else(|| refused(&name, "its size is not a number"))?;
@@ -161,6 +185,28 @@ fn size(field: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use std::io::Cursor;
+
+    #[test]
+    fn fault_23_a_file_that_is_no_bundle_is_told_as_what_it_is() {
+        let of = |bytes: &[u8]| index(Cursor::new(bytes), bytes.len() as u64).expect_err("no bundle");
+        for (magic, name) in COMPRESSED {
+            for length in [40, 4096] {
+                let mut file = magic.to_vec();
+                file.resize(length, 7);
+                let error = of(&file);
+                assert_eq!(error.kind(), ErrorKind::Format);
+                assert!(error.to_string().contains(&format!("a {name} file")) && error.hint() == Some("unpack it first"), "{error}");
+            }
+        }
+        for other in [&b"{}"[..], b"hello", &[0x1f], &[7; 600]] {
+            let error = of(other);
+            assert!(error.to_string().contains("neither a folder nor a plain tar file"), "{error}");
+        }
+        let header = header("bundle.json", 3);
+        for length in [0, 1, 5, 11, 40, 511] {
+            assert_eq!(of(&header[..length]).kind(), ErrorKind::Integrity, "{length} bytes of a bundle are an incomplete one");
+        }
+    }
 
     #[test]
     fn headers_round_trip_whatever_the_size() {
