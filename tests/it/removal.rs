@@ -184,7 +184,7 @@ async fn b09_nothing_gets_hold_of_an_old_version_while_its_cleanup_runs() {
         let going = [old.as_str(), "is being removed", "db.resume()"];
         says(&refused(db.label(old.as_str(), "prod").await), ErrorKind::Conflict, &going);
         says(&refused(db.move_label(old.as_str(), "good", Some(1)).await), ErrorKind::Conflict, &going);
-        let all = [(at(&format!("{}@1", path(&name))).into(), "prod"), (at(&old).into(), "stage")];
+        let all: [(superduper::Locator, &str); 2] = [(at(&format!("{}@1", path(&name))).into(), "prod"), (at(&old).into(), "stage")];
         says(&refused(db.label_all(all).await), ErrorKind::Conflict, &going);
         says(&refused(db.rollback(path(&name).as_str(), 0).await), ErrorKind::Conflict, &going);
         says(&refused(db.rename(path(&name).as_str(), "removal.Kept/other").await), ErrorKind::Conflict, &["is not finished"]);

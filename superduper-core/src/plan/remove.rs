@@ -87,7 +87,7 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool, 
     }
     // A version may be referred to by others that go too; only references from outside stop the removal.
     expect.push(Expect::Unreferenced { children: children.clone() });
-    expect.push(Expect::NoRemoval { versions: children });
+    expect.push(Expect::Removable { versions: children });
     notes.extend(held.iter().map(|(child, why)| format!("`{child}` stays: {why}")));
     // As in every plan, the root comes last.
     components.reverse();

@@ -64,9 +64,9 @@ pub enum Expect {
         /// Kind, identifier and version.
         address: Address,
     },
-    /// No unfinished removal takes one of these versions: no unfinished run of [`RunPurpose::Remove`] is rooted at the version
-    /// or at its whole component, and none has a cleanup job of the version that is not final.
-    NoRemoval {
+    /// Each of these versions is stored, and no unfinished removal takes it: no unfinished run of [`RunPurpose::Remove`] is rooted
+    /// at the version or at its whole component, and none has a cleanup job of the version that is not final.
+    Removable {
         /// Kind, identifier and version.
         versions: Vec<Address>,
     },

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use superduper_core::{
     ErrorKind,
-    store::{Expect, JobFilter, JobId, MetadataStore, NewRun, Op, RunFilter, RunId, RunPurpose, RunState},
+    store::{Expect, JobFilter, JobId, JobRole, MetadataStore, NewJob, NewRun, Op, RunFilter, RunId, RunPurpose, RunState},
 };
 
 async fn is_empty(store: &dyn MetadataStore) -> bool {
@@ -105,7 +105,8 @@ pub async fn unfinished_runs_are_checked(store: &dyn MetadataStore) {
 
     let Op::Run(removal) = start_run("a") else { unreachable!("it starts a run") };
     let removal = Op::Run(NewRun { purpose: RunPurpose::Remove, ..removal });
-    let committed = commit(store, vec![removal, jobs(vec![job("a", "cleanup")])]).await;
+    let cleanup = NewJob { role: JobRole::Cleanup, ..job("a", "cleanup") };
+    let committed = commit(store, vec![removal, jobs(vec![cleanup])]).await;
     commit(store, cancelled(&committed.jobs)).await;
     refused(check("a", None).await, ErrorKind::Conflict);
     let run = committed.run.expect("the batch has a run");

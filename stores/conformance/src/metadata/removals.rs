@@ -100,15 +100,16 @@ pub async fn spawned_jobs_of_a_marked_version_are_cancelled(store: &dyn Metadata
     assert!(!job_row(store, spawned[1]).await.cancel_requested);
 }
 
-/// `NoRemoval` heeds unfinished removals only.
+/// `Removable` heeds unfinished removals, and whether the versions are there.
 pub async fn unfinished_removals_are_checked(store: &dyn MetadataStore) {
     commit(store, vec![create("a"), version("a", 1), create("c"), create("d")]).await;
     let check = async |name: &str, version: u32| {
-        let expect = vec![Expect::NoRemoval { versions: vec![address("d").at(0), address(name).at(version)] }];
+        let expect = vec![Expect::Removable { versions: vec![address("d").at(0), address(name).at(version)] }];
         try_commit(store, expect, vec![]).await.map(|_| ())
     };
     done(check("a", 0).await);
-    done(check("absent", 0).await);
+    refused(check("absent", 0).await, ErrorKind::Conflict);
+    refused(check("a", 2).await, ErrorKind::Conflict);
     let apply = commit(store, vec![start_run("a"), jobs(vec![job("a", "go")])]).await;
     done(check("a", 0).await);
     commit(store, cancelled(&apply.jobs)).await;

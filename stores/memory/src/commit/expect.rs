@@ -18,7 +18,7 @@ pub(super) fn check(state: &State, expects: &[Expect]) -> Result<()> {
             Expect::Unreferenced { children } => unreferenced(state, children)?,
             Expect::Label { address, label, version } => points_at(state, address, label, *version)?,
             Expect::Unlabelled { address } => unlabelled(state, address)?,
-            Expect::NoRemoval { versions } => no_removal(state, versions)?,
+            Expect::Removable { versions } => removable(state, versions)?,
             Expect::NoRun { address, but } => no_run(state, address, *but)?,
         }
     }
@@ -84,7 +84,10 @@ fn unlabelled(state: &State, address: &Address) -> Result<()> {
     }
 }
 
-fn no_removal(state: &State, versions: &[Address]) -> Result<()> {
+fn removable(state: &State, versions: &[Address]) -> Result<()> {
+    if let Some(gone) = versions.iter().find(|version| state.find(version).is_none()) {
+        return Err(Error::conflict(format!("`{gone}` is gone, but the plan was made with it there")));
+    }
     for (id, run) in state.runs.iter().filter(|(_, run)| run.state == RunState::Running && run.purpose == RunPurpose::Remove) {
         let jobs = state.jobs_of_run.range((*id, superduper_core::store::JobId(0))..).take_while(|((run, _), ())| run == id);
         let jobs = jobs.filter_map(|((_, job), ())| state.jobs.get(job)).map(|job| &job.row);
@@ -95,7 +98,7 @@ fn no_removal(state: &State, versions: &[Address]) -> Result<()> {
             same(&run.root, address) && (run.root.version.is_none() || number(&run.root) == number(address))
                 || open.iter().any(|row| same(&row.target, address) && number(&row.target) == number(address))
         };
-        if let Some(address) = versions.iter().filter(|address| state.live(address).is_some()).find(takes) {
+        if let Some(address) = versions.iter().find(takes) {
             return Err(Error::conflict(format!("run {id} removes `{address}` already")));
         }
     }

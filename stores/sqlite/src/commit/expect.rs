@@ -21,7 +21,7 @@ impl Commit<'_, '_> {
                 Expect::Unreferenced { children } => self.check_unreferenced(children)?,
                 Expect::Label { address, label, version } => self.check_label(address, label, *version)?,
                 Expect::Unlabelled { address } => self.check_unlabelled(address)?,
-                Expect::NoRemoval { versions } => self.check_no_removal(versions)?,
+                Expect::Removable { versions } => self.check_removable(versions)?,
                 Expect::NoRun { address, but } => self.check_no_run(address, *but)?,
             }
         }
@@ -64,14 +64,21 @@ impl Commit<'_, '_> {
         }
     }
 
-    fn check_no_removal(&self, versions: &[Address]) -> Result<()> {
+    fn check_removable(&self, versions: &[Address]) -> Result<()> {
+        let list = address_list(versions.iter());
+        let text = "SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, NULL FROM json_each(?1) j WHERE NOT EXISTS ( \
+            SELECT 1 FROM component c CROSS JOIN version v INDEXED BY version_key ON v.component = c.id AND v.number = j.value ->> 2 \
+            WHERE c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0) LIMIT 1";
+        if let Some(gone) = self.sql.query_first("read what is to be removed", text, [&list], |row| address(row, 0))? {
+            return Err(Error::conflict(format!("`{gone}` is gone, but the plan was made with it there")));
+        }
         let text = "SELECT c.kind, c.identifier, j.value ->> 2, NULL, r.id FROM run r CROSS JOIN json_each(?1) j \
             CROSS JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
             WHERE r.state = 0 AND r.purpose = ?2 AND ( \
                 (r.root = c.id AND (r.root_version IS NULL OR r.root_version = j.value ->> 2)) \
                 OR EXISTS (SELECT 1 FROM job o WHERE o.run = r.id AND o.role = ?3 AND o.state < 3 \
                     AND o.component = c.id AND o.version = j.value ->> 2)) LIMIT 1";
-        let values = (address_list(versions.iter()), RunPurpose::Remove.code(), JobRole::Cleanup.code());
+        let values = (list, RunPurpose::Remove.code(), JobRole::Cleanup.code());
         match self.sql.query_first("read unfinished removals", text, values, |row| Ok((address(row, 0)?, row.get::<_, i64>(4)?)))? {
             Some((version, run)) => Err(Error::conflict(format!("run {run} removes `{version}` already"))),
             None => Ok(()),

@@ -116,6 +116,13 @@ impl<'b> Known<'b> {
         self.live(address).is_some_and(|live| live.is_being_removed(version))
     }
 
+    /// Note that a version is being removed.
+    pub(super) fn marked(&mut self, address: &'b Address) {
+        if let (Some(at), Some(live)) = (address.version, self.components.get_mut(&name(address))) {
+            live.removals.insert(at.version);
+        }
+    }
+
     /// Note what was stored.
     pub(super) fn stored(&mut self, address: &'b Address, id: i64, version: u32, revision: u32) {
         let live = self.components.entry(name(address)).or_default();

@@ -21,7 +21,7 @@ use known::Known;
 use std::borrow::Cow;
 use superduper_core::{
     Address, Error, Result,
-    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunState, Timestamp, Wish, event_detail},
+    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunPurpose, RunState, Timestamp, Wish, event_detail},
 };
 
 /// Where an event belongs.
@@ -144,6 +144,9 @@ impl<'b> Commit<'_, 'b> {
         self.sql.execute("record a run", insert, values)?;
         let id = self.sql.connection.last_insert_rowid();
         self.done.run = Some(RunId(id));
+        if run.purpose == RunPurpose::Remove {
+            self.known.marked(&run.root);
+        }
         self.event(run.at, Of::Run(id), "run.started", Some(run.root.to_string().into()));
         Ok(())
     }

@@ -129,9 +129,11 @@ pub(crate) fn tree(sql: Sql<'_>, root: &Address) -> Result<Vec<StoredVersion>> {
     rows.into_iter().map(readable).collect()
 }
 
+/// Each version is looked up: the end of a range is found by comparing the row after it, whose document may be long.
 pub(crate) fn versions(sql: Sql<'_>, address: &Address) -> Result<Vec<StoredVersion>> {
     let query = format!(
-        "SELECT {STORED} FROM component c JOIN version v ON v.component = c.id \
+        "SELECT {STORED} FROM component c CROSS JOIN version v ON v.component = c.id \
+            AND v.number IN (SELECT number FROM version WHERE component = c.id) \
         WHERE c.kind = ?1 AND c.identifier = ?2 AND c.removed = 0 ORDER BY v.number"
     );
     sql.query("read the versions of a component", &query, (&address.kind, &address.identifier), |row| Ok(stored(row)?.0))
