@@ -320,7 +320,7 @@ async fn b09_a_failed_removal_leaves_its_mark_and_is_tried_again() {
         gate(&name).fails.store(true, Ordering::SeqCst);
         let error = refused(start(db, &name, 0).await.expect("no panic"));
         says(&error, ErrorKind::JobFailed, &["still in use", "stays marked as being removed", ".force()"]);
-        // Part of what stood outside may be gone: nobody gets it for a whole one.
+        // Part of what stood outside may be gone: nothing may use it as a whole one.
         says(&refused(db.label(old.as_str(), "prod").await), ErrorKind::Conflict, &[&old, "is being removed"]);
         assert!(db.versions(path(&name).as_str()).await.expect("versions")[0].removing);
         assert!(db.resume().await.expect("a removal that failed has ended").is_empty());
@@ -426,7 +426,7 @@ fn label_behind_the_back(folder: &Path, version: u32) {
 }
 
 #[tokio::test]
-async fn b09_a_removal_that_an_older_program_made_impossible_ends_and_disturbs_nobody() {
+async fn b09_a_removal_that_an_older_program_made_impossible_ends_and_stops_no_other_run() {
     let (_folder, place) = folder();
     let (name, db) = ("b09older", Db::open(&place).await.expect("opens"));
     for b in 0..2 {
@@ -450,7 +450,7 @@ async fn b09_a_removal_that_an_older_program_made_impossible_ends_and_disturbs_n
     finished(&db).await;
 }
 
-/// Start a removal in a process that dies while the removal waits for a job which nobody can stop.
+/// Start a removal in a process that dies while the removal waits for a job that cannot be stopped.
 async fn waiting_removal(place: &Path, apply: impl AsyncFnOnce(&Db) + Send + 'static, target: &str, working: &'static str) {
     let (place, target) = (place.to_owned(), at(target));
     process_that_dies(move || async move {

@@ -1,7 +1,8 @@
 //! Removing components: refuse what is in use, clean up, delete rows, collect blobs.
 //!
 //! Invariant: a removal with something to wait for, a cleanup or a job that is still at work, is on record as a run before
-//! anything of it happens. From that commit on nobody gets hold of what goes, and whoever resumes the run finishes it.
+//! anything of it happens. From that commit on nothing else can use what goes, and any process that
+//! resumes the run finishes it.
 
 use super::{
     Db, DbInner, Run,

@@ -10,12 +10,16 @@ use std::borrow::Cow;
 /// input would make a database grow by that input with each attempt.
 pub const MAX_FAILURE_TEXT: usize = 2 * 1024 * 1024;
 
-/// The most bytes of an event's detail that a store keeps. What was cut off is marked.
+/// The most bytes of a failure's message, or of the reason why a job waits, that a store keeps as the detail of an event.
+/// What was cut off is marked; the whole text is with the job.
 pub const MAX_EVENT_DETAIL: usize = 4096;
 
-/// An event's detail as a store keeps it.
-pub fn event_detail(detail: Cow<'_, str>) -> Cow<'_, str> {
-    cut(detail, MAX_EVENT_DETAIL)
+/// An event's detail as a store keeps it: texts that come from users are cut, names and addresses stay whole.
+pub fn event_detail<'a>(kind: &str, detail: Cow<'a, str>) -> Cow<'a, str> {
+    match kind {
+        "job.failed" | "job.cancelled" | "job.skipped" | "job.retrying" | "job.blocked" => cut(detail, MAX_EVENT_DETAIL),
+        _ => detail,
+    }
 }
 
 /// A failure as it is put on record: its texts are cut where they are longer than [`MAX_FAILURE_TEXT`] together.
@@ -61,14 +65,16 @@ mod tests {
     #[test]
     fn fault_22_a_long_text_is_cut_with_a_mark_within_the_limit() {
         let short = "x".repeat(MAX_EVENT_DETAIL);
-        assert_eq!(event_detail(short.as_str().into()), short);
+        assert_eq!(event_detail("job.failed", short.as_str().into()), short);
         for text in ["x".repeat(MAX_EVENT_DETAIL + 1), "ß".repeat(MAX_EVENT_DETAIL), "x".repeat(3 << 20)] {
-            let kept = event_detail(text.as_str().into());
+            let kept = event_detail("job.failed", text.as_str().into());
             assert!(kept.len() <= MAX_EVENT_DETAIL, "{} bytes", kept.len());
             let (head, mark) = kept.split_once(" … [").expect("a mark");
             let left: usize = mark.strip_suffix(" bytes cut off]").expect("a mark").parse().expect("a number");
             assert!(text.starts_with(head) && head.len() + left == text.len());
         }
+        let names = "x".repeat(MAX_EVENT_DETAIL + 1);
+        assert_eq!(event_detail("job.succeeded", names.as_str().into()), names);
         assert_eq!(cut("abc".into(), 0), " … [3 bytes cut off]", "a limit without room for the mark");
     }
 }

@@ -499,8 +499,9 @@ pub struct EventRow {
     /// `job.retrying`, `job.lost`, `job.released`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`,
     /// `component.kept` (a removal was taken back), `component.removed`, `component.labelled`, `component.renamed`.
     pub kind: String,
-    /// The component, the attempt, the failure's message: whatever explains the event in a line. A store keeps the first
-    /// [`MAX_EVENT_DETAIL`](super::MAX_EVENT_DETAIL) bytes of it: a failure's whole text is with its job.
+    /// The component, the attempt, the failure's message: whatever explains the event in a line. Of a failure's message, and
+    /// of the reason why a job is blocked, a store keeps [`MAX_EVENT_DETAIL`](super::MAX_EVENT_DETAIL) bytes: the whole text is with
+    /// the job.
     pub detail: Option<String>,
 }
 

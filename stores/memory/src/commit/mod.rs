@@ -208,7 +208,7 @@ impl Commit<'_> {
 
     fn event(&mut self, at: Timestamp, run: Option<RunId>, job: Option<JobId>, kind: &str, detail: Option<String>) {
         let seq = self.state.events.last_key().map_or(1, |last| last + 1);
-        let detail = detail.map(|detail| event_detail(detail.into()).into_owned());
+        let detail = detail.map(|detail| event_detail(kind, detail.into()).into_owned());
         self.state.events.set(seq, EventRow { seq, at, run, job, kind: kind.to_owned(), detail });
     }
 

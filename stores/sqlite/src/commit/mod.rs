@@ -201,7 +201,7 @@ impl<'b> Commit<'_, 'b> {
             row.bind(run)?;
             row.bind(job)?;
             row.bind(event.kind.code())?;
-            row.bind(event.detail.as_deref().map(|detail| event_detail(detail.into())).as_deref())
+            row.bind(event.detail.as_deref().map(|detail| event_detail(event.kind, detail.into())).as_deref())
         })
     }
 }

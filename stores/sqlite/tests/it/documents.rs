@@ -1,4 +1,4 @@
-//! Documents of many megabytes cost those who read them, and nobody else.
+//! Documents of many megabytes cost time where they are read, and only there.
 
 use crate::support::*;
 use rusqlite::Connection;

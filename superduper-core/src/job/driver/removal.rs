@@ -1,7 +1,8 @@
 //! What only removals do: they cancel the jobs that are still at work on what goes, and wait for them.
 //!
 //! Invariant: no cleanup starts, and nothing is deleted, while a job of what goes is unfinished. Which jobs those were when
-//! the removal was recorded is part of its run, so that whoever drives it waits for them.
+//! the removal was recorded is part of its run, so that any process that drives the run waits
+//! for them.
 
 use super::*;
 use crate::store::{LogLevel, LogRow};
@@ -49,7 +50,7 @@ impl Driver {
                 self.db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
             }
             jobs.iter().for_each(|job| self.wait_for_end_of(*job));
-            // A run that nobody drives has to be driven to its end. Boxed: that driver may wait for others in turn.
+            // A run without a driver has to be driven to its end. Boxed: that driver may wait for others in turn.
             let attach: BoxFuture<'_, Result<RunHandle>> = Box::pin(self.db.attach(run));
             attach.await?.tell(Command::Cancel(Some(jobs)));
         }
