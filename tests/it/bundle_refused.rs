@@ -121,7 +121,11 @@ async fn what_is_no_bundle_is_refused() {
     says(&samples.import_bytes(b"").await, ErrorKind::Integrity, &["incomplete"]);
     says(&samples.import_bytes(&[7; 4096]).await, ErrorKind::Format, &["neither a folder nor a plain tar"]);
     says(&samples.import_bytes(&[0; 4096]).await, ErrorKind::Format, &["not a bundle"]);
-    says(&samples.import_bytes(&[&[0x1f, 0x8b][..], &[0; 4096]].concat()).await, ErrorKind::Format, &["a gzip file", "unpack it first"]);
+    says(
+        &samples.import_bytes(&[&[0x1f, 0x8b][..], &[0; 4096]].concat()).await,
+        ErrorKind::Format,
+        &["compressed with gzip", "unpack it first"],
+    );
     // A database is a folder, too.
     let on = crate::support::in_folder().await;
     let folder = on.artifact_folder().expect("a folder").parent().expect("a parent").to_owned();

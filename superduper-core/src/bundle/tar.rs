@@ -68,7 +68,7 @@ const COMPRESSED: [(&[u8], &str); 6] = [
 /// What a file is that does not begin as a bundle does; `head` are its first bytes, at most a block of them.
 fn refuse_other(head: &[u8]) -> Result<()> {
     if let Some((_, name)) = COMPRESSED.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return Err(Error::new(ErrorKind::Format, format!("it is a {name} file, and a bundle is a plain tar file or a folder"))
+        return Err(Error::new(ErrorKind::Format, format!("it is compressed with {name}, but a bundle is a plain tar file or a folder"))
             .with_hint("unpack it first"));
     }
     let begins = |name: &str| head.starts_with(name.as_bytes()) || name.as_bytes().starts_with(head);
@@ -195,7 +195,10 @@ mod tests {
                 file.resize(length, 7);
                 let error = of(&file);
                 assert_eq!(error.kind(), ErrorKind::Format);
-                assert!(error.to_string().contains(&format!("a {name} file")) && error.hint() == Some("unpack it first"), "{error}");
+                assert!(
+                    error.to_string().contains(&format!("compressed with {name},")) && error.hint() == Some("unpack it first"),
+                    "{error}"
+                );
             }
         }
         for other in [&b"{}"[..], b"hello", &[0x1f], &[7; 600]] {
