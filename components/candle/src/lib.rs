@@ -96,7 +96,7 @@ mod train;
 mod validation;
 mod weights;
 
-pub use bert::{BertSpec, Encoder, TextEmbedder, TextPair};
+pub use bert::{BertSpec, Encoder, TextEmbedder, TextPair, TruncationSide};
 pub use classifier::Classifier;
 pub use cnn::{Cnn, CnnSpec, Convolution};
 pub use cnn_classifier::CnnClassifier;

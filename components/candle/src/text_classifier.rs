@@ -172,7 +172,7 @@ impl TextClassifier {
         for (index, part) in texts.texts().chunks(TOGETHER).enumerate() {
             ctx.check_cancelled()?;
             ctx.progress((index * TOGETHER) as u64, all as u64);
-            encoder.embed_batch(part)?.iter().for_each(|vector| features.extend_from_slice(vector));
+            wait(self.embedder.embed_batch(part))?.iter().for_each(|vector| features.extend_from_slice(vector));
         }
         ctx.progress(all as u64, all as u64);
         let table = Table::new(encoder.dimension(), features, texts.labels().to_vec())?;

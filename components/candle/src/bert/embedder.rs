@@ -1,10 +1,16 @@
 //! A component that turns texts into vectors.
 
-use super::{BertSpec, Encoder, folder};
+use super::{BertSpec, Encoder, TextPair, TruncationSide, folder, source, tokens::Tokens};
 use crate::metrics::{Similarity, similarity};
-use serde::{Deserialize, Serialize};
-use std::path::Path;
-use superduper::{Artifact, Bytes, Component, Error, Result, Runtime, Tensors};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+use superduper::{Artifact, Blob, Bytes, Component, Error, Lifecycle, Result, Runtime, Tensors};
 use tokio::sync::Mutex;
 
 /// Encoders are loaded one after the other: of two that ask for the same one, one loads it.
@@ -49,18 +55,33 @@ pub struct TextEmbedder {
     /// Whether vectors have length 1; they have if not given.
     #[component(breaking, default = "yes")]
     pub normalize: bool,
+    /// Which end of longer texts is cut off; the right one if not given.
+    #[component(breaking, default)]
+    pub truncation_side: TruncationSide,
+    /// What can be put before a text, by name.
+    #[component(breaking, default)]
+    pub prompts: BTreeMap<String, String>,
+    /// The name of the prompt that is put before each text; none if not given.
+    #[component(breaking, default)]
+    pub default_prompt_name: Option<String>,
     /// The encoder, once it was needed.
     pub encoder: Runtime<Encoder>,
 }
 
 impl TextEmbedder {
     /// Make an embedder of a folder as sentence-transformers writes it: `config.json`, `model.safetensors`, `tokenizer.json`
-    /// and, where they are there, `modules.json`, `sentence_bert_config.json`, `tokenizer_config.json` and the configuration of
-    /// the pooling. Without `modules.json` vectors are normalized.
+    /// and, where they are there, `modules.json` with the folders that it names, `sentence_bert_config.json`,
+    /// `config_sentence_transformers.json`, `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. Without
+    /// `modules.json` vectors are normalized, which sentence-transformers leaves out.
+    ///
+    /// # Guarantees
+    /// Vectors are those of the Python package, up to 1e-5 in each value, for weights in f32. `docs/embedding.md` lists each key
+    /// of these files with what becomes of it.
     ///
     /// # Errors
-    /// `InvalidInput` for a file that is missing, and for one that says something that would give other vectors than here:
-    /// another family than BERT, other modules or another pooling than the mean.
+    /// `InvalidInput` for a file that is missing, and for a key that would give other vectors than here, such as another family
+    /// than BERT, other modules or another pooling than the mean. The error names the file and the key. The names, shapes and
+    /// types of the weights are checked too, by the header of their file.
     pub fn from_folder(identifier: &str, folder: impl AsRef<Path>) -> Result<Self> {
         let found = folder::read(folder.as_ref())?;
         TextEmbedder::builder(identifier)
@@ -68,11 +89,14 @@ impl TextEmbedder {
             .weights(Artifact::new(found.weights))
             .tokenizer(Artifact::new(found.tokenizer))
             .longest(found.longest)
+            .truncation_side(found.truncation_side)
             .normalize(found.normalize)
+            .prompts(found.prompts)
+            .default_prompt_name(found.default_prompt_name)
             .build()
     }
 
-    /// The encoder; it is loaded when it is first asked for.
+    /// The encoder; it is loaded when it is first asked for. It knows nothing of prompts.
     ///
     /// # Errors
     /// Those of [`Encoder::load`].
@@ -86,13 +110,14 @@ impl TextEmbedder {
         }
         let (weights, tokenizer) = (self.weights.get().await?, self.tokenizer.get().await?);
         let encoder = Encoder::load(self.spec.clone(), &weights, &tokenizer, self.longest, self.normalize).await?;
-        Ok(self.encoder.set(encoder))
+        Ok(self.encoder.set(encoder.with_truncation_side(self.truncation_side)?))
     }
 
-    /// The vector of a text.
+    /// The vector of a text, with the default prompt before it, if there is one.
     ///
     /// # Errors
-    /// Those of [`Encoder::load`] and [`Encoder::embed_batch`].
+    /// Those of [`Encoder::load`] and [`Encoder::embed_batch`]; `InvalidInput` for a default prompt that
+    /// [`prompts`](TextEmbedder::prompts) do not have.
     pub async fn embed(&self, text: &str) -> Result<Vec<f32>> {
         self.embed_batch(&[text]).await?.pop().ok_or_else(|| Error::internal("no vector for a text"))
     }
@@ -102,7 +127,33 @@ impl TextEmbedder {
     /// # Errors
     /// Those of [`embed`](TextEmbedder::embed).
     pub async fn embed_batch(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
-        self.encoder().await?.embed_batch(texts)
+        match &self.default_prompt_name {
+            Some(name) => self.embed_batch_with_prompt(name, texts).await,
+            None => self.encoder().await?.embed_batch(texts),
+        }
+    }
+
+    /// The vector of each text, in order, with the prompt of a name before it instead of the default one. Models that were
+    /// trained with prompts for queries and documents need it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a prompt that [`prompts`](TextEmbedder::prompts) do not have; those of [`embed`](TextEmbedder::embed).
+    pub async fn embed_batch_with_prompt(&self, name: &str, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
+        let prompt = self.prompt(name)?;
+        let texts: Vec<Cow<'_, str>> = texts
+            .iter()
+            .map(|text| match prompt {
+                "" => Cow::Borrowed(text.as_ref()),
+                prompt => Cow::Owned(format!("{prompt}{}", text.as_ref())),
+            })
+            .collect();
+        self.encoder().await?.embed_batch(&texts)
+    }
+
+    fn prompt(&self, name: &str) -> Result<&str> {
+        let known = || format!("there are [{}]", self.prompts.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+        let missing = || Error::invalid(format!("there is no prompt `{name}`")).with_hint(known());
+        self.prompts.get(name).map(String::as_str).ok_or_else(missing)
     }
 
     /// The same as [`embed`](TextEmbedder::embed).
@@ -156,22 +207,30 @@ impl TextEmbedder {
     }
 }
 
-/// Two texts and how alike they are, on any scale.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextPair {
-    /// One text.
-    pub a: String,
-    /// The other one.
-    pub b: String,
-    /// How alike they are: more is more.
-    pub score: f64,
+impl Lifecycle for TextEmbedder {
+    /// Refuse what can never embed, so that it is not recorded. Of stored weights nothing is read.
+    fn postinit(&mut self) -> Result<()> {
+        if let Some(weights) = in_memory(&self.weights)? {
+            source::check(&self.spec, &weights)?;
+        }
+        if let Some(tokenizer) = in_memory(&self.tokenizer)? {
+            Tokens::read(&tokenizer, self.longest.min(self.spec.max_position_embeddings), self.truncation_side)?;
+        }
+        match &self.default_prompt_name {
+            Some(name) => self.prompt(name).map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
-impl TextPair {
-    /// A pair with its score.
-    pub fn new(a: impl Into<String>, b: impl Into<String>, score: f64) -> Self {
-        TextPair { a: a.into(), b: b.into(), score }
+/// The value of an artifact that no store has yet.
+fn in_memory<T: Blob>(artifact: &Artifact<T>) -> Result<Option<Arc<T>>> {
+    if artifact.is_saved() {
+        return Ok(None);
+    }
+    match pin!(artifact.get()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value.map(Some),
+        Poll::Pending => Ok(None),
     }
 }
 

@@ -4,8 +4,9 @@
 //! batch, attention stays within each sentence. Weights are transposed once, when they are read.
 
 use super::{
-    BertSpec,
+    BertSpec, TruncationSide,
     kernels::{Norm, attention, bias_gelu},
+    source::{self, Source},
     tokens::Tokens,
 };
 use crate::{matrix::product, memory::keep_freed};
@@ -70,10 +71,9 @@ impl Encoder {
     /// `InvalidInput` for weights that are missing or of another shape than the sizes say; `Decode` for a tokenizer that
     /// cannot be read; `Integrity` for bytes that are missing or not those that were saved.
     pub async fn load(spec: BertSpec, weights: &Tensors, tokenizer: &[u8], longest: usize, normalize: bool) -> Result<Self> {
-        spec.check()?;
-        let tokens = Tokens::read(tokenizer, longest.min(spec.max_position_embeddings))?;
-        let prefix = if weights.info("bert.embeddings.word_embeddings.weight").is_some() { "bert." } else { "" };
-        let reader = Reader { weights, prefix, epsilon: spec.layer_norm_eps as f32 };
+        source::check(&spec, weights)?;
+        let tokens = Tokens::read(tokenizer, longest.min(spec.max_position_embeddings), TruncationSide::Right)?;
+        let reader = Reader { source: Source::of(weights), epsilon: spec.layer_norm_eps as f32 };
         let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
         let mut layers = Vec::with_capacity(spec.num_hidden_layers);
         for index in 0..spec.num_hidden_layers {
@@ -81,23 +81,32 @@ impl Encoder {
             layers.push(Layer {
                 qkv: reader.dense(&["query", "key", "value"].map(|part| name(&format!("attention.self.{part}"))), hidden, hidden).await?,
                 attended: reader.dense(&[name("attention.output.dense")], hidden, hidden).await?,
-                attended_norm: reader.norm(&name("attention.output.LayerNorm"), hidden).await?,
+                attended_norm: reader.norm(&name("attention.output.LayerNorm")).await?,
                 inner: reader.dense(&[name("intermediate.dense")], hidden, inner).await?,
                 outer: reader.dense(&[name("output.dense")], inner, hidden).await?,
-                outer_norm: reader.norm(&name("output.LayerNorm"), hidden).await?,
+                outer_norm: reader.norm(&name("output.LayerNorm")).await?,
             });
         }
-        let kinds = reader.read("embeddings.token_type_embeddings.weight", &[None, Some(hidden)]).await?;
+        let kinds = reader.read("embeddings.token_type_embeddings.weight").await?;
         Ok(Encoder {
-            words: reader.read("embeddings.word_embeddings.weight", &[Some(spec.vocab_size), Some(hidden)]).await?,
-            positions: reader.read("embeddings.position_embeddings.weight", &[Some(spec.max_position_embeddings), Some(hidden)]).await?,
+            words: reader.read("embeddings.word_embeddings.weight").await?,
+            positions: reader.read("embeddings.position_embeddings.weight").await?,
             kind: kinds[..hidden].to_vec(),
-            norm: reader.norm("embeddings.LayerNorm", hidden).await?,
+            norm: reader.norm("embeddings.LayerNorm").await?,
             layers,
             tokens,
             normalize,
             spec,
         })
+    }
+
+    /// Cut off the other end of longer texts; a loaded encoder cuts off the right one.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn with_truncation_side(mut self, side: TruncationSide) -> Result<Self> {
+        self.tokens = self.tokens.with_side(side)?;
+        Ok(self)
     }
 
     /// The values of an embedding.
@@ -184,33 +193,25 @@ impl Encoder {
     }
 }
 
-/// Reads weights by name.
+/// Reads weights by name, once they were checked.
 struct Reader<'a> {
-    weights: &'a Tensors,
-    prefix: &'a str,
+    source: Source<'a>,
     epsilon: f32,
 }
 
 impl Reader<'_> {
-    /// A tensor of a shape; `None` stands for any size above 0.
-    async fn read(&self, name: &str, shape: &[Option<usize>]) -> Result<Vec<f32>> {
-        let name = format!("{}{name}", self.prefix);
-        let Some(info) = self.weights.info(&name) else { return Err(Error::invalid(format!("weight `{name}` is missing"))) };
-        let fits = |(found, needed): (&usize, &Option<usize>)| needed.map_or(*found > 0, |needed| needed == *found);
-        if info.shape.len() != shape.len() || !info.shape.iter().zip(shape).all(fits) {
-            let needed: Vec<String> = shape.iter().map(|size| size.map_or("any".to_owned(), |size| size.to_string())).collect();
-            return Err(Error::invalid(format!("weight `{name}` has shape {:?}, the encoder needs [{}]", info.shape, needed.join(", "))));
-        }
-        match info.dtype {
-            Dtype::F16 => self.widened(&name, DType::F16).await,
-            Dtype::BF16 => self.widened(&name, DType::BF16).await,
-            _ => self.weights.to_vec::<f32>(&name).await,
+    async fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let (name, weights) = (self.source.find(name)?, self.source.weights());
+        match weights.info(&name).map(|info| info.dtype) {
+            Some(Dtype::F16) => self.widened(&name, DType::F16).await,
+            Some(Dtype::BF16) => self.widened(&name, DType::BF16).await,
+            _ => weights.to_vec::<f32>(&name).await,
         }
     }
 
     /// Half precision as f32, which holds each such number.
     async fn widened(&self, name: &str, dtype: DType) -> Result<Vec<f32>> {
-        let bytes = self.weights.get(name).await?.bytes;
+        let bytes = self.source.weights().get(name).await?.bytes;
         let widened = || {
             let count = bytes.len() / dtype.size_in_bytes();
             Tensor::from_raw_buffer(&bytes, dtype, &[count], &Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()
@@ -218,9 +219,9 @@ impl Reader<'_> {
         widened().context(format_args!("weight `{name}`"))
     }
 
-    async fn norm(&self, name: &str, width: usize) -> Result<Norm> {
-        let scale = self.read(&format!("{name}.weight"), &[Some(width)]).await?;
-        Ok(Norm { scale, shift: self.read(&format!("{name}.bias"), &[Some(width)]).await?, epsilon: self.epsilon })
+    async fn norm(&self, name: &str) -> Result<Norm> {
+        let scale = self.read(&format!("{name}.weight")).await?;
+        Ok(Norm { scale, shift: self.read(&format!("{name}.bias")).await?, epsilon: self.epsilon })
     }
 
     /// One or more layers with the same input beside each other.
@@ -228,13 +229,13 @@ impl Reader<'_> {
         let all = names.len() * outputs;
         let (mut weight, mut bias) = (vec![0_f32; inputs * all], Vec::with_capacity(all));
         for (index, name) in names.iter().enumerate() {
-            let plain = self.read(&format!("{name}.weight"), &[Some(outputs), Some(inputs)]).await?;
+            let plain = self.read(&format!("{name}.weight")).await?;
             for (output, row) in plain.chunks_exact(inputs).enumerate() {
                 for (input, value) in row.iter().enumerate() {
                     weight[input * all + index * outputs + output] = *value;
                 }
             }
-            bias.append(&mut self.read(&format!("{name}.bias"), &[Some(outputs)]).await?);
+            bias.append(&mut self.read(&format!("{name}.bias")).await?);
         }
         Ok(Dense { weight: CpuStorage::F32(weight), bias })
     }

@@ -4,9 +4,13 @@ mod embedder;
 mod encoder;
 mod folder;
 mod kernels;
+mod pair;
+mod source;
 mod spec;
 mod tokens;
 
-pub use embedder::{TextEmbedder, TextPair};
+pub use embedder::TextEmbedder;
 pub use encoder::Encoder;
+pub use pair::TextPair;
 pub use spec::BertSpec;
+pub use tokens::TruncationSide;
