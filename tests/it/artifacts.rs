@@ -246,6 +246,35 @@ open(sys.argv[2], 'wb').write(save({'w': w * 2}))
     assert_eq!(values, [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
 }
 
+#[tokio::test]
+async fn fault_29_a_header_whose_texts_are_null_has_none() {
+    let file = |header: &str| {
+        let text = header.as_bytes();
+        [&(text.len() as u64).to_le_bytes()[..], text, &1.5_f32.to_le_bytes()].concat()
+    };
+    // As the Python package safetensors 0.8.0: `null` is read, a second entry is not.
+    let entry = r#""w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+    let without = file(&format!(r#"{{"__metadata__":null,{entry}}}"#));
+    let tensors = Tensors::from_bytes(without.clone()).expect("a safetensors file");
+    assert!(tensors.metadata().is_empty() && tensors.len() == 1);
+    assert_eq!(tensors.to_vec::<f32>("w").await.expect("a tensor"), [1.5]);
+    let twice = file(&format!(r#"{{"__metadata__":null,"__metadata__":{{"a":"b"}},{entry}}}"#));
+    let error = Tensors::from_bytes(twice).expect_err("texts twice");
+    assert!(error.to_string().contains("`__metadata__` is there twice"), "{error}");
+    for on in databases().await {
+        on.db.apply(Network { identifier: "n".into(), layers: tensors.clone().into() }).await.expect("applies");
+        let back: Network = on.db.load("n").await.expect("loads");
+        assert_eq!(back.layers.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor"), [1.5]);
+    }
+    // Bytes as they came are read as tensors later, too.
+    let on = in_folder().await;
+    let blob = model("bytes", "", &[]);
+    on.db.apply(Model { weights: Bytes::from(without).into(), ..blob }).await.expect("applies");
+    let back: Model = on.db.load("bytes").await.expect("loads");
+    let again = Tensors::from_bytes(back.weights.get().await.expect("bytes").to_vec()).expect("a safetensors file");
+    assert!(again.metadata().is_empty());
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f10_a_blob_does_not_pass_through_memory_as_a_whole() {

@@ -88,8 +88,11 @@ async fn what_does_not_fit_is_refused_by_name() -> Result<()> {
 
     let wide = tiny()?;
     let wide = TextEmbedder { spec: BertSpec { intermediate_size: 41, ..wide.spec.clone() }, ..wide };
-    let error = wide.embed("the nail").await.unwrap_err();
-    assert_eq!(error.to_string(), "weight `encoder.layer.0.intermediate.dense.weight` has shape [40, 24], the encoder needs [41, 24]");
+    let error = wide.embed("the nail").await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("weight `encoder.layer.0.intermediate.dense.weight` has shape [40, 24], the encoder needs [41, 24]\n"),
+        "{error}"
+    );
 
     let other = tiny()?;
     let other = TextEmbedder { spec: BertSpec { hidden_act: "relu".to_owned(), ..other.spec.clone() }, ..other };
@@ -97,7 +100,8 @@ async fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("`hidden_act` relu"), "{error}");
 
     let bare = TextEmbedder { weights: Artifact::new(Tensors::new()), ..tiny()? };
-    assert_eq!(bare.embed("a").await.unwrap_err().to_string(), "weight `encoder.layer.0.attention.self.query.weight` is missing");
+    let error = bare.embed("a").await.unwrap_err().to_string();
+    assert_eq!(error, "weight `embeddings.word_embeddings.weight` is missing\nhint: there are no weights at all");
     let mute = TextEmbedder { tokenizer: Artifact::new(Bytes::from(b"{}".to_vec())), ..tiny()? };
     assert!(mute.embed("a").await.unwrap_err().to_string().contains("the tokenizer cannot be read"));
     Ok(())
@@ -148,7 +152,7 @@ async fn a_folder_says_how_vectors_are_made() -> Result<()> {
         assert!(error.to_string().contains("not by the mean alone"), "{pooling}: {error}");
     }
     let error = open(&[("modules.json", &MODULES.replace("Pooling\"", "Dense\""))]).unwrap_err();
-    assert!(error.to_string().contains("module 1 is `sentence_transformers.models.Dense`"), "{error}");
+    assert!(error.to_string().contains("the `type` of module 1 is `sentence_transformers.models.Dense`"), "{error}");
 
     let config = std::fs::read_to_string(data("tiny_bert/config.json"))?;
     let error = open(&[("config.json", &config.replacen('{', r#"{"model_type": "roberta","#, 1))]).unwrap_err();
@@ -163,10 +167,6 @@ async fn a_folder_says_how_vectors_are_made() -> Result<()> {
         let found = open(&[("tokenizer_config.json", tokenizer), ("sentence_bert_config.json", sentences)])?;
         assert_eq!(found.longest, longest);
     }
-    let tokenizer = std::fs::read_to_string(data("tiny_bert/tokenizer.json"))?.replace("\"lowercase\": true", "\"lowercase\": false");
-    let cased = [("tokenizer.json", tokenizer.as_str()), ("sentence_bert_config.json", r#"{"do_lower_case": true}"#)];
-    assert!(open(&cased).unwrap_err().to_string().contains("lower case"));
-
     let short = TextEmbedder { longest: 2, ..tiny()? };
     let error = short.embed("the nail").await.unwrap_err();
     assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("2 are added at their ends"), "{error}");

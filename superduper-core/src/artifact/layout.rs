@@ -4,9 +4,12 @@
 //! the end of the file, each as long as its type and shape say. Nothing is believed before that was checked.
 
 use super::{Dtype, dtype::TensorInfo};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 /// The longest header that the safetensors packages accept.
 pub(super) const LONGEST_HEADER: u64 = 100_000_000;
@@ -38,6 +41,33 @@ struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
     data_offsets: (u64, u64),
+}
+
+/// The members of a header as they are read: as the safetensors packages do, texts that are there twice are refused, and of a
+/// tensor that is there twice the last one counts.
+struct Members(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Map<String, Value>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, entry)) = access.next_entry::<String, Value>()? {
+                    if name == METADATA && members.contains_key(METADATA) {
+                        return Err(A::Error::custom(format!("`{METADATA}` is there twice")));
+                    }
+                    members.insert(name, entry);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Members).map(Self)
+    }
 }
 
 impl Layout {
@@ -101,12 +131,15 @@ impl Layout {
     pub(super) fn parse(text: &[u8], size: u64) -> Result<Self, String> {
         let header = PREFIX + text.len() as u64;
         let data = size.checked_sub(header).ok_or("it is shorter than its header")?;
-        let entries: Map<String, Value> = serde_json::from_slice(text).map_err(|error| format!("its header is no JSON object: {error}"))?;
+        let Members(entries) = serde_json::from_slice(text).map_err(|error| format!("its header is no JSON object: {error}"))?;
         let mut metadata = BTreeMap::new();
         let mut places = Vec::with_capacity(entries.len());
         for (name, entry) in entries {
             if name == METADATA {
-                metadata = serde_json::from_value(entry).map_err(|error| format!("`{METADATA}` is no map of texts: {error}"))?;
+                // `null` is what some programs write for no texts; the safetensors packages read it so.
+                let texts: Option<_> =
+                    serde_json::from_value(entry).map_err(|error| format!("`{METADATA}` is no map of texts: {error}"))?;
+                metadata = texts.unwrap_or_default();
                 continue;
             }
             let entry: Entry = serde_json::from_value(entry).map_err(|error| format!("tensor `{name}` is not described well: {error}"))?;
@@ -180,6 +213,11 @@ mod tests {
             ("{".to_owned(), 0, "no JSON object"),
             ("[]".to_owned(), 0, "no JSON object"),
             (r#"{"__metadata__":{"a":1}}"#.to_owned(), 0, "`__metadata__`"),
+            (r#"{"__metadata__":{"a":null}}"#.to_owned(), 0, "`__metadata__`"),
+            (r#"{"__metadata__":[]}"#.to_owned(), 0, "`__metadata__`"),
+            (r#"{"__metadata__":""}"#.to_owned(), 0, "`__metadata__`"),
+            (r#"{"__metadata__":false}"#.to_owned(), 0, "`__metadata__`"),
+            (r#"{"__metadata__":null,"__metadata__":{"a":"b"}}"#.to_owned(), 0, "`__metadata__` is there twice"),
             ("[".repeat(100_000), 0, "no JSON object"),
         ] {
             let error = Layout::parse(text.as_bytes(), PREFIX + text.len() as u64 + data).expect_err(&text);

@@ -1,16 +1,17 @@
 //! The encoder: tokens in, one vector per sentence out.
 //!
 //! Sentences are packed behind each other instead of being padded to the longest: products are over all tokens of a
-//! batch, attention stays within each sentence. Weights are transposed once, when they are read.
+//! batch, attention stays within each sentence. Weights are laid out once, when they are read.
 
 use super::{
     BertSpec, TruncationSide,
+    dense::Dense,
     kernels::{Norm, attention, bias_gelu},
     source::{self, Source},
     tokens::Tokens,
 };
-use crate::{matrix::product, memory::keep_freed};
-use candle_core::{CpuStorage, DType, Device, Tensor};
+use crate::memory::keep_freed;
+use candle_core::{DType, Device, Tensor};
 use superduper::{Dtype, Error, Result, ResultExt, Tensors};
 
 /// Tokens that are worked on at once, about: more gain nothing, and take memory.
@@ -41,28 +42,6 @@ struct Layer {
     outer_norm: Norm,
 }
 
-/// A linear layer, its weight as `[inputs, outputs]`.
-#[derive(Debug)]
-struct Dense {
-    weight: CpuStorage,
-    bias: Vec<f32>,
-}
-
-impl Dense {
-    /// `x W` without the bias, which is added with what follows. Gives `x` back.
-    fn multiply(&self, x: Vec<f32>) -> Result<(Vec<f32>, Vec<f32>)> {
-        let outputs = self.bias.len();
-        let CpuStorage::F32(weight) = &self.weight else { return Err(Error::internal("a weight is not f32")) };
-        let inputs = weight.len() / outputs;
-        let (rows, x) = (x.len() / inputs, CpuStorage::F32(x));
-        let result = product(&x, &self.weight, (rows, outputs, inputs), (false, false));
-        match (result.context(format_args!("a layer of {inputs} inputs and {outputs} outputs"))?, x) {
-            (CpuStorage::F32(result), CpuStorage::F32(x)) => Ok((result, x)),
-            _ => Err(Error::internal("a product of f32 is not f32")),
-        }
-    }
-}
-
 impl Encoder {
     /// Read an encoder: weights named as in PyTorch's `BertModel`, with or without `bert.` before them, and the text of
     /// a `tokenizer.json`. Texts are cut off after `longest` tokens; embeddings have length 1 if `normalize`.
@@ -79,11 +58,11 @@ impl Encoder {
         for index in 0..spec.num_hidden_layers {
             let name = |part: &str| format!("encoder.layer.{index}.{part}");
             layers.push(Layer {
-                qkv: reader.dense(&["query", "key", "value"].map(|part| name(&format!("attention.self.{part}"))), hidden, hidden).await?,
-                attended: reader.dense(&[name("attention.output.dense")], hidden, hidden).await?,
+                qkv: reader.dense(&["query", "key", "value"].map(|part| name(&format!("attention.self.{part}"))), hidden).await?,
+                attended: reader.dense(&[name("attention.output.dense")], hidden).await?,
                 attended_norm: reader.norm(&name("attention.output.LayerNorm")).await?,
-                inner: reader.dense(&[name("intermediate.dense")], hidden, inner).await?,
-                outer: reader.dense(&[name("output.dense")], inner, hidden).await?,
+                inner: reader.dense(&[name("intermediate.dense")], hidden).await?,
+                outer: reader.dense(&[name("output.dense")], inner).await?,
                 outer_norm: reader.norm(&name("output.LayerNorm")).await?,
             });
         }
@@ -139,14 +118,13 @@ impl Encoder {
         let lengths: Vec<usize> = sentences.iter().map(Vec::len).collect();
         let mut x = self.look_up(sentences)?;
         for layer in &self.layers {
-            let (mut qkv, residual) = layer.qkv.multiply(x)?;
-            let (mut attended, _) = layer.attended.multiply(attention(&mut qkv, &layer.qkv.bias, &lengths, heads))?;
-            layer.attended_norm.add_and_normalize(&mut attended, &layer.attended.bias, &residual);
-            let (mut inner, residual) = layer.inner.multiply(attended)?;
+            let mut qkv = layer.qkv.multiply(&x);
+            let mut attended = layer.attended.multiply(&attention(&mut qkv, &layer.qkv.bias, &lengths, heads));
+            layer.attended_norm.add_and_normalize(&mut attended, &layer.attended.bias, &x);
+            let mut inner = layer.inner.multiply(&attended);
             bias_gelu(&mut inner, &layer.inner.bias);
-            let (mut outer, _) = layer.outer.multiply(inner)?;
-            layer.outer_norm.add_and_normalize(&mut outer, &layer.outer.bias, &residual);
-            x = outer;
+            x = layer.outer.multiply(&inner);
+            layer.outer_norm.add_and_normalize(&mut x, &layer.outer.bias, &attended);
         }
         let mut from = 0;
         let pool = |length: &usize| {
@@ -225,18 +203,12 @@ impl Reader<'_> {
     }
 
     /// One or more layers with the same input beside each other.
-    async fn dense(&self, names: &[String], inputs: usize, outputs: usize) -> Result<Dense> {
-        let all = names.len() * outputs;
-        let (mut weight, mut bias) = (vec![0_f32; inputs * all], Vec::with_capacity(all));
-        for (index, name) in names.iter().enumerate() {
-            let plain = self.read(&format!("{name}.weight")).await?;
-            for (output, row) in plain.chunks_exact(inputs).enumerate() {
-                for (input, value) in row.iter().enumerate() {
-                    weight[input * all + index * outputs + output] = *value;
-                }
-            }
+    async fn dense(&self, names: &[String], inputs: usize) -> Result<Dense> {
+        let (mut weights, mut bias) = (Vec::with_capacity(names.len()), Vec::new());
+        for name in names {
+            weights.push(self.read(&format!("{name}.weight")).await?);
             bias.append(&mut self.read(&format!("{name}.bias")).await?);
         }
-        Ok(Dense { weight: CpuStorage::F32(weight), bias })
+        Ok(Dense::new(inputs, &weights, bias))
     }
 }

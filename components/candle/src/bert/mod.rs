@@ -1,5 +1,6 @@
 //! Sentence embeddings with an encoder of the BERT family.
 
+mod dense;
 mod embedder;
 mod encoder;
 mod folder;

@@ -40,7 +40,9 @@ impl<'a> Source<'a> {
         let some: Vec<&str> = self.weights.names().take(4).collect();
         match some[..] {
             [] => "there are no weights at all".to_owned(),
-            _ => format!("there are {} weights, such as {}; needed are those of PyTorch's `BertModel`", self.weights.len(), some.join(", ")),
+            _ => {
+                format!("there are {} weights, such as {}; needed are those of PyTorch's `BertModel`", self.weights.len(), some.join(", "))
+            }
         }
     }
 }

@@ -41,8 +41,12 @@ pub fn evaluate(logits: &Tensor, labels: &[u32]) -> Result<Evaluation> {
 /// The class with the highest score in each row of logits of shape `[rows, classes]`; the lowest of equals.
 ///
 /// # Errors
-/// `InvalidInput` for a tensor of another rank.
+/// `InvalidInput` for a tensor of another rank, and for a score that is NaN.
 pub fn most_likely(logits: &Tensor) -> Result<Vec<u32>> {
+    let rows = rows(logits)?;
+    if let Some(row) = rows.iter().position(|row| row.iter().any(|score| score.is_nan())) {
+        return Err(Error::invalid(format!("row {row} has a score that is NaN")));
+    }
     let first_highest = |row: &Vec<f64>| {
         let mut best = 0;
         for (class, score) in row.iter().enumerate() {
@@ -52,7 +56,7 @@ pub fn most_likely(logits: &Tensor) -> Result<Vec<u32>> {
         }
         best as u32
     };
-    Ok(rows(logits)?.iter().map(first_highest).collect())
+    Ok(rows.iter().map(first_highest).collect())
 }
 
 /// The part of the rows whose class was predicted, from 0 to 1.
@@ -101,14 +105,16 @@ pub fn macro_f1(confusion: &[Vec<u64>]) -> f64 {
     if classes == 0 { 0.0 } else { sum / f64::from(classes) }
 }
 
-/// The mean over the rows of `-ln softmax(logits)[label]`, in nats; computed in f64.
+/// The mean over the rows of `-ln softmax(logits)[label]`, in nats; computed in f64. It is infinite where the score of a row's
+/// class is -∞.
 ///
 /// Source: C. Bishop, "Pattern Recognition and Machine Learning", 2006, equation 4.108, divided by the number of rows.
 ///
 /// # Errors
-/// `InvalidInput` where logits are not of shape `[labels, classes]` or a class is out of range.
+/// `InvalidInput` where logits are not of shape `[labels, classes]` or have no softmax (NaN, ∞, or nothing but -∞), or a class
+/// is out of range.
 pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<f64> {
-    let rows = rows(logits)?;
+    let rows = probable_rows(logits)?;
     same_length("rows of logits", rows.len(), labels.len())?;
     let mut sum = 0.0;
     for (index, (row, &label)) in rows.iter().zip(labels).enumerate() {
@@ -133,7 +139,22 @@ pub fn perplexity(logits: &Tensor, labels: &[u32]) -> Result<f64> {
     cross_entropy(logits, labels).map(f64::exp)
 }
 
-pub(super) fn rows(logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+/// The rows of logits, each of which has a softmax.
+pub(super) fn probable_rows(logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+    let rows = rows(logits)?;
+    let unfit = |score: f64| score.is_nan() || score == f64::INFINITY;
+    for (index, row) in rows.iter().enumerate() {
+        if let Some(class) = row.iter().position(|score| unfit(*score)) {
+            return Err(Error::invalid(format!("row {index} has the score {} for class {class}", row[class])));
+        }
+        if row.iter().all(|score| *score == f64::NEG_INFINITY) {
+            return Err(Error::invalid(format!("row {index} has no score above -inf")));
+        }
+    }
+    Ok(rows)
+}
+
+fn rows(logits: &Tensor) -> Result<Vec<Vec<f64>>> {
     if logits.rank() != 2 || logits.dims()[1] == 0 {
         return Err(Error::invalid(format!("logits have shape {:?}, needed is [rows, classes]", logits.dims())));
     }

@@ -1,6 +1,6 @@
 //! How well a classifier ranks: the area under the receiver operating characteristic.
 
-use super::classes::{rows, same_length};
+use super::classes::{probable_rows, same_length};
 use candle_core::Tensor;
 use superduper::{Error, Result};
 
@@ -11,12 +11,17 @@ use superduper::{Error, Result};
 /// B. McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve", 1982.
 ///
 /// # Errors
-/// `InvalidInput` for lists of different length, a score that is no number, or where all rows are on one side.
+/// `InvalidInput` for lists of different length, a score that is not finite, or where all rows are on one side.
 pub fn binary_auc(scores: &[f64], positive: &[bool]) -> Result<f64> {
     same_length("scores", scores.len(), positive.len())?;
-    if let Some(row) = scores.iter().position(|score| score.is_nan()) {
-        return Err(Error::invalid(format!("the score of row {row} is no number")));
+    if let Some(row) = scores.iter().position(|score| !score.is_finite()) {
+        return Err(Error::invalid(format!("the score of row {row} is {}, not a finite number", scores[row])));
     }
+    area(scores, positive)
+}
+
+/// The area for scores that may be infinite; none of them is NaN.
+fn area(scores: &[f64], positive: &[bool]) -> Result<f64> {
     let positives = positive.iter().filter(|positive| **positive).count();
     let negatives = positive.len() - positives;
     if positives == 0 || negatives == 0 {
@@ -43,9 +48,10 @@ pub fn binary_auc(scores: &[f64], positive: &[bool]) -> Result<f64> {
 /// [`binary_auc`], section 9.2, with every class weighted the same.
 ///
 /// # Errors
-/// `InvalidInput` where logits are not of shape `[labels, classes]`, a class is out of range, or fewer than two occur.
+/// `InvalidInput` where logits are not of shape `[labels, classes]` or have no softmax, a class is out of range, or fewer than
+/// two occur.
 pub fn auc(logits: &Tensor, labels: &[u32]) -> Result<f64> {
-    let rows = rows(logits)?;
+    let rows = probable_rows(logits)?;
     same_length("rows of logits", rows.len(), labels.len())?;
     let classes = rows[0].len();
     if let Some(row) = labels.iter().position(|label| *label as usize >= classes) {
@@ -56,15 +62,18 @@ pub fn auc(logits: &Tensor, labels: &[u32]) -> Result<f64> {
     for &class in &occurring {
         let scores: Vec<f64> = rows.iter().map(|row| log_odds(row, class)).collect();
         let positive: Vec<bool> = labels.iter().map(|label| *label as usize == class).collect();
-        sum += binary_auc(&scores, &positive)?;
+        sum += area(&scores, &positive)?;
     }
     Ok(sum / occurring.len() as f64)
 }
 
-/// `z - ln Σ exp z'` over the other classes.
+/// `z - ln Σ exp z'` over the other classes; infinite where one side has no score above -∞.
 fn log_odds(row: &[f64], class: usize) -> f64 {
     let others = || row.iter().enumerate().filter(|(other, _)| *other != class).map(|(_, score)| *score);
     let largest = others().fold(f64::NEG_INFINITY, f64::max);
+    if largest == f64::NEG_INFINITY {
+        return f64::INFINITY;
+    }
     row[class] - largest - others().map(|score| (score - largest).exp()).sum::<f64>().ln()
 }
 
@@ -101,7 +110,7 @@ mod tests {
     fn what_is_not_defined_is_refused() {
         let refused = |scores: &[f64], positive: &[bool]| binary_auc(scores, positive).unwrap_err().to_string();
         assert_eq!(refused(&[1.0, 2.0], &[true, true]), "the AUC is not defined for 2 positive and 0 negative rows");
-        assert_eq!(refused(&[1.0, f64::NAN], &[true, false]), "the score of row 1 is no number");
+        assert_eq!(refused(&[1.0, f64::NAN], &[true, false]), "the score of row 1 is NaN, not a finite number");
         let logits = Tensor::new(&[[2_f32, 0.0], [0.0, 2.0]], &Device::Cpu).unwrap();
         assert_eq!(auc(&logits, &[0, 2]).unwrap_err().to_string(), "row 1 is of class 2, there are 2 classes");
         assert!(auc(&logits, &[0, 0]).is_err());

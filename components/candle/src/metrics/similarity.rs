@@ -38,30 +38,41 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64> {
     if let Some(place) = x.iter().zip(y).position(|(x, y)| !x.is_finite() || !y.is_finite()) {
         return Err(Error::invalid(format!("pair {place} has a number that is not finite: {} and {}", x[place], y[place])));
     }
-    let centered = |values: &[f64]| {
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        values.iter().map(|value| value - mean).collect::<Vec<f64>>()
-    };
+    // The mean of equal numbers need not be that number, so their spread need not be 0.
+    if [x, y].iter().any(|values| values.iter().all(|value| *value == values[0])) {
+        return Err(Error::invalid("a correlation is not defined where all numbers are the same"));
+    }
     let (x, y) = (centered(x), centered(y));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let spread = (dot(&x, &x) * dot(&y, &y)).sqrt();
     if spread == 0.0 {
-        return Err(Error::invalid("a correlation is not defined where all numbers are the same"));
+        return Err(Error::invalid("a correlation is not defined where all numbers are the same, up to rounding"));
     }
     Ok((dot(&x, &y) / spread).clamp(-1.0, 1.0))
 }
 
-/// Spearman's rank correlation: [`pearson`] of the ranks, those of equal numbers averaged.
+/// Numbers without their mean, multiplied by a power of 2 so that neither their sum nor their squares leave the range of f64.
+fn centered(values: &[f64]) -> Vec<f64> {
+    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    // By halves, each of which is a number also where the whole is not.
+    let exponent = if largest > 0.0 { -largest.log2().floor() as i32 } else { 0 };
+    let (half, rest) = (2_f64.powi(exponent / 2), 2_f64.powi(exponent - exponent / 2));
+    let scaled: Vec<f64> = values.iter().map(|value| value * half * rest).collect();
+    let mean = scaled.iter().sum::<f64>() / scaled.len() as f64;
+    scaled.iter().map(|value| value - mean).collect()
+}
+
+/// Spearman's rank correlation: [`pearson`] of the ranks, those of equal numbers averaged. Infinite numbers have ranks.
 ///
 /// Source: C. Spearman, "The proof and measurement of association between two things", 1904.
 ///
 /// # Errors
-/// Those of [`pearson`].
+/// Those of [`pearson`], of numbers that are infinite apart.
 pub fn spearman(x: &[f64], y: &[f64]) -> Result<f64> {
     pearson(&ranks(x), &ranks(y))
 }
 
-/// The ranks from 1; equal numbers share the mean of theirs, and what is no number keeps being none.
+/// The ranks from 1; equal numbers share the mean of theirs, and NaN stays NaN.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -69,7 +80,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut from = 0;
     for tied in order.chunk_by(|a, b| values[*a] == values[*b]) {
         let rank = from as f64 + (tied.len() + 1) as f64 / 2.0;
-        tied.iter().filter(|place| values[**place].is_finite()).for_each(|place| ranks[*place] = rank);
+        tied.iter().filter(|place| !values[**place].is_nan()).for_each(|place| ranks[*place] = rank);
         from += tied.len();
     }
     ranks

@@ -2,7 +2,7 @@
 
 use super::classes::same_length;
 use serde::{Deserialize, Serialize};
-use superduper::Result;
+use superduper::{Error, Result};
 
 /// How close the values of a model are to those of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Closeness {
 /// Compute all scores of predicted values.
 ///
 /// # Errors
-/// `InvalidInput` for lists of different length or without rows.
+/// `InvalidInput` for lists of different length or without rows, and for a number that is not finite.
 pub fn closeness(predicted: &[f32], values: &[f32]) -> Result<Closeness> {
     let mean_squared_error = mean_squared_error(predicted, values)?;
     let rows = values.len() as f64;
@@ -31,7 +31,8 @@ pub fn closeness(predicted: &[f32], values: &[f32]) -> Result<Closeness> {
         rows: values.len(),
         mean_squared_error,
         mean_absolute_error: errors(predicted, values).map(f64::abs).sum::<f64>() / rows,
-        r2: (variance > 0.0).then(|| 1.0 - mean_squared_error / variance),
+        // The variance of equal numbers need not be 0: their mean is rounded.
+        r2: (variance > 0.0 && values.iter().any(|value| *value != values[0])).then(|| 1.0 - mean_squared_error / variance),
     })
 }
 
@@ -40,9 +41,13 @@ pub fn closeness(predicted: &[f32], values: &[f32]) -> Result<Closeness> {
 /// Source: C. Bishop, "Pattern Recognition and Machine Learning", 2006, equation 3.12, times 2 and divided by the number of rows.
 ///
 /// # Errors
-/// `InvalidInput` for lists of different length or without rows.
+/// `InvalidInput` for lists of different length or without rows, and for a number that is not finite.
 pub fn mean_squared_error(predicted: &[f32], values: &[f32]) -> Result<f64> {
     same_length("predictions", predicted.len(), values.len())?;
+    if let Some(row) = predicted.iter().zip(values).position(|(predicted, value)| !predicted.is_finite() || !value.is_finite()) {
+        let text = format!("row {row} has a number that is not finite: predicted is {}, the value is {}", predicted[row], values[row]);
+        return Err(Error::invalid(text));
+    }
     Ok(errors(predicted, values).map(|error| error * error).sum::<f64>() / values.len() as f64)
 }
 

@@ -99,7 +99,9 @@ pub(super) fn add(tokenizer: &mut Tokenizer, sources: &Sources, specials: &Speci
     let listed: BTreeMap<u32, AddedToken> = tokenizer.get_added_tokens_decoder().into_iter().collect();
     let is_listed = |text: &str| listed.values().any(|token| token.content == text);
     check_listed(sources, &listed, bert)?;
-    for (file, (key, value)) in [&sources.config, &sources.special].into_iter().flat_map(|file| file.entries().map(move |entry| (file, entry))) {
+    for (file, (key, value)) in
+        [&sources.config, &sources.special].into_iter().flat_map(|file| file.entries().map(move |entry| (file, entry)))
+    {
         let role = ROLES.iter().any(|(role, _)| *role == key) || !key.ends_with("_token");
         if let Some(text) = text_of(Some(value)).filter(|text| !role && !is_listed(text)) {
             let why = format!("is `{text}`, which is not among the `added_tokens` of `tokenizer.json`: transformers 5 adds it, 4 does not");

@@ -55,7 +55,9 @@ impl File {
     }
 
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
-        self.get(key).map(|value| value.as_bool().ok_or_else(|| self.refuse(key, format!("is {value}, neither true nor false")))).transpose()
+        self.get(key)
+            .map(|value| value.as_bool().ok_or_else(|| self.refuse(key, format!("is {value}, neither true nor false"))))
+            .transpose()
     }
 
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
@@ -142,11 +144,15 @@ pub(super) fn weights(folder: &Path) -> Result<(Tensors, PathBuf)> {
     let index = folder.join("model.safetensors.index.json");
     if !path.exists() && index.exists() {
         let text = format!("there is no `{}`; by `{}` the weights are in shards", path.display(), index.display());
-        return Err(Error::invalid(text).with_hint("make them one file, in Python by `model.save_pretrained(folder, max_shard_size=\"100GB\")`"));
+        return Err(
+            Error::invalid(text).with_hint("make them one file, in Python by `model.save_pretrained(folder, max_shard_size=\"100GB\")`")
+        );
     }
     if let Some(other) = OTHER_WEIGHTS.iter().map(|name| folder.join(name)).find(|other| !path.exists() && other.exists()) {
         let text = format!("there is no `{}`; the weights in `{}` are of a format that is not read", path.display(), other.display());
-        return Err(Error::invalid(text).with_hint("convert them, in Python by `AutoModel.from_pretrained(folder).save_pretrained(folder)`"));
+        return Err(
+            Error::invalid(text).with_hint("convert them, in Python by `AutoModel.from_pretrained(folder).save_pretrained(folder)`")
+        );
     }
     let weights = Tensors::from_bytes(bytes(&path)?).context(format_args!("`{}`", path.display()))?;
     Ok((weights, path))

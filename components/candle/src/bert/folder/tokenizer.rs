@@ -10,7 +10,7 @@ use super::{
     files::{File, bytes, short},
 };
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use superduper::{Error, Result, ResultExt};
 use tokenizers::{
     ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer,
@@ -50,7 +50,7 @@ pub(super) fn read(folder: &Path, class: Option<&str>, lowercase: bool) -> Resul
         added: File::optional(folder.join("added_tokens.json"))?,
     };
     let Sources { file, config, .. } = &sources;
-    let class = class_of(config, class)?;
+    let class = class_of(config, class.map(|class| (folder.join("config.json"), class)))?;
     refuse(file, config, class)?;
     let specials = added::specials(&sources, class == Class::Bert)?;
     let mut changed = class == Class::Bert && as_bert(&mut tokenizer, file, config, &specials)?;
@@ -66,17 +66,20 @@ pub(super) fn read(folder: &Path, class: Option<&str>, lowercase: bool) -> Resul
     };
     let side = side(file, config)?;
     let text = if changed { tokenizer.to_string(false)?.into_bytes() } else { text };
-    check_ends(tokenizer, file, &specials, class).context(format_args!("`{}`", file.path.display()))?;
+    check_ends(tokenizer, file, &specials, class)?;
     Ok(Found { text, longest, side })
 }
 
-fn class_of(config: &File, of_model: Option<&str>) -> Result<Class> {
-    match config.text("tokenizer_class")?.or(of_model) {
-        None | Some("BertTokenizer" | "BertTokenizerFast") => Ok(Class::Bert),
-        Some("PreTrainedTokenizerFast" | "TokenizersBackend") => Ok(Class::Plain),
-        Some(other) => Err(config
-            .refuse("tokenizer_class", format!("is `{other}`; known are `BertTokenizer`, `PreTrainedTokenizerFast` and `TokenizersBackend`"))
-            .with_hint("if `tokenizer.json` is the whole tokenizer, say `PreTrainedTokenizerFast`")),
+fn class_of(config: &File, of_model: Option<(PathBuf, &str)>) -> Result<Class> {
+    let said = config.text("tokenizer_class")?.map(|class| (config.path.clone(), class)).or(of_model);
+    match said {
+        None | Some((_, "BertTokenizer" | "BertTokenizerFast")) => Ok(Class::Bert),
+        Some((_, "PreTrainedTokenizerFast" | "TokenizersBackend")) => Ok(Class::Plain),
+        Some((path, other)) => {
+            let known = "known are `BertTokenizer`, `PreTrainedTokenizerFast` and `TokenizersBackend`";
+            Err(Error::invalid(format!("`{}`: `tokenizer_class` is `{other}`; {known}", path.display()))
+                .with_hint("if `tokenizer.json` is the whole tokenizer, say `PreTrainedTokenizerFast`"))
+        }
     }
 }
 
@@ -189,8 +192,9 @@ fn lowercases(normalizer: Option<&NormalizerWrapper>) -> bool {
 /// Refuse other tokens at the ends of a text than a `BertTokenizer` adds, and types of tokens other than the first one, of
 /// which transformers 5 knows nothing for tokenizers of no class.
 fn check_ends(tokenizer: Tokenizer, file: &File, specials: &added::Specials, class: Class) -> Result<()> {
-    let tokenizer = tokens::unlimited(tokenizer)?;
-    let tokens = |special: bool| tokenizer.encode_fast("a", special);
+    let path = format!("`{}`", file.path.display());
+    let tokenizer = tokens::unlimited(tokenizer).context(&path)?;
+    let tokens = |special: bool| tokenizer.encode_fast("a", special).context(&path);
     let (whole, inner) = (tokens(true)?, tokens(false)?);
     if whole.get_type_ids().iter().any(|kind| *kind != 0) {
         return Err(file.refuse("post_processor", "gives tokens another type than 0, which is not known"));
