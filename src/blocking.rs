@@ -6,8 +6,8 @@
 //! Invariant: where waiting would hold up a runtime, nothing is begun and the call is an error; tokio itself panics there.
 
 use crate::{
-    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Outcome, Plan, Remove, Removed,
-    Result, VerifyReport,
+    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Locator, Outcome, Plan, Remove,
+    Removed, Result, VerifyReport, VersionRef,
 };
 use std::{panic::AssertUnwindSafe, path::PathBuf};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -123,6 +123,76 @@ impl Db {
     pub fn apply(&self, component: impl AsComponent) -> Result<Applied> {
         let apply = self.inner.apply(component);
         self.wait(apply.into_future())?
+    }
+
+    /// A new version of a component, whatever changed, with all its triggers; see [`Apply::again`](crate::Apply::again).
+    ///
+    /// ```
+    /// use superduper::{blocking::Db, prelude::*};
+    ///
+    /// #[derive(Component)]
+    /// #[component(kind = "example.Price")]
+    /// struct Price {
+    ///     identifier: String,
+    ///     fitted: Output<i64>,
+    /// }
+    ///
+    /// #[triggers]
+    /// impl Price {
+    ///     #[trigger("apply")]
+    ///     fn fit(&self, ctx: &JobContext) -> Result<i64> {
+    ///         ctx.set(&self.fitted, 7)?;
+    ///         Ok(7)
+    ///     }
+    ///     #[trigger("apply")]
+    ///     fn publish(&self, fit: i64) -> Result<String> {
+    ///         Ok(format!("published {fit}"))
+    ///     }
+    /// }
+    ///
+    /// let (db, price) = (Db::in_memory()?, Price { identifier: "bread".into(), fitted: Output::empty() });
+    /// db.apply(&price)?;
+    /// assert_eq!(db.apply_again(&price)?.version(), 1);
+    ///
+    /// let back = db.rollback("example.Price/bread", 0)?;
+    /// assert_eq!(back.version(), 2);
+    /// assert_eq!(back.left_out[0].trigger, "fit"); // what it set is copied; `publish` ran
+    ///
+    /// let outcome = db.run_trigger("example.Price/bread@0", "publish")?;
+    /// assert_eq!(outcome.result::<String>("publish")?, "published 7");
+    /// assert!(db.run_trigger("example.Price/bread@0", "fit").is_err()); // what it set is on record
+    /// # Ok::<(), superduper::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`crate::Db::apply`].
+    pub fn apply_again(&self, component: impl AsComponent) -> Result<Applied> {
+        let apply = self.inner.apply(component).again();
+        self.wait(apply.into_future())?
+    }
+
+    /// Run one trigger of a stored version; see [`crate::Db::run`], whose name means something else here.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_trigger(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, trigger: &str) -> Result<Outcome> {
+        self.wait(self.inner.run(target, trigger))?
+    }
+
+    /// See [`crate::Db::rollback`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rollback(&self, address: &str, version: impl Into<VersionRef>) -> Result<Applied> {
+        self.wait(self.inner.rollback(address, version))?
+    }
+
+    /// See [`crate::Db::plan_rollback`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plan_rollback(&self, address: &str, version: impl Into<VersionRef>) -> Result<Plan> {
+        self.wait(self.inner.plan_rollback(address, version))?
     }
 
     /// See [`crate::Db::load`].

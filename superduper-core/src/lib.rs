@@ -52,7 +52,7 @@ pub use lifecycle::{BoxFuture, HookFuture, Lifecycle};
 pub use locator::Locator;
 pub use observed::Observed;
 pub use output::Output;
-pub use plan::{Action, Change, LeftOut, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed};
+pub use plan::{Action, Change, LeftOut, NeededJob, Overwrite, Plan, PlannedComponent, PlannedJob, PlannedNeed, StaleJob};
 pub use registry::{Registry, RegistryBuilder};
 pub use runtime::Runtime;
 pub use secret::Secret;

@@ -18,7 +18,8 @@ use std::{
 ///
 /// # Guarantees
 /// A value set in a job is visible in that job at once and elsewhere after the job's result is durable.
-/// Applying the declaration again keeps outputs; a new version starts with empty ones.
+/// Applying the declaration again keeps outputs. A new version starts with empty ones, or, where an older version has the same
+/// content, with copies of what that one has. Outputs of a version with a label are not set again.
 ///
 /// # Assumptions
 /// It is a direct field of the component. Two jobs that set one output are ordered by `depends_on`.

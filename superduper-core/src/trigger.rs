@@ -62,6 +62,11 @@ pub struct TriggerSpec {
     pub executor: Option<&'static str>,
     /// Whether the method is a plain `fn`, which runs on a worker thread.
     pub blocking: bool,
+    /// Whether the method takes the context, without which it sets no output.
+    pub context: bool,
+    /// The outputs that its body sets with `ctx.set(&self.field, …)`. Those that it sets through other functions are not in the list:
+    /// they are known once a job has set them.
+    pub sets: &'static [&'static str],
 }
 
 /// How a trigger is called.

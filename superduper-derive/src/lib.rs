@@ -282,6 +282,8 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 ///                 timeout_ms: Some(600_000),
 ///                 executor: None,
 ///                 blocking: false,
+///                 context: true,
+///                 sets: &[], // the outputs in `ctx.set(&self.output, …)`
 ///             },
 ///             requires: &[("data", |model| model.data.is_met())],
 ///             run: Run::Async(|model, ctx| Box::pin(async move { model.train(ctx).await.into_encoded() })),
@@ -299,6 +301,8 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 ///                 timeout_ms: None,
 ///                 executor: None,
 ///                 blocking: true,
+///                 context: false,
+///                 sets: &[],
 ///             },
 ///             requires: &[],
 ///             run: Run::Sync(|model, ctx| model.report(ctx.__dependency("train")?).into_encoded()),

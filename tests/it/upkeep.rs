@@ -94,9 +94,10 @@ async fn d04_a_rollback_is_a_new_version_with_the_old_document_and_outputs() {
         let jobs = applied.jobs();
         assert_eq!(
             (jobs.len(), jobs[0].role, jobs[0].state),
-            (1, JobRole::OnCreate, JobState::Succeeded),
-            "on_create runs, triggers do not"
+            (2, JobRole::OnCreate, JobState::Succeeded),
+            "on_create runs, and what sets no output"
         );
+        assert_eq!((jobs[1].method.as_str(), applied.left_out[0].trigger.as_str()), ("publish", "train"));
         let on = on.reopened().await;
         assert_eq!(on.versions(TRAINED).await, [0, 1, 2]);
         let back: Trained = on.db.load("t").await.expect("loads");

@@ -6,7 +6,7 @@ use superduper_core::{
     Address, Digest,
     store::{
         AuditedOutput, AuditedRevision, ComponentHealth, ComponentId, EdgeRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState,
-        LabelRow, ListedComponent, Reference, RunFilter, RunId, RunRow, RunState, Snapshot, StoredVersion,
+        LabelRow, ListedComponent, OutputWriter, Reference, RunFilter, RunId, RunRow, RunState, Snapshot, StoredVersion,
     },
 };
 
@@ -151,6 +151,18 @@ impl State {
         }
         jobs.sort_by_key(|job| job.id);
         jobs
+    }
+
+    pub(crate) fn output_writers(&self, addresses: &[Address]) -> Vec<OutputWriter> {
+        let asked: HashSet<ComponentId> = addresses.iter().filter_map(|address| self.live(address)).collect();
+        let ends = self.events.iter().map(|(_, event)| event).filter(|event| event.kind == "job.succeeded");
+        ends.filter_map(|event| {
+            let outputs = event.detail.as_ref()?.split(", ").map(str::to_owned).collect();
+            let row = &self.jobs.get(&event.job?)?.row;
+            let (target, role, method, key) = (row.target.clone(), row.role, row.method.clone(), row.key.clone());
+            asked.contains(&row.component).then_some(OutputWriter { job: row.id, target, role, method, key, outputs })
+        })
+        .collect()
     }
 
     fn jobs_of(&self, run: RunId) -> impl DoubleEndedIterator<Item = &Job> {

@@ -11,7 +11,7 @@ use superduper_core::{
     store::{
         AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow, JobBrief,
         JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore,
-        MetricRow, Notes, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
+        MetricRow, Notes, OutputWriter, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
     },
 };
 
@@ -129,6 +129,10 @@ impl MetadataStore for MemoryStore {
 
     fn health(&self, address: Address) -> BoxFuture<'_, Result<Option<ComponentHealth>>> {
         self.read(move |state| state.health(&address))
+    }
+
+    fn output_writers(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Vec<OutputWriter>>> {
+        self.read(move |state| state.output_writers(&addresses))
     }
 
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {

@@ -23,7 +23,8 @@ use superduper_core::{
     store::{
         AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow, JobBrief,
         JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore,
-        MetricRow, Notes, OpenMode, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight, check_runtime,
+        MetricRow, Notes, OpenMode, OutputWriter, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
+        check_runtime,
     },
 };
 
@@ -227,6 +228,10 @@ impl MetadataStore for SqliteStore {
             let Some(listed) = listed else { return Ok(None) };
             Ok(Some(ComponentHealth { listed, unhealthy: read::unhealthy_below(sql, &address)? }))
         })
+    }
+
+    fn output_writers(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Vec<OutputWriter>>> {
+        self.read(false, move |sql| read::output_writers(sql, &addresses))
     }
 
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {

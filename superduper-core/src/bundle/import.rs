@@ -189,6 +189,7 @@ async fn commit(db: &Db, bundle: &Bundle, plan: &Plan, stored: &Stored) -> Resul
         address: plan.root.clone(),
         action: plan.components.last().map_or(Action::Unchanged, |root| root.action),
         components: plan.components.iter().map(|component| (component.address.clone(), component.action)).collect(),
+        left_out: plan.left_out.clone(),
         outcome: None,
     };
     let at = Timestamp::now();

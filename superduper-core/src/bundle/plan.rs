@@ -65,6 +65,9 @@ pub(super) fn plan(bundle: &Bundle, stored: &Stored, registry: &Registry, jobs: 
         sweep_epoch: stored.snapshot.sweep_epoch,
         owes_jobs: !jobs,
         clears_owed: Vec::new(),
+        copies: Vec::new(),
+        overwrites: Vec::new(),
+        stale: Vec::new(),
         tree: None,
         removal: None,
         components,
@@ -104,6 +107,7 @@ impl Planner<'_> {
             changes,
             children: node.children.clone(),
             document: document.clone(),
+            verbatim: None,
         };
         let Some(head) = head else {
             self.heads.insert(path, Head { newest: (0, 0), next_version: 1, taken: true });

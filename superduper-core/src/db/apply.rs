@@ -1,16 +1,22 @@
 //! Applying a component: encode, plan, upload, commit, run.
 
-use super::{Db, DbInner, Run, encoding::decode_tree};
+use super::{
+    Db, DbInner, Run,
+    encoding::decode_tree,
+    planning::{Intent, plan_tree, refuse_overwrites},
+    read::decode_stored,
+};
 use crate::{
-    Address, Digest, Error, ErrorKind, Result,
+    Address, Digest, Error, ErrorKind, FailureKind, JobFailure, Result,
+    bundle::references,
     component::Component,
     encode::{Record, Tree, encode_tree},
-    job::{Driver, Instances, Outcome, Permit, RunHandle, current, give_way, hash_all, millis, outlast_sweep},
+    job::{Command, Driver, Instances, Outcome, Permit, RunHandle, current, give_way, hash_all, millis, outlast_sweep},
     lifecycle::BoxFuture,
-    plan::{Action, ApplyOptions, NeededJob, Plan, PlannedJob, Repairs, build},
+    plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, StaleJob},
     store::{
-        Batch, BlobRow, Durability, EdgeRow, Expect, JobDependency, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, OwnerId,
-        PutAction, PutVersion, RunPurpose, RunRow, RunState, Snapshot, Timestamp,
+        Batch, BlobRow, Durability, EdgeRow, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op,
+        OwnerId, PutAction, PutVersion, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
     },
 };
 use serde_json::Value;
@@ -37,6 +43,8 @@ pub struct Apply {
 enum Source {
     Tree(Result<Tree>),
     Plan(Box<Plan>),
+    /// Go back to this version.
+    Back(Address),
 }
 
 /// What an apply did.
@@ -48,6 +56,8 @@ pub struct Applied {
     pub action: Action,
     /// What happened to each component of the tree, children first.
     pub components: Vec<(Address, Action)>,
+    /// The triggers that got no job, and why.
+    pub left_out: Vec<LeftOut>,
     /// The run's outcome; `None` where there was nothing to run.
     pub outcome: Option<Outcome>,
 }
@@ -93,6 +103,47 @@ impl Apply {
         Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default(), exclusive: false }
     }
 
+    pub(super) fn of_rollback(db: Db, wanted: Address) -> Self {
+        let options = ApplyOptions { only_root: true, ..ApplyOptions::default() };
+        Apply { db, source: Source::Back(wanted), options, exclusive: false }
+    }
+
+    /// Make a new version, also where the content is that of the newest one, and run all triggers of it: a nightly training on the
+    /// same declaration.
+    ///
+    /// The versions before keep what their triggers made. What the component holds is applied as usual.
+    ///
+    /// ```
+    /// # extern crate superduper_core as superduper;
+    /// # async fn example(db: &superduper::Db) -> superduper::Result<()> {
+    /// use superduper::prelude::*;
+    ///
+    /// #[derive(Component)]
+    /// struct Model {
+    ///     identifier: String,
+    ///     weights: Output<f64>,
+    /// }
+    ///
+    /// #[triggers]
+    /// impl Model {
+    ///     #[trigger("apply")]
+    ///     fn fit(&self, ctx: &JobContext) -> Result<()> {
+    ///         ctx.set(&self.weights, 0.5)
+    ///     }
+    /// }
+    ///
+    /// let model = Model { identifier: "m".into(), weights: Output::empty() };
+    /// let first = db.apply(&model).await?;
+    /// let nightly = db.apply(&model).again().await?;
+    /// assert_eq!((first.version(), nightly.version()), (0, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn again(mut self) -> Self {
+        self.options.again = true;
+        self
+    }
+
     /// Whether jobs are planned. Without, the version owes its jobs, and the next plain apply plans them.
     pub fn jobs(mut self, jobs: bool) -> Self {
         self.options.jobs = jobs;
@@ -124,19 +175,19 @@ impl Apply {
         Detach(self)
     }
 
-    /// What awaiting it would do.
-    pub(super) async fn plan(self) -> Result<Plan> {
-        match self.source {
-            Source::Tree(tree) => {
-                let tree = prepare(self.db.inner(), tree?).await?;
-                let (plan, _) = plan_once(self.db.inner(), &tree, self.options).await?;
-                Ok(plan)
-            }
+    /// What awaiting it would do. Writes nothing.
+    ///
+    /// # Errors
+    /// As for [`Db::plan`].
+    pub async fn plan(self) -> Result<Plan> {
+        let Apply { db, source, options, .. } = self;
+        match source {
             Source::Plan(plan) => Ok(*plan),
+            source => Ok(Planner::of(db.inner(), source, options).await?.plan(db.inner()).await?.0),
         }
     }
 
-    async fn start(self) -> Result<Run> {
+    pub(super) async fn start(self) -> Result<Run> {
         let db = self.db.inner().clone();
         db.check_writable("apply")?;
         match self.source {
@@ -144,51 +195,118 @@ impl Apply {
             Source::Plan(plan) if plan.tree.is_none() => Err(Error::invalid(format!("the plan of importing `{}` has no blobs", plan.root))
                 .with_hint("give the bundle to `db.import(path)`, which makes the plan again")),
             Source::Plan(plan) => {
+                refuse_overwrites(&plan.overwrites)?;
                 // The conditions alone, before any blob is uploaded; a plan without work has no other commit.
                 db.metadata.commit(Batch { expect: plan.expect.clone(), ops: Vec::new() }, Durability::Relaxed).await?;
                 let snapshot = Snapshot::default();
                 commit_plan(&db, &plan, &snapshot).await?.ok_or_else(|| Error::internal("a plan lost its components"))
             }
-            Source::Tree(tree) => {
-                let tree = prepare(&db, tree?).await?;
-                let blobs: Vec<Digest> = tree.blobs.iter().filter_map(|blob| blob.digest()).collect();
-                let (mut moves, mut attempts, mut before, mut first) = (0, 0, None, None);
-                loop {
-                    let (mut plan, snapshot) = plan_once(&db, &tree, self.options).await?;
-                    if self.exclusive {
-                        refuse_unfinished(&mut plan, &snapshot)?;
-                        // Who was quicker counts as unfinished, also where its jobs have ended by now.
-                        let newest = newest_job(&plan, &snapshot);
-                        if newest > *first.get_or_insert(newest) {
-                            let path = plan.root.path();
-                            return Err(Error::conflict(format!("another apply of `{path}` had an unfinished job at the same time")));
-                        }
-                    }
-                    let error = match commit_plan(&db, &plan, &snapshot).await {
-                        Ok(Some(run)) => return Ok(run),
-                        Ok(None) => return Err(Error::internal("a plan lost its components")),
-                        Err(error) if error.kind() == ErrorKind::Conflict => error,
-                        Err(error) => return Err(error),
-                    };
-                    // A sweep under way ends by itself, however long it takes: it is no reason to give up.
-                    outlast_sweep(&db, &blobs).await?;
-                    let seen = Some((plan.expect, plan.sweep_epoch));
-                    let stands_still = before == seen;
-                    (moves, attempts) = if stands_still { (moves, attempts + 1) } else { (moves + 1, 0) };
-                    before = seen;
-                    if moves == MOVES || attempts == ATTEMPTS {
-                        let path = tree.root().path();
-                        return Err(error.context(format_args!("the state moved {moves} times while `{path}` was being applied")));
-                    }
-                    if stands_still {
-                        tokio::time::sleep(std::time::Duration::from_millis(1 << attempts.min(7))).await;
-                    } else {
-                        give_way(moves).await;
-                    }
-                }
+            source => {
+                let planner = Planner::of(&db, source, self.options).await?;
+                start_planned(&db, &planner, self.exclusive).await
             }
         }
     }
+
+    /// Wait for the jobs too. Where jobs of triggers that are gone were ended, what had waited for them runs now.
+    async fn finish(self) -> Result<Applied> {
+        if matches!(self.source, Source::Plan(_)) {
+            return self.start().await?.finish().await;
+        }
+        let (db, exclusive) = (self.db.inner().clone(), self.exclusive);
+        db.check_writable("apply")?;
+        let planner = Planner::of(&db, self.source, self.options).await?;
+        let run = start_planned(&db, &planner, exclusive).await?;
+        let ended_stale = run.ended_stale();
+        let applied = run.finish().await?;
+        if !ended_stale {
+            return Ok(applied);
+        }
+        // Not a second new version.
+        let Planner::Apply(tree, options) = planner else { return Ok(applied) };
+        let planner = Planner::Apply(tree, ApplyOptions { again: false, ..options });
+        let outcome = start_planned(&db, &planner, exclusive).await?.finish().await?.outcome;
+        Ok(Applied { outcome: outcome.or(applied.outcome.clone()), ..applied })
+    }
+}
+
+/// Plan and commit until no other writer comes in between.
+async fn start_planned(db: &Arc<DbInner>, planner: &Planner, exclusive: bool) -> Result<Run> {
+    let (mut moves, mut attempts, mut before, mut first) = (0, 0, None, None);
+    loop {
+        let (mut plan, snapshot) = planner.plan(db).await?;
+        refuse_overwrites(&plan.overwrites)?;
+        if exclusive {
+            refuse_unfinished(&mut plan, &snapshot)?;
+            // Who was quicker counts as unfinished, also where its jobs have ended by now.
+            let newest = newest_job(&plan, &snapshot);
+            if newest > *first.get_or_insert(newest) {
+                let path = plan.root.path();
+                return Err(Error::conflict(format!("another apply of `{path}` had an unfinished job at the same time")));
+            }
+        }
+        let error = match commit_plan(db, &plan, &snapshot).await {
+            Ok(Some(run)) => return Ok(run),
+            Ok(None) => return Err(Error::internal("a plan lost its components")),
+            Err(error) if error.kind() == ErrorKind::Conflict => error,
+            Err(error) => return Err(error),
+        };
+        // A sweep under way ends by itself, however long it takes: it is no reason to give up.
+        outlast_sweep(db, &blobs_of(&plan)).await?;
+        let path = plan.root.path();
+        let seen = Some((plan.expect, plan.sweep_epoch));
+        let stands_still = before == seen;
+        (moves, attempts) = if stands_still { (moves, attempts + 1) } else { (moves + 1, 0) };
+        before = seen;
+        if moves == MOVES || attempts == ATTEMPTS {
+            return Err(error.context(format_args!("the state moved {moves} times while `{path}` was being applied")));
+        }
+        if stands_still {
+            tokio::time::sleep(std::time::Duration::from_millis(1 << attempts.min(7))).await;
+        } else {
+            give_way(moves).await;
+        }
+    }
+}
+
+/// Makes the plan of an apply or rollback, again each time the state has moved.
+enum Planner {
+    Apply(Arc<Tree>, ApplyOptions),
+    Back(Address, ApplyOptions),
+}
+
+impl Planner {
+    async fn of(db: &Arc<DbInner>, source: Source, options: ApplyOptions) -> Result<Self> {
+        match source {
+            Source::Tree(tree) => Ok(Planner::Apply(prepare(db, tree?).await?, options)),
+            Source::Back(wanted) => Ok(Planner::Back(wanted, options)),
+            Source::Plan(_) => Err(Error::internal("a plan is planned again")),
+        }
+    }
+
+    async fn plan(&self, db: &Arc<DbInner>) -> Result<(Plan, Snapshot)> {
+        match self {
+            Planner::Apply(tree, options) => plan_tree(db, tree, &Intent { options: *options, ..Intent::default() }).await,
+            Planner::Back(wanted, options) => {
+                let stored = db.metadata.tree(wanted.clone()).await?;
+                if stored.is_empty() {
+                    return Err(Error::not_found(format!("no component `{wanted}`")));
+                }
+                let entry = *db.registry.entry(&wanted.kind)?;
+                let component = decode_stored(db, stored.clone(), |document| (entry.decode)(document))
+                    .map_err(|error| error.context(format_args!("`{wanted}` cannot be read by its type of today")))?;
+                let tree = encode_tree(&*component)?;
+                drop(component);
+                let tree = Arc::new(finish(tree).await?);
+                plan_tree(db, &tree, &Intent { options: *options, stored: Some(&stored), back: true, ..Intent::default() }).await
+            }
+        }
+    }
+}
+
+fn blobs_of(plan: &Plan) -> Vec<Digest> {
+    let handles = plan.tree.iter().flat_map(|tree| &tree.blobs);
+    handles.filter_map(|blob| blob.digest()).collect()
 }
 
 impl IntoFuture for Apply {
@@ -201,7 +319,7 @@ impl IntoFuture for Apply {
                 return Err(Error::invalid("an apply inside a job would wait for a slot that the job holds")
                     .with_hint("use `db.apply(component).detach()` inside jobs"));
             }
-            self.start().await?.finish().await
+            self.finish().await
         })
     }
 }
@@ -265,37 +383,6 @@ pub(super) async fn finish(mut tree: Tree) -> Result<Tree> {
     Ok(tree)
 }
 
-async fn plan_once(db: &Arc<DbInner>, tree: &Arc<Tree>, options: ApplyOptions) -> Result<(Plan, Snapshot)> {
-    let addresses = tree.records.iter().map(Record::address).collect();
-    let snapshot = db.metadata.snapshot(addresses).await?;
-    refuse_old_kinds(db, tree, &snapshot).await?;
-    let mut plan = build(tree, &snapshot, &db.registry, options, &Repairs::default())?;
-    for component in plan.components.iter_mut().filter(|component| component.action == Action::NewVersion) {
-        let versions = db.metadata.versions(component.address.unversioned()).await?;
-        let older = versions.iter().rev().find(|version| version.content_hash == component.content_hash);
-        component.content_of = older.map(crate::store::StoredVersion::version);
-    }
-    Ok((plan, snapshot))
-}
-
-/// A component that is stored under a former kind of its type must not be made a second time under the new one.
-async fn refuse_old_kinds(db: &Arc<DbInner>, tree: &Tree, snapshot: &Snapshot) -> Result<()> {
-    let mut former: Vec<(Address, Address)> = Vec::new();
-    for record in tree.records.iter().filter(|record| !snapshot.components.contains_key(&record.path())) {
-        let aliases = db.registry.entry(record.kind)?.spec.aliases;
-        former.extend(aliases.iter().map(|alias| (Address::new(*alias, record.identifier.as_str()), record.address())));
-    }
-    if former.is_empty() {
-        return Ok(());
-    }
-    let found = db.metadata.snapshot(former.iter().map(|(old, _)| old.clone()).collect()).await?;
-    match former.iter().find(|(old, _)| found.components.contains_key(&old.path())) {
-        Some((old, new)) => Err(Error::invalid(format!("`{new}` is stored as `{old}`, under the former kind of its type"))
-            .with_hint(format!("call `db.rename(\"{old}\", \"{new}\")` once; its versions, outputs and jobs come along"))),
-        None => Ok(()),
-    }
-}
-
 /// Upload what is missing, write everything in one transaction, start the run.
 async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Result<Option<Run>> {
     let Some(tree) = plan.tree.as_ref() else { return Ok(None) };
@@ -307,6 +394,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         address: root.address.clone(),
         action: root.action,
         components: plan.components.iter().map(|component| (component.address.clone(), component.action)).collect(),
+        left_out: plan.left_out.clone(),
         outcome: None,
     };
     let changed = |index: &usize| plan.components[*index].action != Action::Unchanged;
@@ -317,28 +405,37 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
     let mut uploads = false;
     for index in indexes {
         let record = &tree.records[index];
-        for blob in &record.blobs {
+        let component = &plan.components[index];
+        let is_stored = component.verbatim.is_some();
+        uploads |= is_stored;
+        for blob in record.blobs.iter().filter(|_| !is_stored) {
             blob.handle
                 .save(&db.artifacts)
                 .await
                 .map_err(|error| error.context(format_args!("`{}`: field `{}`", record.path(), blob.path)))?;
             uploads = true;
         }
-        ops.push(Op::Put(put(plan, index, record, at)));
+        ops.push(Op::Put(put(plan, index, record, at)?));
+        let copies = plan.copies.iter().filter(|copied| copied.component == index);
+        ops.extend(copies.map(|copied| Op::CopyOutputs {
+            address: component.address.unversioned(),
+            from: copied.from,
+            to: component.address.version.map_or(0, |at| at.version),
+            outputs: copied.outputs.clone(),
+        }));
     }
     if uploads {
         expect.push(Expect::SweepEpoch(plan.sweep_epoch));
     }
     ops.extend(plan.clears_owed.iter().map(|address| Op::Owe { address: address.clone(), owes: false }));
-    let joins = plan.jobs.is_empty() && !plan.joins.is_empty();
     if ops.is_empty() && plan.jobs.is_empty() {
+        let ended_stale = end_stale(db, plan).await?;
         let mut handles = Vec::new();
-        if joins {
-            for run in &plan.joins {
-                handles.push(db.attach(*run).await?);
-            }
+        for run in &plan.joins {
+            handles.push(db.attach(*run).await?);
         }
-        return Ok(Some(Run::new(db.clone(), plan.joins.first().copied().filter(|_| joins), handles, applied)));
+        handles.iter().for_each(|handle| handle.tell(Command::Look));
+        return Ok(Some(Run::new(db.clone(), plan.joins.first().copied(), handles, applied).with_ended_stale(ended_stale)));
     }
     let mut jobs = Vec::new();
     let mut permits = HashMap::new();
@@ -353,19 +450,28 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
     let committed = db.commit_run(Batch { expect, ops }).await?;
     db.committed();
     let Some(run) = committed.run else {
+        end_stale(db, plan).await?;
         return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied)));
     };
     let instances = Arc::new(Instances::default());
+    let mut from_store: Vec<bool> = Vec::with_capacity(plan.components.len());
     for (index, component) in plan.components.iter().enumerate() {
         let record = &tree.records[index];
         let stored = snapshot.components.get(&record.path());
         let keeps = matches!(component.action, Action::Unchanged | Action::Update);
-        // A plan made earlier does not carry outputs; such instances are read from the store.
-        if keeps && stored.is_none() {
+        // A plan made earlier does not carry outputs, and none those of another version: such instances are read from the store, and
+        // with them whatever holds them.
+        let of_version = |stored: &&StoredVersion| Some(stored.version()) == component.address.version.map(|at| at.version);
+        let is_copied = plan.copies.iter().any(|copied| copied.component == index);
+        let holds_one = component.children.iter().any(|(_, child)| from_store[*child]);
+        from_store.push(is_copied || holds_one || (keeps && stored.filter(of_version).is_none()));
+        if from_store[index] {
             continue;
         }
         let outputs = stored.filter(|_| keeps).map(|stored| stored.outputs.clone()).unwrap_or_default();
-        let type_version = if component.action == Action::Unchanged {
+        let type_version = if let Some(stored) = component.verbatim {
+            stored
+        } else if component.action == Action::Unchanged {
             stored.map_or(record.type_version, |stored| stored.type_version)
         } else {
             record.type_version
@@ -373,25 +479,47 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         instances.add(component.address.clone(), component.uuid, type_version, component.document.clone(), outputs);
     }
     let handle = start_run(db, run, plan, Value::Null, jobs, &committed.jobs, instances, permits, at).await?;
-    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied).with_recorded(committed.jobs)))
+    let ended_stale = end_stale(db, plan).await?;
+    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied).with_recorded(committed.jobs).with_ended_stale(ended_stale)))
 }
 
-fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> PutVersion {
+/// End the unfinished jobs whose triggers the type no longer has, so that their runs can end.
+///
+/// While another process that runs jobs is alive they are left alone: its program may have those triggers. Gives whether they were ended.
+async fn end_stale(db: &Arc<DbInner>, plan: &Plan) -> Result<bool> {
+    if plan.stale.is_empty() {
+        return Ok(false);
+    }
+    db.reclaim_dead().await?;
+    let here = db.owner().await?;
+    if db.metadata.live_owners().await?.into_iter().any(|owner| owner != here) {
+        return Ok(false);
+    }
+    let at = Timestamp::now();
+    let end = |stale: &StaleJob| {
+        let text = format!("`{}` has no `{}` any more", stale.component.kind, stale.method);
+        Op::Settle { job: stale.job, state: JobState::Skipped, failure: JobFailure::new(FailureKind::Upstream, text), at }
+    };
+    let ops = plan.stale.iter().map(end).collect();
+    db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+    db.committed();
+    let jobs = Some(plan.stale.iter().map(|stale| stale.job).collect());
+    for row in db.metadata.jobs(JobFilter { ids: jobs, ..JobFilter::default() }).await? {
+        db.attach(row.run).await?.tell(Command::Look);
+    }
+    Ok(true)
+}
+
+fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> Result<PutVersion> {
     let component = &plan.components[index];
-    let edges = record
-        .children
-        .iter()
-        .map(|child| {
-            let address = &plan.components[child.index].address;
-            EdgeRow { path: child.path.clone(), child: address.at(address.version.map_or(0, |at| at.version)) }
-        })
-        .collect();
-    let blobs = record
-        .blobs
-        .iter()
-        .filter_map(|blob| blob.handle.hashed().map(|hashed| BlobRow { path: blob.path.clone(), digest: hashed.digest, size: hashed.size }))
-        .collect();
-    PutVersion {
+    let (edges, blobs) = match component.verbatim {
+        Some(_) => {
+            let found = references(&component.document)?;
+            (found.children, found.blobs)
+        }
+        None => (edges(plan, record), blob_rows(record)),
+    };
+    Ok(PutVersion {
         address: component.address.clone(),
         action: match component.action {
             Action::Create => PutAction::Create,
@@ -400,14 +528,30 @@ fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> PutVersion 
         },
         uuid: component.uuid,
         content_hash: component.content_hash,
-        type_version: record.type_version,
+        type_version: component.verbatim.unwrap_or(record.type_version),
         document: component.document.clone(),
         edges,
         blobs,
         content_of: component.content_of,
         owes_jobs: plan.owes_jobs,
         at,
-    }
+    })
+}
+
+fn edges(plan: &Plan, record: &Record) -> Vec<EdgeRow> {
+    let edge = |child: &crate::encode::ChildUse| {
+        let address = &plan.components[child.index].address;
+        EdgeRow { path: child.path.clone(), child: address.at(address.version.map_or(0, |at| at.version)) }
+    };
+    record.children.iter().map(edge).collect()
+}
+
+fn blob_rows(record: &Record) -> Vec<BlobRow> {
+    let row = |blob: &crate::encode::BlobUse| {
+        let hashed = blob.handle.hashed()?;
+        Some(BlobRow { path: blob.path.clone(), digest: hashed.digest, size: hashed.size })
+    };
+    record.blobs.iter().filter_map(row).collect()
 }
 
 /// The rows of planned jobs; as many as have a free slot are taken in the same commit.

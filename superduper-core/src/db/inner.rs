@@ -3,7 +3,7 @@
 use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Driver, Executor, Instances, NoteBuffer, Pools, Process, RunHandle},
+    job::{Driver, Executor, Instances, NoteBuffer, Placement, Pools, Process, RunHandle},
     lifecycle::BoxFuture,
     registry::Registry,
     store::{
@@ -76,7 +76,9 @@ impl DbInner {
         self.executors.get(name).cloned().ok_or_else(|| {
             let mut known: Vec<&str> = self.executors.keys().copied().collect();
             known.sort_unstable();
-            Error::new(ErrorKind::Unsupported, format!("unknown executor `{name}`; this database has: {}", known.join(", ")))
+            Error::new(ErrorKind::Unsupported, format!("unknown executor `{name}`; this database has: {}", known.join(", "))).with_hint(
+                "add it with `DbBuilder::with_executor`, or apply the component again: its jobs run where its triggers say today",
+            )
         })
     }
 
@@ -94,6 +96,18 @@ impl DbInner {
     pub(crate) fn check_writable(&self, what: &str) -> Result<()> {
         crate::runtime_check::current()?;
         if self.options.read_only { Err(crate::store::refused(what)) } else { Ok(()) }
+    }
+
+    /// Where a job that is tried again runs: as recorded, but where this database lacks that executor, as its trigger says today.
+    pub(crate) fn placement_of(&self, job: &JobRow) -> Option<String> {
+        let mut placement = Placement::of_text(job.executor.as_deref());
+        let lacks = |name: &String| !self.executors.contains_key(name.as_str());
+        if !placement.executor.as_ref().is_some_and(lacks) {
+            return job.executor.clone();
+        }
+        let spec = self.registry.entry(&job.target.kind).ok().and_then(|entry| (entry.trigger)(&job.method));
+        placement.executor = spec.and_then(|spec| spec.executor).map(str::to_owned).filter(|name| !lacks(name));
+        placement.to_text()
     }
 
     /// Whether other processes can use the same database.

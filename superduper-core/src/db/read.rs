@@ -6,7 +6,8 @@ use crate::{
     component::{Component, ComponentType},
     encode::{DecodeEnv, Document, decode_body, decode_value, in_decode_session},
     store::{
-        AttemptRow, CheckpointRow, JobBrief, JobFilter, JobId, JobRow, ListedComponent, LogRow, MetricRow, RunFilter, RunRow, StoredVersion,
+        AttemptRow, CheckpointRow, JobBrief, JobFilter, JobId, JobRole, JobRow, JobState, ListedComponent, LogRow, MetricRow, RunFilter,
+        RunRow, StoredVersion,
     },
 };
 use serde_json::{Value, json};
@@ -44,6 +45,40 @@ pub struct Listed {
     pub known: bool,
     /// The row as stored.
     pub row: ListedComponent,
+}
+
+impl Listed {
+    /// What brings the component to [`Status::Ready`], in words, with the call; `None` where it is ready and this program knows it.
+    ///
+    /// Jobs that are queued or running need nothing but a process that runs them.
+    pub fn hint(&self) -> Option<String> {
+        let path = self.address.path();
+        if !self.known {
+            let kind = &self.address.kind;
+            return Some(format!(
+                "this program has no type of kind `{kind}` that reads it: run one that has it, or call \
+                 `db.remove_dyn(\"{path}\".parse()?).force()`"
+            ));
+        }
+        match &self.status {
+            Status::Ready => None,
+            Status::OwesJobs => Some(format!("apply `{path}` to run its jobs")),
+            Status::Removing => Some(format!("remove `{path}` again, or call `db.resume()`")),
+            Status::Degraded(jobs) => jobs.first().map(|job| {
+                let (target, id) = (job.target.path(), job.id);
+                format!("job {id} (`{}` of `{target}`) is {}: apply `{target}` again, or call `db.retry({id})`", job.method, job.state)
+            }),
+            Status::Pending(jobs) => {
+                let blocked = jobs.iter().find(|job| job.state == JobState::Blocked);
+                let job = blocked.or(jobs.first())?;
+                let (method, target, id) = (&job.method, job.target.path(), job.id);
+                Some(match blocked {
+                    Some(_) => format!("job {id} (`{method}` of `{target}`) is blocked: `db.unblock({id})` or `db.cancel({id})`"),
+                    None => format!("job {id} (`{method}` of `{target}`) is {}: if no process runs it, call `db.resume()`", job.state),
+                })
+            }
+        }
+    }
 }
 
 impl Db {
@@ -197,7 +232,8 @@ impl Db {
     pub async fn list(&self) -> Result<Vec<Listed>> {
         let db = self.inner();
         let rows = db.metadata.list(None).await?;
-        let unhealthy = db.metadata.unhealthy().await?;
+        let mut unhealthy = db.metadata.unhealthy().await?;
+        unhealthy.retain(|job| !db.is_of_the_past(job));
         let spread = if unhealthy.is_empty() { HashMap::new() } else { spread_upwards(unhealthy, db.metadata.references().await?) };
         Ok(rows
             .into_iter()
@@ -345,22 +381,35 @@ fn document_json(stored: &StoredVersion) -> Value {
     })
 }
 
-/// Which jobs make which components unhealthy: their own and those of all they hold.
+impl DbInner {
+    /// Whether a job ended that nothing will run again: its type, which this program has, has lost the trigger or hooks.
+    fn is_of_the_past(&self, job: &JobBrief) -> bool {
+        let Ok(entry) = self.registry.entry(&job.target.kind) else { return false };
+        let is_gone = match job.role {
+            JobRole::Trigger => (entry.trigger)(&job.method).is_none(),
+            JobRole::OnCreate | JobRole::Cleanup => !(entry.lifecycle)(),
+        };
+        is_gone && job.state.is_terminal()
+    }
+}
+
+/// Which jobs make which components unhealthy: their own and those of all they hold, in the versions that they hold.
 fn spread_upwards(unhealthy: Vec<JobBrief>, references: Vec<crate::store::Reference>) -> HashMap<String, Vec<JobBrief>> {
-    let mut parents: HashMap<String, Vec<String>> = HashMap::new();
+    let mut parents: HashMap<String, Vec<Address>> = HashMap::new();
     for reference in references {
-        parents.entry(reference.child.path()).or_default().push(reference.parent.path());
+        parents.entry(reference.child.to_string()).or_default().push(reference.parent);
     }
     let mut spread: HashMap<String, Vec<JobBrief>> = HashMap::new();
     for job in unhealthy {
         let mut seen = HashSet::new();
-        let mut stack = vec![job.target.path()];
-        while let Some(path) = stack.pop() {
-            if !seen.insert(path.clone()) {
+        let mut stack = vec![job.target.clone()];
+        while let Some(address) = stack.pop() {
+            if !seen.insert(address.path()) {
                 continue;
             }
-            stack.extend(parents.get(&path).into_iter().flatten().cloned());
-            spread.entry(path).or_default().push(job.clone());
+            let version = address.at(address.version.map_or(0, |at| at.version));
+            stack.extend(parents.get(&version.to_string()).into_iter().flatten().cloned());
+            spread.entry(address.path()).or_default().push(job.clone());
         }
     }
     spread

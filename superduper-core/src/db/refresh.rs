@@ -1,13 +1,17 @@
 //! Drift: what is outside, compared with what is declared, and the plan that mends it.
 
-use super::{Db, read::decode_stored};
+use super::{
+    Db,
+    planning::{Intent, plan_tree},
+    read::decode_stored,
+};
 use crate::{
     Address, Error, Locator, Result,
     component::Component,
     encode::{DecodeEnv, encode_tree},
     job::{Caught, Identity, JobContext, setup_tree},
     observed::Sight,
-    plan::{ApplyOptions, Plan, Repair, Repairs, build},
+    plan::{Plan, Repair, Repairs},
     store::StoredVersion,
 };
 use serde_json::Value;
@@ -42,8 +46,8 @@ pub struct Drift {
     pub components: Vec<Drifted>,
     /// The components whose types look outside, drifted or not.
     pub looked_at: Vec<Address>,
-    /// What mends it: `on_create` and all triggers of what is missing, and the triggers that watch or require a field that
-    /// differs, with what depends on them. Nothing is stored anew.
+    /// What mends it: `on_create` and the triggers of what is missing, and the triggers that watch or require a field that
+    /// differs, with what depends on them. A trigger whose outputs are on record does not run again. Nothing is stored anew.
     pub plan: Plan,
 }
 
@@ -98,7 +102,7 @@ impl Db {
             crate::secret::check_all(&row.address.path(), &crate::encode::secrets(&row.document))?;
         }
         let entry = *db.registry.entry(&address.kind)?;
-        let component = decode_stored(db, stored, |document| (entry.decode)(document))?;
+        let component = decode_stored(db, stored.clone(), |document| (entry.decode)(document))?;
         let tree = encode_tree(&*component)?;
         let tree = Arc::new(super::apply::finish(tree).await?);
         let identity = Identity { target, uuid, run: None, job: None, attempt: 1, key: None, owner: None };
@@ -125,8 +129,7 @@ impl Db {
                 }
             }
         }
-        let snapshot = db.metadata.snapshot(tree.records.iter().map(crate::encode::Record::address).collect()).await?;
-        let plan = build(&tree, &snapshot, &db.registry, ApplyOptions::default(), &repairs)?;
+        let (plan, _) = plan_tree(db, &tree, &Intent { repairs, stored: Some(&stored), ..Intent::default() }).await?;
         Ok(Drift { components: drift, looked_at, plan })
     }
 

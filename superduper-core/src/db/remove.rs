@@ -273,6 +273,7 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
         address: plan.root.clone(),
         action: Action::Remove,
         components: plan.components.iter().map(|component| (component.address.clone(), component.action)).collect(),
+        left_out: plan.left_out.clone(),
         outcome: None,
     };
     let expect = plan.expect.clone();

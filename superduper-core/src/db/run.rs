@@ -19,15 +19,25 @@ pub struct Run {
     handles: Vec<RunHandle>,
     applied: Option<Applied>,
     recorded: Vec<JobId>,
+    ended_stale: bool,
 }
 
 impl Run {
     pub(crate) fn new(db: Arc<DbInner>, id: Option<RunId>, handles: Vec<RunHandle>, applied: Applied) -> Self {
-        Run { db, id, handles, applied: Some(applied), recorded: Vec::new() }
+        Run { db, id, handles, applied: Some(applied), recorded: Vec::new(), ended_stale: false }
     }
 
     pub(crate) fn resumed(db: Arc<DbInner>, id: RunId, handle: RunHandle) -> Self {
-        Run { db, id: Some(id), handles: vec![handle], applied: None, recorded: Vec::new() }
+        Run { db, id: Some(id), handles: vec![handle], applied: None, recorded: Vec::new(), ended_stale: false }
+    }
+
+    pub(crate) fn with_ended_stale(self, ended_stale: bool) -> Self {
+        Run { ended_stale, ..self }
+    }
+
+    /// Whether jobs were ended whose triggers are gone.
+    pub(crate) fn ended_stale(&self) -> bool {
+        self.ended_stale
     }
 
     pub(crate) fn with_recorded(self, recorded: Vec<JobId>) -> Self {

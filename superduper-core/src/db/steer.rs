@@ -25,11 +25,19 @@ impl Resume {
         let db = self.0.inner();
         db.check_writable("resume")?;
         db.reclaim_dead().await?;
-        let mut runs = Vec::new();
+        let (mut runs, mut failed) = (Vec::new(), None);
         for run in db.unfinished_runs().await? {
-            let handle = db.attach(run.id).await?;
-            handle.tell(Command::Look);
-            runs.push(Run::resumed(db.clone(), run.id, handle));
+            // One that cannot be driven must not keep the others from it.
+            match db.attach(run.id).await {
+                Ok(handle) => {
+                    handle.tell(Command::Look);
+                    runs.push(Run::resumed(db.clone(), run.id, handle));
+                }
+                Err(error) => drop(failed.get_or_insert(error.context(format_args!("run {}", run.id)))),
+            }
+        }
+        if let Some(error) = failed.filter(|_| runs.is_empty()) {
+            return Err(error);
         }
         // Last, and no error: a blob that cannot be deleted must not keep jobs from running. `gc` tells of it.
         let _ = db.finish_sweeps().await;
@@ -96,7 +104,8 @@ impl Db {
     /// The old job stays as it is; a new one (`retry_of`) runs in a new run.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` for a job that is not final or has succeeded; `JobFailed` where it fails again.
+    /// `NotFound`; `InvalidInput` for a job that is not final or has succeeded; `InUse` where it would overwrite outputs of a version
+    /// with a label; `JobFailed` where it fails again.
     pub async fn retry(&self, job: JobId) -> Result<Outcome> {
         let run = self.retry_detached(job).await?;
         let outcome = run.wait().await?;
@@ -151,6 +160,7 @@ impl Db {
             }
         }
         let again: Vec<&JobRow> = rows.iter().filter(|row| wanted.contains(&row.id)).collect();
+        let mut expect = super::planning::check_retried(db, &again).await?;
         let at = Timestamp::now();
         let place = |id: JobId| again.iter().position(|row| row.id == id);
         let jobs: Vec<NewJob> = again
@@ -162,7 +172,7 @@ impl Db {
                 key: row.key.clone(),
                 retry_of: Some(row.id),
                 blocked: None,
-                executor: row.executor.clone(),
+                executor: db.placement_of(row),
                 retries: row.retries,
                 backoff_ms: row.backoff_ms,
                 timeout_ms: row.timeout_ms,
@@ -185,7 +195,8 @@ impl Db {
         ];
         // The job's own run may have jobs of other components that go on.
         let alone = exclusive.then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
-        let committed = db.commit_run(Batch { expect: alone.into_iter().collect(), ops }).await?;
+        expect.extend(alone);
+        let committed = db.commit_run(Batch { expect, ops }).await?;
         db.committed();
         let run = committed.run.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
         let handle = db.attach(run).await?;

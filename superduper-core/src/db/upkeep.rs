@@ -5,13 +5,11 @@
 //! names a doomed blob or where a sweep was completed since it looked whether its blobs are there.
 //! The end of a job that names blobs is left out of its commit in the same way; see `job/record.rs`.
 
-use super::{Applied, Db, DbInner};
+use super::{Applied, Apply, Db, DbInner};
 use crate::{
     Address, Digest, Error, Result, VersionRef,
-    plan::{Action, PlannedJob},
-    store::{
-        Batch, BlobRow, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, SweepRight, Timestamp, being_removed,
-    },
+    plan::Plan,
+    store::{Batch, Durability, Op, SweepRight},
 };
 use std::{
     collections::{BTreeSet, HashSet},
@@ -76,126 +74,57 @@ impl Db {
         Ok(report)
     }
 
-    /// Go back to an older version or revision: its document becomes the next version, with its outputs.
+    /// Go back to an older version or revision: its document becomes the next version.
     ///
-    /// The version is a number, `3`, or number and revision, `(3, 2)`. `on_create` runs, triggers do not. Children are
-    /// the versions that the old document names, each at its newest revision.
+    /// The version is a number, `3`, or number and revision, `(3, 2)`. Children are the versions that the old document names,
+    /// each at its newest revision; they get no jobs.
+    ///
+    /// `on_create` runs. A trigger that sets outputs does not run again where the old version has them: they are copied, in the commit
+    /// that makes the new version. Other triggers run, since what they do is outside. [`Applied::left_out`] names those that do not run.
+    ///
+    /// Applying the content that was rolled back to changes nothing, as long as the children that it declares are those of then.
+    ///
+    /// ```
+    /// # extern crate superduper_core as superduper;
+    /// # async fn example(db: &superduper::Db) -> superduper::Result<()> {
+    /// println!("{}", db.plan_rollback("acme.Model/churn", 3).await?);
+    /// let back = db.rollback("acme.Model/churn", 3).await?;
+    /// for left in &back.left_out {
+    ///     println!("{} does not run again: {}", left.trigger, left.reason);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` while the component, its newest version or the one to go back to is being removed.
+    /// `NotFound`; `UnknownKind` and `Decode` where this program's type cannot read the old version; `Conflict` while the component,
+    /// its newest version or the one to go back to is being removed; `JobFailed`.
     pub async fn rollback(
         &self,
         address: impl TryInto<Address, Error = impl Into<Error>>,
         version: impl Into<VersionRef>,
     ) -> Result<Applied> {
-        let db = self.inner();
-        db.check_writable("roll back")?;
-        let address = address.try_into().map_err(Into::into)?.unversioned();
-        let wanted = Address { version: Some(version.into()), ..address.clone() };
-        let tree = db.metadata.tree(wanted.clone()).await?;
-        let old = tree.into_iter().next().ok_or_else(|| Error::not_found(format!("no component `{wanted}`")))?;
-        let version = old.version();
-        let snapshot = db.metadata.snapshot(vec![address.clone()]).await?;
-        let newest = snapshot.components.get(&address.path()).ok_or_else(|| Error::not_found(format!("no component `{address}`")))?;
-        if let Some(going) = [newest, &old].into_iter().find(|stored| stored.removing) {
-            return Err(being_removed(&going.address.at(going.version())));
-        }
-        let at = Timestamp::now();
-        let target = Address { version: Some(VersionRef { version: newest.next_version, revision: Some(0) }), ..address.clone() };
-        let edges = edges(&old.document)?;
-        let mut blobs = Vec::new();
-        collect_blobs(&old.document, "", &mut blobs);
-        let lifecycle = db.registry.entry(&address.kind).is_ok_and(|entry| (entry.lifecycle)());
-        let mut ops = vec![
-            Op::Put(PutVersion {
-                address: target.clone(),
-                action: PutAction::Version,
-                uuid: old.uuid,
-                content_hash: old.content_hash,
-                type_version: old.type_version,
-                document: old.document,
-                edges,
-                blobs,
-                content_of: Some(version),
-                owes_jobs: false,
-                at,
-            }),
-            Op::CopyOutputs { address: address.clone(), from: version, to: newest.next_version },
-        ];
-        if lifecycle {
-            let owner = db.owner().await?;
-            let planned = [PlannedJob {
-                target: target.clone(),
-                role: crate::store::JobRole::OnCreate,
-                method: "on_create".to_owned(),
-                needs: Vec::new(),
-                retry_of: None,
-                key: None,
-                spec: None,
-                policy: None,
-            }];
-            ops.push(Op::Run(NewRun { purpose: RunPurpose::Apply, root: target.clone(), data: serde_json::Value::Null, at }));
-            let mut jobs = super::apply::new_jobs(db, &planned, owner, at);
-            jobs.iter_mut().for_each(|job| job.claim = None);
-            ops.push(Op::Jobs { run: None, jobs });
-        }
-        let expect = vec![
-            Expect::Newest { address: address.clone(), state: Some((newest.version(), newest.revision(), false)) },
-            Expect::SweepEpoch(snapshot.sweep_epoch),
-        ];
-        let committed = db.commit_run(Batch { expect, ops }).await?;
-        db.committed();
-        let applied =
-            Applied { address: target.clone(), action: Action::NewVersion, components: vec![(target, Action::NewVersion)], outcome: None };
-        match committed.run {
-            Some(run) => super::Run::new(db.clone(), Some(run), vec![db.attach(run).await?], applied).finish().await,
-            None => Ok(applied),
-        }
+        self.inner().check_writable("roll back")?;
+        self.back_to(address, version)?.start().await?.finish().await
     }
-}
 
-fn edges(document: &serde_json::Value) -> Result<Vec<EdgeRow>> {
-    fn walk(value: &serde_json::Value, path: &str, found: &mut Vec<EdgeRow>) -> Result<()> {
-        match value {
-            serde_json::Value::Array(items) => {
-                items.iter().enumerate().try_for_each(|(index, item)| walk(item, &format!("{path}[{index}]"), found))
-            }
-            serde_json::Value::Object(map) => match map.get("$ref") {
-                Some(serde_json::Value::String(text)) => {
-                    found.push(EdgeRow { path: path.to_owned(), child: text.parse()? });
-                    Ok(())
-                }
-                _ => map.iter().try_for_each(|(key, item)| walk(item, &join(path, key), found)),
-            },
-            _ => Ok(()),
-        }
+    /// What [`Db::rollback`] would do. Writes nothing; [`Db::apply_plan`] does it.
+    ///
+    /// # Errors
+    /// As for [`Db::rollback`], apart from those of its jobs.
+    pub async fn plan_rollback(
+        &self,
+        address: impl TryInto<Address, Error = impl Into<Error>>,
+        version: impl Into<VersionRef>,
+    ) -> Result<Plan> {
+        self.back_to(address, version)?.plan().await
     }
-    let mut found = Vec::new();
-    walk(document, "", &mut found)?;
-    Ok(found)
-}
 
-fn collect_blobs(value: &serde_json::Value, path: &str, found: &mut Vec<BlobRow>) {
-    match value {
-        serde_json::Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                collect_blobs(item, &format!("{path}[{index}]"), found);
-            }
-        }
-        serde_json::Value::Object(map) => {
-            let digest = map.get("$blob").and_then(serde_json::Value::as_str).and_then(|text| text.parse().ok());
-            let size = map.get("size").and_then(serde_json::Value::as_u64);
-            match (digest, size) {
-                (Some(digest), Some(size)) => found.push(BlobRow { path: path.to_owned(), digest, size }),
-                _ => map.iter().for_each(|(key, item)| collect_blobs(item, &join(path, key), found)),
-            }
-        }
-        _ => {}
+    fn back_to(&self, address: impl TryInto<Address, Error = impl Into<Error>>, version: impl Into<VersionRef>) -> Result<Apply> {
+        let address = address.try_into().map_err(Into::into)?;
+        let wanted = Address { version: Some(version.into()), ..address };
+        Ok(Apply::of_rollback(self.clone(), wanted))
     }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// How long a removal waits for another sweep, before it leaves its blobs to `gc`.

@@ -151,7 +151,8 @@ impl Instances {
         let secrets = documents.map(|document| (document.address.path(), crate::encode::secrets(&document.body)));
         let secrets = secrets.filter(|(_, secrets)| !secrets.is_empty()).collect();
         let env = Arc::new(env);
-        let entry = db.registry.entry(&target.kind)?;
+        // Trying again in this program changes nothing.
+        let entry = db.registry.entry(&target.kind).map_err(Error::fatal)?;
         let component = in_decode_session(&env, || (entry.decode)(&root.document))?;
         Ok(Instance { component, uuid: root.uuid, env, secrets, setup: OnceCell::new() })
     }

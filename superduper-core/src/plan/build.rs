@@ -4,6 +4,7 @@ use super::{
     Action, Change, Plan, PlannedComponent,
     diff::{Differ, changed_keys},
     jobs::{JobPlanner, Touched},
+    outputs::OutputFacts,
 };
 use crate::{
     Address, Result, VersionRef,
@@ -20,12 +21,39 @@ pub(crate) struct ApplyOptions {
     pub(crate) jobs: bool,
     pub(crate) retry_failed: bool,
     pub(crate) adopt: bool,
+    /// The root gets a new version whatever changed, and all its triggers run.
+    pub(crate) again: bool,
+    /// The components below the root get no jobs.
+    pub(crate) only_root: bool,
 }
 
 impl Default for ApplyOptions {
     fn default() -> Self {
-        ApplyOptions { jobs: true, retry_failed: true, adopt: false }
+        ApplyOptions { jobs: true, retry_failed: true, adopt: false, again: false, only_root: false }
     }
+}
+
+/// What a plan is made from, beside the encoded tree.
+pub(crate) struct PlanInput<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) options: ApplyOptions,
+    pub(crate) repairs: &'a Repairs,
+    /// Older versions that components of the tree stand for where their content is the same, by `Kind/identifier`.
+    pub(crate) pins: &'a HashMap<String, Vec<StoredVersion>>,
+    /// The stored version that the root goes back to.
+    pub(crate) back: Option<&'a StoredVersion>,
+    /// What is on record of outputs, by `Kind/identifier`.
+    pub(crate) facts: &'a HashMap<String, OutputFacts>,
+}
+
+/// A plan, and what it was made of.
+pub(crate) struct Draft {
+    pub(crate) plan: Plan,
+    /// For each component whether its content differs from that of the newest version, or that of a child does.
+    pub(crate) content: Vec<bool>,
+    /// For each component whether it stands for an older version.
+    pub(crate) pinned: Vec<bool>,
 }
 
 /// What has to be done again for components whose declaration did not change, by `Kind/identifier`.
@@ -41,42 +69,49 @@ pub(crate) enum Repair {
     Keys(Vec<String>),
 }
 
-/// Plan an apply.
-pub(crate) fn build(
-    tree: &Arc<Tree>,
-    snapshot: &Snapshot,
-    registry: &Arc<Registry>,
-    options: ApplyOptions,
-    repairs: &Repairs,
-) -> Result<Plan> {
-    let mut components: Vec<PlannedComponent> = Vec::with_capacity(tree.records.len());
-    let mut touched: Vec<Touched> = Vec::with_capacity(tree.records.len());
+/// Plan an apply, a repair or a rollback.
+pub(crate) fn build(tree: &Arc<Tree>, input: &PlanInput<'_>) -> Result<Draft> {
+    let mut builder = Builder {
+        tree,
+        input,
+        by_path: tree.records.iter().enumerate().map(|(index, record)| (record.path(), index)).collect(),
+        components: Vec::with_capacity(tree.records.len()),
+        touched: Vec::with_capacity(tree.records.len()),
+    };
     let mut expect = Vec::with_capacity(tree.records.len());
     let mut notes = Vec::new();
-    let by_path: HashMap<String, usize> = tree.records.iter().enumerate().map(|(index, record)| (record.path(), index)).collect();
     for record in &tree.records {
-        let stored = snapshot.components.get(&record.path());
-        let (component, mut touch) = decide(record, stored, tree, registry, &components, &touched, &by_path)?;
+        let stored = input.snapshot.components.get(&record.path());
+        let (mut component, mut touch) = builder.decide(record, stored)?;
+        if component.action == Action::NewVersion && component.content_of.is_none() {
+            component.content_of = input.facts.get(&record.path()).and_then(|facts| facts.content_of);
+        }
         expect.push(Expect::Newest {
             address: record.address(),
             state: stored.map(|stored| (stored.version(), stored.revision(), stored.removing)),
         });
-        if let Some(stored) = stored {
+        if let Some(stored) = stored.filter(|_| input.back.is_none()) {
             note_callables(&stored.document, record, &mut notes);
         }
-        match repairs.0.get(&record.path()) {
+        match input.repairs.0.get(&record.path()) {
+            Some(_) if touch.pinned => {
+                notes.push(format!("`{}` is not the newest version; it is not mended: refresh `{}`", component.address, record.path()));
+            }
             Some(Repair::Missing) => touch.missing = true,
             Some(Repair::Keys(keys)) => touch.keys.extend(keys.iter().cloned()),
             None => {}
         }
-        components.push(component);
-        touched.push(touch);
+        builder.components.push(component);
+        builder.touched.push(touch);
     }
+    let Builder { components, touched, .. } = builder;
     let root = components.last().map_or_else(|| tree.root().address(), |root| root.address.clone());
-    let mut planner = JobPlanner::new(tree, snapshot, &components, &touched, options);
+    let mut planner = JobPlanner::new(tree, input.snapshot, &components, &touched, input.options, input.facts);
     planner.run();
-    let JobPlanner { jobs, left_out, joins, clears_owed, .. } = planner;
-    Ok(Plan {
+    let JobPlanner { jobs, left_out, joins, clears_owed, copies, overwrites, stale, .. } = planner;
+    let unlabelled = overwrites.iter().filter(|overwrite| overwrite.labels.is_empty());
+    expect.extend(unlabelled.map(|overwrite| Expect::Unlabelled { address: overwrite.component.clone() }));
+    let plan = Plan {
         purpose: RunPurpose::Apply,
         root,
         components,
@@ -85,75 +120,149 @@ pub(crate) fn build(
         notes,
         joins: joins.into_iter().collect(),
         expect,
-        sweep_epoch: snapshot.sweep_epoch,
-        owes_jobs: !options.jobs,
+        sweep_epoch: input.snapshot.sweep_epoch,
+        owes_jobs: !input.options.jobs,
         clears_owed,
+        copies,
+        overwrites,
+        stale,
         tree: Some(tree.clone()),
         removal: None,
-    })
+    };
+    let content = touched.iter().map(|touched| touched.content).collect();
+    let pinned = touched.iter().map(|touched| touched.pinned).collect();
+    Ok(Draft { plan, content, pinned })
 }
 
-fn decide(
-    record: &Record,
-    stored: Option<&StoredVersion>,
-    tree: &Tree,
-    registry: &Arc<Registry>,
-    components: &[PlannedComponent],
-    touched: &[Touched],
-    by_path: &HashMap<String, usize>,
-) -> Result<(PlannedComponent, Touched)> {
-    let mut document = record.body.clone();
-    version_references(&mut document, &|path| components.get(*by_path.get(path)?)?.address.version.map(|at| at.version));
-    let children: Vec<(String, usize)> = record.children.iter().map(|child| (child.path.clone(), child.index)).collect();
-    let below: Vec<String> = children
-        .iter()
-        .filter(|(_, index)| touched[*index].any())
-        .map(|(path, _)| path.split(['.', '[']).next().unwrap_or_default().to_owned())
-        .collect();
-    let planned = |action, address, from, changes, document| PlannedComponent {
+/// Decides what happens to each component, children first.
+struct Builder<'a> {
+    tree: &'a Tree,
+    input: &'a PlanInput<'a>,
+    by_path: HashMap<String, usize>,
+    components: Vec<PlannedComponent>,
+    touched: Vec<Touched>,
+}
+
+impl Builder<'_> {
+    fn decide(&self, record: &Record, stored: Option<&StoredVersion>) -> Result<(PlannedComponent, Touched)> {
+        let mut document = record.body.clone();
+        version_references(&mut document, &|path| self.components.get(*self.by_path.get(path)?)?.address.version.map(|at| at.version));
+        let Some(stored) = stored else {
+            let component = planned(record, Action::Create, at(record, 0, 0), document);
+            return Ok((component, Touched { new: true, content: true, ..Touched::default() }));
+        };
+        let is_root = self.components.len() + 1 == self.tree.records.len();
+        let back = self.input.back.filter(|_| is_root);
+        if let Some(going) = [Some(stored), back].into_iter().flatten().find(|stored| stored.removing) {
+            return Err(being_removed(&going.address.at(going.version())));
+        }
+        if let Some(back) = back {
+            return Ok(self.go_back(record, stored, back));
+        }
+        let pins = self.input.pins.get(&record.path()).map(Vec::as_slice).unwrap_or_default();
+        if let Some(pin) = pins.iter().find(|pin| !pin.removing && self.says_the_same(record, pin, &document)) {
+            let component = planned(record, Action::Unchanged, pin.address.clone(), pin.document.clone());
+            let touch = Touched { pinned: true, ..Touched::default() };
+            return Ok((PlannedComponent { from: Some(pin.address.clone()), ..component }, touch));
+        }
+        Ok(self.compare(record, stored, document, is_root && self.input.options.again))
+    }
+
+    /// Compare a component with its newest version.
+    fn compare(&self, record: &Record, stored: &StoredVersion, document: Value, again: bool) -> (PlannedComponent, Touched) {
+        let from = Some(stored.address.clone());
+        let children = record.children.iter();
+        let below: Vec<String> = children
+            .filter(|child| self.touched[child.index].any())
+            .map(|child| child.path.split(['.', '[']).next().unwrap_or_default().to_owned())
+            .collect();
+        let below_content = record.children.iter().any(|child| self.touched[child.index].content);
+        let next = || at(record, stored.next_version, 0);
+        // A type that gained a defaulted field writes more than it did: what today's type makes of the row is compared.
+        let old = if stored.document == document {
+            document.clone()
+        } else {
+            as_written_today(stored, record, self.tree, self.input.registry).unwrap_or_else(|| stored.document.clone())
+        };
+        if old == document {
+            let touch = Touched { new: again, keys: below, content: below_content, ..Touched::default() };
+            let component = if again {
+                planned(record, Action::NewVersion, next(), document)
+            } else {
+                planned(record, Action::Unchanged, stored.address.clone(), stored.document.clone())
+            };
+            return (PlannedComponent { from, ..component }, touch);
+        }
+        let changes = self.changes(record, &old, &document);
+        let mut keys = changed_keys(&old, &document);
+        keys.extend(below);
+        let content = below_content || without_versions(&old) != without_versions(&document);
+        let touch = Touched { keys, content, ..Touched::default() };
+        if again || changes.iter().any(|change| change.breaking) {
+            let component = planned(record, Action::NewVersion, next(), document);
+            return (PlannedComponent { from, changes, ..component }, Touched { new: true, ..touch });
+        }
+        let component = planned(record, Action::Update, at(record, stored.version(), stored.revision() + 1), document);
+        (PlannedComponent { from, changes, ..component }, touch)
+    }
+
+    /// Whether the document of a stored version says the same as one of today's type.
+    fn says_the_same(&self, record: &Record, stored: &StoredVersion, document: &Value) -> bool {
+        stored.document == *document
+            || as_written_today(stored, record, self.tree, self.input.registry).is_some_and(|today| today == *document)
+    }
+
+    /// The root becomes what a stored version is, document and hashes as they are.
+    fn go_back(&self, record: &Record, newest: &StoredVersion, back: &StoredVersion) -> (PlannedComponent, Touched) {
+        let component = planned(record, Action::NewVersion, at(record, newest.next_version, 0), back.document.clone());
+        let component = PlannedComponent {
+            from: Some(newest.address.clone()),
+            content_of: Some(back.version()),
+            uuid: back.uuid,
+            content_hash: back.content_hash,
+            changes: self.changes(record, &newest.document, &back.document),
+            verbatim: Some(back.type_version),
+            ..component
+        };
+        (component, Touched { new: true, content: true, ..Touched::default() })
+    }
+
+    fn changes(&self, record: &Record, old: &Value, new: &Value) -> Vec<Change> {
+        let child_changes = |text: &str| -> Vec<Change> {
+            let path = text.split('@').next().unwrap_or_default();
+            self.by_path.get(path).and_then(|index| self.components.get(*index)).map(|child| child.changes.clone()).unwrap_or_default()
+        };
+        let mut differ = Differ { fields: record.fields, child: &child_changes, changes: Vec::new() };
+        differ.compare(old, new);
+        differ.changes
+    }
+}
+
+fn at(record: &Record, version: u32, revision: u32) -> Address {
+    Address { version: Some(VersionRef { version, revision: Some(revision) }), ..record.address() }
+}
+
+/// A component of the plan without anything to compare it with.
+fn planned(record: &Record, action: Action, address: Address, document: Value) -> PlannedComponent {
+    PlannedComponent {
         address,
         action,
-        from,
+        from: None,
         content_of: None,
         uuid: record.uuid,
         content_hash: record.content_hash,
-        changes,
-        children: children.clone(),
+        changes: Vec::new(),
+        children: record.children.iter().map(|child| (child.path.clone(), child.index)).collect(),
         document,
-    };
-    let at = |version, revision| Address { version: Some(VersionRef { version, revision: Some(revision) }), ..record.address() };
-    let Some(stored) = stored else {
-        return Ok((planned(Action::Create, at(0, 0), None, Vec::new(), document), Touched { new: true, ..Touched::default() }));
-    };
-    if stored.removing {
-        return Err(being_removed(&stored.address.at(stored.version())));
+        verbatim: None,
     }
-    let from = Some(stored.address.clone());
-    if document == stored.document {
-        let touch = Touched { keys: below, ..Touched::default() };
-        return Ok((planned(Action::Unchanged, stored.address.clone(), from, Vec::new(), document), touch));
-    }
-    // A type that gained a defaulted field writes more than it did: compare what today's type makes of the row.
-    let old = as_written_today(stored, record, tree, registry).unwrap_or_else(|| stored.document.clone());
-    if old == document {
-        let touch = Touched { keys: below, ..Touched::default() };
-        return Ok((planned(Action::Unchanged, stored.address.clone(), from, Vec::new(), stored.document.clone()), touch));
-    }
-    let child_changes = |text: &str| -> Vec<Change> {
-        let path = text.split('@').next().unwrap_or_default();
-        by_path.get(path).and_then(|index| components.get(*index)).map(|child| child.changes.clone()).unwrap_or_default()
-    };
-    let mut differ = Differ { fields: record.fields, child: &child_changes, changes: Vec::new() };
-    differ.compare(&old, &document);
-    let changes = differ.changes;
-    let mut keys = changed_keys(&old, &document);
-    keys.extend(below);
-    if changes.iter().any(|change| change.breaking) {
-        let address = at(stored.next_version, 0);
-        return Ok((planned(Action::NewVersion, address, from, changes, document), Touched { new: true, keys, missing: false }));
-    }
-    let address = at(stored.version(), stored.revision() + 1);
-    Ok((planned(Action::Update, address, from, changes, document), Touched { keys, ..Touched::default() }))
+}
+
+/// A document without the versions of its references.
+fn without_versions(document: &Value) -> Value {
+    let mut document = document.clone();
+    strip_versions(&mut document, &mut HashMap::new());
+    document
 }
 
 /// Put versions on the references of a document.

@@ -1,6 +1,9 @@
 //! Which jobs an apply runs, and what each of them waits for.
 
-use super::{ApplyOptions, LeftOut, NeededJob, PlannedComponent, PlannedJob, PlannedNeed};
+use super::{
+    ApplyOptions, Copied, LeftOut, NeededJob, Overwrite, PlannedComponent, PlannedJob, PlannedNeed, StaleJob,
+    outputs::{Kept, OutputFacts, its_outputs},
+};
 use crate::{
     encode::{Record, Tree},
     store::{JobBrief, JobId, JobRole, JobState, RunId, Snapshot},
@@ -23,6 +26,10 @@ pub(super) struct Touched {
     pub(super) keys: Vec<String>,
     /// It is stored as declared but is not there outside.
     pub(super) missing: bool,
+    /// Its content differs from that of the newest version, or that of a child does.
+    pub(super) content: bool,
+    /// It stands for an older version, which its parent was stored with.
+    pub(super) pinned: bool,
 }
 
 impl Touched {
@@ -38,6 +45,8 @@ pub(super) struct JobPlanner<'a> {
     components: &'a [PlannedComponent],
     touched: &'a [Touched],
     options: ApplyOptions,
+    /// What is on record of outputs, by component path.
+    facts: &'a HashMap<String, OutputFacts>,
     /// The newest recorded jobs, by component path.
     recorded: HashMap<String, Vec<&'a JobBrief>>,
     /// For each component the planned jobs that its parents wait for.
@@ -48,6 +57,9 @@ pub(super) struct JobPlanner<'a> {
     pub(super) left_out: Vec<LeftOut>,
     pub(super) joins: BTreeSet<RunId>,
     pub(super) clears_owed: Vec<crate::Address>,
+    pub(super) copies: Vec<Copied>,
+    pub(super) overwrites: Vec<Overwrite>,
+    pub(super) stale: Vec<StaleJob>,
 }
 
 impl<'a> JobPlanner<'a> {
@@ -57,6 +69,7 @@ impl<'a> JobPlanner<'a> {
         components: &'a [PlannedComponent],
         touched: &'a [Touched],
         options: ApplyOptions,
+        facts: &'a HashMap<String, OutputFacts>,
     ) -> Self {
         let mut recorded: HashMap<String, Vec<&JobBrief>> = HashMap::new();
         for job in &snapshot.jobs {
@@ -68,6 +81,7 @@ impl<'a> JobPlanner<'a> {
             components,
             touched,
             options,
+            facts,
             recorded,
             frontier: Vec::with_capacity(components.len()),
             unfinished: Vec::with_capacity(components.len()),
@@ -75,6 +89,9 @@ impl<'a> JobPlanner<'a> {
             left_out: Vec::new(),
             joins: BTreeSet::new(),
             clears_owed: Vec::new(),
+            copies: Vec::new(),
+            overwrites: Vec::new(),
+            stale: Vec::new(),
         }
     }
 
@@ -105,106 +122,136 @@ impl<'a> JobPlanner<'a> {
     /// Plan the jobs of one component; gives its unfinished recorded jobs.
     fn plan_component(&mut self, index: usize) -> Vec<JobId> {
         let record = &self.tree.records[index];
-        let component = &self.components[index];
         let touched = &self.touched[index];
+        if touched.pinned {
+            return Vec::new();
+        }
         let fresh = touched.new;
         let recorded: Vec<&JobBrief> = if fresh { Vec::new() } else { self.recorded.get(&record.path()).cloned().unwrap_or_default() };
-        let stored = self.snapshot.components.get(&record.path());
-        let owes = !fresh && stored.is_some_and(|stored| stored.owes_jobs);
-        let unfinished: Vec<&JobBrief> = recorded.iter().copied().filter(|job| !job.state.is_terminal()).collect();
+        let owes = !fresh && self.snapshot.components.get(&record.path()).is_some_and(|stored| stored.owes_jobs);
+        let unfinished = self.unfinished_of(index, record, &recorded);
         let unfinished_ids = unfinished.iter().map(|job| job.id).collect();
-        if !self.options.jobs {
+        let component = &self.components[index];
+        let facts = self.facts.get(&record.path());
+        let scope = Scope { index, record, component, touched, fresh, owes, recorded, unfinished, facts };
+        if self.options.only_root && index + 1 < self.components.len() {
             return unfinished_ids;
         }
-        self.joins.extend(unfinished.iter().map(|job| job.run));
+        if !self.options.jobs {
+            self.copy_outputs(&scope, &[]);
+            return unfinished_ids;
+        }
+        self.joins.extend(scope.unfinished.iter().map(|job| job.run));
         if owes {
             self.clears_owed.push(record.address());
         }
-        let newest = |role: JobRole, method: &str| {
-            recorded.iter().copied().find(|job| job.role == role && job.method == method && job.key.is_none())
-        };
-        let failed = |job: &JobBrief| matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Skipped);
-        let heal = |job: Option<&JobBrief>| self.options.retry_failed && job.is_some_and(failed);
+        let first = self.jobs.len();
+        let runs = self.plan_jobs(&scope);
+        let copied = self.copy_outputs(&scope, &runs);
+        if let Some(facts) = facts.filter(|_| !fresh) {
+            let found = facts.stored.overwritten(&component.address, &self.jobs[first..], &copied);
+            self.overwrites.extend(found);
+        }
+        unfinished_ids
+    }
 
-        let created = recorded.iter().copied().find(|job| job.role == JobRole::OnCreate);
-        let create = record.lifecycle && {
-            let job = created;
-            fresh || touched.missing || (owes && job.is_none_or(failed)) || heal(job)
-        };
-        let mut wanted: Vec<bool> = record
-            .triggers
-            .iter()
-            .map(|trigger| {
-                if trigger.event != Event::Apply || self.options.adopt {
-                    return false;
-                }
-                let job = newest(JobRole::Trigger, trigger.name);
-                let at_revision =
-                    job.is_some_and(|job| job.state == JobState::Succeeded && job.target.version == component.address.version);
-                fresh || touched.missing || (owes && !at_revision) || heal(job) || watches(trigger, record, &touched.keys)
-            })
-            .collect();
-        let never_ran =
-            |position: usize| record.unmet[position].is_empty() && newest(JobRole::Trigger, record.triggers[position].name).is_none();
-        while include_dependents(&record.triggers, &mut wanted) | include_missing(&record.triggers, &mut wanted, never_ran) {}
-        let order = topological(&record.triggers);
+    /// Plan the hook and the triggers; gives the triggers with a word whether each has to run.
+    fn plan_jobs(&mut self, scope: &Scope<'a>) -> Vec<(&'static str, bool)> {
+        let Scope { index, record, .. } = *scope;
+        let wanted = scope.wanted(self.options);
+        let kept = keep(record, &wanted, scope.fresh, scope.facts);
+        let on_create = self.plan_on_create(scope);
         // Why a wanted trigger gets no job.
         let mut reasons: Vec<Option<String>> = vec![None; record.triggers.len()];
         let mut planned: Vec<Option<usize>> = vec![None; record.triggers.len()];
-        let on_create = create.then(|| {
-            let retry_of = created.filter(|job| failed(job)).map(|job| job.id);
-            let method = if self.options.adopt { ADOPT } else { "on_create" };
-            self.push(index, JobRole::OnCreate, method, None, Vec::new(), retry_of, None)
-        });
-        for position in order {
+        for position in topological(&record.triggers) {
             let trigger = record.triggers[position];
-            if let Some(field) = record.unmet[position].first() {
-                reasons[position] = Some(format!("it requires `{field}`, which is not set"));
-            }
             let mut needs = Vec::new();
-            for dependency in trigger.depends_on {
-                let Some(other) = record.triggers.iter().position(|other| other.name == dependency.name) else { continue };
-                let parameter = dependency.parameter.then(|| dependency.name.to_owned());
-                if let Some(job) = planned[other] {
-                    needs.push(PlannedNeed { job: NeededJob::Planned(job), parameter });
-                } else if reasons[other].is_some() {
-                    if !(dependency.parameter && dependency.optional) && reasons[position].is_none() {
-                        reasons[position] = Some(format!("it needs `{}`, which is left out", dependency.name));
-                    }
-                } else if let Some(job) = newest(JobRole::Trigger, dependency.name) {
-                    if failed(job) {
-                        reasons[position] = Some(format!("it needs `{}`, which is {} (job {})", dependency.name, job.state, job.id));
-                    } else {
-                        needs.push(PlannedNeed { job: NeededJob::Recorded(job.id), parameter: Some(dependency.name.to_owned()) });
-                    }
-                }
+            match scope.needs(position, &planned, &kept, &reasons) {
+                Ok(found) => needs = found,
+                Err(reason) => reasons[position] = Some(reason),
             }
             if !wanted[position] {
                 continue;
             }
-            if let Some(reason) = &reasons[position] {
-                self.left_out.push(LeftOut {
-                    component: component.address.clone(),
-                    trigger: trigger.name.to_owned(),
-                    reason: reason.clone(),
-                });
+            if let Some(kept) = kept[position] {
+                let from = scope.facts.and_then(|facts| facts.source).filter(|source| Some(*source) != scope.own_version());
+                self.left_out.push(scope.left_out(trigger, why_kept(kept, from), kept.outputs.clone(), from));
                 continue;
             }
-            if let Some(job) = on_create {
-                needs.push(PlannedNeed { job: NeededJob::Planned(job), parameter: None });
+            if let Some(reason) = &reasons[position] {
+                self.left_out.push(scope.left_out(trigger, reason.clone(), Vec::new(), None));
+                continue;
             }
-            let before = newest(JobRole::Trigger, trigger.name);
+            needs.extend(on_create.map(|job| PlannedNeed { job: NeededJob::Planned(job), parameter: None }));
+            let before = scope.newest(JobRole::Trigger, trigger.name);
             let retry_of = before.filter(|job| failed(job)).map(|job| job.id);
             // Unfinished jobs of this version in an earlier run come first, whatever becomes of them.
-            for job in &unfinished {
+            for job in &scope.unfinished {
                 if !needs.iter().any(|need| need.job == NeededJob::Recorded(job.id)) {
                     needs.push(PlannedNeed { job: NeededJob::Recorded(job.id), parameter: None });
                 }
             }
             planned[position] = Some(self.push(index, JobRole::Trigger, trigger.name, Some(trigger), needs, retry_of, None));
         }
-        self.heal_spawned(index, record, &recorded);
-        unfinished_ids
+        self.heal_spawned(index, record, &scope.recorded);
+        record.triggers.iter().enumerate().map(|(place, trigger)| (trigger.name, wanted[place] && kept[place].is_none())).collect()
+    }
+
+    fn plan_on_create(&mut self, scope: &Scope<'a>) -> Option<usize> {
+        let created = scope.recorded.iter().copied().find(|job| job.role == JobRole::OnCreate);
+        let again = self.options.retry_failed && created.is_some_and(failed);
+        let owed = scope.owes && created.is_none_or(failed);
+        let create = scope.record.lifecycle && (scope.fresh || scope.touched.missing || owed || again);
+        create.then(|| {
+            let retry_of = created.filter(|job| failed(job)).map(|job| job.id);
+            let method = if self.options.adopt { ADOPT } else { "on_create" };
+            self.push(scope.index, JobRole::OnCreate, method, None, Vec::new(), retry_of, None)
+        })
+    }
+
+    /// The unfinished jobs of a component that its type can still run; the others are noted as stale.
+    fn unfinished_of(&mut self, index: usize, record: &Record, recorded: &[&'a JobBrief]) -> Vec<&'a JobBrief> {
+        let (known, gone): (Vec<&JobBrief>, Vec<&JobBrief>) =
+            recorded.iter().copied().filter(|job| !job.state.is_terminal()).partition(|job| match job.role {
+                JobRole::Trigger => record.triggers.iter().any(|trigger| trigger.name == job.method),
+                _ => record.lifecycle,
+            });
+        for job in gone.into_iter().filter(|_| self.options.jobs && !self.options.only_root) {
+            self.joins.insert(job.run);
+            self.stale.push(StaleJob {
+                component: self.components[index].address.clone(),
+                job: job.id,
+                method: job.method.clone(),
+                state: job.state,
+            });
+        }
+        known
+    }
+
+    /// Copy outputs from the version of equal content: those of kept triggers, and to a new version what nothing sets there.
+    /// `runs` has the triggers with a job of their own. Gives what goes into a stored version, by trigger.
+    fn copy_outputs(&mut self, scope: &Scope<'a>, runs: &[(&str, bool)]) -> Vec<(String, Vec<String>)> {
+        let Scope { index, component, fresh, .. } = *scope;
+        let source = scope.facts.and_then(|facts| Some((facts, facts.source?)));
+        let Some((facts, from)) = source.filter(|(_, from)| Some(*from) != scope.own_version()) else { return Vec::new() };
+        let is_left_out = |name: &str| self.left_out.iter().any(|left| left.component == component.address && left.trigger == name);
+        let goes = |name: &str| match runs.iter().find(|(other, _)| *other == name) {
+            Some((_, runs)) if fresh => !runs,
+            _ => fresh || is_left_out(name),
+        };
+        let copied: Vec<(String, Vec<String>)> = facts
+            .kept
+            .iter()
+            .filter(|(name, kept)| !kept.outputs.is_empty() && goes(name))
+            .map(|(name, kept)| (name.clone(), kept.outputs.clone()))
+            .collect();
+        let loose = facts.loose.iter().filter(|_| fresh).cloned();
+        let outputs: BTreeSet<String> = copied.iter().flat_map(|(_, outputs)| outputs.iter().cloned()).chain(loose).collect();
+        if !outputs.is_empty() {
+            self.copies.push(Copied { component: index, from, outputs: outputs.into_iter().collect() });
+        }
+        copied
     }
 
     /// Failed jobs that other jobs had spawned are tried again under their keys.
@@ -213,9 +260,8 @@ impl<'a> JobPlanner<'a> {
             return;
         }
         for job in recorded {
-            let failed = matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Skipped);
             let trigger = record.triggers.iter().copied().find(|trigger| trigger.name == job.method);
-            if let (true, Some(key), Some(trigger)) = (failed && job.role == JobRole::Trigger, &job.key, trigger) {
+            if let (true, Some(key), Some(trigger)) = (failed(job) && job.role == JobRole::Trigger, &job.key, trigger) {
                 self.push(index, JobRole::Trigger, trigger.name, Some(trigger), Vec::new(), Some(job.id), Some(key.clone()));
             }
         }
@@ -253,6 +299,152 @@ impl<'a> JobPlanner<'a> {
             policy,
         });
         self.jobs.len() - 1
+    }
+}
+
+fn failed(job: &JobBrief) -> bool {
+    matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Skipped)
+}
+
+/// One component while its jobs are planned.
+struct Scope<'a> {
+    index: usize,
+    record: &'a Record,
+    component: &'a PlannedComponent,
+    touched: &'a Touched,
+    /// It is new, or a new version.
+    fresh: bool,
+    /// Its jobs were left out so far.
+    owes: bool,
+    recorded: Vec<&'a JobBrief>,
+    unfinished: Vec<&'a JobBrief>,
+    facts: Option<&'a OutputFacts>,
+}
+
+impl<'a> Scope<'a> {
+    /// The newest recorded job of a trigger or hook.
+    fn newest(&self, role: JobRole, method: &str) -> Option<&'a JobBrief> {
+        self.recorded.iter().copied().find(|job| job.role == role && job.method == method && job.key.is_none())
+    }
+
+    /// The version that is planned, where it is stored already.
+    fn own_version(&self) -> Option<u32> {
+        self.component.address.version.map(|at| at.version).filter(|_| !self.fresh)
+    }
+
+    /// Which triggers are to run, as far as outputs on record do not stand for them.
+    fn wanted(&self, options: ApplyOptions) -> Vec<bool> {
+        let Scope { record, touched, facts, .. } = *self;
+        let wants = |trigger: &TriggerSpec| {
+            if trigger.event != Event::Apply || options.adopt {
+                return false;
+            }
+            let job = self.newest(JobRole::Trigger, trigger.name);
+            let at_revision =
+                job.is_some_and(|job| job.state == JobState::Succeeded && job.target.version == self.component.address.version);
+            let heals = options.retry_failed && job.is_some_and(failed);
+            self.fresh || touched.missing || (self.owes && !at_revision) || heals || watches(trigger, record, &touched.keys)
+        };
+        let mut wanted: Vec<bool> = record.triggers.iter().map(|trigger| wants(trigger)).collect();
+        let has_result = |name: &str| facts.is_some_and(|facts| facts.kept.contains_key(name) || facts.stored.results.contains_key(name));
+        let never_ran = |position: usize| {
+            let name = record.triggers[position].name;
+            record.unmet[position].is_empty() && self.newest(JobRole::Trigger, name).is_none() && !has_result(name)
+        };
+        while include_dependents(&record.triggers, &mut wanted) | include_missing(&record.triggers, &mut wanted, never_ran) {}
+        wanted
+    }
+
+    /// What the job of a trigger waits for, or why there is none.
+    fn needs(
+        &self,
+        position: usize,
+        planned: &[Option<usize>],
+        kept: &[Option<&Kept>],
+        reasons: &[Option<String>],
+    ) -> Result<Vec<PlannedNeed>, String> {
+        let record = self.record;
+        if let Some(field) = record.unmet[position].first() {
+            return Err(format!("it requires `{field}`, which is not set"));
+        }
+        let mut needs = Vec::new();
+        for dependency in record.triggers[position].depends_on {
+            let Some(other) = record.triggers.iter().position(|other| other.name == dependency.name) else { continue };
+            let recorded = |job| PlannedNeed { job: NeededJob::Recorded(job), parameter: Some(dependency.name.to_owned()) };
+            if let Some(Kept { job, unfinished, .. }) = kept[other] {
+                match job {
+                    Some(job) if dependency.parameter || *unfinished => needs.push(recorded(*job)),
+                    None if dependency.parameter => {
+                        return Err(format!("it needs the result of `{}`, which is not on record", dependency.name));
+                    }
+                    _ => {}
+                }
+            } else if let Some(job) = planned[other] {
+                let parameter = dependency.parameter.then(|| dependency.name.to_owned());
+                needs.push(PlannedNeed { job: NeededJob::Planned(job), parameter });
+            } else if reasons[other].is_some() {
+                if !(dependency.parameter && dependency.optional) {
+                    return Err(format!("it needs `{}`, which is left out", dependency.name));
+                }
+            } else if let Some(job) = self.newest(JobRole::Trigger, dependency.name) {
+                if failed(job) {
+                    return Err(format!("it needs `{}`, which is {} (job {})", dependency.name, job.state, job.id));
+                }
+                needs.push(recorded(job.id));
+            } else if let Some(job) = self.facts.and_then(|facts| facts.stored.results.get(dependency.name)) {
+                needs.push(recorded(*job));
+            }
+        }
+        Ok(needs)
+    }
+
+    fn left_out(&self, trigger: &TriggerSpec, reason: String, outputs: Vec<String>, from: Option<u32>) -> LeftOut {
+        LeftOut { component: self.component.address.clone(), trigger: trigger.name.to_owned(), reason, outputs, from }
+    }
+}
+
+/// Why a trigger need not run.
+fn why_kept(kept: &Kept, from: Option<u32>) -> String {
+    match (from, kept.job) {
+        (_, Some(job)) if kept.unfinished => format!("job {job}, which is unfinished, does it"),
+        (None, _) => format!("{} {} on record", its_outputs(&kept.outputs), are(&kept.outputs)),
+        (Some(version), _) => format!("version {version}, of equal content, has {}, copied from there", its_outputs(&kept.outputs)),
+    }
+}
+
+fn are(names: &[String]) -> &'static str {
+    if names.len() == 1 { "is" } else { "are" }
+}
+
+/// Of the wanted triggers those that need not run. One runs all the same where another that sets outputs runs before it, or where
+/// a trigger of a new version takes a result of it that is not on record.
+fn keep<'f>(record: &Record, wanted: &[bool], fresh: bool, facts: Option<&'f OutputFacts>) -> Vec<Option<&'f Kept>> {
+    let triggers = &record.triggers;
+    let mut kept: Vec<Option<&Kept>> = vec![None; triggers.len()];
+    let Some(facts) = facts else { return kept };
+    for (position, trigger) in triggers.iter().enumerate() {
+        kept[position] = facts.kept.get(trigger.name).filter(|_| wanted[position] && record.unmet[position].is_empty());
+    }
+    let position = |name: &str| triggers.iter().position(|trigger| trigger.name == name);
+    loop {
+        let runs = |place: usize, kept: &[Option<&Kept>]| wanted[place] && kept[place].is_none() && record.unmet[place].is_empty();
+        let mut renewed: Vec<bool> =
+            (0..triggers.len()).map(|place| runs(place, &kept) && facts.setters.contains(triggers[place].name)).collect();
+        for place in topological(triggers) {
+            let depends =
+                || triggers[place].depends_on.iter().filter_map(|dependency| position(dependency.name)).any(|other| renewed[other]);
+            renewed[place] = renewed[place] || (wanted[place] && depends());
+        }
+        let mut again: BTreeSet<usize> = (0..triggers.len()).filter(|place| kept[*place].is_some() && renewed[*place]).collect();
+        for place in (0..triggers.len()).filter(|place| fresh && runs(*place, &kept)) {
+            let takes = triggers[place].depends_on.iter().filter(|dependency| dependency.parameter);
+            let lacking = takes.filter_map(|dependency| position(dependency.name));
+            again.extend(lacking.filter(|other| kept[*other].is_some_and(|kept| kept.job.is_none())));
+        }
+        if again.is_empty() {
+            return kept;
+        }
+        again.into_iter().for_each(|place| kept[place] = None);
     }
 }
 

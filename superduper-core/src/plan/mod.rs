@@ -6,19 +6,22 @@
 mod build;
 mod diff;
 mod jobs;
+mod outputs;
 mod remove;
 mod render;
 
-pub(crate) use build::{ApplyOptions, Repair, Repairs, build};
+pub(crate) use build::{ApplyOptions, Draft, PlanInput, Repair, Repairs, build};
 pub(crate) use diff::{Differ, first_difference, shown_fields};
 pub(crate) use jobs::ADOPT;
+pub use outputs::Overwrite;
+pub(crate) use outputs::{OutputFacts, OutputRecord, its_outputs, quoted};
 pub(crate) use remove::{RemoveInput, build_removal};
 
 use crate::{
     Address, Digest,
     encode::Tree,
     job::{JobPolicy, Placement},
-    store::{Expect, JobId, JobRole, RunId, RunPurpose},
+    store::{Expect, JobId, JobRole, JobState, RunId, RunPurpose},
     trigger::TriggerSpec,
 };
 use serde_json::Value;
@@ -72,6 +75,8 @@ pub struct PlannedComponent {
     /// The components it holds, by index, with their paths.
     pub children: Vec<(String, usize)>,
     pub(crate) document: Value,
+    /// The document is a stored one, written by this version of its type, and is stored again as it is.
+    pub(crate) verbatim: Option<u32>,
 }
 
 /// Something that a planned job waits for.
@@ -132,6 +137,32 @@ pub struct LeftOut {
     pub trigger: String,
     /// Why.
     pub reason: String,
+    /// Its outputs that stand, where it need not run again.
+    pub outputs: Vec<String>,
+    /// The version of equal content that they are copied from; `None` where they are this version's own.
+    pub from: Option<u32>,
+}
+
+/// An unfinished job whose trigger or hook the type no longer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaleJob {
+    /// The component.
+    pub component: Address,
+    /// The job.
+    pub job: JobId,
+    /// The trigger or hook.
+    pub method: String,
+    /// Its state.
+    pub state: JobState,
+}
+
+/// Outputs that go from one version of a component to the planned one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copied {
+    /// The component, by index.
+    pub(crate) component: usize,
+    pub(crate) from: u32,
+    pub(crate) outputs: Vec<String>,
 }
 
 /// What an apply or a removal would do. Print it, or give it to `apply_plan`.
@@ -148,6 +179,9 @@ pub struct Plan {
     pub(crate) sweep_epoch: u64,
     pub(crate) owes_jobs: bool,
     pub(crate) clears_owed: Vec<Address>,
+    pub(crate) copies: Vec<Copied>,
+    pub(crate) overwrites: Vec<Overwrite>,
+    pub(crate) stale: Vec<StaleJob>,
     pub(crate) tree: Option<Arc<Tree>>,
     pub(crate) removal: Option<Removal>,
 }
@@ -194,6 +228,17 @@ impl Plan {
         &self.left_out
     }
 
+    /// Outputs on record that jobs of the plan would set again. Where one belongs to a version with a label, the plan is refused.
+    pub fn overwrites(&self) -> &[Overwrite] {
+        &self.overwrites
+    }
+
+    /// Unfinished jobs whose trigger or hook the type no longer has. The apply ends them as skipped, unless another process that
+    /// runs jobs is alive: its program may have the trigger.
+    pub fn stale(&self) -> &[StaleJob] {
+        &self.stale
+    }
+
     /// Unfinished runs that the apply would join.
     pub fn joins(&self) -> &[RunId] {
         &self.joins
@@ -211,7 +256,10 @@ impl Plan {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.components.iter().all(|component| component.action == Action::Unchanged) && self.clears_owed.is_empty()
+        self.jobs.is_empty()
+            && self.stale.is_empty()
+            && self.components.iter().all(|component| component.action == Action::Unchanged)
+            && self.clears_owed.is_empty()
     }
 
     /// What happens to a component of the tree, by `Kind/identifier`.

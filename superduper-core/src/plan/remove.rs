@@ -54,6 +54,7 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool, 
                 changes: Vec::new(),
                 children: Vec::new(),
                 document: stored.document.clone(),
+                verbatim: None,
             });
             if !input.cleanup.contains(&stored.version()) {
                 continue;
@@ -104,6 +105,9 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool, 
         sweep_epoch: 0,
         owes_jobs: false,
         clears_owed: Vec::new(),
+        copies: Vec::new(),
+        overwrites: Vec::new(),
+        stale: Vec::new(),
         tree: None,
         removal: Some(Removal { versions, whole, force, live, held }),
     }

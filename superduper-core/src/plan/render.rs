@@ -1,6 +1,8 @@
 //! Plans as text, JSON, DOT and Mermaid. Deterministic, so that they can be golden files.
 
-use super::{Action, Change, NeededJob, Plan, PlannedComponent, PlannedJob, diff::shown_fields};
+use super::{
+    Action, Change, LeftOut, NeededJob, Overwrite, Plan, PlannedComponent, PlannedJob, StaleJob, diff::shown_fields, outputs::quoted,
+};
 use crate::store::RunPurpose;
 use serde_json::{Value, json};
 use std::{collections::HashSet, fmt};
@@ -56,6 +58,17 @@ impl fmt::Display for Plan {
         }
         for left_out in &self.left_out {
             writeln!(f, "left out: {} of {}: {}", left_out.trigger, left_out.component, left_out.reason)?;
+        }
+        for Overwrite { component, trigger, outputs, certain, labels } in &self.overwrites {
+            let verb = if *certain { "overwrites" } else { "may overwrite" };
+            write!(f, "{verb}: {} of {component} (`{trigger}`)", quoted(outputs))?;
+            match labels.first() {
+                Some(label) => writeln!(f, ": refused, the version has the label `{label}`")?,
+                None => writeln!(f)?,
+            }
+        }
+        for StaleJob { component, job, method, state } in &self.stale {
+            writeln!(f, "ends: job {job} (`{method}` of {component}), which is {state}: the type no longer has it")?;
         }
         for run in &self.joins {
             writeln!(f, "joins: run {run}, which is unfinished")?;
@@ -183,14 +196,19 @@ impl Plan {
                 json!({"job": index + 1, "component": job.target, "role": job.role, "method": job.method, "needs": needs, "retry_of": job.retry_of, "key": job.key})
             })
             .collect();
-        let left_out: Vec<Value> =
-            self.left_out.iter().map(|left| json!({"component": left.component, "trigger": left.trigger, "reason": left.reason})).collect();
+        let left_out: Vec<Value> = self.left_out.iter().map(left_out_json).collect();
+        let overwrites: Vec<Value> = self.overwrites.iter().map(overwrite_json).collect();
+        let stale =
+            |stale: &StaleJob| json!({"component": stale.component, "job": stale.job, "method": stale.method, "state": stale.state});
+        let stale: Vec<Value> = self.stale.iter().map(stale).collect();
         json!({
             "purpose": self.purpose,
             "root": self.root,
             "components": components,
             "jobs": jobs,
             "left_out": left_out,
+            "overwrites": overwrites,
+            "stale": stale,
             "joins": self.joins,
             "notes": self.notes,
         })
@@ -243,6 +261,26 @@ impl Plan {
 
 fn change_json(change: &Change) -> Value {
     json!({"path": change.path, "old": change.old, "new": change.new, "breaking": change.breaking})
+}
+
+fn left_out_json(left: &LeftOut) -> Value {
+    json!({
+        "component": left.component,
+        "trigger": left.trigger,
+        "reason": left.reason,
+        "outputs": left.outputs,
+        "from": left.from,
+    })
+}
+
+fn overwrite_json(overwrite: &Overwrite) -> Value {
+    json!({
+        "component": overwrite.component,
+        "trigger": overwrite.trigger,
+        "outputs": overwrite.outputs,
+        "certain": overwrite.certain,
+        "labels": overwrite.labels,
+    })
 }
 
 /// `1, 2, 3, 7` as `1-3, 7`.

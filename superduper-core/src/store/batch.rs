@@ -195,7 +195,8 @@ pub enum Op {
         /// The versions.
         versions: Vec<u32>,
     },
-    /// Copy the outputs of one version to another.
+    /// Copy outputs of one version to another, in place of what they were there. One that the first version does not have is an
+    /// error of kind `Conflict`.
     CopyOutputs {
         /// Kind and identifier.
         address: Address,
@@ -203,6 +204,8 @@ pub enum Op {
         from: u32,
         /// To this one.
         to: u32,
+        /// The outputs, by name.
+        outputs: Vec<String>,
     },
     /// Point a label of a component at one of its versions, wherever it pointed before, or take it away. A version that is
     /// being removed gets no label: an error of kind `Conflict`.

@@ -126,6 +126,10 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
         })
     }
 
+    /// The jobs that set outputs of these components, of any version, in the order in which they ended. A job that ended before
+    /// stores kept this may be missing. The names are the detail of the job's event `job.succeeded`, separated by `, `.
+    fn output_writers(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Vec<OutputWriter>>>;
+
     /// Jobs, ascending.
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>>;
     /// Which jobs of a run wait for which, also for jobs of other runs.

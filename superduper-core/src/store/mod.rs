@@ -29,6 +29,6 @@ pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
 pub use removal::being_removed;
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
-    JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OwnerId, Reference, RunId, RunPurpose, RunRow, RunState,
-    Snapshot, StoredVersion, Timestamp,
+    JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OutputWriter, OwnerId, Reference, RunId, RunPurpose,
+    RunRow, RunState, Snapshot, StoredVersion, Timestamp,
 };

@@ -5,8 +5,8 @@
 use super::{
     ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, CheckpointRow, Chunks, Committed, ComponentHealth,
     ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent, LogRow,
-    MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OwnerId, Put, Reference, RunFilter, RunId, RunRow, Snapshot,
-    StoredVersion, SweepRight,
+    MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Put, Reference, RunFilter, RunId, RunRow,
+    Snapshot, StoredVersion, SweepRight,
 };
 use crate::{Address, Bytes, Digest, Error, ErrorKind, Result, lifecycle::BoxFuture};
 use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
@@ -62,6 +62,7 @@ impl MetadataStore for ReadOnlyMetadata {
         labels(address: Option<Address>) -> Vec<LabelRow>;
         unhealthy() -> Vec<JobBrief>;
         health(address: Address) -> Option<ComponentHealth>;
+        output_writers(addresses: Vec<Address>) -> Vec<OutputWriter>;
         jobs(filter: JobFilter) -> Vec<JobRow>;
         dependencies(run: RunId) -> Vec<JobDependency>;
         attempts(job: JobId) -> Vec<AttemptRow>;

@@ -253,6 +253,23 @@ pub struct JobBrief {
     pub failure: Option<JobFailure>,
 }
 
+/// A job that set outputs of its version when it succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputWriter {
+    /// The job.
+    pub job: JobId,
+    /// Kind, identifier, version and revision.
+    pub target: Address,
+    /// What it does.
+    pub role: JobRole,
+    /// The trigger or hook.
+    pub method: String,
+    /// For a spawned job its key.
+    pub key: Option<String>,
+    /// The outputs that it set, by name.
+    pub outputs: Vec<String>,
+}
+
 /// What a plan is made from.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -499,9 +516,9 @@ pub struct EventRow {
     /// `job.retrying`, `job.lost`, `job.released`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`,
     /// `component.kept` (a removal was taken back), `component.removed`, `component.labelled`, `component.renamed`.
     pub kind: String,
-    /// The component, the attempt, the failure's message: whatever explains the event in a line. Of a failure's message, and
-    /// of the reason why a job is blocked, a store keeps [`MAX_EVENT_DETAIL`](super::MAX_EVENT_DETAIL) bytes: the whole text is with
-    /// the job.
+    /// The component, the attempt, the failure's message: whatever explains the event in a line. For `job.succeeded` the outputs that
+    /// the job set, separated by `, `; `None` where it set none. Of a failure's message, and of the reason why a job is blocked, a
+    /// store keeps [`MAX_EVENT_DETAIL`](super::MAX_EVENT_DETAIL) bytes: the whole text is with the job.
     pub detail: Option<String>,
 }
 

@@ -4,7 +4,7 @@
 
 use super::duration;
 use crate::shared::{Errors, OptionList, default_root, last_segment, name_of, one_or_many, path, suggestion, text, whole_number};
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
     Attribute, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, LitStr, Pat, Path, ReturnType, Token, Type, parse::ParseStream,
@@ -31,6 +31,8 @@ pub(super) struct Trigger {
     pub(super) executor: Option<LitStr>,
     pub(super) policy: Option<LitStr>,
     pub(super) parameters: Vec<Parameter>,
+    /// The fields that the body names in `.set(&self.field, …)`.
+    pub(super) sets: Vec<String>,
     pub(super) is_async: bool,
     pub(super) output: Option<Type>,
     pub(super) cfg: Vec<Attribute>,
@@ -129,8 +131,8 @@ fn take_attrs(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Attribute>
 
 fn mentions_trigger(tokens: TokenStream) -> bool {
     tokens.into_iter().any(|token| match token {
-        proc_macro2::TokenTree::Ident(ident) => ident == "trigger",
-        proc_macro2::TokenTree::Group(group) => mentions_trigger(group.stream()),
+        TokenTree::Ident(ident) => ident == "trigger",
+        TokenTree::Group(group) => mentions_trigger(group.stream()),
         _ => false,
     })
 }
@@ -156,6 +158,7 @@ fn read_trigger(attr: &Attribute, method: &ImplItemFn, index: usize, errors: &mu
         executor: None,
         policy: None,
         parameters: Vec::new(),
+        sets: outputs_set(method.block.to_token_stream()),
         is_async: method.sig.asyncness.is_some(),
         output: match &method.sig.output {
             ReturnType::Default => None,
@@ -174,6 +177,40 @@ fn read_trigger(attr: &Attribute, method: &ImplItemFn, index: usize, errors: &mu
         }
     }
     trigger
+}
+
+/// The fields in `.set(&self.field, …)`, anywhere in a method's body.
+fn outputs_set(body: TokenStream) -> Vec<String> {
+    fn walk(tokens: TokenStream, found: &mut Vec<String>) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        for (index, token) in tokens.iter().enumerate() {
+            let TokenTree::Group(group) = token else { continue };
+            let is_call = index >= 2 && is_punct(&tokens[index - 2], '.') && is_ident(&tokens[index - 1], "set");
+            let arguments: Vec<TokenTree> = group.stream().into_iter().take(4).collect();
+            if is_call
+                && let [and, this, dot, TokenTree::Ident(field)] = &arguments[..]
+                && is_punct(and, '&')
+                && is_ident(this, "self")
+                && is_punct(dot, '.')
+            {
+                found.push(name_of(field));
+            }
+            walk(group.stream(), found);
+        }
+    }
+    let mut found = Vec::new();
+    walk(body, &mut found);
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn is_punct(token: &TokenTree, wanted: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
+}
+
+fn is_ident(token: &TokenTree, wanted: &str) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident == wanted)
 }
 
 fn read_attr(trigger: &mut Trigger, whole: Span, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {

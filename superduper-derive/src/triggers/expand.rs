@@ -60,6 +60,8 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
     let timeout = option(trigger.timeout_ms);
     let executor = option(trigger.executor.as_ref());
     let blocking = !trigger.is_async;
+    let context = trigger.parameters.iter().any(|parameter| matches!(parameter, Parameter::Context));
+    let sets = &trigger.sets;
     let tests = trigger.requires.iter().filter_map(|name| {
         let (field, span) = (field_ident(name)?, name.span());
         Some(quote_spanned!(span=> (#name, |component: &Self| #root::Requirement::is_met(&component.#field))))
@@ -83,6 +85,8 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
                 timeout_ms: #timeout,
                 executor: #executor,
                 blocking: #blocking,
+                context: #context,
+                sets: &[#(#sets),*],
             },
             requires: &[#(#tests),*],
             run: #run,

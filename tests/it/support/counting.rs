@@ -177,6 +177,7 @@ impl MetadataStore for CountingMetadata {
         references() -> Vec<Reference>;
         labels(address: Option<Address>) -> Vec<superduper::store::LabelRow>;
         unhealthy() -> Vec<superduper::store::JobBrief>;
+        output_writers(addresses: Vec<Address>) -> Vec<superduper::store::OutputWriter>;
         dependencies(run: superduper::store::RunId) -> Vec<JobDependency>;
         attempts(job: JobId) -> Vec<AttemptRow>;
         logs(job: JobId) -> Vec<LogRow>;

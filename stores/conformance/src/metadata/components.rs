@@ -160,13 +160,50 @@ pub async fn outputs_belong_to_the_version(store: &dyn MetadataStore) {
         assert_eq!(serde_json::Value::Object(found), json!({"weights": {"w": 1}, "index": 2}), "outputs belong to the version");
     }
     assert!(outputs(address("a")).await.is_empty(), "a new version starts without outputs");
-    commit(store, vec![Op::CopyOutputs { address: address("a"), from: 0, to: 1 }]).await;
-    assert_eq!(outputs(address("a")).await.len(), 2, "outputs can be copied to another version");
+    let copy = |names: &[&str]| {
+        let outputs = names.iter().map(|name| (*name).to_owned()).collect();
+        Op::CopyOutputs { address: address("a"), from: 0, to: 1, outputs }
+    };
+    refused(try_commit(store, vec![], vec![copy(&["index", "absent"])]).await, ErrorKind::Conflict);
+    assert!(outputs(address("a")).await.is_empty(), "a copy that fails leaves nothing");
+    commit(store, vec![copy(&["index"])]).await;
+    assert_eq!(outputs(address("a")).await.len(), 1, "only what is named is copied");
+    assert_eq!(done(store.blobs_of(address("a"), vec![1]).await), [digest("index")]);
+    commit(store, vec![copy(&["weights", "index"])]).await;
+    assert_eq!(outputs(address("a")).await.len(), 2, "outputs can be copied to another version, in place of what they were");
     commit(store, vec![Op::Delete { address: address("a"), versions: vec![0] }]).await;
     let blobs = done(store.blobs_of(address("a"), vec![1]).await);
     assert_eq!(blobs.len(), 2, "copied outputs refer to their blobs themselves");
-    let missing = Op::CopyOutputs { address: address("a"), from: 0, to: 1 };
-    refused(try_commit(store, vec![], vec![missing]).await, ErrorKind::NotFound);
+    refused(try_commit(store, vec![], vec![copy(&["index"])]).await, ErrorKind::NotFound);
+}
+
+/// Which jobs set outputs is on record, in the order in which they ended; it outlives their versions, not their component.
+pub async fn setters_of_outputs_are_kept(store: &dyn MetadataStore) {
+    let (_, ids) = run_of(store, "a", &["fit", "publish", "index"]).await;
+    run_of(store, "b", &["fit"]).await;
+    let owner = enlist(store).await;
+    commit(store, vec![claim(&ids, owner, true), version("a", 1)]).await;
+    let end = |id, names: &[&str]| {
+        let mut end = finish_of(id, 1, owner, Finished::Succeeded(json!(null)));
+        end.outputs = names.iter().map(|name| OutputRow { name: (*name).to_owned(), value: json!(1), blobs: Vec::new() }).collect();
+        Op::Finish(Box::new(end))
+    };
+    commit(store, vec![end(ids[2], &["index"])]).await;
+    commit(store, vec![end(ids[1], &[]), end(ids[0], &["weights", "score"])]).await;
+    let read = async |names: &[&str]| {
+        let addresses = names.iter().map(|name| address(name)).collect();
+        let writers = done(store.output_writers(addresses).await);
+        writers.into_iter().map(|writer| (writer.job, writer.target, writer.method, writer.outputs)).collect::<Vec<_>>()
+    };
+    let of =
+        |id, method: &str, names: &[&str]| (id, exact("a", 0, 0), method.to_owned(), names.iter().map(|name| (*name).to_owned()).collect());
+    let all = [of(ids[2], "index", &["index"]), of(ids[0], "fit", &["weights", "score"])];
+    assert_eq!(read(&["b", "a", "absent"]).await, all);
+    assert!(read(&["b"]).await.is_empty());
+    commit(store, vec![Op::Delete { address: address("a"), versions: vec![0] }]).await;
+    assert_eq!(read(&["a"]).await, all, "history outlives its version");
+    commit(store, vec![Op::Delete { address: address("a"), versions: vec![1] }, create("a")]).await;
+    assert!(read(&["a"]).await.is_empty(), "a component that comes back has no history");
 }
 
 /// Documents and names come back as they were.

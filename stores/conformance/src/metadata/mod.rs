@@ -46,6 +46,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             edges_belong_to_a_revision,
             edges_need_a_child,
             outputs_belong_to_the_version,
+            setters_of_outputs_are_kept,
             values_round_trip,
         }
         expects {

@@ -48,6 +48,9 @@ pub async fn labels_are_checked(store: &dyn MetadataStore) {
     refused(try_commit(store, first, vec![label("a", "prod", Some(1))]).await, ErrorKind::Conflict);
     done(try_commit(store, expect("a", "prod", Some(0)), vec![label("a", "prod", Some(1))]).await);
     refused(try_commit(store, expect("a", "prod", Some(0)), vec![]).await, ErrorKind::Conflict);
+    let unlabelled = |version: u32| vec![Expect::Unlabelled { address: exact("a", version, 0) }];
+    done(try_commit(store, unlabelled(0), vec![]).await);
+    refused(try_commit(store, unlabelled(1), vec![]).await, ErrorKind::Conflict);
 }
 
 /// A labelled version is not deleted alone; labels go with their component.

@@ -173,15 +173,13 @@ impl Commit<'_> {
         self.component_event(Timestamp::now(), "component.removed", detail);
     }
 
-    pub(super) fn copy_outputs(&mut self, address: &Address, from: u32, to: u32) -> Result<()> {
+    pub(super) fn copy_outputs(&mut self, address: &Address, from: u32, to: u32, outputs: Vec<String>) -> Result<()> {
         let (id, _) = self.state.find_or_error(&address.at(from))?;
         self.state.find_or_error(&address.at(to))?;
-        let outputs = self.state.outputs.range((id, from, String::new())..);
-        let outputs: Vec<(String, OutputValue)> = outputs
-            .take_while(|((of, at, _), _)| (*of, *at) == (id, from))
-            .map(|((_, _, name), output)| (name.clone(), output.clone()))
-            .collect();
-        for (name, output) in outputs {
+        for name in outputs {
+            let Some(output) = self.state.outputs.get(&(id, from, name.clone())).cloned() else {
+                return Err(Error::conflict(format!("`{}` no longer has the output {name}", address.at(from))));
+            };
             self.state.outputs.set((id, to, name), output);
         }
         Ok(())

@@ -43,6 +43,7 @@ impl Commit<'_> {
         match finish.end {
             Finished::Succeeded(result) => {
                 let version = row.target.version.map_or(0, |at| at.version);
+                let outputs: Vec<String> = finish.outputs.iter().map(|output| output.name.clone()).collect();
                 for output in finish.outputs {
                     if !self.state.versions.contains(&(row.component, version)) {
                         return Err(Error::not_found(format!("there is no component `{}` to set output `{}` of", row.target, output.name)));
@@ -54,7 +55,7 @@ impl Commit<'_> {
                     job.row.result = Some(result);
                     job.blobs = finish.blobs;
                 });
-                self.end_job(id, JobState::Succeeded, None, at);
+                self.end_job_with(id, JobState::Succeeded, None, at, (!outputs.is_empty()).then(|| outputs.join(", ")));
                 self.spawn(id, finish.spawned, finish.spawned_before)?;
                 for (topic, payload) in finish.messages {
                     let message = self.state.count(Counter::Message);
@@ -147,6 +148,10 @@ impl Commit<'_> {
 
     fn end_job(&mut self, id: JobId, state: JobState, failure: Option<JobFailure>, at: Timestamp) {
         let detail = failure.as_ref().map(|failure| failure.message.clone());
+        self.end_job_with(id, state, failure, at, detail);
+    }
+
+    fn end_job_with(&mut self, id: JobId, state: JobState, failure: Option<JobFailure>, at: Timestamp, detail: Option<String>) {
         let mut run = None;
         self.state.jobs.change(&id, |Job { row, .. }| {
             row.state = state;

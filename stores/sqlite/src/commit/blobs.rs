@@ -7,6 +7,7 @@ use crate::{
     codec::{digest, json_text, signed},
     sql::Sql,
 };
+use serde_json::Value;
 use superduper_core::{
     Address, Digest, Error, Result,
     store::{BlobRow, Finish, OutputRow},
@@ -142,18 +143,24 @@ impl<'b> Commit<'_, 'b> {
         Ok(())
     }
 
-    pub(super) fn copy_outputs(&mut self, address: &Address, from: u32, to: u32) -> Result<()> {
+    /// Copy outputs, with their references to blobs, from one version to another.
+    pub(super) fn copy_outputs(&mut self, address: &Address, (from, to): (u32, u32), outputs: &[String]) -> Result<()> {
         let (component, _) = self.known.find_or_error(&address.at(from))?;
         self.known.find_or_error(&address.at(to))?;
+        let names = Value::from(outputs).to_string();
         let copy = "INSERT INTO output (component, version, name, value) SELECT component, ?3, name, value FROM output \
-            WHERE component = ?1 AND version = ?2 ON CONFLICT (component, version, name) DO UPDATE SET value = excluded.value";
-        self.sql.execute("copy outputs", copy, (component, from, to))?;
-        let old = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?3 AND output IN \
-            (SELECT name FROM output WHERE component = ?1 AND version = ?2)";
-        self.sql.execute("copy outputs", old, (component, from, to))?;
+            WHERE component = ?1 AND version = ?2 AND name IN (SELECT value FROM json_each(?4)) \
+            ON CONFLICT (component, version, name) DO UPDATE SET value = excluded.value";
+        if self.sql.execute("copy outputs", copy, (component, from, to, &names))? != outputs.len() {
+            let text = format!("`{}` no longer has all of the outputs {}", address.at(from), outputs.join(", "));
+            return Err(Error::conflict(text));
+        }
+        let old = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND output IN (SELECT value FROM json_each(?3))";
+        self.sql.execute("copy outputs", old, (component, to, &names))?;
         let references = "INSERT INTO artifact_ref (component, version, output, path, digest) \
-            SELECT component, ?3, output, path, digest FROM artifact_ref WHERE component = ?1 AND version = ?2 AND output IS NOT NULL";
-        self.sql.execute("copy outputs", references, (component, from, to)).map(drop)
+            SELECT component, ?3, output, path, digest FROM artifact_ref WHERE component = ?1 AND version = ?2 \
+            AND output IN (SELECT value FROM json_each(?4))";
+        self.sql.execute("copy outputs", references, (component, from, to, &names)).map(drop)
     }
 
     pub(super) fn doom(&mut self, digests: &[Digest]) -> Result<()> {

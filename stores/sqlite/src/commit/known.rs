@@ -193,7 +193,7 @@ impl<'b> Names<'b> {
                 self.add(address);
                 edges.iter().for_each(|edge| self.add(&edge.child));
             }
-            Op::CopyOutputs { address, from, to } => {
+            Op::CopyOutputs { address, from, to, .. } => {
                 self.insert((&address.kind, &address.identifier, Some(*from)));
                 self.insert((&address.kind, &address.identifier, Some(*to)));
             }

@@ -105,7 +105,7 @@ impl<'b> Commit<'_, 'b> {
             Op::Reclaim { owners, at } => self.reclaim(owners, *at),
             Op::EndRun { run, state, at } => self.end_run(*run, *state, *at),
             Op::Removing { address, on } => self.removing(address, *on),
-            Op::CopyOutputs { address, from, to } => self.copy_outputs(address, *from, *to),
+            Op::CopyOutputs { address, from, to, outputs } => self.copy_outputs(address, (*from, *to), outputs),
             Op::Label { address, label, version, at } => self.label(address, label, *version, *at),
             Op::Rename { from, to, at } => self.rename(from, to, *at),
             Op::Rewrite { address, document, uuid, content_hash } => self.rewrite(address, document, *uuid, *content_hash),

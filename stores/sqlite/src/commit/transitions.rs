@@ -105,7 +105,8 @@ impl<'b> Commit<'_, 'b> {
         }
         match &finish.end {
             Finished::Succeeded(_) => {
-                self.event(finish.at, of, "job.succeeded", None);
+                let outputs: Vec<&str> = finish.outputs.iter().map(|output| &*output.name).collect();
+                self.event(finish.at, of, "job.succeeded", (!outputs.is_empty()).then(|| outputs.join(", ").into()));
                 self.keep_success(finish, run, (component, version), is_cancelled)?;
             }
             Finished::Failed(failure) | Finished::Cancelled(failure) => {

@@ -1,15 +1,15 @@
 //! Jobs, their order and their attempts.
 
 use crate::{
-    codec::{Code, address, asked, failure, json_or_null, number, number_list, optional_time, text},
+    codec::{Code, address, address_list, asked, failure, json_or_null, number, number_list, optional_time, text},
     sql::Sql,
 };
 use rusqlite::{Row, ToSql};
 use superduper_core::{
     Address, Error, Result,
     store::{
-        AttemptRow, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState, OwnerId, RunId, StoredVersion,
-        Timestamp,
+        AttemptRow, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState, OutputWriter, OwnerId, RunId,
+        StoredVersion, Timestamp,
     },
 };
 
@@ -70,6 +70,27 @@ pub(crate) fn unhealthy_below(sql: Sql<'_>, address: &Address) -> Result<Vec<Job
         WHERE j.succeeded = 0 AND {UNHEALTHY} ORDER BY j.id"
     );
     sql.query("read the jobs of a component that did not succeed", &query, (&address.kind, &address.identifier), brief)
+}
+
+/// The jobs that set outputs of components: each run that has a job of one of them is read once.
+pub(crate) fn output_writers(sql: Sql<'_>, addresses: &[Address]) -> Result<Vec<OutputWriter>> {
+    let query = "WITH asked AS (SELECT c.id FROM json_each(?1) k JOIN component c \
+            ON c.kind = k.value ->> 0 AND c.identifier = k.value ->> 1 AND c.removed = 0), \
+        held AS (SELECT j.run FROM asked CROSS JOIN job j ON j.component = asked.id AND j.key IS NULL \
+            UNION SELECT j.run FROM asked CROSS JOIN job j ON j.component = asked.id AND j.key IS NOT NULL) \
+        SELECT c.kind, c.identifier, j.version, j.revision, j.id, j.role, j.method, j.key, e.detail \
+        FROM held CROSS JOIN event e ON e.run = held.run CROSS JOIN job j ON j.id = e.job CROSS JOIN component c ON c.id = j.component \
+        WHERE e.kind = ?2 AND e.detail IS NOT NULL AND j.component IN (SELECT id FROM asked) ORDER BY e.seq";
+    sql.query("read the jobs that set outputs", query, (address_list(addresses.iter()), "job.succeeded".code()), |row| {
+        Ok(OutputWriter {
+            job: JobId(row.get(4)?),
+            target: address(row, 0)?,
+            role: JobRole::of(row.get(5)?),
+            method: text(row, 6)?.unwrap_or_default(),
+            key: text(row, 7)?,
+            outputs: text(row, 8)?.unwrap_or_default().split(", ").map(str::to_owned).collect(),
+        })
+    })
 }
 
 pub(crate) fn jobs(sql: Sql<'_>, filter: &JobFilter) -> Result<Vec<JobRow>> {

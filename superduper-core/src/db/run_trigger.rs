@@ -1,0 +1,183 @@
+//! One trigger of a stored version, as a run of its own.
+
+use super::{
+    Db, DbInner, Run,
+    apply::{finish, new_jobs},
+    planning::{History, labels_of, refuse_overwrites},
+    read::decode_stored,
+};
+use crate::{
+    Address, Error, ErrorKind, Locator, Result,
+    encode::{Record, Tree, encode_tree},
+    job::{Outcome, current},
+    plan::{NeededJob, Overwrite, PlannedJob, PlannedNeed, its_outputs},
+    store::{Batch, Expect, JobRole, JobRow, JobState, NewRun, Op, RunPurpose, StoredVersion, Timestamp, being_removed},
+    trigger::TriggerSpec,
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// How often a run is planned again after others moved the state.
+const ATTEMPTS: usize = 16;
+
+impl Db {
+    /// Run one trigger of a stored version, alone, and wait for it: publish a version again, evaluate an old one.
+    ///
+    /// The version is the newest, or the one that the address or its label names. Parameters take the results on record, also
+    /// those of the version that a rollback copied from. What depends on the trigger does not run.
+    ///
+    /// ```
+    /// # extern crate superduper_core as superduper;
+    /// # async fn example(db: &superduper::Db) -> superduper::Result<()> {
+    /// let outcome = db.run("acme.Model/churn@prod", "publish").await?;
+    /// let place: String = outcome.result("publish")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` for what is not stored and a trigger that the type does not have; `InvalidInput` for a trigger whose outputs are
+    /// on record, whose required fields are not set, or that takes a result which is not on record; `InUse` where it may overwrite
+    /// outputs of a version with a label; `Conflict` while the component is being removed; `JobFailed` where it fails.
+    pub async fn run(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, trigger: &str) -> Result<Outcome> {
+        if current().is_some() {
+            return Err(Error::invalid("a run inside a job would wait for a slot that the job holds")
+                .with_hint("use `db.run_detached(address, trigger)` inside jobs"));
+        }
+        let outcome = self.run_detached(target, trigger).await?.wait().await?;
+        outcome.ok_or_else(|| Error::internal("a run of a trigger has no outcome"))
+    }
+
+    /// Like [`Db::run`], without waiting.
+    ///
+    /// # Errors
+    /// As for [`Db::run`], apart from the trigger's own failure.
+    pub async fn run_detached(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, trigger: &str) -> Result<Run> {
+        self.inner().check_writable("run a trigger")?;
+        let address = self.resolve(target).await?;
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match self.try_run(&address, trigger).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => last = Some(error),
+                started => return started,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::internal("a run was tried no time")))
+    }
+
+    async fn try_run(&self, address: &Address, trigger: &str) -> Result<Run> {
+        let db = self.inner();
+        let stored = db.metadata.tree(address.clone()).await?;
+        let Some(version) = stored.first().cloned() else { return Err(self.not_found(&address.kind, &address.to_string()).await) };
+        let tree = encoded(db, stored).await?;
+        let record = tree.root();
+        let place = place_of(record, trigger)?;
+        if let Some(field) = record.unmet[place].first() {
+            return Err(Error::invalid(format!("`{trigger}` of `{}` requires `{field}`, which is not set", version.address)));
+        }
+        let newest = db.metadata.snapshot(vec![address.unversioned()]).await?.components.remove(&address.path());
+        let newest = newest.ok_or_else(|| Error::not_found(format!("no component `{}`", address.path())))?;
+        if let Some(going) = [&newest, &version].into_iter().find(|stored| stored.removing) {
+            return Err(being_removed(&going.address.at(going.version())));
+        }
+        let history = History::read(db, &version, record).await?;
+        let mut expect = vec![Expect::Newest { address: address.unversioned(), state: Some((newest.version(), newest.revision(), false)) }];
+        if let Some(overwrite) = overwritten(db, &version, record, record.triggers[place], &history).await? {
+            refuse_overwrites(std::slice::from_ref(&overwrite))?;
+            expect.push(Expect::Unlabelled { address: overwrite.component });
+        }
+        let job = planned_job(&version, record, place, &history)?;
+        db.check_executor(job.placement().executor.as_deref())?;
+        let (owner, at) = (db.owner().await?, Timestamp::now());
+        let mut jobs = new_jobs(db, std::slice::from_ref(&job), owner, at);
+        // The driver that is attached below takes it.
+        jobs.iter_mut().for_each(|job| job.claim = None);
+        let root = version.address.clone();
+        let run = NewRun { purpose: RunPurpose::Apply, root, data: serde_json::Value::Null, at };
+        let ops = vec![Op::Run(run), Op::Jobs { run: None, jobs }];
+        let committed = db.commit_run(Batch { expect, ops }).await?;
+        db.committed();
+        let run = committed.run.ok_or_else(|| Error::internal("a trigger was recorded without a run"))?;
+        Ok(Run::resumed(db.clone(), run, db.attach(run).await?).with_recorded(committed.jobs))
+    }
+}
+
+/// A stored tree as its types of today write it.
+async fn encoded(db: &Arc<DbInner>, stored: Vec<StoredVersion>) -> Result<Tree> {
+    let kind = stored.first().map(|root| root.address.kind.clone()).unwrap_or_default();
+    let entry = *db.registry.entry(&kind)?;
+    let component = decode_stored(db, stored, |document| (entry.decode)(document))?;
+    let tree = encode_tree(&*component)?;
+    drop(component);
+    finish(tree).await
+}
+
+fn place_of(record: &Record, trigger: &str) -> Result<usize> {
+    record.triggers.iter().position(|spec| spec.name == trigger).ok_or_else(|| {
+        let known: Vec<String> = record.triggers.iter().map(|spec| format!("`{}`", spec.name)).collect();
+        let error = Error::not_found(format!("`{}` has no trigger `{trigger}`", record.kind));
+        if known.is_empty() { error } else { error.with_hint(format!("its triggers are {}", known.join(", "))) }
+    })
+}
+
+/// What the trigger may overwrite; an error where it is known to.
+async fn overwritten(
+    db: &Arc<DbInner>,
+    version: &StoredVersion,
+    record: &Record,
+    spec: &TriggerSpec,
+    history: &History,
+) -> Result<Option<Overwrite>> {
+    if version.outputs.is_empty() {
+        return Ok(None);
+    }
+    let writers = db.metadata.output_writers(vec![version.address.unversioned()]).await?;
+    let recorded = history.record(version, false, &writers).recorded(&record.triggers, labels_of(db, version).await?);
+    match recorded.overwritten_by(&version.address, JobRole::Trigger, spec.name, Some(spec)) {
+        Some(Overwrite { outputs, certain: true, .. }) => {
+            let are = if outputs.len() == 1 { "is" } else { "are" };
+            let text = format!("`{}` does not run again: {} of `{}` {are} on record", spec.name, its_outputs(&outputs), version.address);
+            Err(Error::invalid(text).with_hint("make a new version with `db.apply(…).again()`"))
+        }
+        overwrite => Ok(overwrite),
+    }
+}
+
+/// The job, with the results that its parameters take.
+fn planned_job(version: &StoredVersion, record: &Record, place: usize, history: &History) -> Result<PlannedJob> {
+    let spec = record.triggers[place];
+    let newest: HashMap<&str, &JobRow> = history.jobs.iter().map(|job| (job.method.as_str(), job)).collect();
+    let mut needs = Vec::new();
+    for dependency in spec.depends_on {
+        let job = match newest.get(dependency.name) {
+            Some(job) if job.role == JobRole::Trigger && (job.state == JobState::Succeeded || !job.state.is_terminal()) => Some(job.id),
+            Some(_) => None,
+            None => history.results.get(dependency.name).copied(),
+        };
+        let is_left_out =
+            record.triggers.iter().position(|other| other.name == dependency.name).is_some_and(|other| !record.unmet[other].is_empty());
+        match job {
+            Some(job) => needs.push(PlannedNeed { job: NeededJob::Recorded(job), parameter: Some(dependency.name.to_owned()) }),
+            None if dependency.optional && is_left_out => {}
+            None => {
+                let text = format!("`{}` of `{}` needs `{}`, which has not succeeded there", spec.name, version.address, dependency.name);
+                return Err(Error::invalid(text).with_hint(format!("`db.run(\"{}\", \"{}\")` first", version.address, dependency.name)));
+            }
+        }
+    }
+    // What is under way for this version comes first, whatever becomes of it.
+    for job in history.jobs.iter().filter(|job| !job.state.is_terminal()) {
+        if !needs.iter().any(|need| need.job == NeededJob::Recorded(job.id)) {
+            needs.push(PlannedNeed { job: NeededJob::Recorded(job.id), parameter: None });
+        }
+    }
+    Ok(PlannedJob {
+        target: version.address.clone(),
+        role: JobRole::Trigger,
+        method: spec.name.to_owned(),
+        needs,
+        retry_of: None,
+        key: None,
+        spec: Some(spec),
+        policy: record.policies[place].clone().map(Box::new),
+    })
+}
