@@ -62,3 +62,9 @@ pub fn is_component<T: ComponentType>() {}
 
 /// Checked, never called: the error for a parameter of another type lands on the parameter.
 pub fn takes_result<Parameter: TakesResult<Output>, Output>() {}
+
+/// Whether a parameter is an `Option` around the type of the result that it takes, not that type itself.
+pub fn in_option<Parameter, Output>() -> bool {
+    // `takes_result` leaves `Output` and `Option<Output>`, which never have the same name.
+    std::any::type_name::<Parameter>() != std::any::type_name::<Output>()
+}

@@ -67,12 +67,12 @@ pub mod __private {
         callable::{Args, FunctionEntry},
         component::TriggerCall,
         db::decode_documents,
-        derived::{check_builder, finish_builder, hooks_of, is_component, stored_field, takes_result},
+        derived::{check_builder, finish_builder, hooks_of, in_option, is_component, stored_field, takes_result},
         encode::{DecodeEnv, Document, Encoded, deserialize_typed, serialize_component},
         lifecycle::{Hook, Hooks, Look, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},
-        trigger::{Dependency, Event, RequiredField, Run, TakesResult, Trigger},
+        trigger::{Dependency, Encode, Event, RequiredField, Run, TakesResult, Trigger},
     };
     pub use inventory;
     pub use serde;

@@ -130,9 +130,11 @@ pub mod probe {
     use super::*;
     use crate::{
         component::{Component, VisitChildren},
+        encode::encode_result,
         output::{Output, OutputCell},
-        trigger::Trigger,
+        trigger::{Encode, Trigger},
     };
+    use serde::{Deserialize, Serialize};
 
     pub struct Probe<T: ?Sized>(pub PhantomData<T>);
     pub trait ViaLifecycle<T: 'static> {
@@ -157,6 +159,28 @@ pub mod probe {
         const __THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT: &'static [Trigger<Self>] = &[];
     }
     impl<T: 'static> NoTriggers for T {}
+
+    /// What a method returned: `(&&result_of(&output)).checked()` gives how its value is encoded so that it can be read back, if
+    /// the type can be read at all.
+    pub struct ResultOf<R>(PhantomData<R>);
+    pub fn result_of<R>(_: &R) -> ResultOf<R> {
+        ResultOf(PhantomData)
+    }
+    pub trait ReadBack<T> {
+        fn checked(&self) -> Option<Encode<T>>;
+    }
+    // Not `DeserializeOwned`: the compiler chooses this one for what holds a `&'static str` too.
+    impl<T: Serialize + Deserialize<'static>, E> ReadBack<T> for &ResultOf<std::result::Result<T, E>> {
+        fn checked(&self) -> Option<Encode<T>> {
+            Some(encode_result)
+        }
+    }
+    pub trait WrittenOnly<T> {
+        fn checked(&self) -> Option<Encode<T>> {
+            None
+        }
+    }
+    impl<R, T> WrittenOnly<T> for ResultOf<R> {}
 
     /// A field under examination: `(&&Field(&self.x)).children(visit)`, `(&&Field(&self.x)).output("x", visit)`.
     pub struct Field<'a, T: ?Sized>(pub &'a T);

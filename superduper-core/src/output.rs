@@ -2,8 +2,9 @@
 
 use crate::{
     Error, ErrorKind, Result,
-    encode::{DecodeEnv, Encoded, decode_value},
+    encode::{DecodeEnv, Encoded, decode_value, encode_checked},
     job::current_overlay,
+    registry::Registry,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
@@ -144,10 +145,10 @@ pub(crate) struct PendingOutput {
     pub(crate) value: Arc<dyn Any + Send + Sync>,
 }
 
-impl<T: Serialize + Send + Sync + 'static> Output<T> {
-    pub(crate) fn pending(&self, value: T) -> Result<PendingOutput> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Output<T> {
+    pub(crate) fn pending(&self, value: T, registry: Arc<Registry>) -> Result<PendingOutput> {
         let (key, name) = self.bound_name()?;
-        let encoded = Encoded::of(&value).map_err(|error| error.context(format_args!("output `{name}`")))?;
+        let encoded = encode_checked(&value, registry).map_err(|error| error.context(format_args!("output `{name}`")))?;
         Ok(PendingOutput { key, name, encoded, value: Arc::new(value) })
     }
 }

@@ -17,7 +17,8 @@ where
 {
     let mut sorted = Vec::new();
     for item in items {
-        let value = serde_json::to_value(item).map_err(S::Error::custom)?;
+        // As documents are written: `serde_json` writes numbers in another way in some builds.
+        let value = crate::encode::sort_key(item).map_err(S::Error::custom)?;
         let mut key = Vec::new();
         crate::digest::write_canonical(&value, &mut key);
         sorted.push((key, item));

@@ -134,7 +134,20 @@ pub trait TriggerOutput {
     /// # Errors
     /// The method's own error, or one of encoding.
     fn into_encoded(self) -> Result<Encoded>;
+
+    /// Encode the result by a function that also sees that it can be read back, where the type of the value can be read.
+    #[doc(hidden)]
+    fn __into_encoded(self, _checked: Option<Encode<Self::Value>>) -> Result<Encoded>
+    where
+        Self: Sized,
+    {
+        self.into_encoded()
+    }
 }
+
+/// A function that encodes a value.
+#[doc(hidden)]
+pub type Encode<T> = fn(&T) -> Result<Encoded>;
 impl TriggerOutput for () {
     type Value = ();
     fn into_encoded(self) -> Result<Encoded> {
@@ -147,6 +160,13 @@ impl<T: Serialize, E: Into<BoxError>> TriggerOutput for std::result::Result<T, E
         match self {
             Ok(value) => Encoded::of(&value),
             Err(error) => Err(Error::from(error.into())),
+        }
+    }
+
+    fn __into_encoded(self, checked: Option<Encode<T>>) -> Result<Encoded> {
+        match (self, checked) {
+            (Ok(value), Some(checked)) => checked(&value),
+            (result, _) => result.into_encoded(),
         }
     }
 }

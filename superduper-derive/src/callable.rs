@@ -1,6 +1,6 @@
 //! `#[callable]`: a free function that can be referred to by name, stored as such and called with JSON.
 
-use crate::shared::{Errors, OptionList, default_root, mentions_impl_trait, name_of, path, plain_text};
+use crate::shared::{Errors, OptionList, default_root, encode_result, mentions_impl_trait, name_of, path, plain_text};
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
@@ -146,7 +146,7 @@ fn expand(function: &ItemFn, arguments: &Arguments, parameters: &[Parameter]) ->
     let wait = function.sig.asyncness.is_some().then(|| quote!(.await));
     let span = output_span(function);
     let output = Ident::new("output", Span::mixed_site().located_at(span));
-    let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
+    let result = encode_result(&output, &function.sig.output, span, root);
     // Without spaces and comments, which do not change what the function does.
     let code = format!("{} {}", function.sig.to_token_stream(), function.block.to_token_stream());
     let mutable = (!parameters.is_empty()).then(|| quote!(mut));

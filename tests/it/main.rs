@@ -20,6 +20,7 @@ mod graphs;
 mod guards;
 mod hooks;
 mod joining;
+mod kept;
 mod liveness;
 mod loading;
 mod names;

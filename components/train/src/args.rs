@@ -24,6 +24,10 @@ pub enum Arg {
     List(Vec<Arg>),
     /// A map that may hold models.
     Map(BTreeMap<String, Arg>),
+    /// Infinity or NaN, which cannot be stored: the arguments are refused when they are submitted.
+    #[doc(hidden)]
+    #[serde(skip_deserializing)]
+    NotFinite(f64),
 }
 
 impl Arg {
@@ -61,14 +65,14 @@ impl Arg {
                 };
                 path.split('.').try_fold(value.clone(), |value, piece| inside(&value, piece)).map(|found| Cow::Owned(Arg::Value(found)))
             }
-            Arg::Model(_) => None,
+            Arg::Model(_) | Arg::NotFinite(_) => None,
         }
     }
 
     fn plain(&self) -> Option<Value> {
         match self {
             Arg::Value(value) => Some(value.clone()),
-            Arg::Model(_) => None,
+            Arg::Model(_) | Arg::NotFinite(_) => None,
             Arg::List(items) => items.iter().map(Arg::plain).collect::<Option<Vec<Value>>>().map(Value::Array),
             Arg::Map(items) => {
                 let items: Option<_> = items.iter().map(|(key, item)| Some((key.clone(), item.plain()?))).collect();
@@ -87,7 +91,20 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(Value, bool, i32, i64, u32, u64, f32, f64, &str, String);
+plain!(Value, bool, i32, i64, u32, u64, &str, String);
+
+impl From<f64> for Arg {
+    fn from(value: f64) -> Self {
+        if value.is_finite() { Arg::Value(value.into()) } else { Arg::NotFinite(value) }
+    }
+}
+
+impl From<f32> for Arg {
+    fn from(value: f32) -> Self {
+        // Not `Value::from`, which gives another number in builds with `serde_json/arbitrary_precision`.
+        Arg::from(f64::from(value))
+    }
+}
 
 impl From<Vec<Arg>> for Arg {
     fn from(items: Vec<Arg>) -> Self {

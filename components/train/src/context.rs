@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use superduper::{Asked, ComponentType, Encoded, Error, ErrorKind, JobContext, Result, Value, store::CheckpointRow};
+use superduper::{Asked, ComponentType, Error, ErrorKind, JobContext, Result, Value, store::CheckpointRow};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 /// Progress is reported so often at most.
@@ -95,6 +95,27 @@ struct Whole<S> {
     state: S,
     position: u64,
     rng: Rng,
+}
+
+/// The state of a training, on its way into a checkpoint; a copy of it when that is compared.
+enum State<'a, S> {
+    Given(&'a S),
+    Copy(S),
+}
+
+impl<S: Serialize> Serialize for State<'_, S> {
+    fn serialize<R: serde::Serializer>(&self, serializer: R) -> std::result::Result<R::Ok, R::Error> {
+        match self {
+            State::Given(state) => state.serialize(serializer),
+            State::Copy(state) => state.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, S: Deserialize<'de>> Deserialize<'de> for State<'_, S> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        S::deserialize(deserializer).map(State::Copy)
+    }
 }
 
 impl TrainContext {
@@ -255,15 +276,17 @@ impl TrainContext {
     /// The state is encoded here; blobs and row are written beside the training. Large parts belong into `Artifact`s.
     ///
     /// # Errors
-    /// `Encode`; a failed write of an earlier checkpoint; a pause, which is to be returned with `?`.
-    pub fn checkpoint<S: Serialize + ?Sized>(&mut self, state: &S) -> Result<()> {
+    /// `Encode`, with the path, for a state that would be read back as another one; a failed write of an earlier checkpoint; a
+    /// pause, which is to be returned with `?`.
+    pub fn checkpoint<S: Serialize + DeserializeOwned>(&mut self, state: &S) -> Result<()> {
         self.keeps = true;
         let done = self.position.saturating_add(1);
         let pause = self.job.asked() == Asked::Pause;
         if !pause && !self.is_due(done) {
             return Ok(());
         }
-        let encoded = Encoded::of(&Whole { state, position: done, rng: self.rng.clone() })?;
+        let whole = Whole { state: State::Given(state), position: done, rng: self.rng.clone() };
+        let encoded = self.job.encode(&whole).map_err(|error| error.context("the state of a checkpoint"))?;
         self.found()?;
         self.finish_writing()?;
         // A number that was measured before the last checkpoint says nothing of this one.

@@ -266,7 +266,7 @@ pub(crate) fn write_model(
 ) -> Result<Written> {
     let runtime = tokio::runtime::Handle::current();
     ctx.check_cancelled()?;
-    let source = Source { encoded: Encoded::of(model)?, store };
+    let source = Source { encoded: Encoded::checked(model)?, store };
     let (document, blobs) = runtime.block_on(source.save())?;
     let text = serde_json::to_vec(&document)?;
     let folder = match place {

@@ -156,7 +156,7 @@ impl Prediction {
         let entry = predicts(self.model.0.kind())?;
         let spec = TrainSpec { args: self.args.clone(), seed: self.seed, checkpoints: self.checkpoints.clone(), ..TrainSpec::default() };
         let mut context = TrainContext::new(ctx, &self.identifier, &spec, self.base.limits.wall.map(Span::get))?;
-        let copy: Box<dyn Component> = context.decode(Encoded::of(&self.model)?.value().clone(), "the model")?;
+        let copy: Box<dyn Component> = context.decode(Encoded::checked(&self.model)?.value().clone(), "the model")?;
         set_up(&context, &*copy)?;
         let result = (entry.predict)(copy, &mut context);
         context.end(result.is_ok())?;

@@ -76,7 +76,7 @@ impl Training {
         path.as_ref().map_or(Ok(()), |path| reach(path, ctx))?;
         let mut context = TrainContext::new(ctx, &self.identifier, &self.spec, self.base.limits.wall.map(Span::get))?;
         // A copy for this attempt: jobs of a run share the component.
-        let copy: Box<dyn Component> = context.decode(Encoded::of(&self.module)?.value().clone(), "the module")?;
+        let copy: Box<dyn Component> = context.decode(Encoded::checked(&self.module)?.value().clone(), "the module")?;
         let db = ctx.db()?;
         set_up(&context, &*copy)?;
         let trained = train(copy, &mut context);

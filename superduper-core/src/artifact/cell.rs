@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Digest, Result,
-    encode::{RawKey, current_env, note_blob},
+    encode::{RawKey, current_env, note_blob, without_shape},
     store::{ArtifactStore, Put},
 };
 use serde::{
@@ -142,6 +142,12 @@ impl<T: Blob> fmt::Debug for Artifact<T> {
 
 impl<T: Blob> Serialize for Artifact<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        without_shape(|| self.write(serializer))
+    }
+}
+
+impl<T: Blob> Artifact<T> {
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let handle = &self.0.handle;
         let in_session = note_blob(handle);
         let Some(hashed) = handle.hashed() else {

@@ -9,6 +9,7 @@ use crate::{
 use serde_json::{Map, Value};
 use std::{
     any::Any,
+    collections::BTreeMap,
     fmt,
     ops::Range,
     sync::{
@@ -173,10 +174,11 @@ impl BlobHandle {
     /// The reference for the document, once hashed: `{"$blob": "blake3:…", "size": …}`.
     pub(crate) fn reference(&self) -> Option<Value> {
         let hashed = self.hashed.get()?;
-        let mut map = hashed.extra.clone();
-        map.insert("$blob".into(), hashed.digest.to_string().into());
-        map.insert("size".into(), hashed.size.into());
-        Some(Value::Object(map))
+        let extra = hashed.extra.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let own = [("$blob".to_owned(), hashed.digest.to_string().into()), ("size".to_owned(), hashed.size.into())];
+        // By key, whatever order `Map` keeps in this build.
+        let members: BTreeMap<String, Value> = extra.chain(own).collect();
+        Some(Value::Object(members.into_iter().collect()))
     }
 
     /// Component and version that named the blob; empty for a new one.

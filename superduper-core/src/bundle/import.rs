@@ -105,7 +105,7 @@ impl Import {
     /// Read and verify the bundle. A folder that is replaced meanwhile is read again: a tar file, which is opened once, stays as it was.
     async fn open(&self) -> Result<Arc<Bundle>> {
         let mut tries = 0;
-        let bundle = loop {
+        let mut bundle = loop {
             let path = self.path.clone();
             let bundle = blocking(move || {
                 let bundle = Bundle::open(&path)?;
@@ -117,7 +117,7 @@ impl Import {
                 bundle => break bundle?,
             }
         };
-        check_kinds(&self.db, &bundle, self.allow_unknown)?;
+        bundle.singles = check_kinds(&self.db, &bundle, self.allow_unknown)?;
         Ok(Arc::new(bundle))
     }
 

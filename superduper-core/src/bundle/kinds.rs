@@ -3,15 +3,18 @@
 use super::open::Bundle;
 use crate::{
     Db, Error, ErrorKind, Result,
-    encode::{DecodeEnv, Document, in_decode_session},
+    encode::{DecodeEnv, Document, Singles, encode_tree, in_decode_session},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// Decode all components as a load would: what is imported can be loaded.
 ///
 /// With `allow_unknown`, components of kinds that this program does not know are let in unseen, and with them those
-/// that hold them.
-pub(super) fn check_kinds(db: &Db, bundle: &Bundle, allow_unknown: bool) -> Result<()> {
+/// that hold them. Gives where components hold an `f32`, for the plan.
+pub(super) fn check_kinds(db: &Db, bundle: &Bundle, allow_unknown: bool) -> Result<HashMap<String, Singles>> {
     let registry = &db.inner().registry;
     let mut unknown = BTreeSet::new();
     let mut first = None;
@@ -40,6 +43,7 @@ pub(super) fn check_kinds(db: &Db, bundle: &Bundle, allow_unknown: bool) -> Resu
     let env = Arc::new(env);
     // The root decodes all below it. Where something unknown is in the way, its parts are decoded one by one.
     let mut covered = BTreeSet::new();
+    let mut singles = HashMap::new();
     for index in (0..bundle.nodes.len()).rev() {
         if covered.contains(&index) || unknown.contains(&index) {
             continue;
@@ -47,11 +51,15 @@ pub(super) fn check_kinds(db: &Db, bundle: &Bundle, allow_unknown: bool) -> Resu
         let below = bundle.below(index);
         if below.is_disjoint(&unknown) {
             let entry = registry.entry(&bundle.nodes[index].address.kind)?;
-            in_decode_session(&env, || (entry.decode)(&document(bundle, index)))?;
+            let component = in_decode_session(&env, || (entry.decode)(&document(bundle, index)))?;
+            // What cannot be encoded again was not written by this program; it is stored as it is.
+            if let Ok(tree) = encode_tree(&*component) {
+                singles.extend(tree.records.iter().map(|record| (record.path(), record.shape.singles().clone())));
+            }
             covered.extend(below);
         }
     }
-    Ok(())
+    Ok(singles)
 }
 
 fn document(bundle: &Bundle, index: usize) -> Document {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Address, Digest, Error, ErrorKind, Hasher, Result,
-    encode::hash_body,
+    encode::{Singles, hash_body},
     store::{BlobRow, OutputRow},
 };
 use serde_json::Value;
@@ -30,6 +30,8 @@ pub(super) struct Bundle {
     pub(super) nodes: Vec<Node>,
     /// Sizes by digest.
     pub(super) blobs: BTreeMap<Digest, u64>,
+    /// Where components hold an `f32`, by `Kind/identifier`; known once their types have read them.
+    pub(super) singles: HashMap<String, Singles>,
 }
 
 /// A component of a bundle.
@@ -52,7 +54,7 @@ impl Bundle {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let source = Source::open(path)?;
         let (nodes, blobs) = Self::read(&source).map_err(|error| source.explain(error))?;
-        let bundle = Bundle { source, nodes, blobs };
+        let bundle = Bundle { source, nodes, blobs, singles: HashMap::new() };
         bundle.check_belonging()?;
         Ok(bundle)
     }

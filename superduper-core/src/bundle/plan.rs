@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Address, Error, Result, VersionRef,
+    encode::Singles,
     plan::{Action, Change, Differ, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed},
     registry::Registry,
     store::{Expect, JobRole, RunPurpose, Snapshot, StoredVersion, being_removed},
@@ -97,6 +98,7 @@ impl Planner<'_> {
         let head = self.heads.get(&path).copied().or_else(|| {
             newest.map(|newest| Head { newest: (newest.version(), newest.revision()), next_version: newest.next_version, taken: false })
         });
+        let singles = self.singles(node).cloned().unwrap_or_default();
         let planned = |action, at: (u32, u32), from: Option<Address>, content_of, changes| PlannedComponent {
             address: Address { version: Some(VersionRef { version: at.0, revision: Some(at.1) }), ..node.address.clone() },
             action,
@@ -108,6 +110,7 @@ impl Planner<'_> {
             children: node.children.clone(),
             document: document.clone(),
             verbatim: None,
+            singles: singles.clone(),
         };
         let Some(head) = head else {
             self.heads.insert(path, Head { newest: (0, 0), next_version: 1, taken: true });
@@ -149,6 +152,10 @@ impl Planner<'_> {
         Ok(planned(Action::NewVersion, at, from, content_of, changes))
     }
 
+    fn singles(&self, node: &Node) -> Option<&Singles> {
+        self.bundle.singles.get(&node.address.path())
+    }
+
     /// The document with the versions that its children have, or get, here.
     fn target_document(&self, node: &Node) -> Value {
         let names: HashMap<String, &Address> = node
@@ -174,7 +181,8 @@ impl Planner<'_> {
             let found = node.children.iter().find(|(_, index)| is(*index));
             found.map(|(_, index)| self.components[*index].changes.clone()).unwrap_or_default()
         };
-        let mut differ = Differ { fields, child: &child, changes: Vec::new() };
+        let (none, singles) = (Singles::default(), self.singles(node));
+        let mut differ = Differ { fields, singles: singles.unwrap_or(&none), child: &child, changes: Vec::new() };
         differ.compare(&newest.document, document);
         differ.changes
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Db, DbInner, Run,
-    encoding::decode_tree,
+    encoding::decode_env,
     planning::{Intent, plan_tree, refuse_overwrites},
     read::decode_stored,
 };
@@ -10,7 +10,7 @@ use crate::{
     Address, Digest, Error, ErrorKind, FailureKind, JobFailure, Result,
     bundle::references,
     component::Component,
-    encode::{Record, Tree, encode_tree},
+    encode::{DecodeEnv, Record, Tree, check_copy, check_stable, encode_tree, in_decode_session},
     job::{Command, Driver, Instances, Outcome, Permit, RunHandle, current, give_way, hash_all, millis, outlast_sweep},
     lifecycle::BoxFuture,
     plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, StaleJob},
@@ -359,21 +359,29 @@ async fn prepare(db: &Arc<DbInner>, tree: Tree) -> Result<Arc<Tree>> {
         db.registry.entry(record.kind).map_err(|error| error.context(format_args!("`{}`", record.path())))?;
     }
     let given = finish(tree).await?;
-    let copy = finish(encode_copy(db, &given)?).await?;
-    let same = given.records.len() == copy.records.len() && given.records.iter().zip(&copy.records).all(|(a, b)| a.body == b.body);
-    if !same {
-        // `postinit` changed something, or the encoding is not deterministic: a second round tells.
-        let again = finish(encode_copy(db, &copy)?).await?;
-        copy.check_deterministic(&again)?;
+    // First without `postinit`: the copy is what was given, or something was lost.
+    let env = decode_env(&given, &db.registry).without_postinit();
+    let (copy, env) = encode_copy(db, &given, env)?;
+    let copy = finish(copy).await?;
+    check_copy(&given, &copy)?;
+    if !env.left_postinit_out() {
+        return Ok(Arc::new(copy));
     }
-    Ok(Arc::new(copy))
+    let made = finish(encode_copy(db, &given, decode_env(&given, &db.registry))?.0).await?;
+    let same = given.records.len() == made.records.len() && given.records.iter().zip(&made.records).all(|(a, b)| a.body == b.body);
+    if !same {
+        // `postinit` changed something: a second round tells whether it always does.
+        let again = finish(encode_copy(db, &made, decode_env(&made, &db.registry))?.0).await?;
+        check_stable(&made, &again)?;
+    }
+    Ok(Arc::new(made))
 }
 
-fn encode_copy(db: &Arc<DbInner>, tree: &Tree) -> Result<Tree> {
-    let kind = tree.root().kind;
-    let entry = db.registry.entry(kind)?;
-    let copy = decode_tree(tree, &db.registry, |document| (entry.decode)(document))?;
-    encode_tree(&*copy)
+fn encode_copy(db: &Arc<DbInner>, tree: &Tree, env: DecodeEnv) -> Result<(Tree, Arc<DecodeEnv>)> {
+    let entry = db.registry.entry(tree.root().kind)?;
+    let env = Arc::new(env);
+    let copy = in_decode_session(&env, || (entry.decode)(&tree.root().document()))?;
+    Ok((encode_tree(&*copy)?, env))
 }
 
 pub(super) async fn finish(mut tree: Tree) -> Result<Tree> {

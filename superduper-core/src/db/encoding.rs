@@ -125,7 +125,7 @@ impl<T: AsComponent + ?Sized> ComponentExt for T {
             if again {
                 continue;
             }
-            for (key, value) in crate::plan::shown_fields(&record.body) {
+            for (key, value) in crate::plan::shown_fields(&record.body, record.shape.singles()) {
                 if key != "identifier" && !record.children.iter().any(|child| child.path.split(['.', '[']).next() == Some(&key)) {
                     text.push_str(&format!("{pad}  {key}: {value}\n"));
                 }
@@ -141,7 +141,8 @@ impl<T: AsComponent + ?Sized> ComponentExt for T {
     where
         Self: ComponentType + Sized,
     {
-        decode_tree(&encoding.tree, &Registry::global(), decode_body::<Self>)
+        let env = decode_env(&encoding.tree, &Registry::global());
+        in_decode_session(&Arc::new(env), || decode_body::<Self>(&encoding.tree.root().document()))
     }
 }
 
@@ -176,14 +177,10 @@ fn document(value: &Value) -> Result<Document> {
     Ok(Document { address, type_version: number("version").unwrap_or(1), body, outputs })
 }
 
-/// Decode the root of an encoded tree.
-pub(crate) fn decode_tree<T>(
-    tree: &Tree,
-    registry: &Arc<Registry>,
-    decode: impl FnOnce(&crate::encode::Document) -> Result<T>,
-) -> Result<T> {
+/// What decoding the root of an encoded tree refers to.
+pub(crate) fn decode_env(tree: &Tree, registry: &Arc<Registry>) -> DecodeEnv {
     let mut env = DecodeEnv::new(registry.clone(), None).with_blobs(&tree.blobs);
-    let (root, children) = tree.records.split_last().ok_or_else(|| Error::internal("an encoded tree is empty"))?;
-    env.documents.extend(children.iter().map(|record| (record.path(), record.document())));
-    in_decode_session(&Arc::new(env), || decode(&root.document()))
+    let children = tree.records.iter().rev().skip(1);
+    env.documents.extend(children.map(|record| (record.path(), record.document())));
+    env
 }

@@ -12,12 +12,18 @@ use crate::{
     registry::Registry,
     store::ArtifactStore,
 };
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, Visitor},
+};
 use serde_json::{Map, Value};
 use std::{
     cell::RefCell,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// A stored component, as the decoder needs it.
@@ -41,6 +47,10 @@ pub struct DecodeEnv {
     pub(crate) documents: HashMap<String, Document>,
     /// Blobs by name that are at hand, saved or not.
     blobs: Mutex<HashMap<String, Arc<BlobHandle>>>,
+    /// Whether `postinit` runs on what is decoded.
+    postinit: bool,
+    /// Whether a `postinit` was left out that a type may have.
+    left_out: AtomicBool,
 }
 
 impl std::fmt::Debug for DecodeEnv {
@@ -51,7 +61,24 @@ impl std::fmt::Debug for DecodeEnv {
 
 impl DecodeEnv {
     pub(crate) fn new(registry: Arc<Registry>, artifacts: Option<Arc<dyn ArtifactStore>>) -> Self {
-        DecodeEnv { registry, artifacts, documents: HashMap::new(), blobs: Mutex::default() }
+        DecodeEnv {
+            registry,
+            artifacts,
+            documents: HashMap::new(),
+            blobs: Mutex::default(),
+            postinit: true,
+            left_out: AtomicBool::new(false),
+        }
+    }
+
+    /// For comparing what is decoded with what was encoded: `postinit` does not run.
+    pub(crate) fn without_postinit(self) -> Self {
+        DecodeEnv { postinit: false, ..self }
+    }
+
+    /// Whether a component was decoded whose type may have a `postinit`, which did not run.
+    pub(crate) fn left_postinit_out(&self) -> bool {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     pub(crate) fn for_blobs(blobs: Vec<Arc<BlobHandle>>) -> Self {
@@ -88,9 +115,9 @@ struct Session {
 
 /// A shared component is decoded once for each reference to it, those that it shares again for each of those: layers
 /// of shared components would take for ever. More copies than this per document, on average, are refused.
-const COPIES: usize = 100;
+pub(super) const COPIES: usize = 100;
 /// Copies that are allowed in any case.
-const FREE_COPIES: usize = 10_000;
+pub(super) const FREE_COPIES: usize = 10_000;
 
 /// A component or output being decoded, with the places of its blobs.
 struct Owner {
@@ -306,8 +333,13 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
         };
         let mut component = caught(|| format!("`{address}`: decoding"), || read_fields::<T>(body, address))?;
         bind(&component);
-        let postinit = || component.__postinit().map_err(|error| error.context(format_args!("`{address}`: postinit")));
-        caught(|| format!("`{address}`: postinit"), postinit)?;
+        let env = current_env();
+        if env.postinit {
+            let postinit = || component.__postinit().map_err(|error| error.context(format_args!("`{address}`: postinit")));
+            caught(|| format!("`{address}`: postinit"), postinit)?;
+        } else if component.__has_lifecycle() {
+            env.left_out.store(true, Ordering::Relaxed);
+        }
         Ok(component)
     });
     SESSION.with(|cell| {
@@ -316,6 +348,24 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
         }
     });
     result
+}
+
+/// A value that is the content of an `Option`: to be read as `Some`, whatever it is.
+pub(super) struct Content(pub(super) Value);
+
+impl<'de> Deserializer<'de> for Content {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.0.deserialize_any(visitor)
+    }
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_some(self.0)
+    }
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq
+        tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 fn read_fields<T: ComponentType>(body: Value, address: &str) -> Result<T> {

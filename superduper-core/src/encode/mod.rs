@@ -5,18 +5,22 @@
 //! held over an await, nested sessions are saved and restored, and a panic in user code ends one cleanly.
 
 mod decode;
+mod numbers;
+mod round_trip;
 mod serializer;
 mod session;
+mod shape;
 mod tree;
 
 pub(crate) use decode::decode_body;
 pub use decode::{DecodeEnv, Document, deserialize_typed};
 pub(crate) use decode::{current_env, decode_boxed, decode_inline_boxed, in_decode_session};
-pub(crate) use session::RawKey;
+pub(crate) use round_trip::{check_copy, check_stable, encode_checked, encode_result, first_difference};
 pub use session::{Inline, serialize_component};
-pub(crate) use session::{encode_tree, note_blob};
+pub(crate) use session::{RawKey, encode_tree, note_blob, without_shape};
+pub(crate) use shape::{ROOT, Singles, item, member};
 pub use tree::{BlobUse, ChildUse, Record, Tree};
-pub(crate) use tree::{hash_body, hashes, is_marked, mark_of, patch_pending, secrets};
+pub(crate) use tree::{hash_body, hashes, in_key_order, in_order, is_marked, mark_of, patch_pending, secrets};
 
 use crate::{
     Error, ErrorKind, Result,
@@ -49,12 +53,20 @@ impl Encoded {
         Encoded { value: Value::Null, blobs: Vec::new() }
     }
 
-    /// Encode a value.
+    /// Encode a value that is only written here. Where its type can be read, [`Encoded::checked`] finds more.
     ///
     /// # Errors
-    /// `Encode` for a non-finite float, with its path, and for what JSON cannot hold.
+    /// `Encode`, with the path, for what JSON cannot hold: a non-finite float, equal keys of a map, `Some` of what is null.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        session::encode_value(value)
+        round_trip::encode_written(value)
+    }
+
+    /// Encode a value, and see that reading it gives the same value again; `postinit` of components in it does not run.
+    ///
+    /// # Errors
+    /// As for [`Encoded::of`]; `Encode`, with the path, where the value is read back as another one.
+    pub fn checked<T: Serialize + DeserializeOwned>(value: &T) -> Result<Self> {
+        round_trip::encode_checked(value, round_trip::registry_here())
     }
 
     /// The value; blobs that are not saved have provisional names in it.
@@ -85,15 +97,32 @@ impl Encoded {
     }
 }
 
+/// An item of a set, as the order of items goes by it. Takes no part in the current session.
+pub(crate) fn sort_key<T: Serialize + ?Sized>(item: &T) -> Result<Value> {
+    session::encode_value(item).map(|(encoded, _)| encoded.value)
+}
+
 /// Decode a stored result or output; `owner` is named in errors about its blobs.
 pub(crate) fn decode_value<T: DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>, owner: &str) -> Result<T> {
     in_decode_session(env, || {
         decode::name_owner(owner.to_owned(), &value);
-        serde_path_to_error::deserialize(serializer::unescape(value)).map_err(|error| {
-            let path = error.path().to_string();
-            let error = error.into_inner();
-            let at = if path == "." { String::new() } else { format!(" at `{path}`") };
-            Error::new(ErrorKind::Decode, format!("stored value is not a `{}`{at}: {error}", std::any::type_name::<T>()))
-        })
+        not_a::<T, _>(serde_path_to_error::deserialize(serializer::unescape(value)))
+    })
+}
+
+/// Decode a stored value as the content of an `Option`, also where it is null.
+pub(crate) fn decode_some<T: DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>, owner: &str) -> Result<T> {
+    in_decode_session(env, || {
+        decode::name_owner(owner.to_owned(), &value);
+        not_a::<T, _>(serde_path_to_error::deserialize(decode::Content(serializer::unescape(value))))
+    })
+}
+
+fn not_a<T, R>(read: std::result::Result<R, serde_path_to_error::Error<serde_json::Error>>) -> Result<R> {
+    read.map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        let at = if path == "." { String::new() } else { format!(" at `{path}`") };
+        Error::new(ErrorKind::Decode, format!("stored value is not a `{}`{at}: {error}", std::any::type_name::<T>()))
     })
 }

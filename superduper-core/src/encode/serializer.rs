@@ -2,9 +2,15 @@
 //!
 //! Invariants: a non-finite float is an error with its path (serde_json writes null); keys of user
 //! data that begin with `$` are escaped as `$$`, so that they never look like a reference; marks of
-//! `Runtime` and `Output` leave no trace in the document.
+//! `Runtime` and `Output` leave no trace in the document. The keys of an object are written once, in sorted
+//! order; numbers are written alike whatever features `serde_json` has in this build.
 
-use super::{OUTPUT_MARK, RUNTIME_MARK, session};
+use super::{
+    OUTPUT_MARK, RUNTIME_MARK,
+    numbers::{self, Decimal, NUMBER, RAW, Raw},
+    session,
+    shape::Mark,
+};
 use serde::{Serialize, ser};
 use serde_json::{Map, Number, Value};
 use std::fmt::{self, Display};
@@ -14,31 +20,33 @@ pub(crate) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, SerErr
     Ok(value.serialize(ValueSerializer)?.into_value())
 }
 
-/// Undo the escaping of keys.
-pub(crate) fn unescape(value: Value) -> Value {
-    fn has_escaped(value: &Value) -> bool {
-        match value {
-            Value::Array(items) => items.iter().any(has_escaped),
-            Value::Object(map) => map.iter().any(|(key, value)| key.starts_with("$$") || has_escaped(value)),
-            _ => false,
-        }
+/// Whether a value that was written has to be rewritten before a type reads it; hardly any has.
+pub(super) fn is_escaped(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(is_escaped),
+        Value::Object(map) => map.iter().any(|(key, value)| key.starts_with("$$") || is_escaped(value)),
+        Value::Number(number) => numbers::is_odd(number),
+        _ => false,
     }
+}
+
+/// Undo the escaping of keys, and write numbers as this build reads them in every place.
+pub(crate) fn unescape(value: Value) -> Value {
     fn rewrite(value: Value) -> Value {
         match value {
             Value::Array(items) => Value::Array(items.into_iter().map(rewrite).collect()),
-            Value::Object(map) => Value::Object(
-                map.into_iter()
-                    .map(|(key, value)| {
-                        let key = if key.starts_with("$$") { key[1..].to_owned() } else { key };
-                        (key, rewrite(value))
-                    })
-                    .collect(),
-            ),
+            Value::Object(map) => numbers::of_struct(&map).unwrap_or_else(|| {
+                let entries = map.into_iter().map(|(key, value)| {
+                    let key = if key.starts_with("$$") { key[1..].to_owned() } else { key };
+                    (key, rewrite(value))
+                });
+                Value::Object(entries.collect())
+            }),
+            Value::Number(number) if numbers::is_odd(&number) => Value::Number(numbers::plain(&number).unwrap_or(number)),
             other => other,
         }
     }
-    // Hardly any document has such keys.
-    if has_escaped(&value) { rewrite(value) } else { value }
+    if is_escaped(&value) { rewrite(value) } else { value }
 }
 
 fn escape(key: String) -> String {
@@ -114,6 +122,7 @@ impl ser::Serializer for ValueSerializer {
     type SerializeStructVariant = Fields;
 
     fn serialize_bool(self, value: bool) -> Result<Slot, SerError> {
+        session::mark(Mark::Bool);
         Ok(Slot::Value(Value::Bool(value)))
     }
     fn serialize_i8(self, value: i8) -> Result<Slot, SerError> {
@@ -126,6 +135,7 @@ impl ser::Serializer for ValueSerializer {
         self.serialize_i64(value.into())
     }
     fn serialize_i64(self, value: i64) -> Result<Slot, SerError> {
+        session::mark(Mark::Signed);
         Ok(Slot::Value(Value::Number(value.into())))
     }
     fn serialize_i128(self, value: i128) -> Result<Slot, SerError> {
@@ -145,6 +155,7 @@ impl ser::Serializer for ValueSerializer {
         self.serialize_u64(value.into())
     }
     fn serialize_u64(self, value: u64) -> Result<Slot, SerError> {
+        session::mark(Mark::Unsigned);
         Ok(Slot::Value(Value::Number(value.into())))
     }
     fn serialize_u128(self, value: u128) -> Result<Slot, SerError> {
@@ -154,73 +165,100 @@ impl ser::Serializer for ValueSerializer {
         }
     }
     fn serialize_f32(self, value: f32) -> Result<Slot, SerError> {
+        session::mark(Mark::Single);
         float(value.into())
     }
     fn serialize_f64(self, value: f64) -> Result<Slot, SerError> {
+        session::mark(Mark::Double);
         float(value)
     }
     fn serialize_char(self, value: char) -> Result<Slot, SerError> {
+        session::mark(Mark::Char);
         Ok(Slot::Value(Value::String(value.into())))
     }
     fn serialize_str(self, value: &str) -> Result<Slot, SerError> {
+        session::mark(Mark::Text);
         Ok(Slot::Value(Value::String(value.to_owned())))
     }
     fn serialize_bytes(self, value: &[u8]) -> Result<Slot, SerError> {
+        session::mark(Mark::Bytes);
         Ok(Slot::Value(Value::Array(value.iter().map(|byte| Value::from(*byte)).collect())))
     }
     fn serialize_none(self) -> Result<Slot, SerError> {
+        session::mark(Mark::Null);
         Ok(Slot::Value(Value::Null))
     }
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Slot, SerError> {
-        value.serialize(self)
+        session::mark(Mark::Some);
+        let slot = value.serialize(self)?;
+        if matches!(slot, Slot::Value(Value::Null)) {
+            session::note_empty_some();
+        }
+        Ok(slot)
     }
     fn serialize_unit(self) -> Result<Slot, SerError> {
+        session::mark(Mark::Unit);
         Ok(Slot::Value(Value::Null))
     }
     fn serialize_unit_struct(self, name: &'static str) -> Result<Slot, SerError> {
+        session::mark_name(name);
         Ok(match name {
             RUNTIME_MARK => Slot::Absent,
             OUTPUT_MARK => Slot::Output,
             _ => Slot::Value(Value::Null),
         })
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Slot, SerError> {
+    fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<Slot, SerError> {
+        session::mark_name(name);
         self.serialize_str(variant)
     }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Slot, SerError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Slot, SerError> {
+        session::mark_name(name);
         value.serialize(self)
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        name: &'static str,
         _: u32,
         variant: &'static str,
         value: &T,
     ) -> Result<Slot, SerError> {
+        session::mark_name(name);
         let value = within(session::Segment::Key(variant.into()), value)?.into_value();
         Ok(Slot::Value(Value::Object(Map::from_iter([(escape(variant.to_owned()), value)]))))
     }
     fn serialize_seq(self, len: Option<usize>) -> Result<Items, SerError> {
+        session::mark(Mark::Items);
         Ok(Items { items: Vec::with_capacity(len.unwrap_or(0).min(4096)), variant: None })
     }
     fn serialize_tuple(self, len: usize) -> Result<Items, SerError> {
         self.serialize_seq(Some(len))
     }
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items, SerError> {
+    fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<Items, SerError> {
+        session::mark_name(name);
         self.serialize_seq(Some(len))
     }
-    fn serialize_tuple_variant(self, _: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Items, SerError> {
+    fn serialize_tuple_variant(self, name: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Items, SerError> {
+        session::mark_name(name);
+        session::enter(session::Segment::Key(variant.into()));
         let mut items = self.serialize_seq(Some(len))?;
         items.variant = Some(variant);
         Ok(items)
     }
-    fn serialize_map(self, _: Option<usize>) -> Result<Fields, SerError> {
-        Ok(Fields { map: Map::new(), key: None, variant: None })
+    fn serialize_map(self, len: Option<usize>) -> Result<Fields, SerError> {
+        session::mark(Mark::Entries);
+        Ok(Fields::new(len.unwrap_or(0)))
     }
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Fields, SerError> {
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Fields, SerError> {
+        if name == NUMBER || name == RAW {
+            return Ok(Fields::new(0));
+        }
+        session::mark_name(name);
         self.serialize_map(Some(len))
     }
-    fn serialize_struct_variant(self, _: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Fields, SerError> {
+    fn serialize_struct_variant(self, name: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Fields, SerError> {
+        session::mark_name(name);
+        session::enter(session::Segment::Key(variant.into()));
         let mut fields = self.serialize_map(Some(len))?;
         fields.variant = Some(variant);
         Ok(fields)
@@ -230,6 +268,7 @@ impl ser::Serializer for ValueSerializer {
 /// The items of an array under construction.
 struct Items {
     items: Vec<Value>,
+    /// The variant whose items they are; it was entered.
     variant: Option<&'static str>,
 }
 
@@ -245,9 +284,13 @@ impl Items {
     }
 }
 
+/// Put a value under its variant, which was entered.
 fn wrap(variant: Option<&'static str>, value: Value) -> Value {
     match variant {
-        Some(variant) => Value::Object(Map::from_iter([(escape(variant.to_owned()), value)])),
+        Some(variant) => {
+            session::leave();
+            Value::Object(Map::from_iter([(escape(variant.to_owned()), value)]))
+        }
         None => value,
     }
 }
@@ -295,24 +338,53 @@ impl ser::SerializeTupleVariant for Items {
 
 /// The entries of an object under construction.
 struct Fields {
-    map: Map<String, Value>,
+    entries: Vec<(String, Value)>,
     key: Option<String>,
+    /// The variant whose fields they are; it was entered.
     variant: Option<&'static str>,
+    /// What a struct of serde_json's own stands for.
+    private: Option<Slot>,
 }
 
 impl Fields {
+    fn new(len: usize) -> Self {
+        Fields { entries: Vec::with_capacity(len.min(4096)), key: None, variant: None, private: None }
+    }
+
     fn put<T: Serialize + ?Sized>(&mut self, segment: session::Segment, key: String, value: &T) -> Result<(), SerError> {
         match within(segment, value)? {
-            Slot::Value(value) => {
-                self.map.insert(key, value);
-            }
+            Slot::Value(value) => self.entries.push((key, value)),
             Slot::Absent | Slot::Output => {}
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Slot, SerError> {
-        Ok(Slot::Value(wrap(self.variant, Value::Object(self.map))))
+    /// The only field of a struct of serde_json's own; `false` for other structs.
+    fn put_private<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<bool, SerError> {
+        if key != NUMBER && key != RAW {
+            return Ok(false);
+        }
+        let text = value.serialize(KeySerializer)?;
+        let slot = if key == NUMBER {
+            Decimal(&text).serialize(ValueSerializer)?
+        } else {
+            serde_json::from_str::<Raw>(&text).map_err(ser::Error::custom)?.serialize(ValueSerializer)?
+        };
+        self.private = Some(slot);
+        Ok(true)
+    }
+
+    fn finish(mut self) -> Result<Slot, SerError> {
+        if let Some(slot) = self.private {
+            return Ok(slot);
+        }
+        // `Map` keeps the order of insertion if any crate of the build enables `preserve_order`.
+        self.entries.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some(pair) = self.entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            session::note_hint("give each value a key of its own; a flattened map has no key that a field has");
+            return fail(format_args!("the key `{}` is written twice, and only one of the values would be kept", pair[0].0));
+        }
+        Ok(Slot::Value(wrap(self.variant, Value::Object(Map::from_iter(self.entries)))))
     }
 }
 
@@ -337,6 +409,9 @@ impl ser::SerializeStruct for Fields {
     type Ok = Slot;
     type Error = SerError;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SerError> {
+        if key.starts_with('$') && self.put_private(key, value)? {
+            return Ok(());
+        }
         self.put(session::Segment::Key(key.into()), escape(key.to_owned()), value)
     }
     fn end(self) -> Result<Slot, SerError> {

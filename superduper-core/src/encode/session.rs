@@ -2,7 +2,9 @@
 
 use super::{
     Encoded, MAX_DEPTH,
+    decode::{COPIES, FREE_COPIES},
     serializer::to_value,
+    shape::{self, Mark, Shape},
     tree::{BlobUse, ChildUse, Record, Tree, find_marks},
 };
 use crate::{Error, ErrorKind, Result, address::check_identifier, artifact::BlobHandle, component::Component, panics};
@@ -43,9 +45,25 @@ pub(crate) enum Segment {
 struct Frame {
     /// The component whose fields these are; empty outside of any.
     owner: String,
-    path: Vec<Segment>,
+    path: Vec<Step>,
     children: Vec<usize>,
     blobs: Vec<Arc<BlobHandle>>,
+    shape: Shape,
+}
+
+/// A segment that was entered.
+struct Step {
+    segment: Segment,
+    /// The place in the shape.
+    place: u64,
+    /// The total of the shape before.
+    before: u64,
+}
+
+impl Frame {
+    fn place(&self) -> u64 {
+        self.path.last().map_or(shape::ROOT, |step| step.place)
+    }
 }
 
 struct Session {
@@ -58,8 +76,17 @@ struct Session {
     by_path: HashMap<String, usize>,
     /// A shared component is encoded once: its place in memory, while the session borrows the tree.
     by_place: HashMap<(usize, &'static str), usize>,
+    /// The places that stay taken while the session lasts: those of the root and of what is reached from it by references.
+    /// Another component may be made and dropped while its parent is written, and the next one be made in its place.
+    lasting: HashSet<(usize, &'static str)>,
+    /// How many components were encoded, those included that gave no record of their own.
+    encoded: usize,
+    /// Inside what belongs to no shape, if above 0.
+    shapeless: u32,
     blobs: Vec<Arc<BlobHandle>>,
     error: Option<Error>,
+    /// How to mend the error that serde carries as a text.
+    hint: Option<&'static str>,
 }
 
 impl Session {
@@ -71,8 +98,12 @@ impl Session {
             places: Vec::new(),
             by_path: HashMap::new(),
             by_place: HashMap::new(),
+            lasting: HashSet::new(),
+            encoded: 0,
+            shapeless: 0,
             blobs: Vec::new(),
             error: None,
+            hint: None,
         }
     }
 
@@ -89,10 +120,10 @@ impl Session {
     }
 }
 
-fn path_text(path: &[Segment]) -> String {
+fn path_text(path: &[Step]) -> String {
     let mut text = String::new();
-    for segment in path {
-        match segment {
+    for step in path {
+        match &step.segment {
             Segment::Key(key) if text.is_empty() => text.push_str(key),
             Segment::Key(key) => {
                 text.push('.');
@@ -139,6 +170,7 @@ impl Drop for Restore {
 /// Encode a component and all below it: children before parents, shared ones once.
 pub(crate) fn encode_tree(component: &dyn Component) -> Result<Tree> {
     let restore = Restore::enter(Session::new(true));
+    with(|session| session.lasting.insert(place_of(component)));
     let written = catch_unwind(AssertUnwindSafe(|| serialize_component(component, serde_json::value::Serializer)));
     let Some(session) = restore.finish() else {
         return Err(Error::internal("the encode session was lost"));
@@ -193,11 +225,11 @@ fn in_document_order(records: Vec<Record>) -> Vec<Record> {
         .collect()
 }
 
-/// Encode a result or output.
-pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<Encoded> {
+/// Encode a value that is no component's document; gives its shape too.
+pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<(Encoded, Shape)> {
     let restore = Restore::enter(Session::new(false));
     let written = catch_unwind(AssertUnwindSafe(|| to_value(value)));
-    let Some(session) = restore.finish() else {
+    let Some(mut session) = restore.finish() else {
         return Err(Error::internal("the encode session was lost"));
     };
     let written = written.map_err(|panic| {
@@ -208,7 +240,10 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<Encoded> 
     match (session.error, written) {
         (Some(error), _) => Err(error),
         (None, Err(error)) => Err(Error::new(ErrorKind::Encode, error.to_string())),
-        (None, Ok(value)) => Ok(Encoded { value, blobs: session.blobs }),
+        (None, Ok(value)) => {
+            let shape = session.stack.pop().map(|frame| frame.shape).unwrap_or_default();
+            Ok((Encoded { value, blobs: session.blobs }, shape))
+        }
     }
 }
 
@@ -265,17 +300,36 @@ impl Serialize for Body<'_> {
     }
 }
 
+/// Zero-sized components cannot exist: each has an identifier, so a place belongs to one of them.
+fn place_of(component: &dyn Component) -> (usize, &'static str) {
+    (std::ptr::from_ref(component).cast::<()>().addr(), component.kind())
+}
+
 /// Make sure that the session has a record of the component; gives its index.
 fn record(component: &dyn Component) -> Result<usize, String> {
     let (kind, identifier) = (component.kind(), component.identifier());
-    // Zero-sized components cannot exist: each has an identifier, so a place belongs to one of them.
-    let place = (std::ptr::from_ref(component).cast::<()>().addr(), kind);
+    let place = place_of(component);
     let known = with(|session| {
         let index = *session.by_place.get(&place)?;
         (session.records[index].identifier == identifier).then_some(index)
     });
     if let Some(Some(index)) = known {
         return Ok(index);
+    }
+    let (lasts, copies) = with(|session| {
+        session.encoded += 1;
+        let copies = session.encoded > FREE_COPIES + COPIES * session.records.len();
+        (session.lasting.contains(&place), copies)
+    })
+    .unwrap_or_default();
+    if copies {
+        let text = format!("`{kind}/{identifier}` and what it holds are shared so often that encoding would not end");
+        return Err(stop(Error::new(ErrorKind::Encode, text).with_hint("share components across fewer layers")));
+    }
+    if lasts {
+        component.__visit_children(&mut |child| {
+            with(|session| session.lasting.insert(place_of(child)));
+        });
     }
     if let Err(error) = check_identifier(identifier) {
         return Err(stop(error.context(format_args!("component of kind `{kind}`"))));
@@ -298,7 +352,12 @@ fn record(component: &dyn Component) -> Result<usize, String> {
         Err(error) => {
             let at = path_text(&frame.path);
             let at = if at.is_empty() { String::new() } else { format!(": field `{at}`") };
-            return Err(stop(Error::new(ErrorKind::Encode, format!("`{kind}/{identifier}`{at}: {error}"))));
+            let error = Error::new(ErrorKind::Encode, format!("`{kind}/{identifier}`{at}: {error}"));
+            let hint = with(|session| session.hint.take()).flatten();
+            return Err(stop(match hint {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }));
         }
     };
     let marks = find_marks(&body);
@@ -323,14 +382,14 @@ fn record(component: &dyn Component) -> Result<usize, String> {
             frame.blobs.iter().flat_map(|handle| handle.names().map(move |name| (name, handle))).collect();
         let blobs =
             marks.blobs.into_iter().filter_map(|(path, name)| Some(BlobUse { path, handle: (*handles.get(&name)?).clone() })).collect();
-        let record = Record::new(component, body, children, blobs);
+        let record = Record::new(component, body, frame.shape, children, blobs);
         let path = record.path();
         if let Some(index) = session.by_path.get(&path).copied() {
             let known = &session.records[index];
             if known.body != record.body {
                 let (one, other) = (hashed_body(known)?, hashed_body(&record)?);
                 if one != other {
-                    let field = crate::plan::first_difference(&one, &other);
+                    let (field, ..) = super::first_difference(&one, &other);
                     return Err(Error::invalid(format!(
                         "two different components are both named `{kind}/{identifier}`: {} and {}; they differ in `{field}`",
                         session.places[index],
@@ -339,7 +398,9 @@ fn record(component: &dyn Component) -> Result<usize, String> {
                     .with_hint("give one of them another identifier, or share one value with `Arc`"));
                 }
             }
-            session.by_place.insert(place, index);
+            if lasts {
+                session.by_place.insert(place, index);
+            }
             return Ok(index);
         }
         let index = session.records.len();
@@ -347,7 +408,9 @@ fn record(component: &dyn Component) -> Result<usize, String> {
         let met = session.place();
         session.places.push(met);
         session.by_path.insert(path, index);
-        session.by_place.insert(place, index);
+        if lasts {
+            session.by_place.insert(place, index);
+        }
         Ok(index)
     });
     match result {
@@ -394,17 +457,81 @@ pub(crate) fn note_blob(handle: &Arc<BlobHandle>) -> bool {
 pub(super) fn enter(segment: Segment) {
     with(|session| {
         if let Some(frame) = session.stack.last_mut() {
-            frame.path.push(segment);
+            let place = match &segment {
+                Segment::Key(key) => shape::member(frame.place(), key),
+                Segment::Index(_) => shape::item(frame.place()),
+            };
+            frame.path.push(Step { segment, place, before: frame.shape.total() });
         }
     });
 }
 
 pub(super) fn leave() {
     with(|session| {
-        if let Some(frame) = session.stack.last_mut() {
-            frame.path.pop();
+        if let Some(frame) = session.stack.last_mut()
+            && let Some(step) = frame.path.pop()
+            && frame.path.is_empty()
+            // Fields of structs, not the keys of maps.
+            && let Segment::Key(Cow::Borrowed(name)) = step.segment
+        {
+            frame.shape.close_field(name, step.before);
         }
     });
+}
+
+/// Serde was told this of the value at the current path.
+pub(super) fn mark(mark: Mark) {
+    shaped(|frame| {
+        let place = frame.place();
+        frame.shape.add(place, mark);
+        if matches!(mark, Mark::Single) && !frame.owner.is_empty() {
+            frame.shape.add_single(place);
+        }
+    });
+}
+
+/// Serde was told this name of a type.
+pub(super) fn mark_name(name: &str) {
+    shaped(|frame| frame.shape.add_name(frame.place(), name));
+}
+
+/// A `Some` at the current path was written as null.
+pub(super) fn note_empty_some() {
+    shaped(|frame| {
+        let path = path_text(&frame.path);
+        frame.shape.empty_somes.push(path);
+    });
+}
+
+fn shaped(add: impl FnOnce(&mut Frame)) {
+    with(|session| {
+        if session.shapeless == 0
+            && let Some(frame) = session.stack.last_mut()
+        {
+            add(frame);
+        }
+    });
+}
+
+/// Lets the session take note of shapes again, also when user code panics.
+struct Reshape;
+impl Drop for Reshape {
+    fn drop(&mut self) {
+        with(|session| session.shapeless -= 1);
+    }
+}
+
+/// Write something of superduper's own whose form says nothing of the value: the reference to a blob grows when the blob is
+/// hashed.
+pub(crate) fn without_shape<R>(write: impl FnOnce() -> R) -> R {
+    mark(Mark::Blob);
+    let reshape = with(|session| {
+        session.shapeless += 1;
+        Reshape
+    });
+    let written = write();
+    drop(reshape);
+    written
 }
 
 /// An output was met at the current path; it must be a direct field of a component.
@@ -427,7 +554,16 @@ pub(super) fn note_error(text: &str) {
         if !session.tree && session.error.is_none() {
             let path = session.path();
             let at = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
-            session.error = Some(Error::new(ErrorKind::Encode, format!("{at}{text}")));
+            let error = Error::new(ErrorKind::Encode, format!("{at}{text}"));
+            session.error = Some(match session.hint.take() {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            });
         }
     });
+}
+
+/// How to mend the error that comes next.
+pub(super) fn note_hint(hint: &'static str) {
+    with(|session| session.hint = Some(hint));
 }

@@ -1,8 +1,8 @@
 //! An encoded tree of components: records, their references to each other and to blobs, their hashes.
 
-use super::Document;
+use super::{Document, shape::Shape};
 use crate::{
-    Digest, Error, ErrorKind, Result,
+    Digest, Result,
     address::Address,
     artifact::BlobHandle,
     component::{Component, FieldSpec},
@@ -62,6 +62,8 @@ pub struct Record {
     pub unmet: Vec<Vec<&'static str>>,
     /// For each trigger how it is run, where the component says so itself.
     pub policies: Vec<Option<JobPolicy>>,
+    /// What the document does not tell of the component's fields.
+    pub(crate) shape: Shape,
 }
 
 /// An encoded tree: children before parents, the root last.
@@ -74,7 +76,7 @@ pub struct Tree {
 }
 
 impl Record {
-    pub(super) fn new(component: &dyn Component, body: Value, children: Vec<ChildUse>, blobs: Vec<BlobUse>) -> Self {
+    pub(super) fn new(component: &dyn Component, body: Value, shape: Shape, children: Vec<ChildUse>, blobs: Vec<BlobUse>) -> Self {
         let triggers = component.__trigger_specs();
         let unmet = triggers.iter().map(|trigger| component.__unmet(trigger.name)).collect();
         let policies = triggers.iter().map(|trigger| component.__policy(trigger.name)).collect();
@@ -92,6 +94,7 @@ impl Record {
             triggers,
             unmet,
             policies,
+            shape,
         }
     }
 
@@ -113,11 +116,6 @@ impl Record {
     /// The component as the decoder takes it: without version and outputs.
     pub(crate) fn document(&self) -> Document {
         Document { address: self.address(), type_version: self.type_version, body: self.body.clone(), outputs: serde_json::Map::new() }
-    }
-
-    /// The path of the first place where another body differs.
-    pub(crate) fn first_difference(&self, other: &Value) -> String {
-        crate::plan::first_difference(&self.body, other)
     }
 }
 
@@ -155,25 +153,6 @@ impl Tree {
             let child = |text: &str| children.get(text).map(|index| (before[*index].uuid, before[*index].content_hash));
             (record.uuid, record.content_hash) = hashes(record.kind, &record.identifier, record.fields, &record.body, &child);
         }
-    }
-
-    /// Compare with a second encoding of the same component: same fields, same order, same content.
-    pub(crate) fn check_deterministic(&self, again: &Tree) -> Result<()> {
-        for record in &self.records {
-            let other = again.records.iter().find(|other| other.kind == record.kind && other.identifier == record.identifier);
-            let Some(other) = other else {
-                return Err(Error::new(ErrorKind::Encode, format!("`{}` is gone after its parent was decoded", record.path())));
-            };
-            if other.body != record.body {
-                let at = record.first_difference(&other.body);
-                return Err(Error::new(
-                    ErrorKind::Encode,
-                    format!("`{}`: field `{at}` does not encode to the same value twice", record.path()),
-                )
-                .with_hint("use a BTreeSet or `#[serde(with = \"superduper::sorted\")]` for sets, and keep `postinit` idempotent"));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -299,8 +278,31 @@ pub(super) fn find_marks(body: &Value) -> Marks {
     marks
 }
 
+/// Visit the members of an object by key: what is made of a document must not depend on a feature of `serde_json`.
+pub(crate) fn in_order<'a>(map: &'a serde_json::Map<String, Value>, mut visit: impl FnMut(&'a String, &'a Value)) {
+    if map.keys().is_sorted() {
+        return map.iter().for_each(|(key, item)| visit(key, item));
+    }
+    let mut members: Vec<(&String, &Value)> = map.iter().collect();
+    members.sort_unstable_by_key(|(key, _)| *key);
+    members.into_iter().for_each(|(key, item)| visit(key, item));
+}
+
+/// The value with the members of its objects by key.
+pub(crate) fn in_key_order(value: Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(in_key_order).collect()),
+        Value::Object(map) => {
+            let mut members: Vec<(String, Value)> = map.into_iter().map(|(key, item)| (key, in_key_order(item))).collect();
+            members.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(members.into_iter().collect())
+        }
+        other => other,
+    }
+}
+
 /// A place in a document; made into a text only where something is found there.
-enum Place<'a> {
+pub(super) enum Place<'a> {
     Root,
     Item(&'a Place<'a>, usize),
     Field(&'a Place<'a>, &'a str),
@@ -324,7 +326,7 @@ impl Place<'_> {
         }
     }
 
-    fn to_path(&self) -> String {
+    pub(super) fn to_path(&self) -> String {
         let mut path = String::new();
         self.write(&mut path);
         path
@@ -338,7 +340,7 @@ fn walk(value: &Value, place: &Place<'_>, marks: &mut Marks) {
             Some(("$ref", text)) => marks.refs.push((place.to_path(), text.to_owned())),
             Some(("$blob", text)) => marks.blobs.push((place.to_path(), text.to_owned())),
             Some(("$secret", text)) => marks.secrets.push((place.to_path(), text.to_owned())),
-            _ => map.iter().for_each(|(key, item)| walk(item, &Place::Field(place, key), marks)),
+            _ => in_order(map, |key, item| walk(item, &Place::Field(place, key), marks)),
         },
         _ => {}
     }

@@ -4,8 +4,9 @@ use super::Asked;
 use crate::{
     Address, Digest, Error, ErrorKind, Output, Result,
     db::DbInner,
-    encode::{DecodeEnv, Encoded, decode_value},
+    encode::{DecodeEnv, Encoded, decode_some, decode_value},
     output::PendingOutput,
+    registry::Registry,
     store::{JobId, JobRow, LogLevel, LogRow, MetricRow, Notes, OwnerId, RunId, Timestamp, Wish},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -292,6 +293,11 @@ impl JobContext {
         self.0.identity.owner
     }
 
+    /// The types that the job's database knows.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.0.env.registry.clone()
+    }
+
     pub(super) fn env(&self) -> &Arc<DecodeEnv> {
         &self.0.env
     }
@@ -404,9 +410,10 @@ impl JobContext {
     /// Set an output of the component: visible in this job at once, elsewhere when the job's result is durable.
     ///
     /// # Errors
-    /// `NotSaved` for an output that is not a field of the job's component; `Encode` for a value that JSON cannot hold.
-    pub fn set<T: Serialize + Send + Sync + 'static>(&self, output: &Output<T>, value: T) -> Result<()> {
-        let pending = output.pending(value)?;
+    /// `NotSaved` for an output that is not a field of the job's component; `Encode`, with the path, for a value that JSON cannot
+    /// hold, or that would be read back as another one.
+    pub fn set<T: Serialize + DeserializeOwned + Send + Sync + 'static>(&self, output: &Output<T>, value: T) -> Result<()> {
+        let pending = output.pending(value, self.registry())?;
         self.0.overlay.lock().unwrap_or_else(PoisonError::into_inner).insert(pending.key, pending.value.clone());
         let mut effects = self.0.effects.lock().unwrap_or_else(PoisonError::into_inner);
         effects.outputs.retain(|other| other.key != pending.key);
@@ -438,14 +445,18 @@ impl JobContext {
 
     /// Send a message to the outside, together with this job's result; see `db.on_message`.
     ///
+    /// The handler gets it as JSON: which type reads it, if any, is not known here.
+    ///
     /// # Errors
-    /// `Encode` for a payload that JSON cannot hold.
+    /// `Encode`, with the path, for a payload that JSON cannot hold: a non-finite float, equal keys of a map, `Some` of what is
+    /// null.
     pub fn emit(&self, topic: impl Into<String>, payload: impl Serialize) -> Result<()> {
-        let payload = Encoded::of(&payload)?;
+        let topic = topic.into();
+        let payload = Encoded::of(&payload).map_err(|error| error.context(format_args!("a message of topic `{topic}`")))?;
         if !payload.blobs.is_empty() {
             return Err(Error::invalid("a message cannot hold artifacts; put them into an output and send their address"));
         }
-        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).messages.push((topic.into(), payload.value));
+        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).messages.push((topic, payload.value));
         Ok(())
     }
 
@@ -467,12 +478,15 @@ impl JobContext {
         })
     }
 
-    /// The result of a trigger that this one depends on; `null` where an optional one was left out.
+    /// The result of a trigger that this one depends on; `null` where an optional one was left out. `in_option`: the parameter is
+    /// an `Option` around the type of the result, and is `None` only for what was left out.
     #[doc(hidden)]
-    pub fn __dependency<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let value = self.0.dependencies.get(name).cloned().unwrap_or_default();
-        decode_value(value, &self.0.env, &format!("the result of `{name}`"))
-            .map_err(|error| error.context(format_args!("result of `{name}`")).fatal())
+    pub fn __dependency<T: DeserializeOwned>(&self, name: &str, in_option: bool) -> Result<T> {
+        let value = self.0.dependencies.get(name).cloned();
+        let ran = value.is_some();
+        let (value, owner) = (value.unwrap_or_default(), format!("the result of `{name}`"));
+        let read = if ran && in_option { decode_some(value, &self.0.env, &owner) } else { decode_value(value, &self.0.env, &owner) };
+        read.map_err(|error| error.context(format_args!("result of `{name}`")).fatal())
     }
 }
 

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     Digest, Error, ErrorKind, Result,
-    encode::{Encoded, decode_value},
+    encode::{Encoded, decode_value, encode_checked},
     store::{Batch, CheckpointRow, Durability, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// What is asked of a running job; the strongest wish counts.
@@ -115,6 +115,14 @@ impl JobContext {
             found.extend(metadata.checkpoints(job).await?);
         }
         Ok(found)
+    }
+
+    /// Encode a state, and see that reading it gives the same state again.
+    ///
+    /// # Errors
+    /// As for [`Encoded::checked`].
+    pub fn encode<T: Serialize + DeserializeOwned>(&self, state: &T) -> Result<Encoded> {
+        encode_checked(state, self.registry())
     }
 
     /// Read back what was encoded: the data of a checkpoint.

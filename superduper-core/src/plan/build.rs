@@ -232,7 +232,7 @@ impl Builder<'_> {
             let path = text.split('@').next().unwrap_or_default();
             self.by_path.get(path).and_then(|index| self.components.get(*index)).map(|child| child.changes.clone()).unwrap_or_default()
         };
-        let mut differ = Differ { fields: record.fields, child: &child_changes, changes: Vec::new() };
+        let mut differ = Differ { fields: record.fields, singles: record.shape.singles(), child: &child_changes, changes: Vec::new() };
         differ.compare(old, new);
         differ.changes
     }
@@ -255,6 +255,7 @@ fn planned(record: &Record, action: Action, address: Address, document: Value) -
         children: record.children.iter().map(|child| (child.path.clone(), child.index)).collect(),
         document,
         verbatim: None,
+        singles: record.shape.singles().clone(),
     }
 }
 

@@ -1,12 +1,17 @@
 //! Value differences of documents, with paths.
 
 use super::Change;
-use crate::component::FieldSpec;
+use crate::{
+    component::FieldSpec,
+    encode::{ROOT, Singles, in_order, item, member},
+};
 use serde_json::{Map, Value};
 
 /// Collects the leaves in which two documents differ.
 pub(crate) struct Differ<'a> {
     pub(crate) fields: &'a [FieldSpec],
+    /// Where the component holds an `f32`.
+    pub(crate) singles: &'a Singles,
     /// The changes inside a child, for a reference whose version moved.
     pub(crate) child: &'a dyn Fn(&str) -> Vec<Change>,
     pub(crate) changes: Vec<Change>,
@@ -19,11 +24,11 @@ impl Differ<'_> {
         let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
         for key in keys(old, new) {
             let breaking = self.fields.iter().any(|field| field.breaking && field.key == key);
-            self.value(key.clone(), old.get(&key), new.get(&key), breaking);
+            self.value(key.clone(), member(ROOT, &key), (old.get(&key), new.get(&key)), breaking);
         }
     }
 
-    fn value(&mut self, path: String, old: Option<&Value>, new: Option<&Value>, breaking: bool) {
+    fn value(&mut self, path: String, place: u64, (old, new): (Option<&Value>, Option<&Value>), breaking: bool) {
         if old == new {
             return;
         }
@@ -41,46 +46,67 @@ impl Differ<'_> {
                     }
                 } else if !is_marked(a) && !is_marked(b) {
                     for key in keys(a, b) {
-                        self.value(format!("{path}.{key}"), a.get(&key), b.get(&key), breaking);
+                        self.value(format!("{path}.{key}"), member(place, &key), (a.get(&key), b.get(&key)), breaking);
                     }
                     return;
                 }
-                self.push(path, old, new, breaking);
+                self.push(path, place, (old, new), breaking);
             }
             (Some(Value::Array(a)), Some(Value::Array(b))) if a.len().max(b.len()) <= 64 => {
                 for index in 0..a.len().max(b.len()) {
-                    self.value(format!("{path}[{index}]"), a.get(index), b.get(index), breaking);
+                    self.value(format!("{path}[{index}]"), item(place), (a.get(index), b.get(index)), breaking);
                 }
             }
-            _ => self.push(path, old, new, breaking),
+            _ => self.push(path, place, (old, new), breaking),
         }
     }
 
-    fn push(&mut self, path: String, old: Option<&Value>, new: Option<&Value>, breaking: bool) {
+    fn push(&mut self, path: String, place: u64, (old, new): (Option<&Value>, Option<&Value>), breaking: bool) {
         let secret = [old, new].into_iter().flatten().any(|value| value.get("$secret").is_some());
-        self.changes.push(Change { path, old: old.map(shown), new: new.map(shown), breaking: breaking && !secret });
+        let show = |value| shown_at(value, place, self.singles);
+        self.changes.push(Change { path, old: old.map(show), new: new.map(show), breaking: breaking && !secret });
     }
 }
 
 /// A value as plans show it: secrets masked, references short.
-fn shown(value: &Value) -> Value {
+pub(crate) fn shown(value: &Value) -> Value {
+    shown_at(value, ROOT, &Singles::default())
+}
+
+/// A value at a place of a document as plans show it: numbers of 32 bits as short as they are.
+fn shown_at(value: &Value, place: u64, singles: &Singles) -> Value {
     match value {
         Value::Object(map) if map.contains_key("$secret") => Value::String("***".to_owned()),
         Value::Object(map) if map.contains_key("$callable") => map["$callable"].clone(),
         Value::Object(map) => match reference(map) {
             Some(text) => Value::String(text.to_owned()),
-            None => Value::Object(map.iter().map(|(key, value)| (key.clone(), shown(value))).collect()),
+            None => {
+                let mut members = Map::new();
+                in_order(map, |key, value| {
+                    members.insert(key.clone(), shown_at(value, member(place, key), singles));
+                });
+                Value::Object(members)
+            }
         },
-        Value::Array(items) => Value::Array(items.iter().map(shown).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(|value| shown_at(value, item(place), singles)).collect()),
+        Value::Number(number) if number.is_f64() && singles.contains(place) => {
+            number.as_f64().and_then(single).map_or_else(|| value.clone(), Value::from)
+        }
         other => other.clone(),
     }
 }
 
+/// The number whose text is the shortest one of a 32-bit number.
+fn single(number: f64) -> Option<f64> {
+    let short = number as f32;
+    (f64::from(short) == number).then(|| short.to_string().parse().ok()).flatten()
+}
+
 /// The fields of a document as they are shown, by name.
-pub(crate) fn shown_fields(document: &Value) -> Vec<(String, Value)> {
+pub(crate) fn shown_fields(document: &Value, singles: &Singles) -> Vec<(String, Value)> {
     let Value::Object(map) = document else { return Vec::new() };
-    let mut fields: Vec<(String, Value)> = map.iter().map(|(key, value)| (key.clone(), shown(value))).collect();
-    fields.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut fields = Vec::with_capacity(map.len());
+    in_order(map, |key, value| fields.push((key.clone(), shown_at(value, member(ROOT, key), singles))));
     fields
 }
 
@@ -96,13 +122,6 @@ fn keys(a: &Map<String, Value>, b: &Map<String, Value>) -> Vec<String> {
     let mut keys: Vec<String> = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).cloned().collect();
     keys.sort_unstable();
     keys
-}
-
-/// The path of the first place where two documents differ.
-pub(crate) fn first_difference(left: &Value, right: &Value) -> String {
-    let mut differ = Differ { fields: &[], child: &|_| Vec::new(), changes: Vec::new() };
-    differ.compare(left, right);
-    differ.changes.into_iter().next().map(|change| change.path).unwrap_or_default()
 }
 
 /// The top-level keys in which two documents differ.

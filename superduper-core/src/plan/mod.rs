@@ -11,7 +11,7 @@ mod remove;
 mod render;
 
 pub(crate) use build::{ApplyOptions, Draft, PlanInput, Repair, Repairs, build};
-pub(crate) use diff::{Differ, first_difference, shown_fields};
+pub(crate) use diff::{Differ, shown, shown_fields};
 pub(crate) use jobs::ADOPT;
 pub use outputs::Overwrite;
 pub(crate) use outputs::{OutputFacts, OutputRecord, its_outputs, quoted};
@@ -19,7 +19,7 @@ pub(crate) use remove::{RemoveInput, build_removal};
 
 use crate::{
     Address, Digest,
-    encode::Tree,
+    encode::{Singles, Tree},
     job::{JobPolicy, Placement},
     store::{Expect, JobId, JobRole, JobState, RunId, RunPurpose},
     trigger::TriggerSpec,
@@ -77,6 +77,8 @@ pub struct PlannedComponent {
     pub(crate) document: Value,
     /// The document is a stored one, written by this version of its type, and is stored again as it is.
     pub(crate) verbatim: Option<u32>,
+    /// Where the document holds an `f32`.
+    pub(crate) singles: Singles,
 }
 
 /// Something that a planned job waits for.

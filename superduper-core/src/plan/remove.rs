@@ -3,6 +3,7 @@
 use super::{Action, NeededJob, Plan, PlannedComponent, PlannedJob, PlannedNeed, Removal};
 use crate::{
     Address,
+    encode::Singles,
     store::{Expect, JobId, JobRole, JobRow, RunPurpose, StoredVersion},
 };
 
@@ -55,6 +56,7 @@ pub(crate) fn build_removal(root: Address, inputs: &[RemoveInput], force: bool, 
                 children: Vec::new(),
                 document: stored.document.clone(),
                 verbatim: None,
+                singles: Singles::default(),
             });
             if !input.cleanup.contains(&stored.version()) {
                 continue;

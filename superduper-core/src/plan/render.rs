@@ -3,7 +3,7 @@
 use super::{
     Action, Change, LeftOut, NeededJob, Overwrite, Plan, PlannedComponent, PlannedJob, StaleJob, diff::shown_fields, outputs::quoted,
 };
-use crate::store::RunPurpose;
+use crate::{encode::in_key_order, store::RunPurpose};
 use serde_json::{Value, json};
 use std::{collections::HashSet, fmt};
 
@@ -118,7 +118,7 @@ impl Plan {
 
     fn write_values(&self, f: &mut fmt::Formatter<'_>, component: &PlannedComponent, pad: &str) -> fmt::Result {
         if component.action == Action::Create {
-            for (key, value) in shown_fields(&component.document) {
+            for (key, value) in shown_fields(&component.document, &component.singles) {
                 let holds_children = |(path, _): &(String, usize)| {
                     path.strip_prefix(key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
                 };
@@ -201,7 +201,8 @@ impl Plan {
         let stale =
             |stale: &StaleJob| json!({"component": stale.component, "job": stale.job, "method": stale.method, "state": stale.state});
         let stale: Vec<Value> = self.stale.iter().map(stale).collect();
-        json!({
+        // The same text in every build, whatever order `Map` keeps.
+        in_key_order(json!({
             "purpose": self.purpose,
             "root": self.root,
             "components": components,
@@ -211,7 +212,7 @@ impl Plan {
             "stale": stale,
             "joins": self.joins,
             "notes": self.notes,
-        })
+        }))
     }
 
     /// The job graph in the language of Graphviz.

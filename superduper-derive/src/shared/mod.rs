@@ -2,8 +2,10 @@
 
 mod errors;
 mod options;
+mod result;
 mod types;
 
 pub(crate) use errors::{Errors, suggestion};
 pub(crate) use options::{OptionList, default_root, one_or_many, path, text, whole_number, yes_or_no};
+pub(crate) use result::encode_result;
 pub(crate) use types::{dependency_bounds, last_segment, mentions_impl_trait, name_of, plain_text, without_self};

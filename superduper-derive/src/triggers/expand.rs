@@ -5,7 +5,7 @@ use super::{
     ast::{Parameter, Trigger, output_span, root_or_default},
     valid::field_ident,
 };
-use crate::shared::dependency_bounds;
+use crate::shared::{dependency_bounds, encode_result};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{ItemImpl, LitStr, Path, Type, parse_quote_spanned, spanned::Spanned};
@@ -130,15 +130,23 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
             Parameter::Result(result) => {
                 let (name, ty, span) = (&result.name, &result.ty, result.ty.span());
                 let argument = format_ident!("argument{index}", span = Span::mixed_site());
+                let in_option = Ident::new("in_option", Span::mixed_site());
                 let checks = triggers.iter().filter(|other| other.name == *name).map(|other| {
                     let (cfg, output) = (&other.cfg, output_type(other));
+                    let result = quote_spanned!(span=> <#output as #root::TriggerOutput>::Value);
                     quote_spanned! {span=>
                         #(#cfg)*
-                        let _ = #private::takes_result::<#ty, <#output as #root::TriggerOutput>::Value>;
+                        let _ = #private::takes_result::<#ty, #result>;
+                        #(#cfg)*
+                        let #in_option = #private::in_option::<#ty, #result>();
                     }
                 });
-                takes.push(quote!(#(#checks)*));
-                takes.push(quote_spanned!(span=> let #argument: #ty = #context.__dependency::<#ty>(#name)?;));
+                takes.push(quote! {
+                    let #in_option = false;
+                    let _ = #in_option;
+                    #(#checks)*
+                });
+                takes.push(quote_spanned!(span=> let #argument: #ty = #context.__dependency::<#ty>(#name, #in_option)?;));
                 arguments.push(quote!(#argument));
             }
         }
@@ -146,7 +154,7 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
     let output = Ident::new("output", Span::mixed_site().located_at(output_span(trigger)));
     let call = quote!(Self::#method(#this, #(#arguments),*));
     let span = output_span(trigger);
-    let result = quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
+    let result = encode_result(&output, &trigger.output, span, root);
     if trigger.is_async {
         let body = quote! {
             let _ = #context;

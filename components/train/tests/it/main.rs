@@ -8,6 +8,7 @@ mod elsewhere;
 mod extremes;
 mod failures;
 mod jobs;
+mod kept;
 mod modules;
 mod open;
 mod out_of_memory;
