@@ -148,8 +148,13 @@ pub(crate) struct PendingOutput {
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Output<T> {
     pub(crate) fn pending(&self, value: T, registry: Arc<Registry>) -> Result<PendingOutput> {
         let (key, name) = self.bound_name()?;
-        let encoded = encode_checked(&value, registry).map_err(|error| error.context(format_args!("output `{name}`")))?;
-        Ok(PendingOutput { key, name, encoded, value: Arc::new(value) })
+        match encode_checked(&value, registry, false) {
+            Ok(encoded) => Ok(PendingOutput { key, name, encoded, value: Arc::new(value) }),
+            Err(error) => {
+                crate::json::drop_refused(value);
+                Err(error.context(format_args!("output `{name}`")))
+            }
+        }
     }
 }
 

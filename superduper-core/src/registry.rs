@@ -3,10 +3,9 @@
 use crate::{
     Error, ErrorKind, Result,
     component::{Component, ComponentType, TypeSpec},
-    encode::Document,
+    encode::{Document, Stored},
     trigger::TriggerSpec,
 };
-use serde_json::Value;
 use std::{
     any::TypeId,
     collections::BTreeMap,
@@ -24,7 +23,7 @@ pub struct Registration {
     pub lifecycle: fn() -> bool,
     pub trigger: fn(&str) -> Option<&'static TriggerSpec>,
     pub decode: fn(&Document) -> Result<Box<dyn Component>>,
-    pub decode_inline: fn(&str, u32, Value) -> Result<Box<dyn Component>>,
+    pub(crate) decode_inline: fn(&str, u32, Stored) -> Result<Box<dyn Component>>,
 }
 inventory::collect!(Registration);
 

@@ -158,17 +158,25 @@ impl<T: Serialize, E: Into<BoxError>> TriggerOutput for std::result::Result<T, E
     type Value = T;
     fn into_encoded(self) -> Result<Encoded> {
         match self {
-            Ok(value) => Encoded::of(&value),
+            Ok(value) => or_drop(value, Encoded::of),
             Err(error) => Err(Error::from(error.into())),
         }
     }
 
     fn __into_encoded(self, checked: Option<Encode<T>>) -> Result<Encoded> {
         match (self, checked) {
-            (Ok(value), Some(checked)) => checked(&value),
+            (Ok(value), Some(checked)) => or_drop(value, checked),
             (result, _) => result.into_encoded(),
         }
     }
+}
+
+fn or_drop<T>(value: T, encode: impl FnOnce(&T) -> Result<Encoded>) -> Result<Encoded> {
+    let encoded = encode(&value);
+    if encoded.is_err() {
+        crate::json::drop_refused(value);
+    }
+    encoded
 }
 
 /// Whether a parameter can take the result of the trigger it is named after.

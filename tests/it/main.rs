@@ -10,6 +10,7 @@ mod callables;
 mod children;
 mod crash;
 mod deploys;
+mod depth;
 mod drift;
 mod elsewhere;
 mod encoding;

@@ -273,7 +273,8 @@ impl TrainContext {
 
     /// Keep the state after the current step, where the strategy of the training wants a checkpoint now.
     ///
-    /// The state is encoded here; blobs and row are written beside the training. Large parts belong into `Artifact`s.
+    /// The state is encoded here; blobs and row are written beside the training. Large parts belong into `Artifact`s. Infinity and
+    /// NaN are kept, bit for bit.
     ///
     /// # Errors
     /// `Encode`, with the path, for a state that would be read back as another one; a failed write of an earlier checkpoint; a

@@ -19,7 +19,7 @@ use std::{
 };
 use superduper::{
     BoxFuture, Bytes, Component, ComponentType, Digest, Encoded, Error, ErrorKind, JobContext, Result, Value, downcast,
-    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, BlobRow, Chunks, Put},
+    store::{ArtifactCapabilities, ArtifactStore, BlobInfo, BlobRow, Chunks, Put, read_json},
 };
 
 pub(crate) const MODEL: &str = "model.json";
@@ -211,7 +211,7 @@ fn reach_folder(folder: &Path, drafts: &Drafts) -> Result<()> {
 /// Whether a file may be one that [`write_model`] wrote.
 fn is_model(text: &[u8]) -> bool {
     // By its form: one of a kind or version that this program does not know is a model all the same.
-    serde_json::from_slice::<Value>(text).is_ok_and(|document| document["$kind"].is_string())
+    read_json(text).is_ok_and(|document| document["$kind"].is_string())
 }
 
 /// Delete what jobs wrote and nobody changed since.
@@ -348,8 +348,8 @@ pub async fn load_model_dyn(place: impl Into<SavePath>) -> Result<Box<dyn Compon
         #[cfg(not(feature = "s3"))]
         SavePath::S3(_) => return Err(crate::save_path::unsupported()),
     };
-    let document = serde_json::from_slice(&text)
-        .map_err(|error| Error::new(ErrorKind::Decode, format!("`{MODEL}` in `{place}` is no model")).with_source(error))?;
+    let document =
+        read_json(&text).map_err(|error| Error::new(ErrorKind::Decode, format!("`{MODEL}` in `{place}` is no model: {error}")))?;
     Encoded::read(document, Some(blobs))
 }
 

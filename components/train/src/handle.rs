@@ -8,7 +8,7 @@ use crate::{
 use std::{collections::BTreeMap, time::Duration};
 use superduper::{
     Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Placement, Result, Run, Value,
-    store::{JobFilter, JobId, JobRole, JobRow, JobState, LogRow, MetricRow, RunId, Wish},
+    store::{JobFilter, JobId, JobRole, JobRow, JobState, LogRow, MetricRow, RunId, Wish, check_readable},
 };
 
 /// So long a job stays INTERRUPTED before whoever waits for it is told.
@@ -196,7 +196,12 @@ impl JobRun {
         match info.status {
             Status::Completed if info.purged => Err(Error::new(ErrorKind::Gone, format!("the result of {what} `{}` was purged", self.id))
                 .with_hint("a longer `retention`, or `pin()`, keeps results")),
-            Status::Completed => Ok(self.row().await?.result.unwrap_or_default()),
+            Status::Completed => {
+                let missing = || Error::integrity(format!("the result of {what} `{}` (job {}) is missing", self.id, self.job));
+                let result = self.row().await?.result.ok_or_else(missing)?;
+                check_readable(&result, format_args!("the result of {what} `{}` (job {})", self.id, self.job))?;
+                Ok(result)
+            }
             Status::Interrupted => {
                 Err(Error::new(ErrorKind::JobFailed, format!("{what} `{}` was interrupted: its process is gone", self.id))
                     .with_hint("`resume()` goes on from the last checkpoint"))

@@ -11,7 +11,7 @@ use std::{
 };
 use superduper::{
     Address, Db, Error, ErrorKind, Locator, Result, Value,
-    store::{JobFilter, JobId, JobRow, JobState, StoredVersion, Timestamp},
+    store::{JobFilter, JobId, JobRow, JobState, StoredVersion, Timestamp, check_readable},
 };
 use tokio::task::JoinHandle;
 
@@ -262,8 +262,13 @@ impl Candidate {
                 let text = format!("{} `{}` is unfinished", self.kind.what(), self.address.identifier);
                 return Err(Error::conflict(text).with_hint("what it writes cannot be told apart yet; wait for it, or cancel it"));
             }
-            let found = row.result.and_then(|mut result| result.get_mut("written").map(Value::take));
-            written.extend(found.and_then(|found| serde_json::from_value(found).ok()));
+            // What is not known to be written is not deleted, and neither is the record of it.
+            let Some(mut result) = row.result else { continue };
+            let what = format!("what job {} of {} `{}` wrote", row.id, self.kind.what(), self.address.identifier);
+            check_readable(&result, &what)?;
+            let Some(found) = result.get_mut("written").map(Value::take) else { continue };
+            let found = serde_json::from_value(found);
+            written.push(found.map_err(|error| Error::integrity(format!("{what} cannot be read")).with_source(error))?);
         }
         Ok(written)
     }
@@ -280,6 +285,8 @@ fn is_of(row: &JobRow, address: &Address) -> bool {
 /// unfinished.
 async fn delete(db: &Db, candidate: &Candidate) -> Result<()> {
     let version = candidate.stored.version();
+    // It says where the files are.
+    check_readable(&candidate.stored.document, format_args!("the document of {} `{}`", candidate.kind.what(), candidate.address))?;
     if candidate.place.is_none() {
         return remove(db, candidate).await;
     }

@@ -54,6 +54,13 @@ pub(crate) fn set_up(ctx: &TrainContext, copy: &dyn Component) -> Result<()> {
     if has_hooks(copy) { ctx.block_on(ctx.job().db()?.setup(&Borrowed(copy))) } else { Ok(()) }
 }
 
+/// The error for a model that cannot be stored, which shows only when the work is done.
+fn not_a_model(error: Error) -> Error {
+    let kept = "the last checkpoint is kept: mend the training, and `resume()` goes on from there";
+    let hint = error.hint().map_or_else(|| kept.to_owned(), |hint| format!("{hint}; {kept}"));
+    error.context("the trained model cannot be stored").with_hint(hint)
+}
+
 struct Borrowed<'a>(&'a dyn Component);
 impl superduper::AsComponent for Borrowed<'_> {
     fn as_component(&self) -> &dyn Component {
@@ -84,6 +91,8 @@ impl Training {
         // The training's own error says more than that of a checkpoint.
         let Trained { model } = trained?;
         ended?;
+        // Before anything of it is written elsewhere.
+        Encoded::of(&Made { model: model.clone(), written: Written::default() }).map_err(not_a_model)?;
         let written = match path {
             Some(path) => write_model(&model, db.artifact_store(), &path, ctx)?,
             None => Written::default(),

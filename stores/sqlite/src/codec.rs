@@ -1,13 +1,14 @@
 //! How rows are written: states as small numbers, digests as bytes, values as JSON text.
 //!
-//! Invariant: the numbers are part of the format and never change their meaning. Reading is lenient: text that is not
-//! JSON any more becomes `null`, an unknown number the most harmless state, so that no listing fails because of a row.
+//! Invariant: the numbers are part of the format and never change their meaning. Reading is lenient, so that no listing fails
+//! because of a row: text that is not JSON any more becomes a mark with the reason, never `null`, and an unknown number the most
+//! harmless state.
 
 use rusqlite::{Row, types::ValueRef};
 use serde_json::Value;
 use superduper_core::{
     Address, Digest, FailureKind, JobFailure, VersionRef,
-    store::{JobRole, JobState, LogLevel, RunPurpose, RunState, Timestamp},
+    store::{JobRole, JobState, LogLevel, RunPurpose, RunState, Timestamp, read_json, read_or_mark, unreadable},
 };
 
 const JOB_STATES: [JobState; 7] =
@@ -108,14 +109,16 @@ pub(crate) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Stri
     Ok(bytes(row, column)?.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
-/// JSON, or the parser's error as text.
-pub(crate) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Result<Value, String>>> {
-    Ok(bytes(row, column)?.map(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string())))
+const MISSING: &str = "it is missing";
+
+/// JSON, or why it cannot be read.
+pub(crate) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Result<Value, String>> {
+    Ok(bytes(row, column)?.map_or_else(|| Err(MISSING.to_owned()), read_json))
 }
 
-/// JSON, or `null` where it cannot be read.
-pub(crate) fn json_or_null(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
-    Ok(json(row, column)?.and_then(Result::ok).unwrap_or(Value::Null))
+/// JSON, or the mark that tells why it cannot be read.
+pub(crate) fn json_or_mark(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+    Ok(bytes(row, column)?.map_or_else(|| unreadable(MISSING), read_or_mark))
 }
 
 pub(crate) fn failure(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<JobFailure>> {

@@ -11,6 +11,7 @@ use crate::{
     Address, Db, Digest, Error, ErrorKind, Hasher, Locator, Result,
     artifact::{CHUNK, blocking},
     encode::hash_body,
+    json::check_readable,
     lifecycle::BoxFuture,
     store::{ArtifactStore, StoredVersion},
 };
@@ -221,8 +222,11 @@ fn gather_blobs(stored: &StoredVersion, blobs: &mut BTreeMap<Digest, Named>) -> 
         }
         Ok(())
     };
-    add(None, &stored.document)?;
-    stored.outputs.iter().try_for_each(|(name, value)| add(Some(name), value))
+    add(None, check_readable(&stored.document, format_args!("the document of `{}`", stored.address))?)?;
+    stored
+        .outputs
+        .iter()
+        .try_for_each(|(name, value)| add(Some(name), check_readable(value, format_args!("output `{name}` of `{}`", stored.address))?))
 }
 
 /// Stream a blob from its store into the bundle, and verify it.

@@ -3,7 +3,11 @@
 //! Invariant: the digest of a manifest covers the manifest, and through it every file of the bundle.
 
 use super::{FORMAT, MANIFEST};
-use crate::{Address, Digest, Error, ErrorKind, Result, digest::write_canonical};
+use crate::{
+    Address, Digest, Error, ErrorKind, Result,
+    digest::write_canonical,
+    json::{MAX_READ, nesting, read_json, with_stack_for},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -57,7 +61,9 @@ pub(super) struct ComponentDocument {
 
 /// Canonical JSON and a newline.
 fn text_of(value: &impl Serialize) -> Result<Vec<u8>> {
-    let value = serde_json::to_value(value).map_err(|error| Error::internal("write a file of a bundle").with_source(error))?;
+    // Documents of older versions may be deeper than what is written today.
+    let value = with_stack_for(MAX_READ, || serde_json::to_value(value));
+    let value = value.map_err(|error| Error::internal("write a file of a bundle").with_source(error))?;
     let mut text = Vec::with_capacity(1024);
     write_canonical(&value, &mut text);
     text.push(b'\n');
@@ -100,9 +106,9 @@ impl ComponentDocument {
 /// Read a JSON file, its format first: a newer one need not have the members of this one.
 fn read<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
     let not_ours = |why: String| Error::new(ErrorKind::Format, format!("`{file}` is not a file of a bundle: {why}"));
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| not_ours(error.to_string()))?;
+    let value = read_json(bytes).map_err(not_ours)?;
     match value.get("_format").and_then(Value::as_u64) {
-        Some(FORMAT) => serde_json::from_value(value).map_err(|error| not_ours(error.to_string())),
+        Some(FORMAT) => with_stack_for(nesting(&value), || serde_json::from_value(value)).map_err(|error| not_ours(error.to_string())),
         Some(newer) if newer > FORMAT => {
             Err(Error::new(ErrorKind::Format, format!("the bundle has format {newer}, this program knows formats up to {FORMAT}"))
                 .with_hint("import it with the newer version of superduper that wrote it, or export it again with this one"))

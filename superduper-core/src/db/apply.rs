@@ -99,6 +99,14 @@ impl Apply {
         Apply { db, source: Source::Tree(tree), options: ApplyOptions::default(), exclusive: false }
     }
 
+    /// Drop the component that was given.
+    pub(super) fn drop_given<T>(&self, component: T) {
+        match &self.source {
+            Source::Tree(Err(_)) => crate::json::drop_refused(component),
+            _ => drop(component),
+        }
+    }
+
     pub(super) fn of_plan(db: Db, plan: Plan) -> Self {
         Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default(), exclusive: false }
     }

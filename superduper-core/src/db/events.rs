@@ -3,12 +3,13 @@
 use super::{Db, DbInner};
 use crate::{
     BoxError, Error, Result,
+    json::check_readable,
     lifecycle::BoxFuture,
     store::{Batch, Durability, EventRow, JobId, Op, RunId},
 };
 use serde_json::Value;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -195,8 +196,8 @@ impl Db {
     ///
     /// # Guarantees
     /// A message is delivered at least once after its job's result is durable, in order, also after a crash; one
-    /// whose handler fails or panics is delivered again, after those behind it. A database that was opened for reading only
-    /// delivers nothing.
+    /// whose handler fails or panics is delivered again, after those behind it. One that cannot be read any more is not
+    /// delivered; the log of its job says so. A database that was opened for reading only delivers nothing.
     pub fn on_message<F, R, E>(&self, topic: impl Into<String>, handler: F)
     where
         F: Fn(Message) -> R + Send + Sync + 'static,
@@ -225,6 +226,7 @@ impl Db {
 }
 
 async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
+    let mut told: HashSet<i64> = HashSet::new();
     loop {
         // Messages of other processes, and those whose handler failed, are looked for now and then.
         let _ = tokio::time::timeout(Duration::from_secs(1), awake.notified()).await;
@@ -238,6 +240,13 @@ async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
             for row in messages {
                 let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
                 let Some(handler) = handler else { continue };
+                if let Err(error) = check_readable(&row.payload, format_args!("message {} of topic `{}`", row.id, row.topic)) {
+                    // It stays, and stands before no other.
+                    if told.insert(row.id) {
+                        db.log_of_job(row.job, format!("{error}; it is not delivered"));
+                    }
+                    continue;
+                }
                 let message = Message { id: row.id, job: row.job, topic: row.topic, payload: row.payload };
                 // In a task of its own: a panic of the handler is its failure, and not the end of all deliveries.
                 let answer = tokio::spawn(async move { handler(message).await }).await;

@@ -155,6 +155,12 @@ impl DbInner {
         self.start_note_writer();
     }
 
+    /// Add a line to the log of a job that is over.
+    pub(crate) fn log_of_job(self: &Arc<Self>, job: JobId, message: String) {
+        self.notes.log(LogRow { job, attempt: 0, at: Timestamp::now(), level: LogLevel::Error, message });
+        self.start_note_writer();
+    }
+
     /// Write what jobs noted so far; waits for a write that is under way.
     ///
     /// What cannot be written waits for the next time. It must not fail a run whose results are safe.

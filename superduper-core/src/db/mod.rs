@@ -73,7 +73,9 @@ impl Db {
     ///
     /// Awaited, it waits for the jobs; `.detach()` gives a [`Run`] instead. See [`Apply`] for the options.
     pub fn apply(&self, component: impl AsComponent) -> Apply {
-        Apply::new(self.clone(), component.as_component())
+        let apply = Apply::new(self.clone(), component.as_component());
+        apply.drop_given(component);
+        apply
     }
 
     /// Apply a plan made before.
@@ -89,7 +91,7 @@ impl Db {
     /// `Encode`, `InvalidInput` or `UnknownKind` for a component that cannot be stored; `Conflict` while it is being removed.
     pub async fn plan(&self, component: impl AsComponent) -> crate::Result<Plan> {
         let apply = Apply::new(self.clone(), component.as_component());
-        drop(component);
+        apply.drop_given(component);
         apply.plan().await
     }
 

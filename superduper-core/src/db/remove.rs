@@ -324,9 +324,10 @@ async fn blobs(db: &Arc<DbInner>, removal: &Removal) -> Result<Vec<crate::Digest
 impl DbInner {
     /// Delete the blobs that a finished removal left without references.
     pub(crate) async fn sweep_after_removal(self: &Arc<Self>, run: &RunRow) -> Result<()> {
-        let digests = run.data.get("blobs").cloned().unwrap_or_default();
-        let digests: Vec<crate::Digest> = serde_json::from_value(digests).unwrap_or_default();
-        self.sweep(digests).await
+        let digests = crate::json::check_readable(&run.data, format_args!("the blobs of removal run {}", run.id))?.get("blobs").cloned();
+        // Where none are named there is nothing to sweep.
+        let digests: Option<Vec<crate::Digest>> = digests.map(serde_json::from_value).transpose()?;
+        self.sweep(digests.unwrap_or_default()).await
     }
 
     /// Finish removals that a crash left with their jobs done but their run open; `resume` drives the rest.

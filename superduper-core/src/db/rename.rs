@@ -7,6 +7,7 @@ use super::{Db, DbInner};
 use crate::{
     Address, Digest, Error, ErrorKind, Result,
     encode::{hashes, mark_of},
+    json::check_readable,
     store::{Batch, Durability, Expect, Op, StoredVersion, Timestamp, being_removed},
 };
 use serde_json::Value;
@@ -77,6 +78,10 @@ async fn rename(db: &Arc<DbInner>, from: &Address, to: &Address) -> Result<Vec<A
     }
     let at = Timestamp::now();
     let written: Vec<Address> = affected.rewritten.iter().map(|(address, ..)| renamed(address, from, to)).collect();
+    for (address, stored) in &affected.rewritten {
+        // Written again it would be lost for good.
+        check_readable(&stored.document, format_args!("the document of `{address}`, which names `{from}`"))?;
+    }
     let rewrites = affected.hashed(db, from, to);
     let mut ops: Vec<Op> = rewrites
         .into_iter()

@@ -3,18 +3,22 @@
 //! Invariant: a document is decoded only by the type of its kind, and only if it is not of a newer
 //! version of that type. `postinit` runs on every decoded component, children first.
 
-use super::serializer::unescape;
+use super::{
+    serializer::unescape,
+    stored::{RAW_VALUE, Stored, take_raw},
+};
 use crate::{
     Address, Error, ErrorKind, Result,
     artifact::BlobHandle,
     component::{Component, ComponentType},
+    json::{check_readable, nesting, with_stack_for},
     panics::caught,
     registry::Registry,
     store::ArtifactStore,
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, Visitor},
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::{Map, Value};
 use std::{
@@ -193,11 +197,34 @@ fn keep(error: Error) -> String {
 /// What a serialized component looks like: a reference, or all of it in place.
 enum Form {
     Reference(Document),
-    Inline { kind: String, version: u32, body: Value },
+    Inline { kind: String, version: u32, body: Stored },
+}
+
+/// Takes the value of a component as it is stored, where it is part of a stored value.
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Stored;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a component")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Stored, D::Error> {
+        match take_raw() {
+            Some(stored) => Ok(stored),
+            None => Value::deserialize(deserializer).map(Stored::plain),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Stored, A::Error> {
+        Value::deserialize(MapAccessDeserializer::new(map)).map(Stored::plain)
+    }
 }
 
 fn form<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Form, D::Error> {
-    let mut value = Value::deserialize(deserializer)?;
+    let mut stored = deserializer.deserialize_newtype_struct(RAW_VALUE, ValueVisitor)?;
+    let value = &mut stored.value;
     if let Some(Value::String(text)) = value.get("$ref") {
         let env = current_env();
         return match env.documents.get(text) {
@@ -211,7 +238,7 @@ fn form<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Form, D::Error> {
     };
     let version = value.get("$version").and_then(Value::as_u64).unwrap_or(1);
     let body = value.get_mut("$body").map(Value::take).unwrap_or_default();
-    Ok(Form::Inline { kind, version: u32::try_from(version).unwrap_or(u32::MAX), body })
+    Ok(Form::Inline { kind, version: u32::try_from(version).unwrap_or(u32::MAX), body: stored.part(body) })
 }
 
 /// Deserialize a component of a known type.
@@ -264,8 +291,9 @@ pub(crate) fn decode_body<T: ComponentType>(document: &Document) -> Result<T> {
 fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
     let address = document.address.to_string();
     check_kind::<T>(&document.address.kind, &address)?;
+    check_readable(&document.body, format_args!("the document of `{address}`"))?;
     let env = current_env();
-    let component = decode_parts::<T>(document.type_version, unescape(document.body.clone()), &address, |component| {
+    let component = decode_parts::<T>(document.type_version, Stored::plain(unescape(document.body.clone())), &address, |component| {
         component.__outputs(&mut |name, cell| cell.bind(name, &address, document.outputs.get(name), &env));
     })?;
     if component.__identifier() != document.address.identifier {
@@ -277,7 +305,7 @@ fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
     Ok(component)
 }
 
-fn decode_inline<T: ComponentType>(kind: &str, version: u32, body: Value) -> Result<T> {
+fn decode_inline<T: ComponentType>(kind: &str, version: u32, body: Stored) -> Result<T> {
     check_kind::<T>(kind, kind)?;
     decode_parts::<T>(version, body, kind, |_| ())
 }
@@ -288,7 +316,7 @@ pub(crate) fn decode_boxed<T: ComponentType>(document: &Document) -> Result<Box<
 }
 
 /// [`decode_inline`] for the registry.
-pub(crate) fn decode_inline_boxed<T: ComponentType>(kind: &str, version: u32, body: Value) -> Result<Box<dyn Component>> {
+pub(crate) fn decode_inline_boxed<T: ComponentType>(kind: &str, version: u32, body: Stored) -> Result<Box<dyn Component>> {
     Ok(Box::new(decode_inline::<T>(kind, version, body)?))
 }
 
@@ -299,7 +327,7 @@ fn check_kind<T: ComponentType>(kind: &str, address: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Decode, format!("`{address}` is not a `{}`, which is of kind `{}`", std::any::type_name::<T>(), T::__kind())))
 }
 
-fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: impl FnOnce(&T)) -> Result<T> {
+fn decode_parts<T: ComponentType>(from: u32, body: Stored, address: &str, bind: impl FnOnce(&T)) -> Result<T> {
     let spec = T::SPEC;
     if from > spec.version {
         return Err(Error::new(
@@ -310,7 +338,7 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
     }
     let (depth, copies) = SESSION.with(|cell| {
         cell.borrow_mut().as_mut().map_or((0, false), |session| {
-            session.owners.push(Owner::of(format!("`{address}`"), &body));
+            session.owners.push(Owner::of(format!("`{address}`"), &body.value));
             session.decoded += 1;
             // Without documents there are no references: what is written in place is no copy of anything.
             let documents = session.env.documents.len();
@@ -324,10 +352,11 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
     if depth > super::MAX_DEPTH + 1 {
         return Err(Error::new(ErrorKind::Decode, format!("the tree of components is deeper than {} at `{address}`", super::MAX_DEPTH)));
     }
-    let result = stacker::maybe_grow(128 * 1024, 2 * 1024 * 1024, || {
+    let result = with_stack_for(nesting(&body.value), || {
         let body = if from < spec.version {
             let what = format!("`{address}`: migration from type version {from}");
-            caught(|| what.clone(), || T::__migrate(from, body).map_err(|error| error.context(&what)))?
+            let body = body.into_plain();
+            caught(|| what.clone(), || T::__migrate(from, body).map(Stored::plain).map_err(|error| error.context(&what)))?
         } else {
             body
         };
@@ -351,7 +380,7 @@ fn decode_parts<T: ComponentType>(from: u32, body: Value, address: &str, bind: i
 }
 
 /// A value that is the content of an `Option`: to be read as `Some`, whatever it is.
-pub(super) struct Content(pub(super) Value);
+pub(super) struct Content(pub(super) Stored);
 
 impl<'de> Deserializer<'de> for Content {
     type Error = serde_json::Error;
@@ -368,7 +397,7 @@ impl<'de> Deserializer<'de> for Content {
     }
 }
 
-fn read_fields<T: ComponentType>(body: Value, address: &str) -> Result<T> {
+fn read_fields<T: ComponentType>(body: Stored, address: &str) -> Result<T> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
     T::__deserialize_body(deserializer).map_err(|error| {

@@ -5,11 +5,13 @@
 //! held over an await, nested sessions are saved and restored, and a panic in user code ends one cleanly.
 
 mod decode;
+mod floats;
 mod numbers;
 mod round_trip;
 mod serializer;
 mod session;
 mod shape;
+mod stored;
 mod tree;
 
 pub(crate) use decode::decode_body;
@@ -19,12 +21,14 @@ pub(crate) use round_trip::{check_copy, check_stable, encode_checked, encode_res
 pub use session::{Inline, serialize_component};
 pub(crate) use session::{RawKey, encode_tree, note_blob, without_shape};
 pub(crate) use shape::{ROOT, Singles, item, member};
+pub(crate) use stored::Stored;
 pub use tree::{BlobUse, ChildUse, Record, Tree};
 pub(crate) use tree::{hash_body, hashes, in_key_order, in_order, is_marked, mark_of, patch_pending, secrets};
 
 use crate::{
     Error, ErrorKind, Result,
     artifact::BlobHandle,
+    json::{check_readable, nesting, with_stack_for},
     registry::Registry,
     store::{ArtifactStore, BlobRow},
 };
@@ -56,7 +60,8 @@ impl Encoded {
     /// Encode a value that is only written here. Where its type can be read, [`Encoded::checked`] finds more.
     ///
     /// # Errors
-    /// `Encode`, with the path, for what JSON cannot hold: a non-finite float, equal keys of a map, `Some` of what is null.
+    /// `Encode`, with the path, for what JSON cannot hold: a non-finite float, equal keys of a map, `Some` of what is null; for
+    /// what is nested deeper than [`MAX_NESTING`](crate::MAX_NESTING).
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         round_trip::encode_written(value)
     }
@@ -66,7 +71,16 @@ impl Encoded {
     /// # Errors
     /// As for [`Encoded::of`]; `Encode`, with the path, where the value is read back as another one.
     pub fn checked<T: Serialize + DeserializeOwned>(value: &T) -> Result<Self> {
-        round_trip::encode_checked(value, round_trip::registry_here())
+        round_trip::encode_checked(value, round_trip::registry_here(), false)
+    }
+
+    /// Encode the state of a job, for [`JobContext::checkpoint`](crate::JobContext::checkpoint): as [`Encoded::checked`], but
+    /// infinity and NaN are kept, bit for bit.
+    ///
+    /// # Errors
+    /// As for [`Encoded::checked`], except for floats. As keys of maps they are refused, too.
+    pub fn of_state<T: Serialize + DeserializeOwned>(value: &T) -> Result<Self> {
+        round_trip::encode_checked(value, round_trip::registry_here(), true)
     }
 
     /// The value; blobs that are not saved have provisional names in it.
@@ -99,22 +113,25 @@ impl Encoded {
 
 /// An item of a set, as the order of items goes by it. Takes no part in the current session.
 pub(crate) fn sort_key<T: Serialize + ?Sized>(item: &T) -> Result<Value> {
-    session::encode_value(item).map(|(encoded, _)| encoded.value)
+    // Whether floats are marked is of no account for an order.
+    session::encode_value(item, true).map(|(encoded, _)| encoded.value)
 }
 
 /// Decode a stored result or output; `owner` is named in errors about its blobs.
 pub(crate) fn decode_value<T: DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>, owner: &str) -> Result<T> {
+    check_readable(&value, owner)?;
     in_decode_session(env, || {
         decode::name_owner(owner.to_owned(), &value);
-        not_a::<T, _>(serde_path_to_error::deserialize(serializer::unescape(value)))
+        with_stack_for(nesting(&value), || not_a::<T, _>(serde_path_to_error::deserialize(Stored::new(value))))
     })
 }
 
 /// Decode a stored value as the content of an `Option`, also where it is null.
 pub(crate) fn decode_some<T: DeserializeOwned>(value: Value, env: &Arc<DecodeEnv>, owner: &str) -> Result<T> {
+    check_readable(&value, owner)?;
     in_decode_session(env, || {
         decode::name_owner(owner.to_owned(), &value);
-        not_a::<T, _>(serde_path_to_error::deserialize(decode::Content(serializer::unescape(value))))
+        with_stack_for(nesting(&value), || not_a::<T, _>(serde_path_to_error::deserialize(decode::Content(Stored::new(value)))))
     })
 }
 

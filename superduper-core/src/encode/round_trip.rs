@@ -5,12 +5,17 @@
 //! refused with the path of the first difference. Blobs take part by their names; their bytes are not read.
 
 use super::{
-    DecodeEnv, Encoded, Tree, decode, patch_pending, serializer,
+    DecodeEnv, Encoded, Stored, Tree, decode, floats, patch_pending, serializer,
     session::encode_value,
     shape::Shape,
     tree::{Place, Record},
 };
-use crate::{Error, ErrorKind, Result, artifact::BlobHandle, registry::Registry};
+use crate::{
+    Error, ErrorKind, Result,
+    artifact::BlobHandle,
+    json::{nesting, with_stack_for},
+    registry::Registry,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
@@ -31,33 +36,38 @@ const VARIANT: &str = "an untagged enum takes the first variant that fits: give 
 
 /// Encode a value whose type need not be readable.
 pub(super) fn encode_written<T: Serialize + ?Sized>(value: &T) -> Result<Encoded> {
-    let (encoded, shape) = encode_value(value)?;
+    let (encoded, shape) = encode_value(value, false)?;
     match shape.empty_somes.first() {
         Some(path) => Err(empty_some(&at(None, path))),
         None => Ok(encoded),
     }
 }
 
-/// Encode a value and compare it with its decoded copy; the registry has the types of components in it.
-pub(crate) fn encode_checked<T: Serialize + DeserializeOwned>(value: &T, registry: Arc<Registry>) -> Result<Encoded> {
-    let (given, shape) = encode_value(value)?;
-    let copy: T = decode_copy(&given, registry, |value| serde_path_to_error::deserialize(value))?.map_err(unreadable)?;
-    compare(given, &shape, &copy)
+/// Encode a value, with or without marks for infinity and NaN, and compare it with its decoded copy; the registry has the types
+/// of components in it.
+pub(crate) fn encode_checked<T: Serialize + DeserializeOwned>(value: &T, registry: Arc<Registry>, marks_floats: bool) -> Result<Encoded> {
+    let (given, shape) = encode_value(value, marks_floats)?;
+    let read = |value: &Value| match floats::has_marks(&given.value) {
+        true => serde_path_to_error::deserialize(Stored::new(given.value.clone())),
+        false => serde_path_to_error::deserialize(value),
+    };
+    let copy: T = decode_copy(&given, registry, read)?.map_err(unreadable)?;
+    compare(given, &shape, &copy, marks_floats)
 }
 
 /// Encode the result of a method and compare it with its decoded copy. A type that can only borrow what it reads, as one with
 /// a `&'static str` in it, cannot be read from a store: its value is written only.
 pub(crate) fn encode_result<T: Serialize + Deserialize<'static>>(value: &T) -> Result<Encoded> {
-    let (given, shape) = encode_value(value)?;
+    let (given, shape) = encode_value(value, false)?;
     match decode_copy(&given, registry_here(), |value| serde_path_to_error::deserialize::<_, T>(value.clone()))? {
-        Ok(copy) => compare(given, &shape, &copy),
+        Ok(copy) => compare(given, &shape, &copy, false),
         Err(error) if error.inner().to_string().contains("expected a borrowed") => encode_written(value),
         Err(error) => Err(unreadable(error)),
     }
 }
 
-fn compare<T: Serialize>(given: Encoded, given_shape: &Shape, copy: &T) -> Result<Encoded> {
-    let (mut copy, copy_shape) = encode_value(copy)?;
+fn compare<T: Serialize>(given: Encoded, given_shape: &Shape, copy: &T, marks_floats: bool) -> Result<Encoded> {
+    let (mut copy, copy_shape) = encode_value(copy, marks_floats)?;
     if given.value != copy.value {
         // Another thread may have hashed a blob in between: its name changed.
         let mut named = given.value.clone();
@@ -88,7 +98,7 @@ fn decode_copy<T>(encoded: &Encoded, registry: Arc<Registry>, read: impl FnOnce(
     } else {
         Cow::Borrowed(&encoded.value)
     };
-    decode::in_decode_session(&env, || Ok(read(&value)))
+    decode::in_decode_session(&env, || Ok(with_stack_for(nesting(&encoded.value), || read(&value))))
 }
 
 fn unreadable(error: serde_path_to_error::Error<serde_json::Error>) -> Error {

@@ -1,23 +1,25 @@
 //! A serde serializer to JSON values that refuses what JSON would silently change.
 //!
-//! Invariants: a non-finite float is an error with its path (serde_json writes null); keys of user
-//! data that begin with `$` are escaped as `$$`, so that they never look like a reference; marks of
-//! `Runtime` and `Output` leave no trace in the document. The keys of an object are written once, in sorted
+//! Invariants: a non-finite float is an error with its path (serde_json writes null), or in a state a
+//! mark with its bits; a value nested too deep is an error with its path, and recurses no further; keys
+//! of user data that begin with `$` are escaped as `$$`, so that they never look like a reference; marks
+//! of `Runtime` and `Output` leave no trace in the document. The keys of an object are written once, in sorted
 //! order; numbers are written alike whatever features `serde_json` has in this build.
 
 use super::{
-    OUTPUT_MARK, RUNTIME_MARK,
+    OUTPUT_MARK, RUNTIME_MARK, floats,
     numbers::{self, Decimal, NUMBER, RAW, Raw},
     session,
     shape::Mark,
 };
+use crate::json::MAX_NESTING;
 use serde::{Serialize, ser};
 use serde_json::{Map, Number, Value};
 use std::fmt::{self, Display};
 
 /// Serialize to JSON inside the current session.
 pub(crate) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, SerError> {
-    Ok(value.serialize(ValueSerializer)?.into_value())
+    Ok(value.serialize(ValueSerializer::default())?.into_value())
 }
 
 /// Whether a value that was written has to be rewritten before a type reads it; hardly any has.
@@ -36,10 +38,7 @@ pub(crate) fn unescape(value: Value) -> Value {
         match value {
             Value::Array(items) => Value::Array(items.into_iter().map(rewrite).collect()),
             Value::Object(map) => numbers::of_struct(&map).unwrap_or_else(|| {
-                let entries = map.into_iter().map(|(key, value)| {
-                    let key = if key.starts_with("$$") { key[1..].to_owned() } else { key };
-                    (key, rewrite(value))
-                });
+                let entries = map.into_iter().map(|(key, value)| (unescape_key(key), rewrite(value)));
                 Value::Object(entries.collect())
             }),
             Value::Number(number) if numbers::is_odd(&number) => Value::Number(numbers::plain(&number).unwrap_or(number)),
@@ -47,6 +46,11 @@ pub(crate) fn unescape(value: Value) -> Value {
         }
     }
     if is_escaped(&value) { rewrite(value) } else { value }
+}
+
+/// A key as the user wrote it.
+pub(super) fn unescape_key(key: String) -> String {
+    if key.starts_with("$$") { key[1..].to_owned() } else { key }
 }
 
 fn escape(key: String) -> String {
@@ -91,23 +95,60 @@ impl Slot {
     }
 }
 
-struct ValueSerializer;
-
-fn within<T: Serialize + ?Sized>(segment: session::Segment, value: &T) -> Result<Slot, SerError> {
-    session::enter(segment);
-    let slot = value.serialize(ValueSerializer)?;
-    if matches!(slot, Slot::Output) {
-        session::note_output();
-    }
-    session::leave();
-    Ok(slot)
+/// Writes one value, inside of so many arrays and objects.
+#[derive(Clone, Copy, Default)]
+struct ValueSerializer {
+    level: usize,
+    /// How many wrappers that leave no trace in JSON (`Some`, newtypes) are around it, since the last array or object.
+    wrappers: usize,
 }
 
-fn float(value: f64) -> Result<Slot, SerError> {
-    match Number::from_f64(value) {
-        Some(number) => Ok(Slot::Value(Value::Number(number))),
-        None => fail(format_args!("the number is {value}, which JSON cannot hold")),
+impl ValueSerializer {
+    /// Inside of so many more arrays and objects.
+    fn open(self, levels: usize) -> Result<Self, SerError> {
+        let level = self.level + levels;
+        if level > MAX_NESTING { too_deep() } else { Ok(ValueSerializer { level, wrappers: 0 }) }
     }
+
+    fn unwrapped(self) -> Result<Self, SerError> {
+        if self.wrappers == MAX_NESTING { too_deep() } else { Ok(ValueSerializer { wrappers: self.wrappers + 1, ..self }) }
+    }
+
+    /// Write an item of the array or object that was opened.
+    fn within<T: Serialize + ?Sized>(self, segment: session::Segment, value: &T) -> Result<Slot, SerError> {
+        session::enter(segment);
+        // What a level takes is the user's; some levels always have room.
+        let slot = match self.level % 16 {
+            0 => stacker::maybe_grow(256 * 1024, 2 * 1024 * 1024, || value.serialize(self)),
+            _ => value.serialize(self),
+        }?;
+        if matches!(slot, Slot::Output) {
+            session::note_output();
+        }
+        session::leave();
+        Ok(slot)
+    }
+
+    /// A float; `mark` stands for one that JSON has no text for, in a state.
+    fn float(self, value: f64, mark: impl FnOnce() -> Value) -> Result<Slot, SerError> {
+        match Number::from_f64(value) {
+            Some(number) => Ok(Slot::Value(Value::Number(number))),
+            None if session::marks_floats() => self.open(1).map(|_| Slot::Value(mark())),
+            None => {
+                session::note_hint(
+                    "use `Option` and leave it out, or keep it in an `Artifact`; the state of a checkpoint may hold infinity and NaN",
+                );
+                fail(format_args!("the number is {value}, which JSON cannot hold"))
+            }
+        }
+    }
+}
+
+fn too_deep<T>() -> Result<T, SerError> {
+    session::note_hint(
+        "write what refers to itself as a flat list, whose items name each other by their index, or keep it in an `Artifact`",
+    );
+    fail(format_args!("it is nested deeper than the {MAX_NESTING} levels that a stored value may have"))
 }
 
 impl ser::Serializer for ValueSerializer {
@@ -166,11 +207,11 @@ impl ser::Serializer for ValueSerializer {
     }
     fn serialize_f32(self, value: f32) -> Result<Slot, SerError> {
         session::mark(Mark::Single);
-        float(value.into())
+        self.float(value.into(), || floats::mark_f32(value))
     }
     fn serialize_f64(self, value: f64) -> Result<Slot, SerError> {
         session::mark(Mark::Double);
-        float(value)
+        self.float(value, || floats::mark_f64(value))
     }
     fn serialize_char(self, value: char) -> Result<Slot, SerError> {
         session::mark(Mark::Char);
@@ -182,6 +223,7 @@ impl ser::Serializer for ValueSerializer {
     }
     fn serialize_bytes(self, value: &[u8]) -> Result<Slot, SerError> {
         session::mark(Mark::Bytes);
+        self.open(1)?;
         Ok(Slot::Value(Value::Array(value.iter().map(|byte| Value::from(*byte)).collect())))
     }
     fn serialize_none(self) -> Result<Slot, SerError> {
@@ -190,7 +232,7 @@ impl ser::Serializer for ValueSerializer {
     }
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Slot, SerError> {
         session::mark(Mark::Some);
-        let slot = value.serialize(self)?;
+        let slot = value.serialize(self.unwrapped()?)?;
         if matches!(slot, Slot::Value(Value::Null)) {
             session::note_empty_some();
         }
@@ -214,7 +256,7 @@ impl ser::Serializer for ValueSerializer {
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Slot, SerError> {
         session::mark_name(name);
-        value.serialize(self)
+        value.serialize(self.unwrapped()?)
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
@@ -224,12 +266,12 @@ impl ser::Serializer for ValueSerializer {
         value: &T,
     ) -> Result<Slot, SerError> {
         session::mark_name(name);
-        let value = within(session::Segment::Key(variant.into()), value)?.into_value();
+        let value = self.open(1)?.within(session::Segment::Key(variant.into()), value)?.into_value();
         Ok(Slot::Value(Value::Object(Map::from_iter([(escape(variant.to_owned()), value)]))))
     }
     fn serialize_seq(self, len: Option<usize>) -> Result<Items, SerError> {
         session::mark(Mark::Items);
-        Ok(Items { items: Vec::with_capacity(len.unwrap_or(0).min(4096)), variant: None })
+        Ok(Items { items: Vec::with_capacity(len.unwrap_or(0).min(4096)), variant: None, inside: self.open(1)? })
     }
     fn serialize_tuple(self, len: usize) -> Result<Items, SerError> {
         self.serialize_seq(Some(len))
@@ -241,17 +283,17 @@ impl ser::Serializer for ValueSerializer {
     fn serialize_tuple_variant(self, name: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Items, SerError> {
         session::mark_name(name);
         session::enter(session::Segment::Key(variant.into()));
-        let mut items = self.serialize_seq(Some(len))?;
+        let mut items = self.open(1)?.serialize_seq(Some(len))?;
         items.variant = Some(variant);
         Ok(items)
     }
     fn serialize_map(self, len: Option<usize>) -> Result<Fields, SerError> {
         session::mark(Mark::Entries);
-        Ok(Fields::new(len.unwrap_or(0)))
+        Ok(Fields::new(len.unwrap_or(0), self.open(1)?))
     }
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Fields, SerError> {
         if name == NUMBER || name == RAW {
-            return Ok(Fields::new(0));
+            return Ok(Fields::new(0, self));
         }
         session::mark_name(name);
         self.serialize_map(Some(len))
@@ -259,7 +301,7 @@ impl ser::Serializer for ValueSerializer {
     fn serialize_struct_variant(self, name: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Fields, SerError> {
         session::mark_name(name);
         session::enter(session::Segment::Key(variant.into()));
-        let mut fields = self.serialize_map(Some(len))?;
+        let mut fields = self.open(1)?.serialize_map(Some(len))?;
         fields.variant = Some(variant);
         Ok(fields)
     }
@@ -270,11 +312,12 @@ struct Items {
     items: Vec<Value>,
     /// The variant whose items they are; it was entered.
     variant: Option<&'static str>,
+    inside: ValueSerializer,
 }
 
 impl Items {
     fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerError> {
-        let slot = within(session::Segment::Index(self.items.len()), value)?;
+        let slot = self.inside.within(session::Segment::Index(self.items.len()), value)?;
         self.items.push(slot.into_value());
         Ok(())
     }
@@ -344,15 +387,16 @@ struct Fields {
     variant: Option<&'static str>,
     /// What a struct of serde_json's own stands for.
     private: Option<Slot>,
+    inside: ValueSerializer,
 }
 
 impl Fields {
-    fn new(len: usize) -> Self {
-        Fields { entries: Vec::with_capacity(len.min(4096)), key: None, variant: None, private: None }
+    fn new(len: usize, inside: ValueSerializer) -> Self {
+        Fields { entries: Vec::with_capacity(len.min(4096)), key: None, variant: None, private: None, inside }
     }
 
     fn put<T: Serialize + ?Sized>(&mut self, segment: session::Segment, key: String, value: &T) -> Result<(), SerError> {
-        match within(segment, value)? {
+        match self.inside.within(segment, value)? {
             Slot::Value(value) => self.entries.push((key, value)),
             Slot::Absent | Slot::Output => {}
         }
@@ -366,9 +410,9 @@ impl Fields {
         }
         let text = value.serialize(KeySerializer)?;
         let slot = if key == NUMBER {
-            Decimal(&text).serialize(ValueSerializer)?
+            Decimal(&text).serialize(self.inside)?
         } else {
-            serde_json::from_str::<Raw>(&text).map_err(ser::Error::custom)?.serialize(ValueSerializer)?
+            serde_json::from_str::<Raw>(&text).map_err(ser::Error::custom)?.serialize(self.inside)?
         };
         self.private = Some(slot);
         Ok(true)

@@ -87,6 +87,8 @@ struct Session {
     error: Option<Error>,
     /// How to mend the error that serde carries as a text.
     hint: Option<&'static str>,
+    /// Whether infinity and NaN are marked; else they are refused.
+    marks_floats: bool,
 }
 
 impl Session {
@@ -104,6 +106,16 @@ impl Session {
             blobs: Vec::new(),
             error: None,
             hint: None,
+            marks_floats: false,
+        }
+    }
+
+    /// An error of the serializer, with its hint.
+    fn refuse(&mut self, text: String) -> Error {
+        let error = Error::new(ErrorKind::Encode, text);
+        match self.hint.take() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
         }
     }
 
@@ -120,9 +132,18 @@ impl Session {
     }
 }
 
+/// A path as text; the middle of a very long one is left out.
 fn path_text(path: &[Step]) -> String {
+    const ENDS: usize = 10;
     let mut text = String::new();
-    for step in path {
+    let left_out = if path.len() > 3 * ENDS { ENDS..path.len() - ENDS } else { 0..0 };
+    for (index, step) in path.iter().enumerate() {
+        if left_out.contains(&index) {
+            if index == left_out.start {
+                text.push('…');
+            }
+            continue;
+        }
         match &step.segment {
             Segment::Key(key) if text.is_empty() => text.push_str(key),
             Segment::Key(key) => {
@@ -225,9 +246,9 @@ fn in_document_order(records: Vec<Record>) -> Vec<Record> {
         .collect()
 }
 
-/// Encode a value that is no component's document; gives its shape too.
-pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<(Encoded, Shape)> {
-    let restore = Restore::enter(Session::new(false));
+/// Encode a value that is no component's document, with or without marks for infinity and NaN; gives its shape too.
+pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T, marks_floats: bool) -> Result<(Encoded, Shape)> {
+    let restore = Restore::enter(Session { marks_floats, ..Session::new(false) });
     let written = catch_unwind(AssertUnwindSafe(|| to_value(value)));
     let Some(mut session) = restore.finish() else {
         return Err(Error::internal("the encode session was lost"));
@@ -352,12 +373,9 @@ fn record(component: &dyn Component) -> Result<usize, String> {
         Err(error) => {
             let at = path_text(&frame.path);
             let at = if at.is_empty() { String::new() } else { format!(": field `{at}`") };
-            let error = Error::new(ErrorKind::Encode, format!("`{kind}/{identifier}`{at}: {error}"));
-            let hint = with(|session| session.hint.take()).flatten();
-            return Err(stop(match hint {
-                Some(hint) => error.with_hint(hint),
-                None => error,
-            }));
+            let text = format!("`{kind}/{identifier}`{at}: {error}");
+            let error = with(|session| session.refuse(text.clone())).unwrap_or_else(|| Error::new(ErrorKind::Encode, text));
+            return Err(stop(error));
         }
     };
     let marks = find_marks(&body);
@@ -551,14 +569,12 @@ pub(super) fn note_output() {
 /// An error at the current path of a value that is no component: keep it with the path.
 pub(super) fn note_error(text: &str) {
     with(|session| {
-        if !session.tree && session.error.is_none() {
+        // That of a component is built where its record ends.
+        let in_component = session.stack.last().is_some_and(|frame| !frame.owner.is_empty());
+        if !in_component && session.error.is_none() {
             let path = session.path();
             let at = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
-            let error = Error::new(ErrorKind::Encode, format!("{at}{text}"));
-            session.error = Some(match session.hint.take() {
-                Some(hint) => error.with_hint(hint),
-                None => error,
-            });
+            session.error = Some(session.refuse(format!("{at}{text}")));
         }
     });
 }
@@ -566,4 +582,9 @@ pub(super) fn note_error(text: &str) {
 /// How to mend the error that comes next.
 pub(super) fn note_hint(hint: &'static str) {
     with(|session| session.hint = Some(hint));
+}
+
+/// Whether the value that is being written may hold infinity and NaN.
+pub(super) fn marks_floats() -> bool {
+    with(|session| session.marks_floats).unwrap_or(false)
 }

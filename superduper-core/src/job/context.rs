@@ -452,7 +452,11 @@ impl JobContext {
     /// null.
     pub fn emit(&self, topic: impl Into<String>, payload: impl Serialize) -> Result<()> {
         let topic = topic.into();
-        let payload = Encoded::of(&payload).map_err(|error| error.context(format_args!("a message of topic `{topic}`")))?;
+        let encoded = Encoded::of(&payload);
+        if encoded.is_err() {
+            crate::json::drop_refused(payload);
+        }
+        let payload = encoded.map_err(|error| error.context(format_args!("a message of topic `{topic}`")))?;
         if !payload.blobs.is_empty() {
             return Err(Error::invalid("a message cannot hold artifacts; put them into an output and send their address"));
         }

@@ -55,7 +55,7 @@ impl JobContext {
 
     /// Keep the state of this attempt, so that a later one can go on from there; gives its number.
     ///
-    /// The numbers in `drop` go in the same commit.
+    /// The numbers in `drop` go in the same commit. [`Encoded::of_state`] keeps infinity and NaN.
     ///
     /// # Errors
     /// `Conflict`, fatal, where another attempt has taken over; `Store`, and those of reading blobs.
@@ -117,12 +117,12 @@ impl JobContext {
         Ok(found)
     }
 
-    /// Encode a state, and see that reading it gives the same state again.
+    /// Encode a state, and see that reading it gives the same state again; infinity and NaN are kept, bit for bit.
     ///
     /// # Errors
-    /// As for [`Encoded::checked`].
+    /// As for [`Encoded::of_state`].
     pub fn encode<T: Serialize + DeserializeOwned>(&self, state: &T) -> Result<Encoded> {
-        encode_checked(state, self.registry())
+        encode_checked(state, self.registry(), true)
     }
 
     /// Read back what was encoded: the data of a checkpoint.

@@ -3,6 +3,7 @@
 use crate::{
     Error, ErrorKind, Result,
     encode::{DecodeEnv, decode_value},
+    plan::Removal,
     registry::Registry,
     store::{ArtifactStore, JobId, JobRow, JobState, RunId, RunPurpose, RunRow, RunState},
 };
@@ -86,6 +87,9 @@ impl Outcome {
             return Err(error.with_outcome(self));
         }
         if self.run.purpose == RunPurpose::Remove && self.run.state == RunState::Failed {
+            // No job failed: the row of the removal is damaged, or the store refused to delete.
+            Removal::of(&self.run)
+                .map_err(|error| error.with_hint(format!("nothing was deleted; remove `{}` again", self.run.root.path())))?;
             let text = format!("`{}` was cleaned up, but not deleted: something else got hold of it meanwhile", self.run.root);
             let hint = "the log of its last cleanup says what; take that away, then call `db.remove` again";
             return Err(Error::new(ErrorKind::InUse, text).with_hint(hint).with_outcome(self));

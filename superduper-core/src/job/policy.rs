@@ -78,10 +78,15 @@ pub struct Placement {
 
 impl Placement {
     /// What the text in a row says: the name of an executor alone, or JSON with more.
+    ///
+    /// A text that cannot be read names an executor that does not exist: a job does not run elsewhere, or without its limits,
+    /// because its row is damaged.
     pub fn of_text(text: Option<&str>) -> Self {
+        let named = |text: &str| Placement { executor: Some(text.to_owned()), ..Placement::default() };
         match text {
-            Some(text) if text.starts_with('{') => serde_json::from_str(text).unwrap_or_default(),
-            text => Placement { executor: text.map(str::to_owned), ..Placement::default() },
+            Some(text) if text.starts_with('{') => serde_json::from_str(text).unwrap_or_else(|_| named(text)),
+            Some(text) => named(text),
+            None => Placement::default(),
         }
     }
 
@@ -134,5 +139,6 @@ mod tests {
         assert_eq!(full.cpu_s, Some(2));
         assert_eq!(Placement::of_text(full.to_text().as_deref()), full);
         assert_eq!(Placement::of_text(Some("process")), plain);
+        assert_eq!(Placement::of_text(Some("{\"cut")).executor.as_deref(), Some("{\"cut"), "a damaged row names nothing that runs it");
     }
 }

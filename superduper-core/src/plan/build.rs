@@ -9,6 +9,7 @@ use super::{
 use crate::{
     Address, Result, VersionRef,
     encode::{DecodeEnv, Document, Record, Tree, encode_tree, in_decode_session},
+    json::check_readable,
     registry::Registry,
     store::{Expect, RunPurpose, Snapshot, StoredVersion, being_removed},
 };
@@ -91,6 +92,9 @@ pub(crate) fn build(tree: &Arc<Tree>, input: &PlanInput<'_>) -> Result<Draft> {
             state: stored.map(|stored| (stored.version(), stored.revision(), stored.removing)),
         });
         if let Some(stored) = stored.filter(|_| input.back.is_none()) {
+            if let Err(error) = check_readable(&stored.document, format_args!("the stored document of `{}`", stored.address)) {
+                notes.push(format!("{error}; this apply replaces it"));
+            }
             note_callables(&stored.document, record, &mut notes);
         }
         match input.repairs.0.get(&record.path()) {
@@ -178,9 +182,13 @@ impl Builder<'_> {
             .collect();
         let below_content = record.children.iter().any(|child| self.touched[child.index].content);
         let next = || at(record, stored.next_version, 0);
+        let is_damaged = check_readable(&stored.document, "it").is_err();
         // A type that gained a defaulted field writes more than it did: what today's type makes of the row is compared.
         let old = if stored.document == document {
             document.clone()
+        } else if is_damaged {
+            // An apply mends it: all fields are new, and whether it is another version only the hash on record tells.
+            Value::Null
         } else {
             as_written_today(stored, record, self.tree, self.input.registry).unwrap_or_else(|| stored.document.clone())
         };
@@ -194,11 +202,13 @@ impl Builder<'_> {
             return (PlannedComponent { from, ..component }, touch);
         }
         let changes = self.changes(record, &old, &document);
-        let mut keys = changed_keys(&old, &document);
+        let is_mended = is_damaged && record.content_hash == stored.content_hash;
+        let mut keys = if is_mended { Vec::new() } else { changed_keys(&old, &document) };
         keys.extend(below);
-        let content = below_content || without_versions(&old) != without_versions(&document);
+        let content = below_content || !is_mended && without_versions(&old) != without_versions(&document);
         let touch = Touched { keys, content, ..Touched::default() };
-        if again || changes.iter().any(|change| change.breaking) {
+        let is_breaking = changes.iter().any(|change| change.breaking) && !(is_damaged && record.uuid == stored.uuid);
+        if again || is_breaking {
             let component = planned(record, Action::NewVersion, next(), document);
             return (PlannedComponent { from, changes, ..component }, Touched { new: true, ..touch });
         }

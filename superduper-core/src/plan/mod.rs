@@ -209,6 +209,18 @@ impl Removal {
     }
 }
 
+impl Removal {
+    /// What the run of a removal deletes, from its row.
+    ///
+    /// # Errors
+    /// `Integrity` where the row cannot be read.
+    pub(crate) fn of(run: &crate::store::RunRow) -> crate::Result<Self> {
+        let what = format!("what the removal of `{}` by run {} is to delete", run.root, run.id);
+        let data = crate::json::check_readable(&run.data, &what)?;
+        serde_json::from_value(data.clone()).map_err(|error| crate::Error::integrity(format!("{what} cannot be read")).with_source(error))
+    }
+}
+
 impl Plan {
     /// The component that is applied or removed, with its version.
     pub fn root(&self) -> &Address {

@@ -79,7 +79,9 @@ pub struct Notes {
 /// - Owners hold leases. An owner whose process is gone MUST be told by `dead_owners` at the next call. One that stood
 ///   still for its lease, by the monotonic clocks of both sides alone, SHOULD be told once that was observed; it may go
 ///   on as an owner afterwards, with other attempts. A store that is not shared has nobody to tell it to.
-/// - Reads MUST see all commits that returned before the read began. No read fails because of the content of one row.
+/// - Reads MUST see all commits that returned before the read began. No read fails because of the content of one row: a document,
+///   output, result, message, checkpoint or run whose value cannot be read is told with the mark of
+///   [`unreadable`](super::unreadable) in its place, never with `null`. What a commit wrote MUST be readable.
 pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// The store's file or URL, without secrets.
     fn location(&self) -> String;

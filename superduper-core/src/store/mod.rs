@@ -13,6 +13,7 @@ mod read_only;
 mod removal;
 mod rows;
 
+pub use crate::json::{check_readable, read_json, read_or_mark, unreadable};
 #[doc(hidden)]
 pub use crate::runtime_check::check_runtime;
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};

@@ -491,7 +491,7 @@ pub enum LogLevel {
 pub struct LogRow {
     /// The job.
     pub job: JobId,
-    /// The attempt.
+    /// The attempt; 0 for a line about the job that came later.
     pub attempt: u32,
     /// When.
     pub at: Timestamp,

@@ -1,6 +1,9 @@
 //! Checkpoints, metrics and progress.
 
-use crate::support::*;
+use crate::{
+    modules::{Gauge, Odd},
+    support::*,
+};
 use superduper::{prelude::*, store::JobState};
 use superduper_train::prelude::*;
 
@@ -165,5 +168,60 @@ both! {
         let referenced = db.metadata().referenced_blobs(None).await.unwrap().len();
         let stored = db.artifact_store().list(None, None).await.unwrap().len();
         assert!(referenced < stored, "{referenced} of {stored}");
+    }
+}
+
+async fn retrying(db: &Db, isolation: Isolation) -> Trainer {
+    let restart = Restart { retries: 1, backoff: Span::default(), resume: false };
+    LocalTrainer::new("default").base(JobBase { restart, ..base(isolation) }).open(db).await.unwrap()
+}
+
+both! {
+    async fn b05_infinity_and_nan_in_a_state_are_kept_bit_for_bit(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        // What runs on a thread cannot be killed alone.
+        let spec = TrainSpec::new().arg("kill", isolation == Process);
+        let run = retrying(&db, isolation).await.train(Gauge::new(), spec).await.unwrap();
+        let gauge: Gauge = run.load().await.unwrap();
+        assert_eq!(gauge.bits, Odd::new(1).bits());
+        let kept = db.checkpoints(run.job()).await.unwrap().remove(0);
+        let whole: serde_json::Value = kept.data;
+        assert_eq!(whole["state"]["best"], serde_json::json!({"$f64": "7ff0000000000000"}));
+    }
+
+    async fn b05_a_model_with_nan_is_refused_with_a_hint_and_its_state_is_kept(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let refused = retrying(&db, isolation).await;
+        // Where it is known before the work, it is told before the work.
+        let error = refused.train(Gauge { lowest: f64::NAN, ..Gauge::new() }, TrainSpec::new()).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Encode);
+        let run = refused.train(Gauge::new(), TrainSpec::new().arg("nan", true)).await.unwrap();
+        let info = run.wait().await.unwrap();
+        assert_eq!(info.status, Status::Errored, "{info:?}");
+        for part in ["the trained model cannot be stored", "`model.$body.lowest`: the number is NaN", "use `Option`", "the last checkpoint is kept"] {
+            assert!(text(&info).contains(part), "{part:?} is not in {}", text(&info));
+        }
+        assert_eq!(run.checkpoints().await.unwrap().len(), 1);
+    }
+
+    async fn b02_states_and_models_have_the_same_limit_of_depth(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = retrying(&db, isolation).await;
+        // Position and random state are around the state, kind and files around the model.
+        let spec = |state: u64, model: u64| TrainSpec::new().arg("state", state).arg("model", model).save_path(place.path("models"));
+        let run = trainer.train(Gauge::new(), spec(125, 124)).await.unwrap();
+        let gauge: Gauge = run.load().await.unwrap();
+        assert_eq!(gauge.any, crate::modules::nested(124));
+        let info = run.info().await.unwrap();
+        let file: Gauge = superduper_train::load_model_from(info.path.unwrap()).await.unwrap();
+        assert_eq!(file.any, gauge.any);
+        for (state, model, place) in [(126, 1, "`state.deep[0]"), (10_000, 1, "`state.deep[0]"), (1, 125, "`model.$body.any[0]"), (1, 500, "`model.$body.any[0]")] {
+            let run = trainer.train(Gauge::new(), spec(state, model)).await.unwrap();
+            let info = run.wait().await.unwrap();
+            assert!(text(&info).contains("deeper than the 127 levels") && text(&info).contains(place), "{state} {model}: {}", text(&info));
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What the tests train; shared by the tests and the worker program.
 
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, time::Duration};
-use superduper::prelude::*;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use superduper::{Inline, prelude::*};
 use superduper_train::{Arg, Predict, Rng, predictors, prelude::*};
 
 /// Trains as its arguments say, and becomes the model.
@@ -248,7 +248,103 @@ impl Predict for Walk {
     }
 }
 
-trains!(Walk);
+trains!(Walk, Gauge);
+
+/// Keeps a state, fails or is killed, and goes on from the state.
+#[derive(Component, Clone, Debug)]
+#[component(kind = "test.Gauge")]
+pub(crate) struct Gauge {
+    pub(crate) identifier: String,
+    pub(crate) lowest: f64,
+    pub(crate) any: Value,
+    /// The bits of the state that it went on from.
+    pub(crate) bits: Vec<u64>,
+}
+
+impl Gauge {
+    pub(crate) fn new() -> Self {
+        Gauge { identifier: "gauge".to_owned(), lowest: 0.0, any: Value::Null, bits: Vec::new() }
+    }
+}
+
+/// Arrays in arrays around a number.
+pub(crate) fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!(1), |inner, _| Value::Array(vec![inner]))
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Reading {
+    Number(f64),
+    Text(String),
+}
+
+/// A state with numbers that JSON has no text for.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Odd {
+    best: f64,
+    pairs: Vec<(f32, Option<f64>)>,
+    by_name: BTreeMap<String, Reading>,
+    gauge: Inline<Arc<Gauge>>,
+    deep: Value,
+}
+
+impl Odd {
+    pub(crate) fn new(levels: usize) -> Self {
+        let odd = f64::from_bits(0xfff0_0000_0000_0001);
+        Odd {
+            best: f64::INFINITY,
+            pairs: vec![(f32::NAN, Some(f64::NAN)), (f32::from_bits(0xff80_0001), None), (f32::NEG_INFINITY, Some(-0.0))],
+            by_name: [
+                ("$f64".to_owned(), Reading::Number(odd)),
+                ("half".to_owned(), Reading::Number(0.5)),
+                ("text".to_owned(), Reading::Text("NaN".to_owned())),
+            ]
+            .into(),
+            gauge: Inline(Arc::new(Gauge { lowest: -f64::NAN, ..Gauge::new() })),
+            deep: nested(levels),
+        }
+    }
+
+    pub(crate) fn bits(&self) -> Vec<u64> {
+        let mut bits = vec![self.best.to_bits(), self.gauge.0.lowest.to_bits()];
+        for (single, double) in &self.pairs {
+            bits.extend([u64::from(single.to_bits()), double.map_or(1, f64::to_bits)]);
+        }
+        for reading in self.by_name.values() {
+            bits.push(match reading {
+                Reading::Number(number) => number.to_bits(),
+                Reading::Text(text) => text.len() as u64,
+            });
+        }
+        bits
+    }
+}
+
+impl Train for Gauge {
+    fn train(&mut self, ctx: &mut TrainContext) -> Result<Trained> {
+        let levels: usize = ctx.arg("state").unwrap_or(1);
+        match ctx.resume::<Odd>()? {
+            Some(odd) if odd.deep != nested(levels) => return Err(Error::msg("the state is another one").fatal()),
+            Some(odd) => self.bits = odd.bits(),
+            None => {
+                let _ = ctx.step(0, 2)?;
+                ctx.checkpoint(&Odd::new(levels))?;
+                ctx.flush()?;
+                if ctx.arg::<bool>("kill").unwrap_or(false) {
+                    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                    std::thread::sleep(Duration::from_secs(20));
+                }
+                return Err(Error::msg("once"));
+            }
+        }
+        self.any = nested(ctx.arg("model").unwrap_or(1));
+        if ctx.arg::<bool>("nan").unwrap_or(false) {
+            self.lowest = f64::NAN;
+        }
+        Ok(Trained::model(self.clone()))
+    }
+}
 predictors!(Walk);
 
 /// Can be trained, but nobody was told.

@@ -4,7 +4,7 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     ErrorKind,
-    store::{Finished, JobId, JobState, MetadataStore, MetricRow, NewCheckpoint, Notes, Op, OwnerId, Wish},
+    store::{Finished, JobId, JobState, MetadataStore, MetricRow, NewCheckpoint, Notes, Op, OutputRow, OwnerId, PutAction, Wish},
 };
 
 fn kept(job: JobId, attempt: u32, owner: OwnerId, step: u64) -> NewCheckpoint {
@@ -130,4 +130,31 @@ pub async fn wishes_stay_until_they_are_fulfilled(store: &dyn MetadataStore) {
     commit(store, vec![Op::RequestCancel { jobs: ids.clone() }]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.pause_requested, row.stop_requested, row.cancel_requested), (false, true, true));
+}
+
+/// What was written is read, however deep it is nested: documents, outputs, results, messages and checkpoints.
+pub async fn values_of_any_depth_come_back(store: &dyn MetadataStore) {
+    for (name, levels) in [("a", 127), ("b", 128), ("c", 900)] {
+        let value = (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        let mut made = put(PutAction::Create, name, 0, 0);
+        made.document = value.clone();
+        let committed = commit(store, vec![Op::Put(made), start_run(name), jobs(vec![job(name, "go")])]).await;
+        let id = committed.jobs[0];
+        let owner = enlist(store).await;
+        let state = NewCheckpoint { data: value.clone(), ..kept(id, 1, owner, 1) };
+        let mut end = finish_of(id, 1, owner, Finished::Succeeded(value.clone()));
+        end.outputs = vec![OutputRow { name: "o".to_owned(), value: value.clone(), blobs: Vec::new() }];
+        end.messages = vec![("t".to_owned(), value.clone())];
+        commit(store, vec![claim(&[id], owner, true), keep(state), Op::Finish(Box::new(end))]).await;
+        let stored = done(store.tree(address(name)).await).remove(0);
+        assert!(stored.document == value && stored.outputs["o"] == value, "a document and an output of {levels} levels");
+        let snapshot = done(store.snapshot(vec![address(name)]).await);
+        assert!(snapshot.components.values().all(|stored| stored.document == value), "a snapshot, {levels} levels");
+        assert!(job_row(store, id).await.result.as_ref() == Some(&value), "a result of {levels} levels");
+        assert!(done(store.messages(0, 10).await).iter().any(|row| row.payload == value), "a message of {levels} levels");
+        assert!(done(store.checkpoints(id).await)[0].data == value, "a checkpoint of {levels} levels");
+        let audited = done(store.audit(None, 10).await);
+        assert!(audited.iter().any(|row| row.document.as_ref() == Ok(&value)), "an audit, {levels} levels");
+    }
+    assert!(done(store.check().await).is_empty(), "nothing is wrong with them");
 }

@@ -118,6 +118,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             checkpoints_are_numbered_and_dropped,
             checkpoints_are_fenced,
             checkpoints_hold_their_blobs,
+            values_of_any_depth_come_back,
             wishes_stay_until_they_are_fulfilled,
         }
         owners {

@@ -52,15 +52,11 @@ fn revision(row: &Row<'_>) -> rusqlite::Result<AuditedRevision> {
         uuid: digest(row, 5)?,
         content_hash: digest(row, 6)?,
         type_version: number(row, 7)?,
-        document: readable(row, 8)?,
+        document: json(row, 8)?,
         edges: Vec::new(),
         blobs: Vec::new(),
         outputs: Vec::new(),
     })
-}
-
-fn readable(row: &Row<'_>, column: usize) -> rusqlite::Result<Result<Value, String>> {
-    Ok(json(row, column)?.unwrap_or_else(|| Err("it is missing".to_owned())))
 }
 
 fn edges(sql: Sql<'_>, span: (i64, u32, i64, u32)) -> Result<HashMap<Key, Vec<EdgeRow>>> {
@@ -99,7 +95,7 @@ fn outputs(sql: Sql<'_>, span: (i64, u32, i64, u32)) -> Result<HashMap<(i64, u32
     let query = "SELECT component, version, name, value FROM output \
         WHERE (component, version) BETWEEN (?1, ?2) AND (?3, ?4) ORDER BY component, version, name";
     let rows = sql.query("read outputs", query, span, |row| {
-        Ok(((row.get(0)?, number(row, 1)?), (text(row, 2)?.unwrap_or_default(), readable(row, 3)?)))
+        Ok(((row.get(0)?, number(row, 1)?), (text(row, 2)?.unwrap_or_default(), json(row, 3)?)))
     })?;
     let mut found: HashMap<(i64, u32), Vec<NamedValue>> = HashMap::new();
     rows.into_iter().for_each(|(key, output)| found.entry(key).or_default().push(output));
@@ -112,6 +108,27 @@ pub(crate) fn check(sql: Sql<'_>) -> Result<Vec<String>> {
     found.retain(|line| line != "ok");
     for ((table, parent), count) in broken_references(sql)? {
         found.push(format!("{count} rows of `{table}` refer to rows of `{parent}` that do not exist"));
+    }
+    found.extend(unreadable_values(sql)?);
+    Ok(found)
+}
+
+/// Values of jobs that cannot be read. Documents and outputs are told by [`audit`].
+fn unreadable_values(sql: Sql<'_>) -> Result<Vec<String>> {
+    // What SQLite takes for no JSON is looked at again: its own limit of depth is another one.
+    let values = [
+        ("the result of job", "SELECT id, NULL, result FROM job WHERE state = 3 AND coalesce(json_valid(result), 0) = 0"),
+        ("message", "SELECT id, NULL, payload FROM message WHERE json_valid(payload) = 0"),
+        ("checkpoint", "SELECT number, ' of job ' || job, data FROM checkpoint WHERE json_valid(data) = 0"),
+        ("what is recorded of run", "SELECT id, NULL, data FROM run WHERE json_valid(data) = 0"),
+    ];
+    let mut found = Vec::new();
+    for (what, query) in values {
+        let rows = sql.query("check the values of jobs", query, [], |row| {
+            Ok((row.get::<_, i64>(0)?, text(row, 1)?.unwrap_or_default(), json(row, 2)?))
+        })?;
+        let told = rows.into_iter().filter_map(|(id, of, value)| Some(format!("{what} {id}{of} cannot be read: {}", value.err()?)));
+        found.extend(told);
     }
     Ok(found)
 }

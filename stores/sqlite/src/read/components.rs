@@ -2,15 +2,15 @@
 
 use super::jobs::newest_jobs;
 use crate::{
-    codec::{address, address_list, digest, json, number, optional_number, text},
+    codec::{address, address_list, digest, json_or_mark, number, optional_number, text},
     sql::Sql,
 };
-use rusqlite::Row;
+use rusqlite::{Row, types::Type};
 use serde_json::{Map, Value};
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 use superduper_core::{
-    Address, Error, ErrorKind, Result,
-    store::{ComponentId, LabelRow, ListedComponent, Reference, Snapshot, StoredVersion, Timestamp},
+    Address, Result,
+    store::{ComponentId, LabelRow, ListedComponent, Reference, Snapshot, StoredVersion, Timestamp, read_or_mark, unreadable},
 };
 
 /// The columns of a stored version at its newest revision, for [`stored`].
@@ -19,14 +19,9 @@ const STORED: &str = "c.id, c.kind, c.identifier, v.number, v.revision, c.newest
     v.content_hash, v.type_version, v.owes_jobs, v.content_of, v.created_at, v.updated_at, v.document, \
     (SELECT json_group_array(json_array(o.name, o.value)) FROM output o WHERE o.component = v.component AND o.version = v.number)";
 
-/// A version from the columns of [`STORED`]; and why its document cannot be read, if so.
-fn stored(row: &Row<'_>) -> rusqlite::Result<(StoredVersion, Option<String>)> {
-    let (document, broken) = match json(row, 15)? {
-        Some(Ok(document)) => (document, None),
-        Some(Err(error)) => (Value::Null, Some(error)),
-        None => (Value::Null, Some("it is missing".to_owned())),
-    };
-    let version = StoredVersion {
+/// A version from the columns of [`STORED`].
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredVersion> {
+    Ok(StoredVersion {
         component: ComponentId(row.get(0)?),
         address: address(row, 1)?,
         newest: row.get(5)?,
@@ -35,27 +30,28 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<(StoredVersion, Option<String>)> {
         uuid: digest(row, 8)?,
         content_hash: digest(row, 9)?,
         type_version: number(row, 10)?,
-        document,
+        document: json_or_mark(row, 15)?,
         outputs: outputs(row, 16)?,
         owes_jobs: row.get(11)?,
         content_of: optional_number(row, 12)?,
         created_at: Timestamp(row.get(13)?),
         updated_at: Timestamp(row.get(14)?),
-    };
-    Ok((version, broken))
+    })
 }
 
 /// Outputs from a JSON list of names and JSON texts.
 fn outputs(row: &Row<'_>, column: usize) -> rusqlite::Result<Map<String, Value>> {
-    let Some(Ok(Value::Array(pairs))) = json(row, column)? else { return Ok(Map::new()) };
-    let pair = |pair: Value| match pair {
-        Value::Array(pair) => match &pair[..] {
-            [Value::String(name), Value::String(text)] => Some((name.clone(), serde_json::from_str(text).unwrap_or(Value::Null))),
-            _ => None,
-        },
-        _ => None,
+    // SQLite wrote the list: only the texts in it can be damaged, and what is not UTF-8 it copies.
+    let bytes = row.get_ref(column)?.as_bytes()?;
+    let list = String::from_utf8_lossy(bytes);
+    let is_damaged = matches!(list, Cow::Owned(_));
+    let value = |text: &str| match is_damaged && text.contains(char::REPLACEMENT_CHARACTER) {
+        true => unreadable("it is not UTF-8"),
+        false => read_or_mark(text.as_bytes()),
     };
-    Ok(pairs.into_iter().filter_map(pair).collect())
+    let pairs: Vec<(String, String)> =
+        serde_json::from_str(&list).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))?;
+    Ok(pairs.into_iter().map(|(name, text)| (name, value(&text))).collect())
 }
 
 pub(crate) fn snapshot(sql: Sql<'_>, addresses: &[Address]) -> Result<Snapshot> {
@@ -70,7 +66,7 @@ pub(crate) fn snapshot(sql: Sql<'_>, addresses: &[Address]) -> Result<Snapshot> 
     let rows = sql.query("read components", &query, [address_list(addresses)], |row| {
         snapshot.sweep_epoch = u64::try_from(row.get::<_, i64>(17)?).unwrap_or(0);
         match row.get::<_, Option<i64>>(3)? {
-            Some(_) => Ok(Some(stored(row)?.0)),
+            Some(_) => Ok(Some(stored(row)?)),
             None => Ok(None),
         }
     })?;
@@ -101,8 +97,8 @@ pub(crate) fn tree(sql: Sql<'_>, root: &Address) -> Result<Vec<StoredVersion>> {
     );
     let version = root.version.map(|at| at.version);
     let revision = root.version.and_then(|at| at.revision);
-    let rows = sql.query("read a component with its children", &query, (&root.kind, &root.identifier, version, revision), |row| {
-        let (mut found, mut broken) = stored(row)?;
+    sql.query("read a component with its children", &query, (&root.kind, &root.identifier, version, revision), |row| {
+        let mut found = stored(row)?;
         let revision = number(row, 17)?;
         if revision != found.revision() {
             found.newest = false;
@@ -113,20 +109,10 @@ pub(crate) fn tree(sql: Sql<'_>, root: &Address) -> Result<Vec<StoredVersion>> {
             found.type_version = number(row, 19)?;
             found.uuid = digest(row, 20)?;
             found.content_hash = digest(row, 21)?;
-            (found.document, broken) = match json(row, 22)? {
-                Some(Ok(document)) => (document, None),
-                Some(Err(error)) => (Value::Null, Some(error)),
-                None => (Value::Null, Some("it is missing".to_owned())),
-            };
+            found.document = json_or_mark(row, 22)?;
         }
-        Ok((found, broken))
-    })?;
-    let readable = |(version, broken): (StoredVersion, Option<String>)| match broken {
-        None => Ok(version),
-        Some(error) => Err(Error::new(ErrorKind::Decode, format!("the document of `{}` is damaged: {error}", version.address))
-            .with_hint("apply the component again, or restore the database from a backup")),
-    };
-    rows.into_iter().map(readable).collect()
+        Ok(found)
+    })
 }
 
 /// Each version is looked up: the end of a range is found by comparing the row after it, whose document may be long.
@@ -136,7 +122,7 @@ pub(crate) fn versions(sql: Sql<'_>, address: &Address) -> Result<Vec<StoredVers
             AND v.number IN (SELECT number FROM version WHERE component = c.id) \
         WHERE c.kind = ?1 AND c.identifier = ?2 AND c.removed = 0 ORDER BY v.number"
     );
-    sql.query("read the versions of a component", &query, (&address.kind, &address.identifier), |row| Ok(stored(row)?.0))
+    sql.query("read the versions of a component", &query, (&address.kind, &address.identifier), stored)
 }
 
 pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>, identifier: Option<&str>) -> Result<Vec<ListedComponent>> {

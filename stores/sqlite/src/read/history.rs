@@ -1,7 +1,7 @@
 //! Runs, events, logs and messages.
 
 use crate::{
-    codec::{Code, address, json_or_null, number, optional_time, text},
+    codec::{Code, address, json_or_mark, number, optional_time, text},
     sql::Sql,
 };
 use rusqlite::ToSql;
@@ -46,7 +46,7 @@ pub(crate) fn runs(sql: Sql<'_>, filter: &RunFilter) -> Result<Vec<RunRow>> {
             purpose: RunPurpose::of(row.get(5)?),
             root: address(row, 0)?,
             state: RunState::of(row.get(6)?),
-            data: json_or_null(row, 7)?,
+            data: json_or_mark(row, 7)?,
             created_at: Timestamp(row.get(8)?),
             ended_at: optional_time(row, 9)?,
         })
@@ -106,7 +106,7 @@ pub(crate) fn checkpoints(sql: Sql<'_>, job: JobId) -> Result<Vec<CheckpointRow>
             step: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
             score: row.get(3)?,
             at: Timestamp(row.get(4)?),
-            data: json_or_null(row, 5)?,
+            data: json_or_mark(row, 5)?,
         })
     })
 }
@@ -115,6 +115,6 @@ pub(crate) fn messages(sql: Sql<'_>, after: i64, at_most: usize) -> Result<Vec<M
     let query = "SELECT id, job, topic, payload FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
     sql.query("read messages", query, (after, limit(at_most)), |row| {
         let topic = text(row, 2)?.unwrap_or_default();
-        Ok(MessageRow { id: row.get(0)?, job: JobId(row.get(1)?), topic, payload: json_or_null(row, 3)? })
+        Ok(MessageRow { id: row.get(0)?, job: JobId(row.get(1)?), topic, payload: json_or_mark(row, 3)? })
     })
 }

@@ -1,7 +1,7 @@
 //! Jobs, their order and their attempts.
 
 use crate::{
-    codec::{Code, address, address_list, asked, failure, json_or_null, number, number_list, optional_time, text},
+    codec::{Code, address, address_list, asked, failure, json_or_mark, number, number_list, optional_time, text},
     sql::Sql,
 };
 use rusqlite::{Row, ToSql};
@@ -173,7 +173,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         timeout_ms: unsigned(21)?,
         not_before: optional_time(row, 22)?,
         progress: unsigned(23)?.zip(unsigned(24)?),
-        result: (state == JobState::Succeeded).then(|| json_or_null(row, 25)).transpose()?,
+        result: (state == JobState::Succeeded).then(|| json_or_mark(row, 25)).transpose()?,
         failure: failure(row, 26)?,
         created_at: Timestamp(row.get(27)?),
         started_at: optional_time(row, 28)?,

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::path::Path;
 use superduper_core::{
     Digest, ErrorKind,
-    store::{BlobRow, Durability, MetadataStore, Op, RunFilter},
+    store::{BlobRow, Durability, MetadataStore, Op, RunFilter, check_readable},
 };
 use superduper_sqlite::SqliteStore;
 
@@ -173,11 +173,17 @@ async fn a_damaged_row_hides_nothing_else() {
     assert_eq!(store.unhealthy().await.expect("jobs").len(), 1);
     assert_eq!(store.events(0, None, 10).await.expect("events").len(), 4);
     assert_eq!(store.tree(address("good")).await.expect("a tree").len(), 1);
-    for name in ["bad", "parent"] {
-        let error = store.tree(address(name)).await.expect_err("the document is damaged");
-        assert_eq!(error.kind(), ErrorKind::Decode, "{error:?}");
-        assert!(error.to_string().contains("test.Kind/bad@0.0"), "{error}");
+    for (name, count) in [("bad", 1), ("parent", 2)] {
+        let tree = store.tree(address(name)).await.expect("the others are told");
+        let damaged: Vec<_> = tree.iter().filter(|stored| check_readable(&stored.document, "it").is_err()).collect();
+        assert_eq!((tree.len(), damaged.len()), (count, 1));
+        let error = check_readable(&damaged[0].document, &damaged[0].address).expect_err("the document is damaged");
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{error:?}");
+        assert!(error.to_string().contains("test.Kind/bad@0.0 cannot be read: EOF"), "{error}");
     }
+    let runs = store.runs(Default::default()).await.expect("runs");
+    assert!(check_readable(&runs[0].data, "it").is_err(), "{runs:?}");
+    assert_eq!(store.check().await.expect("checks"), ["what is recorded of run 1 cannot be read: expected ident at line 1 column 2"]);
 }
 
 /// The check of references looks at versions in another way than SQLite's own; both count the same.

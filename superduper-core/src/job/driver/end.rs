@@ -224,7 +224,12 @@ impl Driver {
         let at = Timestamp::now();
         let rows = || self.slots.iter().filter_map(|slot| if let Slot::Job(node) = slot { Some(&node.row) } else { None });
         let any = |state| rows().any(|row| row.state == state);
-        let state = if any(JobState::Failed) && !self.forced {
+        let removal = match self.run.purpose {
+            RunPurpose::Remove => Removal::of(&self.run).map(Some),
+            RunPurpose::Apply => Ok(None),
+        };
+        // Nobody knows what a removal whose row is damaged is to delete: it deletes nothing, and its outcome says so.
+        let state = if any(JobState::Failed) && !self.forced || removal.is_err() {
             RunState::Failed
         } else if any(JobState::Cancelled) && !self.forced {
             RunState::Cancelled
@@ -232,13 +237,11 @@ impl Driver {
             RunState::Succeeded
         };
         let mut deletions = Vec::new();
-        if self.run.purpose == RunPurpose::Remove && state == RunState::Succeeded {
+        if let (Ok(Some(removal)), RunState::Succeeded) = (removal, state) {
             // The rows go in the same commit that ends the run.
             // In the order of the batch they follow the end: where another process ended the run, what has this name now
             // may be a new component.
-            if let Some(removal) = self.removal() {
-                deletions.extend(removal.versions.into_iter().map(|(address, versions)| Op::Delete { address, versions }));
-            }
+            deletions.extend(removal.versions.into_iter().map(|(address, versions)| Op::Delete { address, versions }));
         }
         self.run.state = state;
         self.run.ended_at = Some(at);
