@@ -318,7 +318,7 @@ async fn deep_json_is_refused_without_a_crash() {
     let samples = Samples::new().await;
     let deep = format!("{{\"_format\":{}1{}}}", "[".repeat(500_000), "]".repeat(500_000));
     let error = samples.import_changed(|folder| std::fs::write(folder.join("bundle.json"), deep).expect("written")).await;
-    says(&error, ErrorKind::Format, &["recursion"]);
+    says(&error, ErrorKind::Format, &["`bundle.json`", "500001 levels deep, and at most 1024 levels are read"]);
 }
 
 #[tokio::test]

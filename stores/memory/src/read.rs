@@ -82,17 +82,17 @@ impl State {
         let root = self.live(address)?;
         let listed = self.listed(root)?;
         let mut seen = HashSet::new();
-        let mut stack = vec![root];
+        let mut stack: Vec<(ComponentId, u32)> = self.newest_version(root).map(|number| (root, number)).into_iter().collect();
         let mut unhealthy = Vec::new();
-        while let Some(component) = stack.pop() {
-            if !seen.insert(component) {
+        while let Some((component, number)) = stack.pop() {
+            // A version that is not the newest one has no health: its jobs do not count.
+            if self.newest_version(component) != Some(number) || !seen.insert(component) {
                 continue;
             }
-            let Some(number) = self.newest_version(component) else { continue };
             unhealthy.extend(self.newest_jobs(component, number).into_iter().filter(|job| job.state != JobState::Succeeded));
             let revision = self.versions.get(&(component, number)).map_or(0, |row| row.revision);
             if let Some(row) = self.revisions.get(&(component, number, revision)) {
-                stack.extend(row.edges.iter().map(|edge| edge.child.0));
+                stack.extend(row.edges.iter().map(|edge| edge.child));
             }
         }
         unhealthy.sort_by_key(|job| job.id);

@@ -257,7 +257,10 @@ impl Db {
     pub async fn status(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Status> {
         let address = address.try_into().map_err(Into::into)?;
         match self.inner().metadata.health(address.unversioned()).await? {
-            Some(health) => Ok(status_of(&health.listed, health.unhealthy)),
+            Some(mut health) => {
+                health.unhealthy.retain(|job| !self.inner().is_of_the_past(job));
+                Ok(status_of(&health.listed, health.unhealthy))
+            }
             None => Err(self.not_found(&address.kind, &address.to_string()).await),
         }
     }

@@ -142,10 +142,11 @@ impl Kept {
         if text.is_empty() || self.finished {
             return;
         }
-        self.newest_bytes += text.len();
+        // With the end of the line, which joins it to the next one.
+        self.newest_bytes += text.len() + 1;
         self.newest.push_back(text.clone());
         while self.newest_bytes > CAUSE && self.newest.len() > 1 {
-            self.newest_bytes -= self.newest.pop_front().map_or(0, |old| old.len());
+            self.newest_bytes -= self.newest.pop_front().map_or(0, |old| old.len() + 1);
         }
         let at = Timestamp::now();
         if self.last.is_empty() && self.written + text.len() <= FIRST {

@@ -145,16 +145,16 @@ pub async fn health_is_of_the_component_and_what_it_holds(store: &dyn MetadataSt
     assert_eq!(done(store.health(address("a")).await), None);
     commit(store, vec![create("c"), create("other"), with_children(create("m"), &[("c", 0)])]).await;
     commit(store, vec![with_children(create("a"), &[("m", 0)])]).await;
-    // The newest version of a child counts, and references of superseded revisions do not.
-    commit(store, vec![version("c", 1), with_children(create("b"), &[("other", 0)]), with_children(revision("b", 0, 1), &[("c", 0)])])
+    // The newest version of a child counts for those that hold it, and references of superseded revisions do not.
+    commit(store, vec![version("c", 1), with_children(create("b"), &[("other", 0)]), with_children(revision("b", 0, 1), &[("c", 1)])])
         .await;
     let newest = NewJob { target: exact("c", 1, 0), ..job("c", "newest") };
     let new = vec![job("c", "old"), newest, job("other", "other"), job("a", "own"), job("m", "middle")];
     commit(store, vec![start_run("a"), jobs(new)]).await;
     let (listed, unhealthy) = (done(store.list(None).await), done(store.unhealthy().await));
     let names = |name: &str| match name {
-        "a" => vec!["newest", "own", "middle"],
-        "m" => vec!["newest", "middle"],
+        "a" => vec!["own", "middle"],
+        "m" => vec!["middle"],
         "b" | "c" => vec!["newest"],
         _ => vec!["other"],
     };

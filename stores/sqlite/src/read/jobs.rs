@@ -57,15 +57,15 @@ pub(crate) fn unhealthy(sql: Sql<'_>) -> Result<Vec<JobBrief>> {
     sql.query("read jobs that did not succeed", &query, [], brief)
 }
 
-/// The jobs of [`unhealthy`] that belong to a component or to what its newest version holds.
+/// The jobs of [`unhealthy`] that belong to a component or to what its newest version holds, each child in the version that is held.
 pub(crate) fn unhealthy_below(sql: Sql<'_>, address: &Address) -> Result<Vec<JobBrief>> {
     let query = format!(
-        "WITH RECURSIVE below (id) AS ( \
-            SELECT id FROM component WHERE kind = ?1 AND identifier = ?2 AND removed = 0 UNION \
-            SELECT e.child FROM below JOIN component p ON p.id = below.id \
+        "WITH RECURSIVE below (id, version) AS ( \
+            SELECT id, newest FROM component WHERE kind = ?1 AND identifier = ?2 AND removed = 0 UNION \
+            SELECT e.child, e.child_version FROM below JOIN component p ON p.id = below.id AND p.newest = below.version \
             JOIN version v ON v.component = p.id AND v.number = p.newest \
             JOIN edge e ON e.component = v.component AND e.version = v.number AND e.revision = v.revision) \
-        SELECT {BRIEF} FROM below CROSS JOIN component c ON c.id = below.id AND c.removed = 0 \
+        SELECT {BRIEF} FROM below CROSS JOIN component c ON c.id = below.id AND c.newest = below.version AND c.removed = 0 \
         CROSS JOIN job j INDEXED BY job_unsucceeded ON j.component = c.id AND j.version = c.newest \
         WHERE j.succeeded = 0 AND {UNHEALTHY} ORDER BY j.id"
     );
