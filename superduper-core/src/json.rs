@@ -59,7 +59,7 @@ pub fn unreadable(why: impl Into<String>) -> Value {
 ///
 /// # Errors
 /// `Integrity`, naming `what`.
-pub fn check_readable<'v>(value: &'v Value, what: impl std::fmt::Display) -> Result<&'v Value> {
+pub fn check_readable(value: &Value, what: impl std::fmt::Display) -> Result<&Value> {
     match value.as_object().and_then(|map| map.get(UNREADABLE)) {
         Some(why) => Err(Error::integrity(format!("{what} cannot be read: {}", why.as_str().unwrap_or("damaged")))
             .with_hint("restore the database from a backup; `db.verify()` lists what is damaged")),
