@@ -25,8 +25,8 @@ pub(super) struct Source {
 
 #[derive(Debug, Clone)]
 enum Place {
-    /// The folder, and which one it was when it was found.
-    Folder(PathBuf, Identity),
+    /// The folder, and its handle: while that is open no other folder gets its identity.
+    Folder(PathBuf, Arc<File>),
     /// The tar file.
     Tar(Arc<Mutex<File>>),
 }
@@ -43,7 +43,7 @@ impl Source {
         };
         let found = fs::metadata(path).map_err(cannot)?;
         if found.is_dir() {
-            let place = Place::Folder(path.to_owned(), identity(&found));
+            let place = Place::Folder(path.to_owned(), Arc::new(File::open(path).map_err(cannot)?));
             let mut entries = BTreeMap::new();
             return match walk(path, "", &mut entries) {
                 Ok(()) => Ok(Source { place, entries }),
@@ -143,7 +143,10 @@ impl Place {
 
     fn is_replaced(&self) -> bool {
         match self {
-            Place::Folder(path, found) => fs::metadata(path).ok().as_ref().map(identity) != Some(*found),
+            Place::Folder(path, held) => {
+                let of = |found: std::io::Result<fs::Metadata>| found.ok().as_ref().map(identity);
+                of(fs::metadata(path)) != of(held.metadata())
+            }
             Place::Tar(_) => false,
         }
     }

@@ -11,7 +11,8 @@ pub(crate) fn encode_result(output: &Ident, returned: &impl ToTokens, span: Span
     if borrows(returned.to_token_stream()) {
         return quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
     }
-    let checked = Ident::new("checked", Span::mixed_site());
+    // At the place of the result, so that a wrong type is one error and not two.
+    let checked = Ident::new("checked", Span::mixed_site().located_at(span));
     quote_spanned! {span=>
         {
             let #checked = {
