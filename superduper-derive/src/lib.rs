@@ -305,7 +305,8 @@ pub fn derive_component(input: TokenStream) -> TokenStream {
 ///                 sets: &[],
 ///             },
 ///             requires: &[],
-///             run: Run::Sync(|model, ctx| model.report(ctx.__dependency("train")?).into_encoded()),
+///             // `false`: the parameter is no `Option` around the result.
+///             run: Run::Sync(|model, ctx| model.report(ctx.__dependency("train", false)?).into_encoded()),
 ///             policy: None,
 ///         },
 ///     ];
