@@ -14,7 +14,6 @@ mod depth;
 mod drift;
 mod elsewhere;
 mod encoding;
-mod engine;
 mod extremes;
 mod fresh;
 mod fuzz;
