@@ -61,7 +61,7 @@ impl Db {
                 started => return started,
             }
         }
-        Err(last.unwrap_or_else(|| Error::internal("a run was tried no time")))
+        Err(last.unwrap_or_else(|| Error::internal("no attempt was made to run the trigger")))
     }
 
     async fn try_run(&self, address: &Address, trigger: &str) -> Result<Run> {

@@ -1,6 +1,6 @@
 //! `tokenizer.json` and what `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` change of it.
 //!
-//! transformers 5 builds the tokenizer of a BERT model anew: of `tokenizer.json` it takes the vocabulary, of
+//! transformers 5 builds the tokenizer of a BERT model again: of `tokenizer.json` it takes the vocabulary, of
 //! `tokenizer_config.json` the rest. transformers 4 takes `tokenizer.json` and changes it by some keys of `tokenizer_config.json`.
 //! Invariant: where the two would give other tokens, the folder is refused.
 
