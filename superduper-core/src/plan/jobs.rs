@@ -379,6 +379,7 @@ impl<'a> Scope<'a> {
                     }
                     _ => {}
                 }
+                needs.extend(self.before(other, planned));
             } else if let Some(job) = planned[other] {
                 let parameter = dependency.parameter.then(|| dependency.name.to_owned());
                 needs.push(PlannedNeed { job: NeededJob::Planned(job), parameter });
@@ -386,6 +387,7 @@ impl<'a> Scope<'a> {
                 if !(dependency.parameter && dependency.optional) {
                     return Err(format!("it needs `{}`, which is left out", dependency.name));
                 }
+                needs.extend(self.before(other, planned));
             } else if let Some(job) = self.newest(JobRole::Trigger, dependency.name) {
                 if failed(job) {
                     return Err(format!("it needs `{}`, which is {} (job {})", dependency.name, job.state, job.id));
@@ -396,6 +398,25 @@ impl<'a> Scope<'a> {
             }
         }
         Ok(needs)
+    }
+
+    /// The planned jobs that a trigger without a job of its own would have waited for: what comes after it still comes after them.
+    fn before(&self, position: usize, planned: &[Option<usize>]) -> Vec<PlannedNeed> {
+        let triggers = &self.record.triggers;
+        let (mut seen, mut open, mut found) = (vec![false; triggers.len()], vec![position], Vec::new());
+        while let Some(at) = open.pop() {
+            for dependency in triggers[at].depends_on {
+                let Some(other) = triggers.iter().position(|other| other.name == dependency.name) else { continue };
+                if std::mem::replace(&mut seen[other], true) {
+                    continue;
+                }
+                match planned[other] {
+                    Some(job) => found.push(PlannedNeed { job: NeededJob::Planned(job), parameter: None }),
+                    None => open.push(other),
+                }
+            }
+        }
+        found
     }
 
     fn left_out(&self, trigger: &TriggerSpec, reason: String, outputs: Vec<String>, from: Option<u32>) -> LeftOut {
