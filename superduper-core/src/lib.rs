@@ -62,6 +62,13 @@ pub use serde_json::{Value, json};
 pub use superduper_derive::{Component, callable, trigger, triggers};
 pub use trigger::{Dependency, Event as TriggerEvent, Requirement, TriggerOutput, TriggerSpec, Watch};
 
+/// The scheduler, for the simulator; it may change in any release.
+#[cfg(feature = "simulate")]
+#[doc(hidden)]
+pub mod simulate {
+    pub use crate::job::scheduler::*;
+}
+
 /// What the macros write refers to this module; it may change in any release.
 #[doc(hidden)]
 pub mod __private {

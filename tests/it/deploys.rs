@@ -177,7 +177,7 @@ async fn record_unfinished(db: &Db, executor: Option<&str>, blocked: bool) {
     ];
     let committed = db.metadata().commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.expect("records");
     if blocked {
-        let ops = vec![Op::Block { job: committed.jobs[0], reason: Some("paused".to_owned()) }];
+        let ops = vec![Op::Block { job: committed.jobs[0], reason: Some("paused".to_owned()), at: Timestamp::now() }];
         db.metadata().commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.expect("blocks");
     }
 }

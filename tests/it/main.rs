@@ -14,6 +14,7 @@ mod depth;
 mod drift;
 mod elsewhere;
 mod encoding;
+mod engine;
 mod extremes;
 mod fresh;
 mod fuzz;

@@ -4,7 +4,11 @@
 //! format cannot touch, and what a reader can compare. Samples are never edited: a format that is released gets one.
 
 use std::path::{Path, PathBuf};
-use superduper::{Bytes, Output, prelude::*};
+use superduper::{
+    Bytes, Encoded, Output,
+    prelude::*,
+    store::{JobFilter, JobId, JobRow, JobState},
+};
 
 #[derive(Component, Clone)]
 #[component(kind = "sample.Layer")]
@@ -69,6 +73,73 @@ fn model(seed: i64, note: &str) -> Model {
     }
 }
 
+/// What a format has from the second on: a job with a metric and a checkpoint, which waits for somebody; a label.
+#[derive(Component, Clone)]
+#[component(kind = "sample.Study")]
+struct Study {
+    identifier: String,
+}
+
+#[triggers]
+impl Study {
+    #[trigger("apply", retries = 2)]
+    async fn learn(&self, ctx: &JobContext) -> Result<u64> {
+        if let Some(kept) = ctx.checkpoints().await?.pop() {
+            let state: Artifact<Bytes> = ctx.decode(kept.data, "checkpoint")?;
+            return Ok(kept.step + state.get().await?.len() as u64);
+        }
+        ctx.metric("loss", 1, 0.5);
+        let state: Artifact<Bytes> = Bytes::from("state of step 1").into();
+        ctx.checkpoint(1, Some(0.25), Encoded::of(&state)?, Vec::new()).await?;
+        Err(ctx.block("a grant"))
+    }
+    #[trigger("apply", depends_on = "learn")]
+    fn report(&self) -> Result<String> {
+        Ok("done".to_owned())
+    }
+}
+
+async fn fill_study(db: &Db) {
+    let run = db.apply(Study { identifier: "s".into() }).detach().await.expect("applies");
+    let learn = run.jobs().await.expect("jobs")[0].id;
+    wait_until(db, learn, JobState::Blocked).await;
+    db.label("sample.Study/s@0", "prod").await.expect("labels");
+}
+
+/// The study goes on from what the sample holds of it.
+async fn look_at_study(db: &Db) {
+    assert_eq!(db.resolve("sample.Study/s@prod").await.expect("a label").version.map(|at| at.version), Some(0));
+    let learn = job(db, "learn").await;
+    assert_eq!((learn.state, learn.blocked.as_deref()), (JobState::Blocked, Some("a grant")));
+    assert_eq!(job(db, "report").await.state, JobState::Queued);
+    let metrics = db.metrics(learn.id).await.expect("metrics");
+    assert_eq!(metrics.iter().map(|row| (row.name.as_str(), row.step, row.value)).collect::<Vec<_>>(), [("loss", 1, 0.5)]);
+    let kept = db.checkpoints(learn.id).await.expect("checkpoints");
+    assert_eq!(kept.iter().map(|row| (row.number, row.step, row.score)).collect::<Vec<_>>(), [(1, 1, Some(0.25))]);
+    db.unblock(learn.id).await.expect("unblocks");
+    wait_until(db, job(db, "report").await.id, JobState::Succeeded).await;
+    let learn = job(db, "learn").await;
+    assert_eq!((learn.state, learn.result), (JobState::Succeeded, Some(json!(16))), "it went on from its checkpoint");
+    db.remove::<Study>("s").await.expect("removes");
+}
+
+async fn job(db: &Db, method: &str) -> JobRow {
+    let rows = db.jobs(JobFilter { target: Some(Address::new("sample.Study", "s")), ..JobFilter::default() }).await.expect("jobs");
+    rows.into_iter().find(|row| row.method == method).expect("a job of the study")
+}
+
+/// Wait until a job is in a state.
+async fn wait_until(db: &Db, job: JobId, state: JobState) {
+    for _ in 0..1000 {
+        let rows = db.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await.expect("jobs");
+        if rows[0].state == state {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("job {job} does not become {state}");
+}
+
 /// What the samples of all formats hold: two versions, a revision, a failed job, a removed component.
 async fn fill(db: &Db) {
     db.apply(model(1, "first")).await.expect("applies");
@@ -93,6 +164,7 @@ async fn a_sample_is_written_on_request() {
     let path = scratch.path().join("my.db");
     let db = Db::open(&path).await.expect("opens");
     fill(&db).await;
+    fill_study(&db).await;
     drop(db);
     // The store's last connection closes a moment after the last handle.
     for _ in 0..200 {
@@ -105,6 +177,7 @@ async fn a_sample_is_written_on_request() {
     std::fs::write(target.join("metadata.sql"), dump(&path.join("metadata.sqlite"))).expect("writes");
     copy(&path.join("artifacts"), &target.join("artifacts"));
     let again = restore(&target).await;
+    look_at_study(&again.1).await;
     look(&again.1).await;
 }
 
@@ -113,11 +186,36 @@ async fn every_released_format_is_opened() {
     for format in 1.. {
         let sample = folder(format);
         if !sample.exists() {
-            assert!(format > 1, "there are samples");
+            assert!(format > 2, "there are samples of formats 1 and 2");
             return;
         }
-        let (_scratch, db) = restore(&sample).await;
+        let (scratch, db) = restore(&sample).await;
+        is_brought_forward(format, scratch.path()).await;
+        if format > 1 {
+            look_at_study(&db).await;
+        }
         look(&db).await;
+    }
+}
+
+/// The database has today's format and all that belongs to it; a copy of the old one stays beside it.
+async fn is_brought_forward(format: u32, scratch: &Path) {
+    let schema = |folder: &Path, file: &str| -> (u32, Vec<String>) {
+        let sql = rusqlite::Connection::open(folder.join(file)).expect("opens");
+        let format = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a number");
+        let mut statement = sql.prepare("SELECT type || ' ' || name FROM sqlite_schema ORDER BY 1").expect("a query");
+        let names = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("rows");
+        (format, names)
+    };
+    drop(Db::open(scratch.join("new.db")).await.expect("a new database"));
+    let new = schema(&scratch.join("new.db"), "metadata.sqlite");
+    let old = scratch.join("my.db");
+    assert_eq!(schema(&old, "metadata.sqlite"), new);
+    let backup = format!("metadata.sqlite.format-{format}");
+    if format == new.0 {
+        assert!(!old.join(backup).exists());
+    } else {
+        assert_eq!(schema(&old, &backup).0, format);
     }
 }
 

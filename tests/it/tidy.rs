@@ -96,6 +96,8 @@ fn dependencies_go_one_way() {
             ],
             // Its models can be trained as background jobs.
             "superduper-candle" => &["superduper-core", "superduper-train"],
+            // The record of its worlds is the memory store.
+            "superduper-simulator" => &["superduper-core", "superduper-memory"],
             // It measures everything.
             "superduper-bench" => &[
                 "superduper",

@@ -1,12 +1,13 @@
 //! Reads that take more than a lookup.
 
-use crate::state::{Edge, Job, State};
-use std::collections::{BTreeMap, HashSet};
+use crate::state::{Counter, Edge, Job, State};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use superduper_core::{
     Address, Digest,
     store::{
-        AuditedOutput, AuditedRevision, ComponentHealth, ComponentId, EdgeRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState,
-        LabelRow, ListedComponent, OutputWriter, Reference, RunFilter, RunId, RunRow, RunState, Snapshot, StoredVersion,
+        AuditedOutput, AuditedRevision, ChangeCursor, ComponentHealth, ComponentId, EdgeRow, JobBrief, JobDependency, JobFilter, JobId,
+        JobRow, JobState, LabelRow, ListedComponent, OutputWriter, Reference, RunChanges, RunFilter, RunId, RunRow, RunState, Snapshot,
+        StoredVersion,
     },
 };
 
@@ -198,6 +199,31 @@ impl State {
         let of = |id: JobId| self.dependencies.range((id, JobId(i64::MIN))..=(id, JobId(i64::MAX)));
         let all = self.jobs_of(run).flat_map(|job| of(job.row.id));
         all.map(|((job, needs), parameter)| JobDependency { job: *job, needs: *needs, parameter: parameter.clone() }).collect()
+    }
+
+    pub(crate) fn changes(&self, run: RunId, after: ChangeCursor) -> Option<RunChanges> {
+        let row = self.runs.get(&run)?.clone();
+        let mut changed: BTreeSet<JobId> =
+            self.jobs_of_run.range((run, JobId(after.job + 1))..=(run, JobId(i64::MAX))).map(|((_, id), ())| *id).collect();
+        let told = self.events.range(after.event.saturating_add(1)..).filter(|(_, event)| event.run == Some(run));
+        changed.extend(told.filter_map(|(_, event)| event.job));
+        let silent = self.silent.range((run, after.silent.saturating_add(1))..=(run, i64::MAX));
+        changed.extend(silent.map(|(_, job)| *job));
+        let of = |id: JobId| self.dependencies.range((id, JobId(i64::MIN))..=(id, JobId(i64::MAX)));
+        let dependencies = changed.iter().flat_map(|id| of(*id));
+        let cursor = ChangeCursor {
+            event: self.events.last_key().copied().unwrap_or(0),
+            silent: self.counter(Counter::SilentChange),
+            job: self.jobs.last_key().map_or(0, |last| last.0),
+        };
+        Some(RunChanges {
+            run: row,
+            dependencies: dependencies
+                .map(|((job, needs), parameter)| JobDependency { job: *job, needs: *needs, parameter: parameter.clone() })
+                .collect(),
+            jobs: changed.iter().filter_map(|id| self.jobs.get(id)).map(|job| job.row.clone()).collect(),
+            cursor,
+        })
     }
 
     pub(crate) fn filter_runs(&self, filter: &RunFilter) -> Vec<RunRow> {

@@ -71,6 +71,7 @@ pub(crate) struct Checkpoint {
 pub(crate) enum Counter {
     Message,
     SweepEpoch,
+    SilentChange,
 }
 
 macro_rules! tables {
@@ -109,6 +110,7 @@ tables! {
     metrics: (JobId, String, u64) => MetricRow,
     checkpoints: (JobId, u32) => Checkpoint,
     events: i64 => EventRow,
+    silent: (RunId, i64) => JobId,
     logs: (JobId, usize) => LogRow,
     messages: i64 => MessageRow,
     doomed: Digest => (),

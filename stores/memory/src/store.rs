@@ -9,9 +9,10 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow, JobBrief,
-        JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore,
-        MetricRow, Notes, OutputWriter, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
+        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow,
+        JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
+        MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
+        SweepRight,
     },
 };
 
@@ -141,6 +142,10 @@ impl MetadataStore for MemoryStore {
 
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>> {
         self.read(move |state| state.dependencies_of(run))
+    }
+
+    fn changes(&self, run: RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
+        self.read(move |state| state.changes(run, after))
     }
 
     fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>> {

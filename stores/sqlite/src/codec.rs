@@ -8,7 +8,7 @@ use rusqlite::{Row, types::ValueRef};
 use serde_json::Value;
 use superduper_core::{
     Address, Digest, FailureKind, JobFailure, VersionRef,
-    store::{JobRole, JobState, LogLevel, RunPurpose, RunState, Timestamp, read_json, read_or_mark, unreadable},
+    store::{JobRole, JobSignals, JobState, LogLevel, RunPurpose, RunState, Timestamp, read_json, read_or_mark, unreadable},
 };
 
 const JOB_STATES: [JobState; 7] =
@@ -43,6 +43,11 @@ pub(crate) mod asked {
     pub(crate) const CANCEL: i64 = 1;
     pub(crate) const STOP: i64 = 2;
     pub(crate) const PAUSE: i64 = 4;
+}
+
+/// What the column `cancel_requested` says.
+pub(crate) fn signals(bits: i64) -> JobSignals {
+    JobSignals { cancel: bits & asked::CANCEL != 0, stop: bits & asked::STOP != 0, pause: bits & asked::PAUSE != 0 }
 }
 
 /// A value that is stored as its place in a list.

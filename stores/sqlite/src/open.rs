@@ -19,11 +19,8 @@ use superduper_core::{Error, ErrorKind, Result, store::OpenMode};
 /// `Sdup` in the header marks our files.
 const APPLICATION_ID: i32 = 0x5364_7570;
 /// The statements that make format 1, 2, … of the format before.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 const FORMAT: i64 = MIGRATIONS.len() as i64;
-/// The indexes that any format may have or lack, and their names.
-const INDEXES: &str = include_str!("indexes.sql");
-const INDEX_NAMES: [&str; 2] = ["version_key", "run_removal"];
 /// How long SQLite waits for a lock before it asks us.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -53,22 +50,7 @@ pub(crate) fn open(folder: &Path, mode: OpenMode) -> Result<Connection> {
     if found < FORMAT {
         migrate(&connection, folder)?;
     }
-    add_indexes(&connection, folder)?;
     Ok(connection)
-}
-
-/// Make the indexes that a database of an older program lacks.
-fn add_indexes(connection: &Connection, folder: &Path) -> Result<()> {
-    let action = || format!("add indexes to `{}`", folder.join(FILE).display());
-    let text = format!("SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND name IN ('{}')", INDEX_NAMES.join("', '"));
-    let found = wait_out(|| connection.query_row(&text, [], |row| row.get::<_, i64>(0))).map_err(failed(action()))?;
-    if usize::try_from(found) == Ok(INDEX_NAMES.len()) {
-        return Ok(());
-    }
-    let guard = open_write_lock(folder)?;
-    lock(&guard)?;
-    let text = format!("BEGIN IMMEDIATE; {INDEXES} COMMIT;");
-    wait_out(|| run_again(connection, &text)).map_err(failed(action()))
 }
 
 /// Execute a transaction; one that failed in the middle before is rolled back first.
@@ -205,7 +187,7 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
     remove_draft(&draft);
     let connection = connect(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let mut text = String::from("PRAGMA synchronous = FULL; BEGIN IMMEDIATE;");
-    MIGRATIONS.iter().chain([&INDEXES]).for_each(|part| text.push_str(part));
+    MIGRATIONS.iter().for_each(|part| text.push_str(part));
     text.push_str(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT; PRAGMA journal_mode = WAL;"));
     connection.execute_batch(&text).map_err(failed(at("make the database", path)))?;
     connection.close().map_err(|(_, error)| failed(at("make the database", path))(error))?;

@@ -21,10 +21,10 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, ErrorKind, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow, JobBrief,
-        JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore,
-        MetricRow, Notes, OpenMode, OutputWriter, OwnerId, Reference, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
-        check_runtime,
+        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow,
+        JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
+        MetadataStore, MetricRow, Notes, OpenMode, OutputWriter, OwnerId, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot,
+        StoredVersion, SweepRight, check_runtime,
     },
 };
 
@@ -240,6 +240,10 @@ impl MetadataStore for SqliteStore {
 
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>> {
         self.read(false, move |sql| read::dependencies(sql, run))
+    }
+
+    fn changes(&self, run: RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
+        self.read(false, move |sql| read::changes(sql, run, after))
     }
 
     fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>> {

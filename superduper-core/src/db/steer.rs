@@ -307,7 +307,9 @@ impl Db {
         if row.state != JobState::Blocked {
             return Err(Error::invalid(format!("job {job} is {}, not blocked", row.state)));
         }
-        db.metadata.commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: None }] }, Durability::Full).await?;
+        db.metadata
+            .commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: None, at: Timestamp::now() }] }, Durability::Full)
+            .await?;
         db.committed();
         let handle = db.attach(row.run).await?;
         handle.tell(Command::Look);
@@ -329,7 +331,7 @@ impl Db {
         if row.state != JobState::Queued {
             return refuse(&row);
         }
-        let ops = vec![Op::Block { job, reason: Some(reason.into()) }];
+        let ops = vec![Op::Block { job, reason: Some(reason.into()), at: Timestamp::now() }];
         db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
         db.committed();
         if let Some(handle) = db.runs_lock().get(&row.run) {

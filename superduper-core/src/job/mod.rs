@@ -16,6 +16,8 @@ mod process;
 mod program;
 mod record;
 mod run_job;
+#[cfg(feature = "simulate")]
+pub(crate) mod scheduler;
 mod stderr;
 
 pub use context::JobContext;

@@ -8,13 +8,16 @@ use super::run_job::{Draft, conclude};
 use crate::{
     Digest, Error, JobFailure, Result,
     db::DbInner,
-    store::{Batch, Committed, Durability, Finish, JobRow, Op},
+    store::{Batch, Committed, Durability, Finish, JobFilter, JobRow, Op},
 };
 use std::{sync::Arc, time::Duration};
 
 /// How often blobs are saved again before the attempt fails. Each time takes a sweep at the wrong moment, so this is no way to
 /// wait for ever; sweeps without end and without a grace may come there more than a few times in a row.
 pub(super) const MOST_LOOKS: u32 = 2000;
+/// A store that fails is asked again so often, and after so long each time.
+pub(super) const MOST_FAILURES: u32 = 10;
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 impl Draft {
     /// Look for its blobs again, and save those that a sweep took.
@@ -69,6 +72,12 @@ pub(super) async fn sweep_epoch(db: &Arc<DbInner>) -> Result<u64> {
     Ok(db.metadata.snapshot(Vec::new()).await?.sweep_epoch)
 }
 
+/// Whether an end that was ignored is on record: because it was written by a commit whose answer was lost.
+async fn is_written(db: &Arc<DbInner>, row: &JobRow, attempt: u32) -> Result<bool> {
+    let rows = db.metadata.jobs(JobFilter { ids: Some(vec![row.id]), ..JobFilter::default() }).await?;
+    Ok(rows.iter().any(|now| now.attempt == attempt && now.owner.is_none() && now.lost == row.lost))
+}
+
 /// Record an end in a commit of its own; where its blobs are gone for good, the failure instead. Gives whether it is
 /// the end as it was given.
 ///
@@ -76,9 +85,21 @@ pub(super) async fn sweep_epoch(db: &Arc<DbInner>) -> Result<u64> {
 /// Those of the store.
 pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut draft: Draft, cancelled: impl Fn() -> bool) -> Result<(Committed, bool)> {
     let mut is_whole = true;
+    let mut failures = 0;
     loop {
         let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(draft.finish.clone()))] };
-        let committed = db.metadata.commit(batch, Durability::Full).await?;
+        let mut committed = match db.metadata.commit(batch, Durability::Full).await {
+            // An end is a fact: what may or may not be written is written once more.
+            Err(error) if error.is_retryable() && failures < MOST_FAILURES => {
+                failures += 1;
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            committed => committed?,
+        };
+        if failures > 0 && !committed.fenced.is_empty() && is_written(db, row, draft.finish.attempt).await? {
+            committed.fenced.clear();
+        }
         if committed.swept.is_empty() {
             return Ok((committed, is_whole));
         }

@@ -118,6 +118,16 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
 
 /// What a failed attempt means for the job: another try, or the end.
 pub(crate) fn conclude(row: &JobRow, failure: JobFailure, cancelled: bool, at: Timestamp) -> Finished {
+    conclude_with(failure, (row.tries, row.retries, row.backoff_ms), cancelled, at)
+}
+
+/// As [`conclude`], from the tries so far, those beyond the first, and the first pause.
+pub(crate) fn conclude_with(
+    failure: JobFailure,
+    (tries, retries, first_pause): (u32, u32, u64),
+    cancelled: bool,
+    at: Timestamp,
+) -> Finished {
     let failure = bounded(failure);
     if cancelled {
         let failure = match failure.kind {
@@ -126,9 +136,9 @@ pub(crate) fn conclude(row: &JobRow, failure: JobFailure, cancelled: bool, at: T
         };
         return Finished::Cancelled(failure);
     }
-    let tries = row.tries + 1;
-    if failure.retryable && tries <= row.retries {
-        Finished::Retry(failure, at.plus_ms(backoff_ms(row.backoff_ms, tries)))
+    let tries = tries + 1;
+    if failure.retryable && tries <= retries {
+        Finished::Retry(failure, at.plus_ms(backoff_ms(first_pause, tries)))
     } else {
         Finished::Failed(failure)
     }

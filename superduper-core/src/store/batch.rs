@@ -125,7 +125,10 @@ pub enum Op {
     /// refers; one to which something did since it was last swept may count as known. What else is in the batch counts
     /// as it does beside an ignored end.
     Finish(Box<Finish>),
-    /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken or final.
+    /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken or final; fulfilled
+    /// already, and not ignored, if it is final in this very state.
+    ///
+    /// What follows an ignored settlement in the batch was decided on it, as with an ignored end.
     Settle {
         /// The job.
         job: JobId,
@@ -142,6 +145,8 @@ pub enum Op {
         job: JobId,
         /// What it waits for; `None` releases it.
         reason: Option<String>,
+        /// When.
+        at: Timestamp,
     },
     /// Ask for jobs to be cancelled; who runs them sees the mark.
     RequestCancel {
@@ -275,8 +280,9 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether this may have been decided on an end that the same batch records: on what an attempt gave, or on the
-    /// end of a run. After such an end was ignored, a store MUST ignore it too; what other attempts ended with counts.
+    /// Whether this may have been decided on an end that the same batch records: on what an attempt gave, on the
+    /// settlement of a job, or on the end of a run. After one of these was ignored, a store MUST ignore it too; what
+    /// other attempts ended with counts.
     pub fn follows_an_end(&self) -> bool {
         matches!(self, Op::Claim { .. } | Op::Start { .. } | Op::Settle { .. } | Op::EndRun { .. } | Op::Delete { .. })
     }
@@ -517,6 +523,34 @@ pub struct OutputRow {
     pub blobs: Vec<BlobRow>,
 }
 
+/// What somebody asked of a job and what is on record until the job ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobSignals {
+    /// To end without a result.
+    pub cancel: bool,
+    /// To end early, with what there is.
+    pub stop: bool,
+    /// To give up for now and wait.
+    pub pause: bool,
+}
+
+/// A job that a commit claimed, as it is on record after the claim.
+///
+/// Another process may have run the job since it was last read, so the counts and signals belong to the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimed {
+    /// The job.
+    pub job: JobId,
+    /// The number of the attempt that begins.
+    pub attempt: u32,
+    /// How many attempts ended in a failure of their own.
+    pub tries: u32,
+    /// How many attempts were lost with their process.
+    pub lost: u32,
+    /// What is asked of the job.
+    pub signals: JobSignals,
+}
+
 /// What a commit did.
 #[derive(Debug, Clone, Default)]
 pub struct Committed {
@@ -526,17 +560,23 @@ pub struct Committed {
     pub jobs: Vec<JobId>,
     /// The components that were put, in order.
     pub components: Vec<ComponentId>,
-    /// The jobs taken, with their attempt numbers.
-    pub claimed: Vec<(JobId, u32)>,
+    /// The jobs that were claimed, in the order asked for.
+    pub claimed: Vec<Claimed>,
     /// Jobs whose end was ignored because the attempt was not the current one.
     pub fenced: Vec<JobId>,
     /// Jobs whose end was left out because it names a blob that is being deleted, or that may have been since it was
     /// looked for. They are as they were: save the blobs again, and finish them again.
     pub swept: Vec<JobId>,
-    /// Whether an end of an attempt or of the run was ignored, and with it what follows it: see [`Op::follows_an_end`].
-    pub moot: bool,
+    /// Whether the end of an attempt or of the run, or a settlement, was ignored, and with it what follows it: see
+    /// [`Op::follows_an_end`].
+    pub invalidated: bool,
+    /// The places in [`Batch::ops`] of all operations that were ignored or left out, ascending. A claim is listed if it
+    /// was left out or none of its jobs was free. Marks on jobs ([`Op::RequestCancel`], [`Op::Ask`]) never are.
+    pub ignored: Vec<usize>,
     /// For each finished job that spawned others: the job, and the ids in the order of `spawned` (an old id for a known key).
     pub spawned: Vec<(JobId, Vec<JobId>)>,
+    /// Those of the spawned jobs that were on record before, under their key.
+    pub known: Vec<JobId>,
     /// Blobs that are now doomed.
     pub doomed: Vec<Digest>,
     /// Jobs that [`Op::Reclaim`] queued again or failed.

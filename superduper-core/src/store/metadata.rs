@@ -48,6 +48,30 @@ pub struct RunFilter {
     pub limit: Option<usize>,
 }
 
+/// A place in the changes of a run, made by a store and understood by that store alone. The default is the beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChangeCursor {
+    /// The last event before it.
+    pub event: i64,
+    /// The last change without an event before it.
+    pub silent: i64,
+    /// The last job before it.
+    pub job: i64,
+}
+
+/// A run, and what changed in it since a place, all at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunChanges {
+    /// The run.
+    pub run: RunRow,
+    /// The jobs of the run that are new or changed, ascending.
+    pub jobs: Vec<JobRow>,
+    /// All that these jobs wait for, also jobs of other runs, ascending by job and by what it needs.
+    pub dependencies: Vec<JobDependency>,
+    /// The place behind all of this.
+    pub cursor: ChangeCursor,
+}
+
 /// The right to sweep, as long as it lives.
 pub type SweepRight = Box<dyn std::any::Any + Send + Sync>;
 
@@ -136,6 +160,12 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>>;
     /// Which jobs of a run wait for which, also for jobs of other runs.
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>>;
+    /// What changed in a run since a place in its changes; from the beginning all of it. `None`: there is no such run.
+    ///
+    /// A job is changed when its row is, apart from its progress and the name of its component, or when it waits for one
+    /// more job. All that is told MUST be of one moment. A store MAY tell jobs that did not change; it SHOULD read in
+    /// proportion to what did.
+    fn changes(&self, run: RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>>;
     /// Ended attempts of a job, ascending, the last one included.
     fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>>;
     /// What a job logged, oldest first.

@@ -18,13 +18,13 @@ pub use crate::json::{check_readable, read_json, read_or_mark, unreadable};
 pub use crate::runtime_check::check_runtime;
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
-    Batch, BlobRow, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow,
-    PutAction, PutVersion, Wish,
+    Batch, BlobRow, Claimed, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignals, Need, NewCheckpoint, NewJob,
+    NewRun, Op, OutputRow, PutAction, PutVersion, Wish,
 };
 pub use health::ComponentHealth;
 pub(crate) use limits::bounded;
 pub use limits::{MAX_EVENT_DETAIL, MAX_FAILURE_TEXT, event_detail};
-pub use metadata::{JobFilter, MetadataCapabilities, MetadataStore, Notes, RunFilter, SweepRight};
+pub use metadata::{ChangeCursor, JobFilter, MetadataCapabilities, MetadataStore, Notes, RunChanges, RunFilter, SweepRight};
 pub use open::{OpenMode, StoreLocations};
 pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
 pub use removal::being_removed;

@@ -3,10 +3,10 @@
 //! Invariant: no call reaches a method of the stores that may write, whatever the database above does.
 
 use super::{
-    ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, CheckpointRow, Chunks, Committed, ComponentHealth,
-    ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent, LogRow,
-    MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Put, Reference, RunFilter, RunId, RunRow,
-    Snapshot, StoredVersion, SweepRight,
+    ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, CheckpointRow, Chunks, Committed,
+    ComponentHealth, ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow,
+    ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Put, Reference,
+    RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
 };
 use crate::{Address, Bytes, Digest, Error, ErrorKind, Result, lifecycle::BoxFuture};
 use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
@@ -65,6 +65,7 @@ impl MetadataStore for ReadOnlyMetadata {
         output_writers(addresses: Vec<Address>) -> Vec<OutputWriter>;
         jobs(filter: JobFilter) -> Vec<JobRow>;
         dependencies(run: RunId) -> Vec<JobDependency>;
+        changes(run: RunId, after: ChangeCursor) -> Option<RunChanges>;
         attempts(job: JobId) -> Vec<AttemptRow>;
         logs(job: JobId) -> Vec<LogRow>;
         metrics(job: JobId) -> Vec<MetricRow>;

@@ -1,6 +1,6 @@
 //! What a metadata store holds, as plain data.
 
-use super::batch::{BlobRow, EdgeRow};
+use super::batch::{BlobRow, EdgeRow, JobSignals};
 use crate::{Address, Digest, JobFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -442,6 +442,13 @@ pub struct JobRow {
     pub started_at: Option<Timestamp>,
     /// When it became final.
     pub ended_at: Option<Timestamp>,
+}
+
+impl JobRow {
+    /// What is asked of the job.
+    pub fn signals(&self) -> JobSignals {
+        JobSignals { cancel: self.cancel_requested, stop: self.stop_requested, pause: self.pause_requested }
+    }
 }
 
 /// That one job waits for another.

@@ -13,9 +13,9 @@ use std::{
 use superduper::{
     Address, BoxFuture, Bytes, Digest, Error, Result,
     store::{
-        ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, Chunks, Committed, ComponentId, Durability,
-        EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, Notes,
-        Op, OwnerId, Put, Reference, RunFilter, RunRow, Snapshot, StoredVersion,
+        ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, Chunks, Committed, ComponentId,
+        Durability, EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
+        MetadataStore, Notes, Op, OwnerId, Put, Reference, RunChanges, RunFilter, RunRow, Snapshot, StoredVersion,
     },
 };
 
@@ -30,6 +30,9 @@ pub(crate) struct CountingMetadata {
     /// So many reads of jobs, and of trees, fail from now on.
     failing_jobs: AtomicUsize,
     failing_trees: AtomicUsize,
+    /// So many commits of ends fail from now on, and whether they are written all the same.
+    failing_ends: AtomicUsize,
+    ends_are_written: AtomicBool,
     /// How many claims find that another process was quicker; it is gone again before anybody looks.
     lost_claims: AtomicUsize,
     /// Whether what jobs note can be written.
@@ -51,6 +54,8 @@ impl CountingMetadata {
             unreadable: AtomicBool::new(false),
             failing_jobs: AtomicUsize::new(0),
             failing_trees: AtomicUsize::new(0),
+            failing_ends: AtomicUsize::new(0),
+            ends_are_written: AtomicBool::new(false),
             lost_claims,
             noteless: AtomicBool::new(false),
             ends: Gate::new(),
@@ -92,6 +97,17 @@ impl CountingMetadata {
     /// How many of them are still to come.
     pub(crate) fn reads_to_fail(&self) -> usize {
         self.failing_jobs.load(Ordering::SeqCst) + self.failing_trees.load(Ordering::SeqCst)
+    }
+
+    /// Let the next commits of ends fail: before they are written, or after, so that only the answer is lost.
+    pub(crate) fn fail_ends(&self, ends: usize, written: bool) {
+        self.ends_are_written.store(written, Ordering::SeqCst);
+        self.failing_ends.store(ends, Ordering::SeqCst);
+    }
+
+    /// How many of them are still to come.
+    pub(crate) fn ends_to_fail(&self) -> usize {
+        self.failing_ends.load(Ordering::SeqCst)
     }
 
     fn fails(left: &AtomicUsize) -> bool {
@@ -136,6 +152,12 @@ impl MetadataStore for CountingMetadata {
         Box::pin(async move {
             if batch.ops.iter().any(|op| matches!(op, Op::Finish(_))) {
                 self.ends.pass().await;
+                if Self::fails(&self.failing_ends) {
+                    if self.ends_are_written.load(Ordering::SeqCst) {
+                        self.inner.commit(batch, durability).await?;
+                    }
+                    return Err(Error::store("write: the cable came loose"));
+                }
             }
             if batch.ops.iter().any(|op| matches!(op, Op::Put(_))) {
                 self.puts.pass().await;
@@ -161,6 +183,12 @@ impl MetadataStore for CountingMetadata {
             return Box::pin(async { Err(Error::store("read: the disk is under water")) });
         }
         self.inner.jobs(filter)
+    }
+    fn changes(&self, run: superduper::store::RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
+        if self.unreadable.load(Ordering::SeqCst) || Self::fails(&self.failing_jobs) {
+            return Box::pin(async { Err(Error::store("read: the disk is under water")) });
+        }
+        self.inner.changes(run, after)
     }
     fn events(&self, after: i64, run: Option<superduper::store::RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
         self.inner.events(after, run, limit)

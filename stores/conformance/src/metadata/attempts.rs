@@ -42,7 +42,7 @@ pub async fn stale_attempts_are_fenced(store: &dyn MetadataStore) {
     assert_eq!(early.fenced, [id, id], "what is not taken cannot be ended");
     commit(store, vec![claim(&ids, me, true)]).await;
     commit(store, vec![Op::Reclaim { owners: vec![me], at: at(15) }]).await;
-    assert_eq!(commit(store, vec![claim(&ids, other, true)]).await.claimed, [(id, 2)], "attempt numbers are not reused");
+    assert_eq!(claimed(&commit(store, vec![claim(&ids, other, true)]).await), [(id, 2)], "attempt numbers are not reused");
     let before = done(store.last_event().await);
     let mut late = finish_of(id, 1, me, Finished::Succeeded(json!("late")));
     late.messages = vec![("topic".to_owned(), json!(1))];
@@ -75,15 +75,15 @@ pub async fn what_follows_a_fenced_end_is_left_out(store: &dyn MetadataStore) {
         Op::Settle { job: ids[3], state: JobState::Skipped, failure: failure("upstream"), at: at(20) },
     ];
     let committed = commit(store, ops).await;
-    assert_eq!((&committed.fenced[..], committed.moot), (&ids[..1], true));
+    assert_eq!((&committed.fenced[..], committed.invalidated), (&ids[..1], true));
     assert!(committed.claimed.is_empty(), "nothing starts because of an end that does not count");
     assert_eq!(kinds_after(store, before).await, ["job.succeeded"], "the end of another attempt counts");
     assert_eq!(state(store, ids[3]).await, JobState::Queued, "nothing is skipped because of it");
     let early = vec![Op::EndRun { run, state: RunState::Succeeded, at: at(21) }, Op::Delete { address: address("a"), versions: vec![0] }];
-    assert!(commit(store, early).await.moot);
+    assert!(commit(store, early).await.invalidated);
     assert_eq!(done(store.tree(address("a")).await).len(), 1, "nothing is deleted because of an end of a run that does not count");
     let committed = commit(store, vec![succeeded(ids[0], 1, me), claim(&ids[2..], me, true)]).await;
-    assert!(committed.fenced.is_empty() && !committed.moot && committed.claimed.len() == 2);
+    assert!(committed.fenced.is_empty() && !committed.invalidated && committed.claimed.len() == 2);
 }
 
 /// Failure and cancellation are kept as data.
@@ -122,7 +122,7 @@ pub async fn retries_are_queued_again(store: &dyn MetadataStore) {
     assert_eq!((row.failure.clone(), row.ended_at, row.lost), (None, None, 0), "a job that is tried again has not failed");
     let attempts = done(store.attempts(ids[0]).await);
     assert_eq!((attempts.len(), attempts[0].number, attempts[0].failure.clone()), (1, 1, Some(failure("flaky"))));
-    assert_eq!(commit(store, vec![claim(&ids, owner, false)]).await.claimed, [(ids[0], 2)]);
+    assert_eq!(claimed(&commit(store, vec![claim(&ids, owner, false)]).await), [(ids[0], 2)]);
     commit(store, vec![succeeded(ids[0], 2, owner)]).await;
     let attempts = done(store.attempts(ids[0]).await);
     assert_eq!(attempts.iter().map(|row| (row.number, row.failure.is_some())).collect::<Vec<_>>(), [(1, true), (2, false)]);
@@ -144,7 +144,7 @@ pub async fn given_back_attempts_are_no_tries(store: &dyn MetadataStore) {
         assert!(done(store.attempts(*id).await).is_empty(), "an attempt that was given back did not end");
     }
     assert_eq!(kinds_after(store, before).await, ["job.released"], "only the job that had started changed its state");
-    assert_eq!(commit(store, vec![claim(&ids, owner, true)]).await.claimed, [(ids[0], 2), (ids[1], 2)]);
+    assert_eq!(claimed(&commit(store, vec![claim(&ids, owner, true)]).await), [(ids[0], 2), (ids[1], 2)]);
     assert_eq!(commit(store, vec![succeeded(ids[0], 1, owner)]).await.fenced, [ids[0]], "the number of a given-back attempt is stale");
     let release = finish(ids[0], 2, owner, Finished::Released);
     let settle = Op::Settle { job: ids[0], state: JobState::Cancelled, failure: failure("asked"), at: at(40) };
@@ -161,7 +161,7 @@ pub async fn jobs_may_end_blocked(store: &dyn MetadataStore) {
     commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked("paused".to_owned()))]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.owner, row.blocked.as_deref(), row.tries), (JobState::Blocked, None, Some("paused"), 0));
-    commit(store, vec![Op::Block { job: ids[0], reason: None }, claim(&ids, owner, true), succeeded(ids[0], 2, owner)]).await;
+    commit(store, vec![Op::Block { job: ids[0], reason: None, at: at(9) }, claim(&ids, owner, true), succeeded(ids[0], 2, owner)]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.blocked), (JobState::Succeeded, None));
     assert_eq!(kinds_after(store, before).await, ["job.blocked", "job.unblocked", "job.started", "job.succeeded"]);
@@ -196,7 +196,7 @@ pub async fn lost_attempts_are_counted(store: &dyn MetadataStore) {
         let owner = enlist(store).await;
         gone.push(owner);
         let taken = commit(store, vec![claim(&ids[..1], owner, true), claim(&ids[1..2], owner, false)]).await;
-        assert_eq!(taken.claimed, [(ids[0], round), (ids[1], round)]);
+        assert_eq!(claimed(&taken), [(ids[0], round), (ids[1], round)]);
         let committed = commit(store, vec![Op::Reclaim { owners: gone.clone(), at: at(15) }]).await;
         assert_eq!(committed.reclaimed, ids[..2], "the jobs of owners that are gone are taken away");
         let row = job_row(store, ids[0]).await;
@@ -237,8 +237,8 @@ pub async fn final_jobs_never_change(store: &dyn MetadataStore) {
             finish(*id, attempt, owner, Finished::Retry(failure("x"), at(90))),
             finish(*id, attempt, owner, Finished::Released),
             Op::Settle { job: *id, state: JobState::Failed, failure: failure("x"), at: at(90) },
-            Op::Block { job: *id, reason: Some("x".to_owned()) },
-            Op::Block { job: *id, reason: None },
+            Op::Block { job: *id, reason: Some("x".to_owned()), at: at(9) },
+            Op::Block { job: *id, reason: None, at: at(9) },
             Op::RequestCancel { jobs: vec![*id] },
             Op::Reclaim { owners: vec![owner], at: at(90) },
         ];

@@ -99,7 +99,7 @@ pub async fn ends_that_name_swept_blobs_are_left_out(store: &dyn MetadataStore) 
     for (name, seen) in [("gone", epoch), ("doomed", epoch + 1)] {
         let batch = vec![end(0, &["used", name], Some(seen)), claim(&ids[3..], owner, true)];
         let left_out = commit(store, batch).await;
-        assert_eq!((left_out.swept, left_out.fenced, left_out.moot), (vec![ids[0]], vec![], true), "{name}");
+        assert_eq!((left_out.swept, left_out.fenced, left_out.invalidated), (vec![ids[0]], vec![], true), "{name}");
         assert!(left_out.claimed.is_empty(), "what may have been decided on it is left out, too");
     }
     assert_eq!(rows(store, &ids).await, before, "nothing is written of an end that is left out");
@@ -110,7 +110,7 @@ pub async fn ends_that_name_swept_blobs_are_left_out(store: &dyn MetadataStore) 
     let states: Vec<JobState> = rows(store, &ids).await.iter().map(|row| row.state).collect();
     assert_eq!(states, [JobState::Running, JobState::Succeeded, JobState::Succeeded, JobState::Queued]);
     let again = commit(store, vec![end(0, &["gone"], Some(epoch + 1))]).await;
-    assert!(again.swept.is_empty() && !again.moot, "looked for after the sweep");
+    assert!(again.swept.is_empty() && !again.invalidated, "looked for after the sweep");
     assert_eq!(referenced(store).await, digests(&["used", "gone"]));
 }
 

@@ -160,6 +160,11 @@ pub(super) async fn commit(store: &dyn MetadataStore, ops: Vec<Op>) -> Committed
     done(try_commit(store, Vec::new(), ops).await)
 }
 
+/// The jobs that a commit claimed, with their attempt numbers.
+pub(super) fn claimed(committed: &Committed) -> Vec<(JobId, u32)> {
+    committed.claimed.iter().map(|claimed| (claimed.job, claimed.attempt)).collect()
+}
+
 pub(super) async fn enlist(store: &dyn MetadataStore) -> OwnerId {
     done(store.enlist().await)
 }

@@ -72,11 +72,11 @@ pub async fn claims_are_exclusive(store: &dyn MetadataStore) {
     let (me, other) = (enlist(store).await, enlist(store).await);
     assert_ne!(me, other, "owners are told apart");
     let taken = commit(store, vec![claim(&[ids[1], ids[0], JobId(999)], me, false)]).await;
-    assert_eq!(taken.claimed, [(ids[1], 1), (ids[0], 1)], "claims are told in the order asked for, with attempt numbers from 1");
+    assert_eq!(claimed(&taken), [(ids[1], 1), (ids[0], 1)], "claims are told in the order asked for, with attempt numbers from 1");
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.owner, row.attempt, row.started_at), (JobState::Queued, Some(me), 1, None));
     let rest = commit(store, vec![claim(&ids, other, true)]).await;
-    assert_eq!(rest.claimed, [(ids[2], 1)], "a job that is taken is left alone");
+    assert_eq!(claimed(&rest), [(ids[2], 1)], "a job that is taken is left alone");
     let row = job_row(store, ids[2]).await;
     assert_eq!((row.state, row.owner, row.started_at), (JobState::Running, Some(other), Some(at(10))));
     assert!(commit(store, vec![claim(&ids, me, true)]).await.claimed.is_empty());
@@ -90,7 +90,7 @@ pub async fn concurrent_claims_give_a_job_once(store: &dyn MetadataStore) {
     let take = async |owner: OwnerId, ids: &[JobId]| {
         let mut mine = Vec::new();
         for chunk in ids.chunks(7) {
-            mine.extend(commit(store, vec![claim(chunk, owner, true)]).await.claimed);
+            mine.extend(claimed(&commit(store, vec![claim(chunk, owner, true)]).await));
         }
         mine
     };
@@ -112,7 +112,7 @@ pub async fn jobs_can_be_born_taken(store: &dyn MetadataStore) {
         job("a", "queued"),
     ];
     let committed = commit(store, vec![start_run("a"), jobs(new)]).await;
-    assert_eq!(committed.claimed, [(committed.jobs[0], 1)], "a job that is born taken is told as claimed");
+    assert_eq!(claimed(&committed), [(committed.jobs[0], 1)], "a job that is born taken is told as claimed");
     let row = job_row(store, committed.jobs[0]).await;
     assert_eq!((row.state, row.owner, row.attempt, row.started_at), (JobState::Running, Some(owner), 1, Some(at(2))));
     let row = job_row(store, committed.jobs[1]).await;
@@ -143,7 +143,7 @@ pub async fn starting_is_fenced(store: &dyn MetadataStore) {
 pub async fn settling_spares_taken_and_final_jobs(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["skip", "cancel", "fail", "taken"]).await;
     let owner = enlist(store).await;
-    commit(store, vec![claim(&ids[3..], owner, false), Op::Block { job: ids[1], reason: Some("x".to_owned()) }]).await;
+    commit(store, vec![claim(&ids[3..], owner, false), Op::Block { job: ids[1], reason: Some("x".to_owned()), at: at(9) }]).await;
     let settle = |job, state, why: &str| Op::Settle { job, state, failure: failure(why), at: at(30) };
     let before = done(store.last_event().await);
     let ops = vec![
@@ -179,7 +179,7 @@ pub async fn blocking_and_releasing(store: &dyn MetadataStore) {
     let owner = enlist(store).await;
     commit(store, vec![claim(&ids[1..], owner, false)]).await;
     let before = done(store.last_event().await);
-    let block = |job, reason: Option<&str>| Op::Block { job, reason: reason.map(str::to_owned) };
+    let block = |job, reason: Option<&str>| Op::Block { job, reason: reason.map(str::to_owned), at: at(9) };
     commit(store, vec![block(ids[0], None), block(ids[1], Some("no"))]).await;
     assert_eq!(state(store, ids[1]).await, JobState::Queued, "a job that is taken is not blocked");
     commit(store, vec![block(ids[0], Some("a grant"))]).await;
@@ -190,7 +190,7 @@ pub async fn blocking_and_releasing(store: &dyn MetadataStore) {
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.blocked), (JobState::Queued, None));
     assert_eq!(kinds_after(store, before).await, ["job.blocked", "job.unblocked"]);
-    assert_eq!(commit(store, vec![claim(&ids[..1], owner, true)]).await.claimed, [(ids[0], 1)]);
+    assert_eq!(claimed(&commit(store, vec![claim(&ids[..1], owner, true)]).await), [(ids[0], 1)]);
 }
 
 /// The mark stays while the job is not final.

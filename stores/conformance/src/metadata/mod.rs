@@ -8,6 +8,7 @@ pub mod audits;
 pub mod blobs;
 pub mod checkpoints;
 pub mod components;
+pub mod decisions;
 pub mod deletion;
 pub mod expects;
 mod fixture;
@@ -105,6 +106,16 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             a_pause_that_was_taken_back_blocks_nothing,
             lost_attempts_are_counted,
             final_jobs_never_change,
+        }
+        decisions {
+            what_follows_an_ignored_settlement_is_left_out,
+            a_settlement_that_holds_already_is_fulfilled,
+            ignored_operations_are_listed,
+            claims_tell_tries_losses_and_signals,
+            known_spawned_jobs_are_told,
+            changes_begin_with_everything,
+            every_change_of_a_job_is_told,
+            the_end_of_a_run_hides_no_change,
         }
         spawned {
             spawned_jobs_come_with_success,

@@ -94,10 +94,14 @@ pub async fn spawned_jobs_of_a_marked_version_are_cancelled(store: &dyn Metadata
     remove(store, "a", 0).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(serde_json::json!(null)));
     let spawn = |name: &str| NewJob { key: Some(name.to_owned()), ..job(name, "go") };
-    end.spawned = vec![spawn("a"), spawn("b")];
-    let spawned = commit(store, vec![Op::Finish(Box::new(end))]).await.spawned.remove(0).1;
+    let claimed = |name: &str| NewJob { key: Some(format!("claimed {name}")), claim: Some(owner), ..job(name, "go") };
+    end.spawned = vec![spawn("a"), spawn("b"), claimed("a"), claimed("b")];
+    let committed = commit(store, vec![Op::Finish(Box::new(end))]).await;
+    let spawned = &committed.spawned[0].1;
     assert!(job_row(store, spawned[0]).await.cancel_requested, "its version is being removed");
     assert!(!job_row(store, spawned[1]).await.cancel_requested);
+    let told: Vec<_> = committed.claimed.iter().map(|claimed| (claimed.job, claimed.signals.cancel)).collect();
+    assert_eq!(told, [(spawned[2], true), (spawned[3], false)], "who claims one hears of it at once");
 }
 
 /// `Removable` heeds unfinished removals, and whether the versions are there.

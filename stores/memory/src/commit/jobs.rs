@@ -6,7 +6,7 @@ use super::Commit;
 use crate::state::Job;
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, OwnerId, RunId, Timestamp, being_removed},
+    store::{Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, OwnerId, RunId, Timestamp, being_removed},
 };
 
 impl Commit<'_> {
@@ -33,6 +33,7 @@ impl Commit<'_> {
         for job in jobs {
             if let Some(known) = job.key.as_ref().and_then(|key| self.state.job_keys.get(&(run, key.clone()))) {
                 ids.push(*known);
+                self.done.known.push(*known);
                 continue;
             }
             let id = self.state.next_job();
@@ -108,13 +109,14 @@ impl Commit<'_> {
             started_at: owner.map(|_| job.at),
             ended_at: None,
         };
+        let signals = row.signals();
         self.state.jobs.set(id, Job { row, blobs: Vec::new() });
         self.state.jobs_of_run.set((run, id), ());
         self.state.jobs_of_version.set((component, version, id), ());
         if let Some(reason) = job.blocked {
             self.event(job.at, Some(run), Some(id), "job.blocked", Some(reason));
         } else if owner.is_some() {
-            self.done.claimed.push((id, 1));
+            self.done.claimed.push(Claimed { job: id, attempt: 1, tries: 0, lost: 0, signals });
             self.event(job.at, Some(run), Some(id), "job.started", None);
         }
         Ok(())
@@ -136,34 +138,42 @@ impl Commit<'_> {
     }
 
     pub(super) fn claim(&mut self, jobs: &[JobId], owner: OwnerId, start: bool, at: Timestamp) {
+        let before = self.done.claimed.len();
         for id in jobs {
             let free = self.state.jobs.get(id).is_some_and(|job| job.row.state == JobState::Queued && job.row.owner.is_none());
             if !free {
                 continue;
             }
-            let mut attempt = 0;
+            let mut claimed = None;
             self.state.jobs.change(id, |Job { row, .. }| {
                 row.attempt += 1;
                 row.owner = Some(owner);
-                attempt = row.attempt;
+                claimed = Some(Claimed { job: *id, attempt: row.attempt, tries: row.tries, lost: row.lost, signals: row.signals() });
             });
-            self.done.claimed.push((*id, attempt));
+            let Some(claimed) = claimed else { continue };
+            self.done.claimed.push(claimed);
             if start {
-                self.start(*id, attempt, at);
+                self.start(*id, claimed.attempt, at);
+            } else {
+                self.silent_change(*id);
             }
+        }
+        if self.done.claimed.len() == before {
+            self.ignore();
         }
     }
 
-    pub(super) fn start(&mut self, id: JobId, attempt: u32, at: Timestamp) {
-        let Some(Job { row, .. }) = self.state.jobs.get(&id) else { return };
-        if row.state != JobState::Queued || row.owner.is_none() || row.attempt != attempt {
-            return;
-        }
-        let run = row.run;
+    /// A job starts that was claimed before; whether it was not on record as started.
+    pub(super) fn start(&mut self, id: JobId, attempt: u32, at: Timestamp) -> bool {
+        let current = |row: &JobRow| row.state == JobState::Queued && row.owner.is_some() && row.attempt == attempt;
+        let Some(run) = self.state.jobs.get(&id).filter(|job| current(&job.row)).map(|job| job.row.run) else {
+            return false;
+        };
         self.state.jobs.change(&id, |job| {
             job.row.state = JobState::Running;
             job.row.started_at = Some(at);
         });
         self.event(at, Some(run), Some(id), "job.started", (attempt > 1).then(|| format!("attempt {attempt}")));
+        true
     }
 }

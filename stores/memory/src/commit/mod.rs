@@ -22,6 +22,8 @@ use superduper_core::{
 pub(crate) struct Commit<'a> {
     state: &'a mut State,
     run: Option<RunId>,
+    /// The place of the operation under way in the batch.
+    place: usize,
     done: Committed,
 }
 
@@ -29,14 +31,15 @@ pub(crate) struct Commit<'a> {
 pub(crate) fn commit(state: &mut State, batch: Batch) -> Result<Committed> {
     expect::check(state, &batch.expect)?;
     let run = batch.ops.iter().any(|op| matches!(op, Op::Run(_))).then(|| state.next_run());
-    let mut commit = Commit { state, run, done: Committed::default() };
-    let mut ops = batch.ops.into_iter().peekable();
-    while let Some(op) = ops.next() {
+    let mut commit = Commit { state, run, place: 0, done: Committed::default() };
+    let mut ops = batch.ops.into_iter().enumerate().peekable();
+    while let Some((place, op)) = ops.next() {
+        commit.place = place;
         match op {
-            op if commit.done.moot && op.follows_an_end() => {}
+            op if commit.done.invalidated && op.follows_an_end() => commit.ignore(),
             Op::Delete { address, versions } => {
                 let mut deletions = vec![(address, versions)];
-                while let Some(Op::Delete { address, versions }) = ops.next_if(|op| matches!(op, Op::Delete { .. })) {
+                while let Some((_, Op::Delete { address, versions })) = ops.next_if(|(_, op)| matches!(op, Op::Delete { .. })) {
                     deletions.push((address, versions));
                 }
                 commit.delete(deletions)?;
@@ -48,6 +51,25 @@ pub(crate) fn commit(state: &mut State, batch: Batch) -> Result<Committed> {
 }
 
 impl Commit<'_> {
+    /// The operation under way changes nothing.
+    fn ignore(&mut self) {
+        self.done.ignored.push(self.place);
+    }
+
+    /// The operation under way changes nothing, and neither does what follows it.
+    fn invalidate(&mut self) {
+        self.ignore();
+        self.done.invalidated = true;
+    }
+
+    /// A job changes in a way that no event tells; one that is final does not change.
+    fn silent_change(&mut self, id: JobId) {
+        if let Some(run) = self.state.jobs.get(&id).filter(|job| !job.row.state.is_terminal()).map(|job| job.row.run) {
+            let place = self.state.count(Counter::SilentChange);
+            self.state.silent.set((run, place), id);
+        }
+    }
+
     fn apply(&mut self, op: Op) -> Result<()> {
         match op {
             Op::Put(put) => self.put(put),
@@ -69,18 +91,21 @@ impl Commit<'_> {
                 Ok(())
             }
             Op::Start { job, attempt, at } => {
-                self.start(job, attempt, at);
+                if !self.start(job, attempt, at) {
+                    self.ignore();
+                }
                 Ok(())
             }
             Op::Finish(finish) => self.finish(*finish),
             Op::Settle { job, state, failure, at } => self.settle(job, state, failure, at),
-            Op::Block { job, reason } => {
-                self.block(job, reason);
+            Op::Block { job, reason, at } => {
+                self.block(job, reason, at);
                 Ok(())
             }
             Op::RequestCancel { jobs } => {
                 for id in &jobs {
                     self.state.jobs.change(id, |job| job.row.cancel_requested |= !job.row.state.is_terminal());
+                    self.silent_change(*id);
                 }
                 Ok(())
             }
@@ -91,6 +116,7 @@ impl Commit<'_> {
                         Wish::Pause => row.pause_requested |= !row.state.is_terminal(),
                         Wish::Continue => row.pause_requested &= row.state.is_terminal(),
                     });
+                    self.silent_change(*id);
                 }
                 Ok(())
             }
@@ -129,6 +155,7 @@ impl Commit<'_> {
             Some(Job { row, .. }) if row.owner == Some(new.owner) && row.attempt == new.attempt => row.target.clone(),
             _ => {
                 self.done.fenced.push(new.job);
+                self.ignore();
                 return Ok(());
             }
         };
@@ -185,10 +212,17 @@ impl Commit<'_> {
                 row.ended_at = Some(at);
             });
             self.event(at, Some(run), None, "run.ended", Some(state.name().to_owned()));
+            self.forget_silent_changes(run);
         } else {
-            self.done.moot = true;
+            self.invalidate();
         }
         Ok(())
+    }
+
+    /// Each job that changed without an event in a run that has ended has also ended since, with an event.
+    fn forget_silent_changes(&mut self, run: RunId) {
+        let places: Vec<(RunId, i64)> = self.state.silent.range((run, 0)..=(run, i64::MAX)).map(|(place, _)| *place).collect();
+        places.iter().for_each(|place| self.state.silent.remove(place));
     }
 
     fn doom(&mut self, digests: Vec<Digest>) {

@@ -73,11 +73,14 @@ impl Commit<'_> {
     pub(super) fn rewrite(&mut self, address: &Address, document: Value, uuid: Digest, content_hash: Digest) -> Result<()> {
         let id = self.state.live_or_error(address)?;
         let (version, revision) = address.version.map_or((0, 0), |at| (at.version, at.revision.unwrap_or(0)));
-        self.state.revisions.change(&(id, version, revision), |row| {
+        let changed = self.state.revisions.change(&(id, version, revision), |row| {
             row.document = document;
             row.uuid = uuid;
             row.content_hash = content_hash;
         });
+        if !changed {
+            self.ignore();
+        }
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use super::Commit;
 use crate::state::{Counter, Job, OutputValue};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use superduper_core::{
     Digest, Error, FailureKind, JobFailure, Result,
     store::{AttemptRow, Finish, Finished, JobId, JobState, MessageRow, OwnerId, Timestamp},
@@ -21,13 +21,13 @@ impl Commit<'_> {
             Some(Job { row, .. }) if row.owner == Some(finish.owner) && row.attempt == finish.attempt => row.clone(),
             _ => {
                 self.done.fenced.push(id);
-                self.done.moot = true;
+                self.invalidate();
                 return Ok(());
             }
         };
         if matches!(finish.end, Finished::Succeeded(_)) && self.names_swept(&finish) {
             self.done.swept.push(id);
-            self.done.moot = true;
+            self.invalidate();
             return Ok(());
         }
         let (run, at) = (Some(row.run), finish.at);
@@ -78,6 +78,8 @@ impl Commit<'_> {
                 self.requeue(id, row.not_before);
                 if row.state == JobState::Running {
                     self.event(at, run, Some(id), "job.released", None);
+                } else {
+                    self.silent_change(id);
                 }
             }
         }
@@ -117,16 +119,22 @@ impl Commit<'_> {
         let keys = jobs.iter().filter_map(|job| job.key.clone());
         let known: HashSet<JobId> = keys.filter_map(|key| self.state.job_keys.get(&(run, key)).copied()).collect();
         let ids = self.insert_jobs(run, jobs)?;
+        let mut changed = BTreeSet::new();
         for (waiting, index) in before {
             let spawned = *ids
                 .get(index)
                 .ok_or_else(|| Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len())))?;
             self.add_dependency(waiting, spawned, None)?;
+            changed.insert(waiting);
         }
+        changed.into_iter().for_each(|waiting| self.silent_change(waiting));
         if self.state.jobs.get(&id).is_some_and(|job| job.row.cancel_requested) {
             // It did not look whether it is cancelled: what it spawned must not go on in its place.
             for spawned in ids.iter().filter(|id| !known.contains(id)) {
                 self.state.jobs.change(spawned, |job| job.row.cancel_requested = true);
+                self.silent_change(*spawned);
+                let born_claimed = self.done.claimed.iter_mut().filter(|claimed| claimed.job == *spawned);
+                born_claimed.for_each(|claimed| claimed.signals.cancel = true);
             }
         }
         self.done.spawned.push((id, ids));
@@ -168,22 +176,31 @@ impl Commit<'_> {
         if !matches!(state, JobState::Skipped | JobState::Cancelled | JobState::Failed) {
             return Err(Error::invalid(format!("job {id} cannot be settled as {state}")));
         }
-        if self.state.jobs.get(&id).is_some_and(|job| job.row.owner.is_none() && !job.row.state.is_terminal()) {
-            self.end_job(id, state, Some(failure), at);
+        match self.state.jobs.get(&id).map(|job| &job.row) {
+            Some(row) if row.owner.is_none() && !row.state.is_terminal() => self.end_job(id, state, Some(failure), at),
+            Some(row) if row.state == state => {}
+            _ => self.invalidate(),
         }
         Ok(())
     }
 
-    pub(super) fn block(&mut self, id: JobId, reason: Option<String>) {
-        let Some(Job { row, .. }) = self.state.jobs.get(&id).filter(|job| job.row.owner.is_none()) else { return };
+    pub(super) fn block(&mut self, id: JobId, reason: Option<String>, at: Timestamp) {
+        let Some(Job { row, .. }) = self.state.jobs.get(&id).filter(|job| job.row.owner.is_none()) else {
+            self.ignore();
+            return;
+        };
         let next = match (row.state, &reason) {
             (JobState::Queued, Some(_)) => JobState::Blocked,
             (JobState::Blocked, Some(_)) => {
                 self.state.jobs.change(&id, |job| job.row.blocked = reason);
+                self.silent_change(id);
                 return;
             }
             (JobState::Blocked, None) => JobState::Queued,
-            _ => return,
+            _ => {
+                self.ignore();
+                return;
+            }
         };
         let run = row.run;
         self.state.jobs.change(&id, |job| {
@@ -191,7 +208,7 @@ impl Commit<'_> {
             job.row.blocked = reason.clone();
         });
         let kind = if next == JobState::Blocked { "job.blocked" } else { "job.unblocked" };
-        self.event(Timestamp::now(), Some(run), Some(id), kind, reason);
+        self.event(at, Some(run), Some(id), kind, reason);
     }
 
     pub(super) fn reclaim(&mut self, owners: &[OwnerId], at: Timestamp) {
@@ -201,6 +218,7 @@ impl Commit<'_> {
             self.done.reclaimed.push(id);
             self.requeue(id, row.not_before);
             if row.state != JobState::Running {
+                self.silent_change(id);
                 continue;
             }
             let lost = row.lost + 1;

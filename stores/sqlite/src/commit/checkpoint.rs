@@ -17,6 +17,7 @@ impl<'b> Commit<'_, 'b> {
         })?;
         let Some((component, version, next)) = row else {
             self.done.fenced.push(job);
+            self.ignore();
             return Ok(());
         };
         let insert = "INSERT INTO checkpoint (job, number, attempt, step, score, at, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

@@ -3,11 +3,11 @@
 //! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its run.
 
 use super::{Commit, Of};
-use crate::codec::{Code, asked, number, number_list, signed};
+use crate::codec::{Code, asked, number, number_list, signals, signed};
 use std::{borrow::Cow, collections::HashMap};
 use superduper_core::{
     Address, Error, Result,
-    store::{JobId, JobRef, JobRole, JobState, NewJob, OwnerId, Timestamp, being_removed},
+    store::{Claimed, JobId, JobRef, JobRole, JobState, NewJob, OwnerId, Timestamp, being_removed},
 };
 
 /// A job that has no row yet.
@@ -46,6 +46,7 @@ impl<'b> Commit<'_, 'b> {
         let mut last: Option<(&Address, (i64, u32, u32))> = None;
         for job in jobs {
             if let Some(known) = job.key.as_deref().and_then(|key| keys.get(key)) {
+                self.done.known.extend(known.err().map(JobId));
                 places.push(*known);
                 continue;
             }
@@ -71,7 +72,7 @@ impl<'b> Commit<'_, 'b> {
             if let Some(reason) = &row.job.blocked {
                 self.event(row.job.at, of, "job.blocked", Some(Cow::Borrowed(reason)));
             } else if row.owner().is_some() {
-                self.done.claimed.push((JobId(id), 1));
+                self.done.claimed.push(Claimed { job: JobId(id), attempt: 1, tries: 0, lost: 0, signals: signals(row.asked) });
                 self.event(row.job.at, of, "job.started", None);
             }
         }
@@ -167,23 +168,32 @@ impl<'b> Commit<'_, 'b> {
         let set = if start { "state = 2, phase = 1, started_at = ?3" } else { "phase = 0" };
         let text = format!(
             "UPDATE OR FAIL job SET owner = ?2, attempt = attempt + 1, {set} \
-            WHERE id IN (SELECT value FROM json_each(?1)) AND state = 0 AND owner IS NULL RETURNING id, attempt, run"
+            WHERE id IN (SELECT value FROM json_each(?1)) AND state = 0 AND owner IS NULL \
+            RETURNING id, attempt, tries, lost, cancel_requested, run"
         );
         let values: [&dyn rusqlite::ToSql; 3] = [&list, &owner.0, &at.0];
         let values = if start { &values[..] } else { &values[..2] };
-        let mut taken =
-            self.sql.query("take jobs", &text, values, |row| Ok((JobId(row.get(0)?), number(row, 1)?, row.get::<_, i64>(2)?)))?;
+        let mut taken = self.sql.query("take jobs", &text, values, |row| {
+            let (attempt, tries, lost, signals) = (number(row, 1)?, number(row, 2)?, number(row, 3)?, signals(row.get(4)?));
+            Ok((Claimed { job: JobId(row.get(0)?), attempt, tries, lost, signals }, row.get::<_, i64>(5)?))
+        })?;
         let in_order = |pair: &[JobId]| pair[0] < pair[1];
         if jobs.windows(2).all(in_order) {
-            taken.sort_unstable_by_key(|(id, _, _)| *id);
+            taken.sort_unstable_by_key(|(claimed, _)| claimed.job);
         } else {
             let places: HashMap<JobId, usize> = jobs.iter().enumerate().rev().map(|(place, id)| (*id, place)).collect();
-            taken.sort_unstable_by_key(|(id, _, _)| places.get(id).copied());
+            taken.sort_unstable_by_key(|(claimed, _)| places.get(&claimed.job).copied());
         }
-        for (id, attempt, run) in taken {
-            self.done.claimed.push((id, attempt));
+        if taken.is_empty() {
+            self.ignore();
+        }
+        for (claimed, run) in taken {
+            self.done.claimed.push(claimed);
+            let job = claimed.job.0;
             if start {
-                self.event(at, Of::Job { run, job: id.0 }, "job.started", attempt_text(attempt));
+                self.event(at, Of::Job { run, job }, "job.started", attempt_text(claimed.attempt));
+            } else {
+                self.silent_change(run, job);
             }
         }
         Ok(())
@@ -194,6 +204,8 @@ impl<'b> Commit<'_, 'b> {
             WHERE id = ?1 AND attempt = ?2 AND state = 0 AND owner IS NOT NULL RETURNING run";
         if let Some(run) = self.sql.query_first("start a job", text, (job.0, attempt, at.0), |row| row.get(0))? {
             self.event(at, Of::Job { run, job: job.0 }, "job.started", attempt_text(attempt));
+        } else {
+            self.ignore();
         }
         Ok(())
     }

@@ -18,7 +18,10 @@ use crate::{
     sql::Sql,
 };
 use known::Known;
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 use superduper_core::{
     Address, Error, Result,
     store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunPurpose, RunState, Timestamp, Wish, event_detail},
@@ -48,18 +51,26 @@ struct Commit<'s, 'b> {
     sql: Sql<'s>,
     known: Known<'b>,
     events: Vec<Event<'b>>,
+    /// Jobs that change in ways that no event tells, by run.
+    silent: BTreeMap<i64, BTreeSet<i64>>,
+    /// The place of the operation under way in the batch.
+    place: usize,
     done: Committed,
 }
 
 /// Write a batch.
 pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
     let known = Known::read(sql, batch)?;
-    let mut commit = Commit { sql, known, events: Vec::new(), done: Committed::default() };
+    let mut commit = Commit { sql, known, events: Vec::new(), silent: BTreeMap::new(), place: 0, done: Committed::default() };
     commit.check(&batch.expect)?;
     let mut rest = &batch.ops[..];
     while let [op, after @ ..] = rest {
+        commit.place = batch.ops.len() - rest.len();
         match op {
-            _ if commit.done.moot && op.follows_an_end() => rest = after,
+            _ if commit.done.invalidated && op.follows_an_end() => {
+                commit.ignore();
+                rest = after;
+            }
             Op::Put(_) => rest = commit.put(rest)?,
             Op::Delete { .. } => rest = commit.delete(rest)?,
             _ => {
@@ -69,10 +80,35 @@ pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
         }
     }
     commit.write_events()?;
+    commit.write_silent_changes()?;
     Ok(commit.done)
 }
 
 impl<'b> Commit<'_, 'b> {
+    /// The operation under way changes nothing.
+    fn ignore(&mut self) {
+        self.done.ignored.push(self.place);
+    }
+
+    /// The operation under way changes nothing, and neither does what follows it.
+    fn invalidate(&mut self) {
+        self.ignore();
+        self.done.invalidated = true;
+    }
+
+    /// A job changes in a way that no event tells.
+    fn silent_change(&mut self, run: i64, job: i64) {
+        self.silent.entry(run).or_default().insert(job);
+    }
+
+    fn write_silent_changes(&self) -> Result<()> {
+        let rows: Vec<(i64, String)> = self.silent.iter().map(|(run, jobs)| (*run, number_list(jobs.iter().copied()))).collect();
+        self.sql.insert("record changes of jobs", ("INSERT INTO job_change (run, jobs)", 2, ""), &rows, |row, (run, jobs)| {
+            row.bind(run)?;
+            row.bind(jobs)
+        })
+    }
+
     fn apply(&mut self, op: &'b Op) -> Result<()> {
         match op {
             // Handled in groups by the caller.
@@ -94,7 +130,7 @@ impl<'b> Commit<'_, 'b> {
             Op::Start { job, attempt, at } => self.start(*job, *attempt, *at),
             Op::Finish(finish) => self.finish(finish),
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
-            Op::Block { job, reason } => self.block(*job, reason.as_deref()),
+            Op::Block { job, reason, at } => self.block(*job, reason.as_deref(), *at),
             Op::RequestCancel { jobs } => self.ask(jobs, asked::CANCEL),
             Op::Ask { jobs, wish } => match wish {
                 Wish::Stop => self.ask(jobs, asked::STOP),
@@ -123,13 +159,23 @@ impl<'b> Commit<'_, 'b> {
     }
 
     fn ask(&mut self, jobs: &[JobId], bit: i64) -> Result<()> {
-        let update = "UPDATE job SET cancel_requested = cancel_requested | ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3";
-        self.sql.execute("ask something of jobs", update, (number_list(jobs.iter().map(|job| job.0)), bit)).map(drop)
+        let update = "UPDATE job SET cancel_requested = cancel_requested | ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3 \
+            RETURNING run, id";
+        self.mark("ask something of jobs", update, jobs, bit)
     }
 
     fn forget(&mut self, jobs: &[JobId], bit: i64) -> Result<()> {
-        let update = "UPDATE job SET cancel_requested = cancel_requested & ~?2 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3";
-        self.sql.execute("take back what was asked of jobs", update, (number_list(jobs.iter().map(|job| job.0)), bit)).map(drop)
+        let update = "UPDATE job SET cancel_requested = cancel_requested & ~?2 WHERE id IN (SELECT value FROM json_each(?1)) AND state < 3 \
+            RETURNING run, id";
+        self.mark("take back what was asked of jobs", update, jobs, bit)
+    }
+
+    fn mark(&mut self, what: &str, update: &str, jobs: &[JobId], bit: i64) -> Result<()> {
+        let list = number_list(jobs.iter().map(|job| job.0));
+        for (run, job) in self.sql.query(what, update, (list, bit), |row| Ok((row.get(0)?, row.get(1)?)))? {
+            self.silent_change(run, job);
+        }
+        Ok(())
     }
 
     fn start_run(&mut self, run: &'b NewRun) -> Result<()> {
@@ -160,8 +206,11 @@ impl<'b> Commit<'_, 'b> {
             AND NOT EXISTS (SELECT 1 FROM job WHERE run = ?1 AND state < 3)";
         if self.sql.execute("end a run", update, (run.0, state.code(), at.0))? == 1 {
             self.event(at, Of::Run(run.0), "run.ended", Some(state.name().into()));
+            // Each job that changed without an event has also ended since, with an event.
+            self.silent.remove(&run.0);
+            self.sql.execute("forget changes of jobs", "DELETE FROM job_change WHERE run = ?1", [run.0])?;
         } else {
-            self.done.moot = true;
+            self.invalidate();
         }
         Ok(())
     }

@@ -78,9 +78,10 @@ impl<'b> Commit<'_, 'b> {
         ] {
             let values = (id, version, revision, &document, &uuid.as_bytes()[..], &content_hash.as_bytes()[..]);
             if self.sql.execute("rewrite a document", text, values)? > 0 {
-                break;
+                return Ok(());
             }
         }
+        self.ignore();
         Ok(())
     }
 }

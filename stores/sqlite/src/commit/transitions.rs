@@ -56,7 +56,7 @@ impl<'b> Commit<'_, 'b> {
     pub(super) fn finish(&mut self, finish: &'b Finish) -> Result<()> {
         if matches!(finish.end, Finished::Succeeded(_)) && self.names_swept(finish)? {
             self.done.swept.push(finish.job);
-            self.done.moot = true;
+            self.invalidate();
             return Ok(());
         }
         let end = End::of(&finish.end);
@@ -96,7 +96,7 @@ impl<'b> Commit<'_, 'b> {
         })?;
         let Some((run, component, version, was_started, is_blocked, is_cancelled)) = row else {
             self.done.fenced.push(finish.job);
-            self.done.moot = true;
+            self.invalidate();
             return Ok(());
         };
         let of = Of::Job { run, job: finish.job.0 };
@@ -124,6 +124,8 @@ impl<'b> Commit<'_, 'b> {
             Finished::Released | Finished::Blocked(_) | Finished::Paused(_) => {
                 if was_started {
                     self.event(finish.at, of, "job.released", None);
+                } else {
+                    self.silent_change(run, finish.job.0);
                 }
             }
         }
@@ -144,6 +146,7 @@ impl<'b> Commit<'_, 'b> {
             for (waiting, index) in &finish.spawned_before {
                 let missing = || Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len()));
                 needs.push((waiting.0, ids.get(*index).ok_or_else(missing)?.0, None));
+                self.silent_change(run, waiting.0);
             }
             self.depend(&needs)?;
             self.done.spawned.push((job, ids));
@@ -165,16 +168,21 @@ impl<'b> Commit<'_, 'b> {
         let values = (job.0, state.code(), failure_text(failure), at.0);
         if let Some(run) = self.sql.query_first("settle a job", text, values, |row| row.get(0))? {
             self.event(at, Of::Job { run, job: job.0 }, entering(state), Some((&*failure.message).into()));
+            return Ok(());
+        }
+        let text = "SELECT 1 FROM job WHERE id = ?1 AND state = ?2";
+        if self.sql.query_first("settle a job", text, (job.0, state.code()), |_| Ok(()))?.is_none() {
+            self.invalidate();
         }
         Ok(())
     }
 
-    pub(super) fn block(&mut self, job: JobId, reason: Option<&'b str>) -> Result<()> {
-        let now = Timestamp::now();
+    pub(super) fn block(&mut self, job: JobId, reason: Option<&'b str>, at: Timestamp) -> Result<()> {
         let (text, kind) = match reason {
             Some(_) => {
-                let text = "UPDATE job SET blocked = ?2 WHERE id = ?1 AND state = 1";
-                if self.sql.execute("block a job", text, (job.0, reason))? == 1 {
+                let text = "UPDATE job SET blocked = ?2 WHERE id = ?1 AND state = 1 RETURNING run";
+                if let Some(run) = self.sql.query_first("block a job", text, (job.0, reason), |row| row.get(0))? {
+                    self.silent_change(run, job.0);
                     return Ok(());
                 }
                 ("UPDATE job SET state = 1, blocked = ?2 WHERE id = ?1 AND owner IS NULL AND state = 0 RETURNING run", "job.blocked")
@@ -182,7 +190,9 @@ impl<'b> Commit<'_, 'b> {
             None => ("UPDATE job SET state = 0, blocked = ?2 WHERE id = ?1 AND state = 1 RETURNING run", "job.unblocked"),
         };
         if let Some(run) = self.sql.query_first("block a job", text, (job.0, reason), |row| row.get(0))? {
-            self.event(now, Of::Job { run, job: job.0 }, kind, reason.map(Into::into));
+            self.event(at, Of::Job { run, job: job.0 }, kind, reason.map(Into::into));
+        } else {
+            self.ignore();
         }
         Ok(())
     }
@@ -198,7 +208,11 @@ impl<'b> Commit<'_, 'b> {
     /// Take a job away from an owner that is gone.
     pub(super) fn take_back(&mut self, job: i64, state: JobState, at: Timestamp) -> Result<()> {
         if state != JobState::Running {
-            return self.sql.execute("take a job back", "UPDATE job SET owner = NULL WHERE id = ?1", [job]).map(drop);
+            let update = "UPDATE job SET owner = NULL WHERE id = ?1 RETURNING run";
+            if let Some(run) = self.sql.query_first("take a job back", update, [job], |row| row.get(0))? {
+                self.silent_change(run, job);
+            }
+            return Ok(());
         }
         let failure = JobFailure::new(FailureKind::WorkerLost, "worker lost");
         let insert = "INSERT INTO attempt (job, number, started_at, ended_at, failure) SELECT id, attempt, started_at, ?2, ?3 FROM job \

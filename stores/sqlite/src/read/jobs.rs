@@ -1,15 +1,15 @@
 //! Jobs, their order and their attempts.
 
 use crate::{
-    codec::{Code, address, address_list, asked, failure, json_or_mark, number, number_list, optional_time, text},
+    codec::{Code, address, address_list, failure, json_or_mark, number, number_list, optional_time, signals, text},
     sql::Sql,
 };
 use rusqlite::{Row, ToSql};
 use superduper_core::{
     Address, Error, Result,
     store::{
-        AttemptRow, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState, OutputWriter, OwnerId, RunId,
-        StoredVersion, Timestamp,
+        AttemptRow, ChangeCursor, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState, OutputWriter, OwnerId,
+        RunChanges, RunFilter, RunId, StoredVersion, Timestamp,
     },
 };
 
@@ -148,7 +148,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     let unsigned =
         |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.and_then(|number| u64::try_from(number).ok()));
     let state = JobState::of(row.get(11)?);
-    let asks: i64 = row.get(17)?;
+    let signals = signals(row.get(17)?);
     Ok(JobRow {
         id: JobId(row.get(4)?),
         run: RunId(row.get(5)?),
@@ -164,9 +164,9 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         tries: number(row, 14)?,
         lost: number(row, 15)?,
         owner: row.get::<_, Option<i64>>(16)?.map(OwnerId),
-        cancel_requested: asks & asked::CANCEL != 0,
-        stop_requested: asks & asked::STOP != 0,
-        pause_requested: asks & asked::PAUSE != 0,
+        cancel_requested: signals.cancel,
+        stop_requested: signals.stop,
+        pause_requested: signals.pause,
         executor: text(row, 18)?,
         retries: number(row, 19)?,
         backoff_ms: unsigned(20)?.unwrap_or(0),
@@ -184,9 +184,40 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
 pub(crate) fn dependencies(sql: Sql<'_>, run: RunId) -> Result<Vec<JobDependency>> {
     let query = "SELECT d.job, d.needs, d.parameter FROM job j CROSS JOIN job_dependency d ON d.job = j.id WHERE j.run = ?1 \
         ORDER BY d.job, d.needs";
-    sql.query("read the order of jobs", query, [run.0], |row| {
-        Ok(JobDependency { job: JobId(row.get(0)?), needs: JobId(row.get(1)?), parameter: text(row, 2)? })
-    })
+    sql.query("read the order of jobs", query, [run.0], dependency)
+}
+
+/// What changed in a run since a place in its changes.
+pub(crate) fn changes(sql: Sql<'_>, run: RunId, after: ChangeCursor) -> Result<Option<RunChanges>> {
+    let Some(row) = super::runs(sql, &RunFilter { id: Some(run), ..RunFilter::default() })?.pop() else { return Ok(None) };
+    let query = "SELECT coalesce((SELECT max(seq) FROM event), 0), coalesce((SELECT max(seq) FROM job_change), 0), \
+        coalesce((SELECT max(id) FROM job), 0)";
+    let cursor = sql.query_first("read the newest changes", query, [], |row| {
+        // Rows go with the end of their run.
+        let silent = row.get::<_, i64>(1)?.max(after.silent);
+        Ok(ChangeCursor { event: row.get(0)?, silent, job: row.get(2)? })
+    })?;
+    let cursor = cursor.unwrap_or_default();
+    if after == ChangeCursor::default() {
+        let jobs = jobs(sql, &JobFilter { run: Some(run), ..JobFilter::default() })?;
+        return Ok(Some(RunChanges { run: row, jobs, dependencies: dependencies(sql, run)?, cursor }));
+    }
+    let query = "SELECT job FROM event WHERE run = ?1 AND seq > ?2 AND job IS NOT NULL \
+        UNION SELECT j.value FROM job_change c CROSS JOIN json_each(c.jobs) j WHERE c.run = ?1 AND c.seq > ?3 \
+        UNION SELECT id FROM job WHERE run = ?1 AND id > ?4";
+    let changed = sql.query("read which jobs changed", query, (run.0, after.event, after.silent, after.job), |row| row.get::<_, i64>(0))?;
+    if changed.is_empty() {
+        return Ok(Some(RunChanges { run: row, jobs: Vec::new(), dependencies: Vec::new(), cursor }));
+    }
+    let query =
+        "SELECT d.job, d.needs, d.parameter FROM json_each(?1) j CROSS JOIN job_dependency d ON d.job = j.value ORDER BY d.job, d.needs";
+    let dependencies = sql.query("read the order of jobs", query, [number_list(changed.iter().copied())], dependency)?;
+    let ids = Some(changed.into_iter().map(JobId).collect());
+    Ok(Some(RunChanges { run: row, jobs: jobs(sql, &JobFilter { ids, ..JobFilter::default() })?, dependencies, cursor }))
+}
+
+fn dependency(row: &Row<'_>) -> rusqlite::Result<JobDependency> {
+    Ok(JobDependency { job: JobId(row.get(0)?), needs: JobId(row.get(1)?), parameter: text(row, 2)? })
 }
 
 pub(crate) fn attempts(sql: Sql<'_>, job: JobId) -> Result<Vec<AttemptRow>> {

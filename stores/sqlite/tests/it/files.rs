@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::path::Path;
 use superduper_core::{
     Digest, ErrorKind,
-    store::{BlobRow, Durability, MetadataStore, Op, RunFilter, check_readable},
+    store::{BlobRow, Durability, JobId, MetadataStore, Op, RunFilter, RunId, RunState, Timestamp, check_readable},
 };
 use superduper_sqlite::SqliteStore;
 
@@ -95,7 +95,7 @@ async fn first_format(folder: &Path) {
     let store = SqliteStore::open(folder).expect("a new database");
     store.commit(apply("a"), Durability::Full).await.expect("the batch is valid");
     drop(store);
-    let back = "DROP TABLE label; DROP TABLE metric; DROP TABLE checkpoint; ALTER TABLE artifact_ref DROP COLUMN checkpoint; \
+    let back = "DROP TABLE job_change; DROP TABLE label; DROP TABLE metric; DROP TABLE checkpoint; ALTER TABLE artifact_ref DROP COLUMN checkpoint; \
         PRAGMA user_version = 1; UPDATE meta SET value = 1 WHERE name = 'format';";
     Connection::open(folder.join("metadata.sqlite")).and_then(|sql| sql.execute_batch(back)).expect("our file");
 }
@@ -125,7 +125,7 @@ async fn a_failing_migration_changes_nothing() {
     // The second statement of the step finds its name taken.
     Connection::open(&file).and_then(|sql| sql.execute_batch("CREATE TABLE metric (mine)")).expect("our file");
     let error = SqliteStore::open(folder.path()).expect_err("a step fails");
-    assert!(error.to_string().contains("from format 1 to format 2"), "{error}");
+    assert!(error.to_string().contains("from format 1 to format 3"), "{error}");
     let sql = Connection::open(&file).expect("our file");
     let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'label'", [], |row| row.get(0)).expect("a number");
     let format: i64 = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a number");
@@ -218,4 +218,33 @@ async fn rows_that_refer_to_nothing_are_counted_as_sqlite_counts_them() {
         assert!(ours.iter().any(|line| line.starts_with(wanted)), "{wanted:?} is not in {ours:?}");
     }
     assert_eq!(ours.len(), 6, "{ours:?}");
+}
+
+#[tokio::test]
+async fn changes_without_an_event_are_kept_until_their_run_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("a new database");
+    let owner = store.enlist().await.expect("an owner");
+    let (first, second) = (commit_run(&store, "a").await, commit_run(&store, "b").await);
+    let sql = Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
+    let rows = || sql.query_row("SELECT count(*) FROM job_change", [], |row| row.get::<_, i64>(0)).expect("a number");
+    let ahead = |job: JobId| Op::Claim { jobs: vec![job], owner, start: false, at: Timestamp(2) };
+    for (run, jobs) in [&first, &second] {
+        commit(&store, vec![ahead(jobs[0])]).await;
+        commit(&store, vec![succeeded(jobs[0], owner), ahead(jobs[1])]).await;
+        let refused = commit(&store, vec![Op::EndRun { run: *run, state: RunState::Succeeded, at: Timestamp(4) }]).await;
+        assert!(refused.invalidated, "one job is left");
+    }
+    assert_eq!(rows(), 4, "one row a commit");
+    for ((run, jobs), left) in [(&first, 2), (&second, 0)] {
+        // The mark is of the same commit.
+        let ask = Op::RequestCancel { jobs: vec![jobs[1]] };
+        commit(&store, vec![ask, succeeded(jobs[1], owner), Op::EndRun { run: *run, state: RunState::Succeeded, at: Timestamp(5) }]).await;
+        assert_eq!(rows(), left);
+    }
+}
+
+async fn commit_run(store: &SqliteStore, name: &str) -> (RunId, Vec<JobId>) {
+    let committed = store.commit(apply(name), Durability::Full).await.expect("the batch is valid");
+    (committed.run.expect("the batch has a run"), committed.jobs)
 }

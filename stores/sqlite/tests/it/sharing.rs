@@ -42,7 +42,7 @@ async fn child() {
         }
         let late = commit(&store, vec![succeeded(committed.jobs[0], owner)]).await;
         let next = commit(&store, vec![claim(committed.jobs[0], owner)]).await;
-        std::fs::write(Path::new(&folder).join("late"), format!("{} {}", late.fenced.len(), next.claimed[0].1)).expect("a file");
+        std::fs::write(Path::new(&folder).join("late"), format!("{} {}", late.fenced.len(), next.claimed[0].attempt)).expect("a file");
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
     for n in 0..50 {

@@ -1,11 +1,13 @@
 //! Ends: of attempts, and of the run.
 
 use super::*;
+use tokio::sync::oneshot;
 
 impl Driver {
     pub(super) async fn on_message(&mut self, message: Message) -> Result<()> {
         match message {
             Message::Returned { index } => {
+                self.seen = ChangeCursor::default();
                 if let Some(node) = self.node(index) {
                     node.lingering = false;
                 }
@@ -27,8 +29,13 @@ impl Driver {
                 let Some(node) = self.node(index) else { return Ok(()) };
                 let id = node.row.id;
                 if node.live != Some(attempt) {
-                    // It was abandoned: its effects are not stored, and its slot is free from here on.
-                    node.lingering = false;
+                    // It was abandoned: its effects are not stored, and its slot is free as soon as its thread has returned.
+                    let thread = if let Ended::Here(mut draft) = ended { draft.lingering.take() } else { None };
+                    node.lingering = thread.is_some();
+                    self.seen = ChangeCursor::default();
+                    if let Some(returned) = thread {
+                        self.keep_until_returned(index, returned, permit);
+                    }
                     return Ok(());
                 }
                 node.live = None;
@@ -56,13 +63,7 @@ impl Driver {
             if let Some(node) = self.node(index) {
                 node.lingering = true;
             }
-            let messages = self.messages.clone();
-            tokio::spawn(async move {
-                // The thread keeps its slot until it returns.
-                let _ = returned.await;
-                drop(permit);
-                let _ = messages.send(Message::Returned { index });
-            });
+            self.keep_until_returned(index, returned, permit);
         } else if matches!(permit, Permit::Pool(_)) {
             held = Some(permit);
         }
@@ -91,6 +92,17 @@ impl Driver {
         self.group.permits.extend(held.map(|permit| (index, permit)));
         self.ops.insert(place, Op::Finish(Box::new(finish)));
         Ok(())
+    }
+
+    /// A thread that outlived its attempt keeps its slot until it returns.
+    fn keep_until_returned(&self, index: usize, returned: oneshot::Receiver<()>, permit: Permit) {
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            // An error means that the thread is gone, too.
+            let _ = returned.await;
+            drop(permit);
+            let _ = messages.send(Message::Returned { index });
+        });
     }
 
     /// Record an end with spawned jobs at once, and act on it when it is durable.

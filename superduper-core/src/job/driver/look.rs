@@ -12,12 +12,13 @@ impl Driver {
     pub(super) async fn look_again(&mut self, ended_elsewhere: bool) -> Result<bool> {
         self.poll_externals().await?;
         self.db.reclaim_dead().await?;
-        let rows = self.db.metadata.jobs(JobFilter { run: Some(self.run.id), ..JobFilter::default() }).await?;
+        let id = self.run.id;
+        let changes = self.db.metadata.changes(id, self.seen).await?;
+        let changes = changes.ok_or_else(|| Error::not_found(format!("there is no run {id}")))?;
         let mut moved = false;
         let mut added = Vec::new();
-        let spawned: HashSet<JobId> = rows.iter().filter(|row| row.key.is_some()).map(|row| row.id).collect();
         let mut grew = ended_elsewhere;
-        for row in rows {
+        for row in changes.jobs {
             let Some(index) = self.by_id.get(&row.id).copied() else {
                 added.push(row);
                 continue;
@@ -31,23 +32,28 @@ impl Driver {
             moved |= self.renew(index, row);
         }
         self.show_outputs().await?;
-        grew &= !spawned.is_empty();
         if !added.is_empty() || grew {
             moved = true;
-            let dependencies = self.db.metadata.dependencies(self.run.id).await?;
             let new: HashSet<JobId> = added.iter().map(|row| row.id).collect();
-            let older: Vec<(JobId, JobId)> = dependencies
-                .iter()
-                .filter(|dependency| spawned.contains(&dependency.needs) && !new.contains(&dependency.job))
+            let mut spawned: HashSet<JobId> = added.iter().filter(|row| row.key.is_some()).map(|row| row.id).collect();
+            spawned.extend(self.slots.iter().filter_map(|slot| match slot {
+                Slot::Job(node) if node.row.key.is_some() => Some(node.row.id),
+                _ => None,
+            }));
+            let (mine, others): (Vec<_>, Vec<_>) = changes.dependencies.into_iter().partition(|dependency| new.contains(&dependency.job));
+            let older: Vec<(JobId, JobId)> = others
+                .into_iter()
+                .filter(|dependency| spawned.contains(&dependency.needs))
                 .map(|dependency| (dependency.job, dependency.needs))
                 .collect();
-            let mine: Vec<JobDependency> = dependencies.into_iter().filter(|dependency| new.contains(&dependency.job)).collect();
             // Edges first: what waited for the spawner must not start before the spawned jobs are known.
             self.add_rows(added, mine);
             for (job, needs) in older {
                 self.wait_for(job, needs);
             }
         }
+        // Only now: what failed half-way is told again.
+        self.seen = changes.cursor;
         Ok(moved)
     }
 
@@ -194,7 +200,10 @@ impl Driver {
 
     pub(super) async fn on_command(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Look => self.look().await.map(|_| ()),
+            Command::Look => {
+                self.seen = ChangeCursor::default();
+                self.look().await.map(|_| ())
+            }
             Command::Ask(jobs, wish) => {
                 for job in jobs {
                     if let Some(index) = self.by_id.get(&job).copied()

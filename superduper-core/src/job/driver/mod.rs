@@ -15,7 +15,7 @@ use super::{
     dag::{Dag, Progress},
     executor::{Attempt, Ended},
     pool::PoolPermit,
-    record::record,
+    record::{MOST_FAILURES, PAUSE, record},
     run_job::{Draft, JobSpec, backoff_ms, conclude},
 };
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
     lifecycle::BoxFuture,
     plan::Removal,
     store::{
-        Batch, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobState, Op, OwnerId, RunId, RunPurpose,
-        RunRow, RunState, Timestamp, Wish,
+        Batch, ChangeCursor, Claimed, Committed, Durability, Finish, Finished, JobDependency, JobFilter, JobId, JobRow, JobSignals,
+        JobState, Op, OwnerId, RunId, RunPurpose, RunRow, RunState, Timestamp, Wish,
     },
 };
 use serde_json::Value;
@@ -49,9 +49,6 @@ const BUSY_POLL: Duration = Duration::from_secs(1);
 const IDLE_POLL: Duration = Duration::from_secs(3);
 /// When the start of a job that was taken ahead is put on record: one that ends sooner tells it with its end.
 const START_ON_RECORD: Duration = Duration::from_millis(20);
-/// A store that fails is asked again so often, and after so long each time, before a run stops.
-const MOST_FAILURES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(200);
 /// A failure so long ago says nothing of the store as it is.
 const LONG_AGO: Duration = Duration::from_secs(60);
 /// The most jobs that are taken ahead of their start.
@@ -116,6 +113,18 @@ struct Node {
     unrecorded: bool,
     /// The pool that limits it, with its limit.
     pool: Option<(String, usize)>,
+}
+
+impl Node {
+    /// Take what is asked of the job on record; a pause that was taken back since is not asked again.
+    fn take_signals(&mut self, signals: JobSignals) {
+        self.row.cancel_requested |= signals.cancel;
+        self.row.stop_requested |= signals.stop;
+        self.row.pause_requested = signals.pause;
+        if self.cancel.ask_for_row(&self.row) {
+            self.cancel.cancel();
+        }
+    }
 }
 
 /// A job of another run that jobs of this one wait for.
@@ -197,6 +206,8 @@ pub(crate) struct Driver {
     ended: bool,
     /// How often this process stood still for its lease, as far as this driver took note.
     lapses: u64,
+    /// Up to where the changes of the run were read; the beginning where a row that did not change has to be looked at again.
+    seen: ChangeCursor,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -245,6 +256,7 @@ impl Driver {
             externals: 0,
             ended: false,
             lapses: db.metadata.lapses(),
+            seen: ChangeCursor::default(),
             messages,
             inbox,
             commands,
@@ -449,7 +461,7 @@ impl Driver {
             }
         }
         let owner = self.owner;
-        let claimed: HashMap<JobId, u32> = committed.claimed.into_iter().collect();
+        let claimed: HashMap<JobId, Claimed> = committed.claimed.into_iter().map(|claimed| (claimed.job, claimed)).collect();
         // What the record made of an attempt that gave up: it may have been released, or cancelled, meanwhile.
         let gave_up = |op: &Op| matches!(op, Op::Finish(finish) if matches!(finish.end, Finished::Blocked(_) | Finished::Paused(_)));
         let mut look = group.ops.iter().any(gave_up);
@@ -457,11 +469,10 @@ impl Driver {
             let permit = self.reserved.remove(&index);
             let Some(node) = self.node(index) else { continue };
             match claimed.get(&node.row.id) {
-                Some(attempt) => {
-                    // Another process had it meanwhile: how often it was tried has to be read before it starts.
-                    let is_known = *attempt == node.row.attempt + 1;
-                    look |= !is_known;
-                    node.row.attempt = *attempt;
+                Some(claimed) => {
+                    // Another process may have had it meanwhile: the answer says what became of it there.
+                    (node.row.attempt, node.row.tries, node.row.lost) = (claimed.attempt, claimed.tries, claimed.lost);
+                    node.take_signals(claimed.signals);
                     node.row.owner = Some(owner);
                     node.hold = Hold::Ahead;
                     if permit.is_some() {
@@ -469,22 +480,19 @@ impl Driver {
                         node.row.state = JobState::Running;
                     }
                     match permit {
-                        Some(permit) if is_known => self.launch(index, permit),
-                        // Its place in the pool is kept; a slot it asks for again.
-                        Some(permit @ Permit::Pool(_)) => {
-                            self.reserved.insert(index, permit);
-                            self.ahead.push_back(index);
-                        }
-                        _ => self.ahead.push_back(index),
+                        Some(permit) => self.launch(index, permit),
+                        None => self.ahead.push_back(index),
                     }
                 }
                 None => {
                     node.hold = Hold::Elsewhere;
+                    // Who was quicker may have given it back before this is read.
+                    self.seen = ChangeCursor::default();
                     look = true;
                 }
             }
         }
-        if committed.moot {
+        if committed.invalidated {
             self.recover().await?;
         } else if look {
             self.look().await?;

@@ -9,6 +9,7 @@ impl Driver {
     /// Read everything again, and keep of what happens here only what the record agrees with. No commit is under way.
     pub(super) async fn recover(&mut self) -> Result<()> {
         self.lapses = self.db.metadata.lapses();
+        self.seen = ChangeCursor::default();
         // What was decided on old knowledge is decided anew; ends of attempts are facts.
         self.ops.retain(|op| matches!(op, Op::Finish(_)));
         self.group.asked.clear();

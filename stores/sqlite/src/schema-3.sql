@@ -1,0 +1,16 @@
+-- Jobs of unfinished runs that changed in ways that no event tells: claimed ahead of their start, given back before it, asked for
+-- something, made to wait for one more. `jobs` is a JSON list of ids. The end of a run deletes its rows.
+-- AUTOINCREMENT: who has read up to a row must not miss a later one because its number came back.
+CREATE TABLE job_change (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL,
+    jobs TEXT NOT NULL
+) STRICT;
+CREATE INDEX job_change_run ON job_change (run);
+
+-- Databases of older formats have these two already where a program opened them that knew them.
+-- Versions without their documents. A lookup in `version` itself reads the documents of rows that it only compares, as a
+-- whole where they do not fit into a page: megabytes of a component that has nothing to do with what is looked for.
+CREATE INDEX IF NOT EXISTS version_key ON version (component, number, revision);
+-- The versions that are being removed alone.
+CREATE INDEX IF NOT EXISTS run_removal ON run (root, root_version) WHERE purpose = 1;

@@ -1,0 +1,296 @@
+//! What a commit did: written, refused, or unknown.
+
+use super::{
+    Effect, Fault, Now, Phase, Start, Step,
+    config::{KEEP_PREFETCHED, PAUSE},
+    permits::Permits,
+    run_state::{Call, Care, RunState, Sent},
+};
+use crate::{
+    JobFailure,
+    job::run_job::backoff_ms,
+    store::{self, ChangeCursor, Claimed, Committed, Finish, Finished, JobId, JobRef, JobState},
+};
+use std::collections::{HashMap, HashSet};
+
+/// What one commit did, as the ends of its parts need it.
+struct Answer {
+    claimed: HashMap<JobId, Claimed>,
+    ignored: HashSet<usize>,
+    /// The first end or settlement that was ignored: decisions behind it were left out.
+    invalid_from: usize,
+    swept: HashSet<JobId>,
+    spawned: HashMap<JobId, Vec<JobId>>,
+    known: HashSet<JobId>,
+}
+
+impl RunState {
+    pub(super) fn on_written(&mut self, committed: Committed, now: Now, permits: &mut Permits) {
+        self.call = Call::None;
+        let sent = std::mem::take(&mut self.sent);
+        let is_ground = |place: &usize| matches!(sent.get(*place), Some(Sent::End(_) | Sent::Settle(_)));
+        let answer = Answer {
+            invalid_from: committed.ignored.iter().copied().find(is_ground).unwrap_or(usize::MAX),
+            claimed: committed.claimed.into_iter().map(|claimed| (claimed.job, claimed)).collect(),
+            ignored: committed.ignored.into_iter().collect(),
+            swept: committed.swept.into_iter().collect(),
+            spawned: committed.spawned.into_iter().collect(),
+            known: committed.known.into_iter().collect(),
+        };
+        let ends = sent.iter().filter(|sent| matches!(sent, Sent::End(_))).count();
+        self.prefetch_limit = if ends > 1 { (ends * 2).min(self.config.most_prefetched) } else { 0 };
+        for (place, sent) in sent.into_iter().enumerate() {
+            let ignored = answer.ignored.contains(&place);
+            let left_out = ignored && place > answer.invalid_from;
+            match sent {
+                Sent::End(index) => self.end_answered(index, ignored, &answer, now, permits),
+                Sent::Start(index) => self.start_answered(index, ignored, left_out, now),
+                Sent::Settle(index) if left_out => self.left_out(index, permits),
+                Sent::Claim(indexes) if left_out => {
+                    indexes.into_iter().for_each(|index| self.left_out(index, permits));
+                }
+                Sent::Settle(index) => match self.entries[index].phase {
+                    Phase::Settling(state) if !ignored || self.has(Fault::BlindSettle) => self.set(index, Phase::Final(state)),
+                    _ => self.forget(index, permits),
+                },
+                Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.claim_answered(index, &answer, now, permits)),
+                Sent::EndRun(state) if !ignored => self.ended = Some(state),
+                Sent::EndRun(_) => self.read_again(),
+                Sent::Delete => {}
+            }
+        }
+    }
+
+    /// Read all of the record: rows may matter that did not change since they were read.
+    pub(super) fn read_again(&mut self) {
+        self.refresh = true;
+        self.cursor = ChangeCursor::default();
+    }
+
+    fn end_answered(&mut self, index: usize, ignored: bool, answer: &Answer, now: Now, permits: &mut Permits) {
+        let entry = &self.entries[index];
+        let Phase::Ending { attempt, step: Step::Sent } = entry.phase else { return };
+        let (run, job) = (self.id, entry.id);
+        if answer.swept.contains(&job) {
+            self.set(index, Phase::Ending { attempt, step: Step::Saving });
+            self.out.push(Effect::Save { run, job, attempt });
+            return;
+        }
+        if ignored && !self.has(Fault::FencedEndCounts) {
+            if self.entries[index].resent {
+                self.entries[index].unsure = Some(attempt);
+            } else {
+                self.out.push(Effect::Fenced { run, job, attempt });
+            }
+            return self.forget(index, permits);
+        }
+        self.give_permit(index, permits);
+        self.out.push(Effect::Recorded { run, job, attempt });
+        let Some(end) = self.entries[index].end.take() else { return };
+        self.end_counts(index, *end, answer, now, permits);
+    }
+
+    /// The end of an attempt is on record.
+    fn end_counts(&mut self, index: usize, end: Finish, answer: &Answer, now: Now, permits: &mut Permits) {
+        match end.end {
+            Finished::Succeeded(_) => {
+                self.add_all_spawned(&end, answer, permits);
+                self.set(index, Phase::Final(JobState::Succeeded));
+            }
+            Finished::Failed(_) => {
+                self.entries[index].tries += 1;
+                self.set(index, Phase::Final(JobState::Failed));
+            }
+            Finished::Cancelled(_) => self.set(index, Phase::Final(JobState::Cancelled)),
+            Finished::Retry(..) => {
+                let entry = &mut self.entries[index];
+                entry.tries += 1;
+                // Not by the times that are written down: the clock may have been set between them.
+                let pause = backoff_ms(entry.facts.backoff_ms, entry.tries);
+                self.set(index, Phase::Backoff { until: now.ms + pause });
+                self.queue(index);
+            }
+            Finished::Released => {
+                self.entries[index].given_back = true;
+                self.set(index, Phase::Waiting);
+                self.queue(index);
+            }
+            // What the record made of an attempt that gave up, it alone says: the wish to pause may have been taken back.
+            Finished::Blocked(_) | Finished::Paused(_) => {
+                self.entries[index].signals.pause = false;
+                self.forget(index, permits);
+            }
+        }
+    }
+
+    /// The ids of spawned jobs are known now. Called before the spawner's success is told to what needs it.
+    fn add_all_spawned(&mut self, end: &Finish, answer: &Answer, permits: &mut Permits) {
+        let Some(ids) = answer.spawned.get(&end.job) else { return };
+        for (new, id) in end.spawned.iter().zip(ids) {
+            if self.by_id.contains_key(id) {
+                continue;
+            }
+            let index = self.add_spawned(*id, new, permits);
+            if answer.known.contains(id) {
+                // Another process spawned it under the same key: its row has to be read.
+                self.read_again();
+            } else {
+                self.set(index, Phase::Waiting);
+            }
+        }
+        let find = |state: &Self, id: &JobId| state.by_id.get(id).copied();
+        let kind = if self.purpose.forced { super::entry::Kind::AnyEnd } else { super::entry::Kind::Success };
+        for (new, id) in end.spawned.iter().zip(ids).filter(|(_, id)| !answer.known.contains(id)) {
+            let Some(index) = find(self, id) else { continue };
+            for need in &new.needs {
+                let needed = match need.job {
+                    JobRef::New(place) => ids.get(place).and_then(|id| find(self, id)),
+                    JobRef::Id(id) => find(self, &id),
+                };
+                match needed {
+                    Some(needed) => self.add_edge(index, (needed, kind)),
+                    None => self.read_again(),
+                }
+            }
+        }
+        for (waiting, place) in &end.spawned_before {
+            let spawned = ids.get(*place).and_then(|id| find(self, id));
+            if let (Some(waiting), Some(spawned)) = (find(self, waiting), spawned) {
+                self.add_edge(waiting, (spawned, kind));
+            }
+        }
+        for id in ids {
+            if let Some(index) = find(self, id) {
+                self.queue(index);
+            }
+        }
+    }
+
+    fn start_answered(&mut self, index: usize, ignored: bool, left_out: bool, now: Now) {
+        if let Phase::Running { attempt, start: Start::Sent } = self.entries[index].phase {
+            let start = if left_out { Start::Due(now.ms) } else { Start::OnRecord };
+            self.set(index, Phase::Running { attempt, start });
+            if ignored {
+                self.read_again();
+            }
+        }
+    }
+
+    /// What was decided on something that did not hold was left out: the job is as it was, and is decided on again.
+    fn left_out(&mut self, index: usize, permits: &mut Permits) {
+        self.give_permit(index, permits);
+        self.set(index, Phase::Waiting);
+        self.queue(index);
+        self.refresh = true;
+    }
+
+    fn claim_answered(&mut self, index: usize, answer: &Answer, now: Now, permits: &mut Permits) {
+        let Phase::Claiming { permit } = self.entries[index].phase else { return };
+        let Some(claimed) = answer.claimed.get(&self.entries[index].id).copied() else {
+            // Its row has changed since it was read: the next changes tell how.
+            self.give_permit(index, permits);
+            self.set(index, Phase::Elsewhere);
+            self.refresh = true;
+            return;
+        };
+        let Claimed { attempt, tries, lost, signals, .. } = claimed;
+        let entry = &mut self.entries[index];
+        // Another process may have had it meanwhile.
+        if self.config.fault != Fault::OldTries {
+            entry.tries = tries;
+        }
+        entry.lost_attempts = lost;
+        entry.given_back = false;
+        entry.signals.cancel |= signals.cancel;
+        entry.signals.stop |= signals.stop;
+        entry.signals.pause = signals.pause;
+        let may_start = permit && (!self.stale || self.has(Fault::StaleClaimedStart)) && !self.entries[index].signals.cancel;
+        if may_start {
+            return self.start(index, attempt, Start::OnRecord);
+        }
+        self.give_permit(index, permits);
+        let until = self.other_workers.then_some(now.ms + KEEP_PREFETCHED);
+        self.set(index, Phase::Prefetched { attempt, started: permit, until });
+        self.cancel_prefetched(index, now);
+    }
+
+    /// Nothing is known of the commit: ends are facts and are sent again, all else is decided again.
+    pub(super) fn on_unknown(&mut self, now: Now, permits: &mut Permits) {
+        self.call = Call::None;
+        self.not_before = now.ms + PAUSE;
+        self.read_again();
+        self.take_back(now, permits, true);
+    }
+
+    /// The commit in flight was not written, or may not have been.
+    fn take_back(&mut self, now: Now, permits: &mut Permits, may_be_written: bool) {
+        for sent in std::mem::take(&mut self.sent) {
+            match sent {
+                Sent::End(index) if self.has(Fault::LostEnd) => self.forget(index, permits),
+                Sent::End(index) => {
+                    if let Phase::Ending { attempt, .. } = self.entries[index].phase {
+                        self.entries[index].resent |= may_be_written;
+                        self.set(index, Phase::Ending { attempt, step: Step::Unsent });
+                    }
+                }
+                Sent::Start(index) => {
+                    if let Phase::Running { attempt, start: Start::Sent } = self.entries[index].phase {
+                        self.set(index, Phase::Running { attempt, start: Start::Due(now.ms) });
+                    }
+                }
+                Sent::Claim(indexes) if self.has(Fault::LostPermit) => {
+                    for index in indexes {
+                        self.set(index, Phase::Elsewhere);
+                    }
+                }
+                Sent::Settle(index) => self.forget(index, permits),
+                Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.forget(index, permits)),
+                Sent::EndRun(_) | Sent::Delete => {}
+            }
+        }
+    }
+
+    /// The commit will never be written: it is not repeated as it was.
+    pub(super) fn on_refused(&mut self, failure: JobFailure, now: Now, permits: &mut Permits) {
+        self.call = Call::None;
+        let ends: Vec<usize> = self.sent.iter().filter_map(|sent| if let Sent::End(index) = sent { Some(*index) } else { None }).collect();
+        let deletes = self.sent.iter().any(|sent| matches!(sent, Sent::Delete));
+        let all = self.sent.len();
+        self.take_back(now, permits, false);
+        self.read_again();
+        match (&ends[..], deletes) {
+            // What is to be deleted is in use: the run ends as failed, and deletes nothing.
+            (_, true) => self.spoiled = Some(failure),
+            ([], _) => self.stop(failure),
+            ([index], _) if all == 1 => self.refuse_end(*index, failure, now),
+            _ => self.care = Care::Alone,
+        }
+    }
+
+    /// An end that cannot be recorded fails its attempt; where that cannot be either, the run stops.
+    fn refuse_end(&mut self, index: usize, failure: JobFailure, now: Now) {
+        let Phase::Ending { attempt, .. } = self.entries[index].phase else { return };
+        let is_plain = self.entries[index].end.as_ref().is_some_and(|end| !matches!(end.end, Finished::Succeeded(_)));
+        if is_plain {
+            self.stop(failure);
+        } else {
+            self.fail_end(index, attempt, failure, now);
+        }
+    }
+
+    /// This process cannot go on with the run.
+    fn stop(&mut self, failure: JobFailure) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.out.push(Effect::Stopped { run: self.id, failure });
+        }
+    }
+
+    /// Tell once that the run is over.
+    pub(super) fn tell_end(&mut self) {
+        let Some(state) = self.ended else { return };
+        let is_settled = self.call == Call::None && self.unsent.is_empty() && self.saving == 0;
+        if is_settled && !std::mem::replace(&mut self.told, true) {
+            self.out.push(Effect::Done { run: self.id, state: if self.spoiled.is_some() { store::RunState::Failed } else { state } });
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What a scheduler is told, and what it wants done.
+
+use crate::{
+    JobFailure,
+    store::{ChangeCursor, Committed, Finish, JobId, JobRow, JobSignals, Op, RunChanges, RunId, RunState},
+};
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Input {
+    /// This process is to run the jobs of a run: it recorded the run, or took it from the record.
+    Attach(Box<Loaded>),
+    /// The answer to [`Effect::Read`].
+    Rows(Box<Loaded>),
+    /// A read failed.
+    ReadFailed {
+        /// The run.
+        run: RunId,
+    },
+    /// A commit was written.
+    Written {
+        /// The run.
+        run: RunId,
+        /// What it did.
+        answer: Box<Committed>,
+    },
+    /// A commit was not written, and would not be if it were tried again.
+    Refused {
+        /// The run.
+        run: RunId,
+        /// Why.
+        failure: JobFailure,
+    },
+    /// A commit failed: it may have been written, or not.
+    Unknown {
+        /// The run.
+        run: RunId,
+    },
+    /// An attempt ended.
+    Ended {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+        /// How.
+        report: Report,
+        /// Whether a thread of it still runs; [`Input::Returned`] follows.
+        late: bool,
+    },
+    /// The thread of an attempt that ended late has returned.
+    Returned {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+    },
+    /// The answer to [`Effect::Save`].
+    Saved {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+        /// The epoch of sweeps that was read before the blobs were saved; or why they could not be.
+        saved: Result<u64, JobFailure>,
+    },
+    /// Jobs of a run, or all of them, are asked for something; it is on record already.
+    Signal {
+        /// The run.
+        run: RunId,
+        /// The jobs; `None`: all.
+        jobs: Option<Vec<JobId>>,
+        /// What is asked; what is not is left as it is.
+        signals: JobSignals,
+    },
+    /// The record may have moved.
+    Refresh {
+        /// The run.
+        run: RunId,
+    },
+    /// The time of [`Effect::Timer`] has come.
+    Timer,
+    /// This process stood still for its lease: other processes may have taken its jobs over.
+    Lapsed,
+}
+
+impl Input {
+    /// All kinds of inputs.
+    pub const NAMES: [&'static str; 13] = [
+        "Attach",
+        "Rows",
+        "ReadFailed",
+        "Written",
+        "Refused",
+        "Unknown",
+        "Ended",
+        "Returned",
+        "Saved",
+        "Signal",
+        "Refresh",
+        "Timer",
+        "Lapsed",
+    ];
+
+    /// Its place among the kinds.
+    pub fn kind(&self) -> usize {
+        match self {
+            Input::Attach(_) => 0,
+            Input::Rows(_) => 1,
+            Input::ReadFailed { .. } => 2,
+            Input::Written { .. } => 3,
+            Input::Refused { .. } => 4,
+            Input::Unknown { .. } => 5,
+            Input::Ended { .. } => 6,
+            Input::Returned { .. } => 7,
+            Input::Saved { .. } => 8,
+            Input::Signal { .. } => 9,
+            Input::Refresh { .. } => 10,
+            Input::Timer => 11,
+            Input::Lapsed => 12,
+        }
+    }
+}
+
+/// A run as it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The run and what changed in it, at one moment.
+    pub changes: RunChanges,
+    /// Jobs of other runs that jobs of this one wait for, read at that moment or later.
+    pub others: Vec<JobRow>,
+    /// Whether other workers live.
+    pub other_workers: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Report {
+    /// With this. Of a failure the scheduler decides whether it is the end of the job, another try or a cancellation.
+    Finish(Box<Finish>),
+    /// Who ran it has recorded its end.
+    Recorded,
+}
+
+/// Something is to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write these operations; the answer is `Written`, `Refused` or `Unknown`.
+    Commit {
+        /// The run.
+        run: RunId,
+        /// The operations.
+        ops: Vec<Op>,
+    },
+    /// Take jobs away from workers that died, then read what changed; the answer is `Rows` or `ReadFailed`.
+    Read {
+        /// The run.
+        run: RunId,
+        /// Since when.
+        after: ChangeCursor,
+        /// Jobs of other runs to be read too, with those that are found to be needed.
+        others: Vec<JobId>,
+    },
+    /// Start an attempt.
+    Start {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+        /// How many attempts ended in a failure of their own.
+        tries: u32,
+        /// What is asked of the job.
+        signals: JobSignals,
+    },
+    /// Pass on what is asked of a running attempt.
+    Signal {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+        /// All that is asked of it.
+        signals: JobSignals,
+    },
+    /// An attempt no longer counts: stop it. Its end is told by `Ended` all the same.
+    Abandon {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Save the blobs of an end again, since a sweep took one.
+    Save {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The end of an attempt is on record: show its outputs.
+    Recorded {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The end of an attempt does not count, since the job was taken over.
+    Fenced {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Another process ended a job: its outputs are on record.
+    EndedElsewhere {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+    },
+    /// Send [`Input::Timer`] at this time, in place of an earlier one.
+    Timer(u64),
+    /// A run is over: tell who waits for it.
+    Done {
+        /// The run.
+        run: RunId,
+        /// How it ended.
+        state: RunState,
+    },
+    /// This process cannot go on with a run: tell who waits for it.
+    Stopped {
+        /// The run.
+        run: RunId,
+        /// Why.
+        failure: JobFailure,
+    },
+}

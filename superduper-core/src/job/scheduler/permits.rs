@@ -1,0 +1,80 @@
+//! How many attempts may run at once: all without a pool share one lane, each pool has one of its own.
+//!
+//! Invariant: a permit is out exactly as long as a job holds it or a thread of a late attempt runs.
+
+use std::collections::HashMap;
+
+/// A lane, by its place.
+pub(super) type Lane = usize;
+
+/// The lane of jobs without a pool.
+pub(super) const GENERAL: Lane = 0;
+
+#[derive(Debug)]
+struct State {
+    capacity: u32,
+    out: u32,
+    /// Whether the limit was set for this process, whatever rows say.
+    is_set: bool,
+}
+
+/// The permits of one process.
+#[derive(Debug)]
+pub(super) struct Permits {
+    lanes: Vec<State>,
+    pools: HashMap<String, Lane>,
+}
+
+impl Permits {
+    pub(super) fn new(general: u32) -> Self {
+        Permits { lanes: vec![State { capacity: general, out: 0, is_set: true }], pools: HashMap::new() }
+    }
+
+    /// The lane of a job; of a pool the limit that was set counts, else the one that was named last.
+    pub(super) fn lane(&mut self, pool: Option<&(String, usize)>) -> Lane {
+        let Some((name, limit)) = pool else { return GENERAL };
+        let lane = self.pool(name);
+        if !self.lanes[lane].is_set {
+            self.lanes[lane].capacity = u32::try_from((*limit).max(1)).unwrap_or(u32::MAX);
+        }
+        lane
+    }
+
+    pub(super) fn set_limit(&mut self, name: &str, limit: u32) {
+        let lane = self.pool(name);
+        (self.lanes[lane].capacity, self.lanes[lane].is_set) = (limit.max(1), true);
+    }
+
+    fn pool(&mut self, name: &str) -> Lane {
+        if let Some(lane) = self.pools.get(name) {
+            return *lane;
+        }
+        self.lanes.push(State { capacity: 1, out: 0, is_set: false });
+        self.pools.insert(name.to_owned(), self.lanes.len() - 1);
+        self.lanes.len() - 1
+    }
+
+    pub(super) fn lanes(&self) -> std::ops::Range<Lane> {
+        0..self.lanes.len()
+    }
+
+    pub(super) fn free(&self, lane: Lane) -> u32 {
+        self.lanes[lane].capacity.saturating_sub(self.lanes[lane].out)
+    }
+
+    pub(super) fn out(&self, lane: Lane) -> u32 {
+        self.lanes[lane].out
+    }
+
+    /// Take a permit, if one is free.
+    pub(super) fn take(&mut self, lane: Lane) -> bool {
+        let is_free = self.free(lane) > 0;
+        self.lanes[lane].out += u32::from(is_free);
+        is_free
+    }
+
+    pub(super) fn give(&mut self, lane: Lane) {
+        // `check` compares with what jobs hold.
+        self.lanes[lane].out = self.lanes[lane].out.saturating_sub(1);
+    }
+}
