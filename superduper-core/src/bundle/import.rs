@@ -9,11 +9,11 @@ use super::{
 use crate::{
     Address, Applied, Db, Error, ErrorKind, Result, Run,
     artifact::blocking,
-    db::new_jobs,
+    db::{Launch, new_jobs},
     job::current,
     lifecycle::BoxFuture,
     plan::{Action, Plan},
-    store::{Batch, Durability, EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, Timestamp},
+    store::{EdgeRow, Expect, NewRun, Op, PutAction, PutVersion, RunPurpose, Timestamp},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -193,7 +193,7 @@ async fn commit(db: &Db, bundle: &Bundle, plan: &Plan, stored: &Stored) -> Resul
         outcome: None,
     };
     let at = Timestamp::now();
-    let mut ops = ops(bundle, plan, stored, at);
+    let ops = ops(bundle, plan, stored, at);
     for (digest, size) in &bundle.blobs {
         // Also of components that are here: a blob that was lost comes back. One that is intact is not touched then.
         if ops.is_empty() && inner.artifacts.size(*digest).await? == Some(*size) {
@@ -207,20 +207,12 @@ async fn commit(db: &Db, bundle: &Bundle, plan: &Plan, stored: &Stored) -> Resul
     }
     let mut expect = plan.expect.clone();
     expect.push(Expect::SweepEpoch(plan.sweep_epoch));
-    if !plan.jobs.is_empty() {
-        let owner = inner.owner().await?;
-        ops.push(Op::Run(NewRun { purpose: RunPurpose::Apply, root: plan.root.clone(), data: serde_json::Value::Null, at }));
-        let mut jobs = new_jobs(inner, &plan.jobs, owner, at);
-        // The driver that is attached below takes them.
-        jobs.iter_mut().for_each(|job| job.claim = None);
-        ops.push(Op::Jobs { run: None, jobs });
-    }
-    let committed = inner.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
-    inner.committed();
-    match committed.run {
-        Some(run) => Ok(Run::new(inner.clone(), Some(run), vec![inner.attach(run).await?], applied)),
-        None => Ok(Run::new(inner.clone(), None, Vec::new(), applied)),
-    }
+    let run = (!plan.jobs.is_empty()).then(|| {
+        let run = NewRun { purpose: RunPurpose::Apply, root: plan.root.clone(), data: serde_json::Value::Null, at };
+        (run, new_jobs(&plan.jobs, at))
+    });
+    let (committed, handle) = inner.launch(Launch { expect, ops, run, instances: Arc::default(), starts: true }).await?;
+    Ok(Run::new(inner.clone(), committed.run, handle.into_iter().collect(), applied))
 }
 
 /// What stores the components that are not here, children first.

@@ -3,6 +3,7 @@
 use super::{
     Db, DbInner, Run,
     encoding::decode_env,
+    launch::Launch,
     planning::{Intent, plan_tree, refuse_overwrites},
     read::decode_stored,
 };
@@ -11,16 +12,16 @@ use crate::{
     bundle::references,
     component::Component,
     encode::{DecodeEnv, Record, Tree, check_copy, check_stable, encode_tree, in_decode_session},
-    job::{Command, Driver, Instances, Outcome, Permit, RunHandle, current, give_way, hash_all, millis, outlast_sweep},
+    job::{Command, Instances, Outcome, current, give_way, hash_all, millis, outlast_sweep},
     lifecycle::BoxFuture,
-    plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, StaleJob},
+    plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, PlannedNeed, StaleJob},
     store::{
-        Batch, BlobRow, Durability, EdgeRow, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op,
-        OwnerId, PutAction, PutVersion, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp,
+        Batch, BlobRow, Durability, EdgeRow, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, PutAction, PutVersion, RunPurpose,
+        Snapshot, StoredVersion, Timestamp,
     },
 };
 use serde_json::Value;
-use std::{collections::HashMap, future::IntoFuture, sync::Arc};
+use std::{future::IntoFuture, sync::Arc};
 
 /// How often an apply tries again where nothing moved since its last try.
 const ATTEMPTS: u32 = 16;
@@ -453,23 +454,23 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         handles.iter().for_each(|handle| handle.tell(Command::Look));
         return Ok(Some(Run::new(db.clone(), plan.joins.first().copied(), handles, applied).with_ended_stale(ended_stale)));
     }
-    let mut jobs = Vec::new();
-    let mut permits = HashMap::new();
-    if !plan.jobs.is_empty() {
-        let owner = db.owner().await?;
-        ops.push(Op::Run(NewRun { purpose: plan.purpose, root: plan.root.clone(), data: Value::Null, at }));
-        jobs = new_jobs(db, &plan.jobs, owner, at);
-        permits = enter_pools(db, &plan.jobs, &mut jobs, owner);
-        ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
-    }
-    let _starting = db.driver_gate.read().await;
-    let committed = db.commit_run(Batch { expect, ops }).await?;
-    db.committed();
-    let Some(run) = committed.run else {
-        end_stale(db, plan).await?;
-        return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied)));
+    let run = (!plan.jobs.is_empty()).then(|| {
+        let run = NewRun { purpose: plan.purpose, root: plan.root.clone(), data: Value::Null, at };
+        (run, new_jobs(&plan.jobs, at))
+    });
+    let instances = match &run {
+        Some(_) => instances_of(plan, tree, snapshot),
+        None => Instances::default(),
     };
-    let instances = Arc::new(Instances::default());
+    let (committed, handle) = db.launch(Launch { expect, ops, run, instances: Arc::new(instances), starts: true }).await?;
+    let ended_stale = end_stale(db, plan).await?;
+    let Some(handle) = handle else { return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied))) };
+    Ok(Some(Run::new(db.clone(), committed.run, vec![handle], applied).with_recorded(committed.jobs).with_ended_stale(ended_stale)))
+}
+
+/// What jobs of a plan run on, as far as the plan has it.
+fn instances_of(plan: &Plan, tree: &Tree, snapshot: &Snapshot) -> Instances {
+    let instances = Instances::default();
     let mut from_store: Vec<bool> = Vec::with_capacity(plan.components.len());
     for (index, component) in plan.components.iter().enumerate() {
         let record = &tree.records[index];
@@ -494,9 +495,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         };
         instances.add(component.address.clone(), component.uuid, type_version, component.document.clone(), outputs);
     }
-    let handle = start_run(db, run, plan, Value::Null, jobs, &committed.jobs, instances, permits, at).await?;
-    let ended_stale = end_stale(db, plan).await?;
-    Ok(Some(Run::new(db.clone(), Some(run), vec![handle], applied).with_recorded(committed.jobs).with_ended_stale(ended_stale)))
+    instances
 }
 
 /// End the unfinished jobs whose triggers the type no longer has, so that their runs can end.
@@ -570,121 +569,32 @@ fn blob_rows(record: &Record) -> Vec<BlobRow> {
     record.blobs.iter().filter_map(row).collect()
 }
 
-/// The rows of planned jobs; as many as have a free slot are taken in the same commit.
-pub(crate) fn new_jobs(db: &Arc<DbInner>, planned: &[PlannedJob], owner: OwnerId, at: Timestamp) -> Vec<NewJob> {
-    let mut free = db.slots.available_permits();
-    planned
-        .iter()
-        .map(|job| {
-            let placement = job.placement();
-            let policy = job.policy.as_deref();
-            let starts = free > 0 && job.needs.is_empty() && placement.pool.is_none();
-            if starts {
-                free -= 1;
-            }
-            NewJob {
-                target: job.target.clone(),
-                role: job.role,
-                method: job.method.clone(),
-                key: job.key.clone(),
-                retry_of: job.retry_of,
-                blocked: None,
-                executor: placement.to_text(),
-                retries: policy.and_then(|policy| policy.retries).unwrap_or_else(|| job.spec.map_or(0, |spec| spec.retries)),
-                backoff_ms: policy.and_then(|policy| policy.backoff).map_or_else(|| job.spec.map_or(0, |spec| spec.backoff_ms), millis),
-                timeout_ms: policy.and_then(|policy| policy.timeout).map(millis).or_else(|| job.spec.and_then(|spec| spec.timeout_ms)),
-                needs: job
-                    .needs
-                    .iter()
-                    .map(|need| Need {
-                        job: match need.job {
-                            NeededJob::Planned(index) => JobRef::New(index),
-                            NeededJob::Recorded(id) => JobRef::Id(id),
-                        },
-                        parameter: need.parameter.clone(),
-                    })
-                    .collect(),
-                claim: starts.then_some(owner),
-                at,
-            }
-        })
-        .collect()
-}
-
-/// Take those jobs at once that have a free place in their pool; gives the permits by the jobs' places.
-fn enter_pools(db: &Arc<DbInner>, planned: &[PlannedJob], jobs: &mut [NewJob], owner: OwnerId) -> HashMap<usize, Permit> {
-    let mut permits = HashMap::new();
-    for (place, (job, planned)) in jobs.iter_mut().zip(planned).enumerate() {
-        let Some(pool) = planned.placement().pool.filter(|_| job.needs.is_empty()) else { continue };
-        if let Some(permit) = db.pools.get(&pool).try_enter() {
-            job.claim = Some(owner);
-            permits.insert(place, Permit::Pool(permit));
+/// The rows of planned jobs.
+pub(crate) fn new_jobs(planned: &[PlannedJob], at: Timestamp) -> Vec<NewJob> {
+    let row = |job: &PlannedJob| {
+        let policy = job.policy.as_deref();
+        let need = |need: &PlannedNeed| Need {
+            job: match need.job {
+                NeededJob::Planned(index) => JobRef::New(index),
+                NeededJob::Recorded(id) => JobRef::Id(id),
+            },
+            parameter: need.parameter.clone(),
+        };
+        NewJob {
+            target: job.target.clone(),
+            role: job.role,
+            method: job.method.clone(),
+            key: job.key.clone(),
+            retry_of: job.retry_of,
+            blocked: None,
+            executor: job.placement().to_text(),
+            retries: policy.and_then(|policy| policy.retries).unwrap_or_else(|| job.spec.map_or(0, |spec| spec.retries)),
+            backoff_ms: policy.and_then(|policy| policy.backoff).map_or_else(|| job.spec.map_or(0, |spec| spec.backoff_ms), millis),
+            timeout_ms: policy.and_then(|policy| policy.timeout).map(millis).or_else(|| job.spec.and_then(|spec| spec.timeout_ms)),
+            needs: job.needs.iter().map(need).collect(),
+            claim: None,
+            at,
         }
-    }
-    permits
-}
-
-#[expect(clippy::too_many_arguments, reason = "what a commit and its plan know of a new run; two call sites")]
-/// Start the driver of a run that was just recorded, without reading it back.
-pub(super) async fn start_run(
-    db: &Arc<DbInner>,
-    run: crate::store::RunId,
-    plan: &Plan,
-    data: Value,
-    jobs: Vec<NewJob>,
-    ids: &[JobId],
-    instances: Arc<Instances>,
-    permits: HashMap<usize, Permit>,
-    at: Timestamp,
-) -> Result<RunHandle> {
-    let owner = db.owner().await?;
-    let mut dependencies = Vec::new();
-    let mut rows = Vec::with_capacity(jobs.len());
-    for (job, id) in jobs.into_iter().zip(ids) {
-        for need in &job.needs {
-            let needs = match need.job {
-                JobRef::New(index) => ids[index],
-                JobRef::Id(id) => id,
-            };
-            dependencies.push(JobDependency { job: *id, needs, parameter: need.parameter.clone() });
-        }
-        rows.push(recorded(job, *id, run));
-    }
-    let row =
-        RunRow { id: run, purpose: plan.purpose, root: plan.root.clone(), state: RunState::Running, data, created_at: at, ended_at: None };
-    Ok(Driver::start(db, owner, row, rows, dependencies, instances, permits))
-}
-
-fn recorded(job: NewJob, id: JobId, run: crate::store::RunId) -> JobRow {
-    let taken = job.claim.is_some();
-    JobRow {
-        id,
-        run,
-        component: crate::store::ComponentId(0),
-        target: job.target,
-        role: job.role,
-        method: job.method,
-        key: job.key,
-        retry_of: job.retry_of,
-        state: if taken { JobState::Running } else { JobState::Queued },
-        blocked: None,
-        attempt: u32::from(taken),
-        tries: 0,
-        lost: 0,
-        owner: job.claim,
-        cancel_requested: false,
-        stop_requested: false,
-        pause_requested: false,
-        executor: job.executor,
-        retries: job.retries,
-        backoff_ms: job.backoff_ms,
-        timeout_ms: job.timeout_ms,
-        not_before: None,
-        progress: None,
-        result: None,
-        failure: None,
-        created_at: job.at,
-        started_at: taken.then_some(job.at),
-        ended_at: None,
-    }
+    };
+    planned.iter().map(row).collect()
 }

@@ -3,7 +3,7 @@
 use super::{Db, DbInner, events::Handlers, inner::Options};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Executor, NoteBuffer, Pools, Process, Threads},
+    job::{Engine, Executor, NoteBuffer, Process, Threads},
     registry::Registry,
     store::{ArtifactStore, MetadataStore, OpenMode, ReadOnlyArtifacts, ReadOnlyMetadata},
 };
@@ -11,10 +11,10 @@ use std::{
     collections::HashMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
-use tokio::sync::{OnceCell, Semaphore, broadcast, watch};
+use tokio::sync::{OnceCell, broadcast, watch};
 
 /// Opens a database with chosen stores and limits.
 #[derive(Debug, Default)]
@@ -248,17 +248,15 @@ impl DbBuilder {
             },
             runtime,
             notes: Arc::new(NoteBuffer::default()),
-            pools: Pools::default(),
-            slots: Arc::new(Semaphore::new(self.parallelism.unwrap_or(cores).min(Semaphore::MAX_PERMITS))),
+            engine: Engine::new(self.parallelism.unwrap_or(cores)),
             executors,
-            runs: Mutex::default(),
             owner: OnceCell::new(),
             commits: watch::channel(0).0,
             progress: broadcast::channel(1024).0,
             handlers: Handlers::default(),
             note_writer: AtomicBool::new(false),
             note_gate: tokio::sync::Mutex::default(),
-            driver_gate: tokio::sync::RwLock::default(),
+            start_gate: tokio::sync::RwLock::default(),
         });
         if asked == "process" {
             inner.check_executor(None)?;

@@ -3,11 +3,10 @@
 use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Driver, Executor, Instances, NoteBuffer, Placement, Pools, Process, RunHandle},
-    lifecycle::BoxFuture,
+    job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, RunHandle, load},
     registry::Registry,
     store::{
-        ArtifactStore, Batch, Committed, Durability, Finish, Finished, JobFilter, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op,
+        ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op,
         OwnerId, RunFilter, RunId, RunRow, Timestamp,
     },
 };
@@ -15,12 +14,12 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::sync::{OnceCell, Semaphore, broadcast, watch};
+use tokio::sync::{OnceCell, broadcast, watch};
 
 /// What jobs note is written so long after, and where the store fails so long at most.
 const NOTES: Duration = Duration::from_millis(50);
@@ -45,28 +44,21 @@ pub(crate) struct DbInner {
     /// The runtime in which the database was opened.
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) notes: Arc<NoteBuffer>,
-    /// One permit per attempt that may run at the same time.
-    pub(crate) slots: Arc<Semaphore>,
-    /// Jobs that are limited by a name instead.
-    pub(crate) pools: Pools,
+    /// The runs that this process leads.
+    pub(crate) engine: Engine,
     pub(crate) executors: HashMap<&'static str, Arc<dyn Executor>>,
-    pub(crate) runs: Mutex<HashMap<RunId, RunHandle>>,
     pub(crate) owner: OnceCell<OwnerId>,
     pub(crate) commits: watch::Sender<u64>,
     pub(crate) progress: broadcast::Sender<Event>,
     pub(crate) handlers: Handlers,
     pub(crate) note_writer: AtomicBool,
     pub(crate) note_gate: tokio::sync::Mutex<()>,
-    /// Shared from the commit of a new run to the start of its driver; exclusive while a driver is made from the record.
-    /// So a run never has two drivers here, and what this process holds in a run without a driver was left by one that stopped.
-    pub(crate) driver_gate: tokio::sync::RwLock<()>,
+    /// Shared from the commit of a new run until the engine has it; exclusive while a run is handed over from the record.
+    /// So what this process has claimed in a run that the engine does not have was left when that run was let go.
+    pub(crate) start_gate: tokio::sync::RwLock<()>,
 }
 
 impl DbInner {
-    pub(crate) fn runs_lock(&self) -> MutexGuard<'_, HashMap<RunId, RunHandle>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// This process as one that runs jobs; made known when it first takes one.
     pub(crate) async fn owner(&self) -> Result<OwnerId> {
         self.owner.get_or_try_init(|| self.metadata.enlist()).await.copied()
@@ -189,52 +181,24 @@ impl DbInner {
         self.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.map(|_| ())
     }
 
-    /// The driver of a run: the one at work here, or a new one made from the record.
+    /// Lead a run: it is under way here already, or is read from the record.
     pub(crate) async fn attach(self: &Arc<Self>, run: RunId) -> Result<RunHandle> {
-        if let Some(handle) = self.runs_lock().get(&run) {
-            return Ok(handle.clone());
+        if let Some(handle) = self.engine.handle(run) {
+            return Ok(handle);
         }
         let owner = self.owner().await?;
-        let _alone = self.driver_gate.write().await;
-        if let Some(handle) = self.runs_lock().get(&run) {
-            return Ok(handle.clone());
+        let _alone = self.start_gate.write().await;
+        if let Some(handle) = self.engine.handle(run) {
+            return Ok(handle);
         }
-        let row = self.run_row(run).await?;
-        let read = || self.metadata.jobs(JobFilter { run: Some(run), ..JobFilter::default() });
-        let mut jobs = read().await?;
-        if self.give_back(owner, &jobs).await? {
-            jobs = read().await?;
+        let mut loaded = load(self, run).await?;
+        if self.give_back(owner, &loaded.changes.jobs).await? {
+            loaded = load(self, run).await?;
         }
-        let dependencies = self.metadata.dependencies(run).await?;
-        Ok(Driver::start(self, owner, row, jobs, dependencies, Arc::new(Instances::default()), HashMap::new()))
+        Ok(self.engine.lead(self, owner, loaded, Arc::new(Instances::default()), None))
     }
 
-    /// Write a batch that records a run. Where nobody waits for it any more, it is written all the same, and the run driven.
-    pub(crate) async fn commit_run(self: &Arc<Self>, batch: Batch) -> Result<Committed> {
-        struct Commit(Arc<DbInner>, Option<BoxFuture<'static, Result<Committed>>>);
-        impl Drop for Commit {
-            fn drop(&mut self) {
-                let (Some(commit), Ok(runtime)) = (self.1.take(), tokio::runtime::Handle::try_current()) else { return };
-                let db = self.0.clone();
-                runtime.spawn(async move {
-                    if let Ok(Committed { run: Some(run), .. }) = commit.await {
-                        // Where this fails, it is left like the run of a process that is gone.
-                        let _ = db.attach(run).await;
-                    }
-                });
-            }
-        }
-        let db = self.clone();
-        let mut commit = Commit(self.clone(), Some(Box::pin(async move { db.metadata.commit(batch, Durability::Full).await })));
-        let committed = match &mut commit.1 {
-            Some(writing) => writing.await,
-            None => Err(Error::internal("a commit is under way no more")),
-        };
-        commit.1 = None;
-        committed
-    }
-
-    /// Give back what a driver that stopped had taken: its results are lost, and another attempt needs another number.
+    /// Give back what this process had claimed of a run that was let go: results are lost, and another attempt needs another number.
     async fn give_back(&self, owner: OwnerId, jobs: &[JobRow]) -> Result<bool> {
         let at = Timestamp::now();
         let release = |job: &JobRow| {

@@ -6,6 +6,7 @@ mod encoding;
 mod events;
 mod inner;
 mod labels;
+mod launch;
 mod planning;
 mod prune;
 mod read;
@@ -20,6 +21,7 @@ mod upkeep;
 mod verify;
 
 pub(crate) use apply::new_jobs;
+pub(crate) use launch::Launch;
 pub use apply::{Applied, Apply, Detach};
 pub use builder::DbBuilder;
 pub use encoding::{ComponentExt, Encoding, decode_documents};

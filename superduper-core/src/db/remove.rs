@@ -6,13 +6,14 @@
 
 use super::{
     Db, DbInner, Run,
-    apply::{Applied, new_jobs, start_run},
+    apply::{Applied, new_jobs},
+    launch::Launch,
     removal::{Children, gather},
 };
 use crate::{
     Address, Error, ErrorKind, Result,
     component::ComponentType,
-    job::{Instances, Outcome, give_way},
+    job::{Outcome, give_way},
     lifecycle::BoxFuture,
     plan::{Action, Plan, Removal, build_removal},
     store::{Batch, Durability, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, Timestamp},
@@ -226,7 +227,7 @@ impl Remove {
             if shared.is_empty() {
                 continue;
             }
-            let outcome = super::run::outcome_of(&db.attach(run.id).await?).await?;
+            let outcome = super::run::outcome_of(db, &db.attach(run.id).await?).await?;
             match outcome.into_result() {
                 Ok(outcome) => {
                     done.versions.extend(shared);
@@ -293,24 +294,18 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     for job in &plan.jobs {
         inner.check_executor(job.spec.and_then(|spec| spec.executor))?;
     }
-    let owner = inner.owner().await?;
     let mut data = serde_json::to_value(&removal)?;
     data["blobs"] = serde_json::to_value(&candidates)?;
-    let jobs = new_jobs(&inner, &plan.jobs, owner, at);
     let mut ops: Vec<Op> = removal.whole.iter().map(|address| Op::Removing { address: address.clone(), on: true }).collect();
-    ops.push(Op::Run(NewRun { purpose: RunPurpose::Remove, root: plan.root.clone(), data: data.clone(), at }));
-    ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
-    if !removal.live.is_empty() {
-        // The driver tells those who run them, and waits for their ends.
+    // Where jobs are at work on what goes, who leads the run tells those who run them, and waits for their ends.
+    let starts = removal.live.is_empty();
+    if !starts {
         ops.push(Op::RequestCancel { jobs: removal.live.clone() });
     }
-    let starting = inner.driver_gate.read().await;
-    let committed = inner.commit_run(Batch { expect, ops }).await?;
-    inner.committed();
-    let run = committed.run.ok_or_else(|| Error::internal("a removal was recorded without a run"))?;
-    let handle = start_run(&inner, run, &plan, data, jobs, &committed.jobs, Arc::new(Instances::default()), Default::default(), at).await?;
-    drop(starting);
-    Ok(Run::new(inner, Some(run), vec![handle], applied))
+    let run = (NewRun { purpose: RunPurpose::Remove, root: plan.root.clone(), data, at }, new_jobs(&plan.jobs, at));
+    let launch = Launch { expect, ops, run: Some(run), instances: Arc::default(), starts };
+    let handle = inner.launch(launch).await?.1.ok_or_else(|| Error::internal("a removal was recorded without a run"))?;
+    Ok(Run::new(inner, Some(handle.run), vec![handle], applied))
 }
 
 async fn blobs(db: &Arc<DbInner>, removal: &Removal) -> Result<Vec<crate::Digest>> {

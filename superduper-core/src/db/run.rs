@@ -3,7 +3,7 @@
 use super::{Applied, DbInner, EventStream};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Command, Outcome, RunHandle},
+    job::{Outcome, RunHandle},
     plan::Action,
     store::{JobFilter, JobId, JobRow, RunId},
 };
@@ -49,6 +49,10 @@ impl Run {
         &self.recorded
     }
 
+    pub(crate) fn db(&self) -> &Arc<DbInner> {
+        &self.db
+    }
+
     pub(crate) fn handles(&self) -> &[RunHandle] {
         &self.handles
     }
@@ -70,7 +74,7 @@ impl Run {
     pub async fn wait(&self) -> Result<Option<Outcome>> {
         let mut first = None;
         for handle in &self.handles {
-            let outcome = outcome_of(handle).await.map_err(|error| self.stopped(error))?;
+            let outcome = outcome_of(&self.db, handle).await.map_err(|error| self.stopped(error))?;
             first.get_or_insert(outcome);
         }
         first.map(Outcome::into_result).transpose()
@@ -135,21 +139,17 @@ impl Run {
     }
 }
 
-/// Wait for a driver; its outcome, or why it had to stop.
-pub(crate) async fn outcome_of(handle: &RunHandle) -> Result<Outcome> {
-    let mut done = handle.done.clone();
-    let ended = done.wait_for(Option::is_some).await.map_err(|_| Error::internal("the driver of a run is gone"))?.clone();
-    match ended.as_deref() {
-        Some(Ok(outcome)) => Ok(outcome.clone()),
-        Some(Err(error)) => Err(error.copied()),
-        None => Err(Error::internal("the driver of a run ended without an outcome")),
-    }
-}
-
-impl RunHandle {
-    /// Tell the driver something; one that is gone needs no telling.
-    pub(crate) fn tell(&self, command: Command) {
-        let _ = self.commands.send(command);
+/// Wait for a run; its outcome, or why it had to stop. Where the runtime has ended in which it was led, it is led on in this one.
+pub(crate) async fn outcome_of(db: &Arc<DbInner>, handle: &RunHandle) -> Result<Outcome> {
+    let mut handle = handle.clone();
+    loop {
+        let ended = handle.done.wait_for(Option::is_some).await.map(|ended| ended.clone());
+        match ended.as_ref().map(Option::as_deref) {
+            Ok(Some(Ok(outcome))) => return Ok(outcome.clone()),
+            Ok(Some(Err(error))) => return Err(error.copied()),
+            Ok(None) => return Err(Error::internal("a run ended without an outcome")),
+            Err(_) => handle = db.attach(handle.run).await?,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     Db, DbInner, Run,
     apply::{finish, new_jobs},
+    launch::Launch,
     planning::{History, labels_of, refuse_overwrites},
     read::decode_stored,
 };
@@ -11,7 +12,7 @@ use crate::{
     encode::{Record, Tree, encode_tree},
     job::{Outcome, current},
     plan::{NeededJob, Overwrite, PlannedJob, PlannedNeed, its_outputs},
-    store::{Batch, Expect, JobRole, JobRow, JobState, NewRun, Op, RunPurpose, StoredVersion, Timestamp, being_removed},
+    store::{Expect, JobRole, JobRow, JobState, NewRun, RunPurpose, StoredVersion, Timestamp, being_removed},
     trigger::TriggerSpec,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -87,17 +88,14 @@ impl Db {
         }
         let job = planned_job(&version, record, place, &history)?;
         db.check_executor(job.placement().executor.as_deref())?;
-        let (owner, at) = (db.owner().await?, Timestamp::now());
-        let mut jobs = new_jobs(db, std::slice::from_ref(&job), owner, at);
-        // The driver that is attached below takes it.
-        jobs.iter_mut().for_each(|job| job.claim = None);
+        let at = Timestamp::now();
+        let jobs = new_jobs(std::slice::from_ref(&job), at);
         let root = version.address.clone();
         let run = NewRun { purpose: RunPurpose::Apply, root, data: serde_json::Value::Null, at };
-        let ops = vec![Op::Run(run), Op::Jobs { run: None, jobs }];
-        let committed = db.commit_run(Batch { expect, ops }).await?;
-        db.committed();
-        let run = committed.run.ok_or_else(|| Error::internal("a trigger was recorded without a run"))?;
-        Ok(Run::resumed(db.clone(), run, db.attach(run).await?).with_recorded(committed.jobs))
+        let launch = Launch { expect, ops: Vec::new(), run: Some((run, jobs)), instances: Arc::default(), starts: true };
+        let (committed, handle) = db.launch(launch).await?;
+        let handle = handle.ok_or_else(|| Error::internal("a trigger was recorded without a run"))?;
+        Ok(Run::resumed(db.clone(), handle.run, handle).with_recorded(committed.jobs))
     }
 }
 

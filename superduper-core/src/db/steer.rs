@@ -1,6 +1,6 @@
 //! Steering jobs: resume, retry, cancel, unblock, wait.
 
-use super::{Db, DbInner, Run};
+use super::{Db, DbInner, Run, launch::Launch};
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, Outcome, describe},
@@ -56,7 +56,7 @@ impl IntoFuture for Resume {
             for run in self.detach().await? {
                 for handle in run.handles() {
                     // A run that has to stop must not keep this from waiting for the others.
-                    match super::run::outcome_of(handle).await {
+                    match super::run::outcome_of(run.db(), handle).await {
                         Ok(outcome) => outcomes.push(outcome),
                         Err(error) => stopped = stopped.or(Some(error)),
                     }
@@ -189,18 +189,13 @@ impl Db {
                 at,
             })
             .collect();
-        let ops = vec![
-            Op::Run(NewRun { purpose: RunPurpose::Apply, root: row.target.clone(), data: serde_json::Value::Null, at }),
-            Op::Jobs { run: None, jobs },
-        ];
+        let run = NewRun { purpose: RunPurpose::Apply, root: row.target.clone(), data: serde_json::Value::Null, at };
         // The job's own run may have jobs of other components that go on.
         let alone = exclusive.then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
         expect.extend(alone);
-        let committed = db.commit_run(Batch { expect, ops }).await?;
-        db.committed();
-        let run = committed.run.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
-        let handle = db.attach(run).await?;
-        Ok(Run::resumed(db.clone(), run, handle))
+        let launch = Launch { expect, ops: Vec::new(), run: Some((run, jobs)), instances: Arc::default(), starts: true };
+        let handle = db.launch(launch).await?.1.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
+        Ok(Run::resumed(db.clone(), handle.run, handle))
     }
 
     /// Ask for a job or all jobs of a run to be cancelled; what needs them is skipped.
@@ -235,7 +230,7 @@ impl Db {
         let row = self.job(job).await?;
         let ops = vec![Op::Ask { jobs: vec![job], wish }];
         db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
-        if let Some(handle) = db.runs_lock().get(&row.run) {
+        if let Some(handle) = db.engine.handle(row.run) {
             handle.tell(Command::Ask(vec![job], wish));
         }
         Ok(())
@@ -243,22 +238,22 @@ impl Db {
 
     /// Whether this process is running, or about to run, the jobs of a run.
     pub fn drives(&self, run: RunId) -> bool {
-        self.inner().runs_lock().contains_key(&run)
+        self.inner().engine.handle(run).is_some()
     }
 
     /// How many jobs of a pool this process runs at once, whatever the policies of jobs say that were recorded before.
     pub fn limit_pool(&self, name: &str, limit: usize) {
-        self.inner().pools.set(name, limit);
+        self.inner().engine.limit_pool(name, limit);
     }
 
-    /// Whether this process is the owner of a job of a run, and no longer runs it: its driver had to stop.
+    /// Whether this process is the owner of a job of a run, and no longer runs it: it had to let the run go.
     pub async fn has_stopped(&self, run: RunId, owner: crate::store::OwnerId) -> bool {
         let db = self.inner();
         if db.owner.get() != Some(&owner) || self.drives(run) {
             return false;
         }
-        // One that was just recorded here is about to get its driver.
-        let _started = db.driver_gate.write().await;
+        // One that was just recorded here is about to be led.
+        let _started = db.start_gate.write().await;
         !self.drives(run)
     }
 
@@ -273,8 +268,8 @@ impl Db {
             return Ok(false);
         }
         {
-            // One that was just recorded here is about to get its driver.
-            let _started = db.driver_gate.write().await;
+            // One that was just recorded here is about to be led.
+            let _started = db.start_gate.write().await;
             if self.drives(run) {
                 return Ok(false);
             }
@@ -334,7 +329,7 @@ impl Db {
         let ops = vec![Op::Block { job, reason: Some(reason.into()), at: Timestamp::now() }];
         db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
         db.committed();
-        if let Some(handle) = db.runs_lock().get(&row.run) {
+        if let Some(handle) = db.engine.handle(row.run) {
             handle.tell(Command::Look);
         }
         // A job that was taken meanwhile, or before its start is on record, is left alone by the store.
@@ -376,7 +371,7 @@ impl Db {
 
 /// Cancel all jobs of a run.
 pub(crate) async fn cancel_run(db: &Arc<DbInner>, run: RunId) -> Result<()> {
-    let handle = db.runs_lock().get(&run).cloned();
+    let handle = db.engine.handle(run);
     if handle.is_none() && db.run_row(run).await?.state != RunState::Running {
         return Ok(());
     }

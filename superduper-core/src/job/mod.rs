@@ -1,8 +1,7 @@
 //! Jobs: their context, their order, how they are run and by whom.
 
 mod context;
-mod dag;
-mod driver;
+mod engine;
 mod executor;
 mod instance;
 mod keep;
@@ -11,18 +10,18 @@ mod limits;
 mod outcome;
 mod panics;
 mod policy;
-mod pool;
 mod process;
 mod program;
 mod record;
 mod run_job;
-#[cfg(feature = "simulate")]
+#[cfg_attr(not(feature = "simulate"), allow(dead_code, unreachable_pub, reason = "what only the simulator calls"))]
 pub(crate) mod scheduler;
 mod stderr;
 
 pub use context::JobContext;
 pub(crate) use context::{CancelToken, Identity, NoteBuffer, current, current_overlay};
-pub(crate) use driver::{Command, Driver, Permit, RunHandle};
+pub(crate) use engine::{Command, Engine, RunHandle, load, new_row};
+pub(crate) use scheduler::Loaded;
 pub use executor::{Attempt, Executor, ExecutorCapabilities};
 pub(crate) use executor::{Ended, Threads};
 pub(crate) use instance::{Instances, references, setup_tree};
@@ -33,7 +32,6 @@ pub(crate) use outcome::describe;
 pub(crate) use panics::Caught;
 pub(crate) use policy::millis;
 pub use policy::{JobPolicy, Placement};
-pub(crate) use pool::Pools;
 pub use process::worker;
 pub(crate) use process::{Process, is_worker};
 pub(crate) use record::{give_way, outlast_sweep};

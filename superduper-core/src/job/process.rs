@@ -8,7 +8,7 @@
 
 use super::{
     CancelToken, Ended, Instances, JobSpec, Placement,
-    driver::is_forced,
+    engine::is_forced,
     executor::{Attempt, Executor, ExecutorCapabilities},
     limits,
     program::Program,
@@ -330,9 +330,9 @@ where
     // this process to tell of it.
     let mut waits = code == 0;
     while waits {
-        let Some(mut run) = db.inner().runs_lock().values().next().cloned() else { break };
+        let Some(mut run) = db.inner().engine.any() else { break };
         waits = run.done.wait_for(Option::is_some).await.is_ok();
-        // Its driver leaves the list a moment before or after it tells that it is done.
+        // It leaves the list a moment before or after it tells that it is done.
         tokio::task::yield_now().await;
     }
     db.inner().flush_notes().await;

@@ -7,6 +7,7 @@
 use super::run_job::{Draft, conclude};
 use crate::{
     Digest, Error, JobFailure, Result,
+    artifact::BlobHandle,
     db::DbInner,
     store::{Batch, Committed, Durability, Finish, JobFilter, JobRow, Op},
 };
@@ -19,30 +20,41 @@ pub(super) const MOST_LOOKS: u32 = 2000;
 pub(super) const MOST_FAILURES: u32 = 10;
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
-impl Draft {
-    /// Look for its blobs again, and save those that a sweep took.
+/// The blobs of a result and its outputs; with them one that a sweep took before the end was on record is saved again.
+#[derive(Default)]
+pub(crate) struct ResultBlobs {
+    handles: Vec<Arc<BlobHandle>>,
+    /// How often they were saved again.
+    looks: u32,
+}
+
+impl ResultBlobs {
+    pub(super) fn new(handles: Vec<Arc<BlobHandle>>) -> Self {
+        ResultBlobs { handles, looks: 0 }
+    }
+
+    /// Look for the blobs again, and save those that a sweep took; gives the epoch of sweeps from before that.
     ///
     /// # Errors
     /// `Integrity` for one whose bytes are nowhere any more; those of the stores.
-    pub(crate) async fn save_again(&mut self, db: &Arc<DbInner>) -> Result<()> {
+    pub(super) async fn save_again(&mut self, db: &Arc<DbInner>) -> Result<u64> {
         self.looks += 1;
         if self.looks > MOST_LOOKS {
             return Err(Error::conflict(format!("its blobs were swept {MOST_LOOKS} times before its result was on record")));
         }
-        let digests: Vec<Digest> = self.blobs.iter().filter_map(|blob| blob.digest()).collect();
+        let digests: Vec<Digest> = self.handles.iter().filter_map(|blob| blob.digest()).collect();
         outlast_sweep(db, &digests).await?;
         if self.looks > 1 {
             give_way(self.looks).await;
         }
         let epoch = sweep_epoch(db).await?;
-        for blob in &self.blobs {
+        for blob in &self.handles {
             blob.save(&db.artifacts).await.map_err(|error| {
                 // Another attempt makes them again.
                 error.context("a sweep came before the result was on record").retryable()
             })?;
         }
-        self.finish.sweep_epoch = Some(epoch);
-        Ok(())
+        Ok(epoch)
     }
 }
 
@@ -103,11 +115,14 @@ pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut draft: Draft, ca
         if committed.swept.is_empty() {
             return Ok((committed, is_whole));
         }
-        if let Err(error) = draft.save_again(db).await {
-            let Finish { job, attempt, owner, started_at, at, .. } = draft.finish;
-            let end = conclude(row, JobFailure::of(&error), cancelled(), at);
-            draft.finish = Finish::plain(job, attempt, owner, started_at, at, end);
-            is_whole = false;
+        match draft.blobs.save_again(db).await {
+            Ok(epoch) => draft.finish.sweep_epoch = Some(epoch),
+            Err(error) => {
+                let Finish { job, attempt, owner, started_at, at, .. } = draft.finish;
+                let end = conclude(row, JobFailure::of(&error), cancelled(), at);
+                draft.finish = Finish::plain(job, attempt, owner, started_at, at, end);
+                is_whole = false;
+            }
         }
     }
 }

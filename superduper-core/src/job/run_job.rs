@@ -4,7 +4,7 @@ use super::{
     Asked, CancelToken, Identity, Instances, JobContext, Placement,
     context::{Effects, SpawnRequest},
     panics::{Caught, caught},
-    record::sweep_epoch,
+    record::{ResultBlobs, sweep_epoch},
 };
 use crate::{
     Address, Error, ErrorKind, FailureKind, JobFailure, Result,
@@ -47,20 +47,12 @@ pub(crate) struct JobSpec {
 #[doc(hidden)]
 pub struct Draft {
     pub(crate) finish: Finish,
-    /// The blobs of result and outputs; with them one that a sweep took before the end was on record is saved again.
-    pub(crate) blobs: Vec<Arc<BlobHandle>>,
-    /// How often they were saved again.
-    pub(crate) looks: u32,
+    /// The blobs of result and outputs.
+    pub(crate) blobs: ResultBlobs,
     /// Fires when a method that outlived its time limit has returned after all.
     pub(crate) lingering: Option<oneshot::Receiver<()>>,
     /// Steps done and in total, as the attempt last reported them; they go to the store with its notes.
     pub(crate) progress: Option<(u64, u64)>,
-}
-
-impl Draft {
-    pub(crate) fn plain(finish: Finish) -> Self {
-        Draft { finish, blobs: Vec::new(), looks: 0, lingering: None, progress: None }
-    }
 }
 
 /// What an attempt leaves behind however it ends.
@@ -113,7 +105,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             }
         }
     }
-    Draft { finish, blobs, looks: 0, lingering: traces.lingering, progress: traces.progress }
+    Draft { finish, blobs: ResultBlobs::new(blobs), lingering: traces.lingering, progress: traces.progress }
 }
 
 /// What a failed attempt means for the job: another try, or the end.

@@ -28,6 +28,12 @@ impl World {
                     let event = if fails { Event::Deliver(Input::ReadFailed { run }) } else { Event::Read { run, after, others } };
                     self.after(delay, place, event);
                 }
+                Effect::Look { run, jobs } => {
+                    let fails = self.fault(kinds::CALLS, 2, 20) > 0;
+                    let delay = 1 + self.delay();
+                    let event = if fails { Event::Deliver(Input::ReadFailed { run }) } else { Event::Look { run, jobs } };
+                    self.after(delay, place, event);
+                }
                 Effect::Start { run, job, attempt, signals, .. } => self.start_attempt(place, run, job, attempt, signals)?,
                 Effect::Signal { run, job, attempt, signals } => self.pass_on(place, run, job, attempt, signals),
                 Effect::Save { run, job, attempt } => {
@@ -45,14 +51,23 @@ impl World {
                         return Err(format!("process {place} is told twice that run {run} is over"));
                     }
                 }
-                Effect::Stopped { run, failure } => return Err(format!("process {place} gives run {run} up: {}", failure.message)),
+                Effect::Stopped { run, failure, ops } => {
+                    if !self.processes[place].lets_go.remove(&run) {
+                        return Err(format!("process {place} gives run {run} up: {}", failure.message));
+                    }
+                    if self.fault(kinds::CALLS, 2, 2) == 0 {
+                        // Where it is refused, the run is taken up again all the same.
+                        drop(self.record.commit(ops));
+                    }
+                    self.after(50, place, Event::Lead { run });
+                }
                 // Its attempt goes on until it returns, as a thread does; it may pass its time limit before.
                 Effect::Abandon { run, job, attempt } => {
                     if self.fault(kinds::ATTEMPTS, 2, 2) > 0 {
                         self.after(1, place, Event::AttemptEnds { run, job, attempt, how: How::Late });
                     }
                 }
-                Effect::Recorded { .. } | Effect::Fenced { .. } | Effect::EndedElsewhere { .. } => {}
+                Effect::Recorded { .. } | Effect::Settled { .. } | Effect::Took(_) | Effect::Fenced { .. } | Effect::EndedElsewhere { .. } => {}
             }
         }
         Ok(())

@@ -25,7 +25,7 @@ fn cannot_meet(phase: PhaseName, input: &str) -> bool {
         // A run is attached before it has jobs here.
         "Attach" => true,
         // No commit is in flight while the record is read.
-        "Rows" | "ReadFailed" => matches!(phase, Claiming | Settling),
+        "Rows" | "Looked" | "ReadFailed" | "GiveUp" => matches!(phase, Claiming | Settling),
         // While a thread of an older attempt runs, its job is neither claimed nor started here; what it needs is done.
         "Ended" => matches!(phase, Waiting | Claiming | Prefetched | Ending),
         "Returned" => matches!(phase, Waiting | Claiming | Prefetched | Running),
@@ -80,7 +80,7 @@ fn about(input: &Input) -> (Option<RunId>, Option<JobId>) {
         Input::Attach(loaded) | Input::Rows(loaded) => (Some(loaded.changes.run.id), None),
         Input::ReadFailed { run } | Input::Written { run, .. } | Input::Refused { run, .. } | Input::Unknown { run } => (Some(*run), None),
         Input::Ended { run, job, .. } | Input::Returned { run, job } | Input::Saved { run, job, .. } => (Some(*run), Some(*job)),
-        Input::Signal { run, .. } | Input::Refresh { run } => (Some(*run), None),
+        Input::Looked { run, .. } | Input::GiveUp { run, .. } | Input::Signal { run, .. } | Input::Refresh { run } => (Some(*run), None),
         Input::Timer | Input::Lapsed => (None, None),
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Process {
     pub(crate) live: Vec<Live>,
     pub(crate) runs: Vec<RunId>,
     pub(crate) done: HashSet<RunId>,
+    /// Runs that it is about to let go, since the store fails.
+    pub(crate) lets_go: HashSet<RunId>,
 }
 
 impl Process {
@@ -61,6 +63,7 @@ impl Process {
             live: Vec::new(),
             runs,
             done: HashSet::new(),
+            lets_go: HashSet::new(),
         }
     }
 

@@ -6,9 +6,9 @@ use std::{
     collections::{BinaryHeap, HashSet},
 };
 use superduper_core::{
-    Digest,
+    Digest, FailureKind, JobFailure,
     simulate::{Effect, Fault, Input, Loaded},
-    store::{ChangeCursor, JobId, JobSignals, JobState, Op, RunId, Timestamp, Wish},
+    store::{ChangeCursor, Finish, Finished, JobId, JobRow, JobSignals, JobState, Op, RunId, Timestamp, Wish},
 };
 
 /// How long a process may stand still before others take its jobs over.
@@ -49,6 +49,9 @@ pub(crate) enum How {
 pub(crate) enum Event {
     Write { run: RunId, ops: Vec<Op>, fate: Fate },
     Read { run: RunId, after: ChangeCursor, others: Vec<JobId> },
+    Look { run: RunId, jobs: Vec<JobId> },
+    /// A run that was let go is led again.
+    Lead { run: RunId },
     Deliver(Input),
     AttemptEnds { run: RunId, job: JobId, attempt: u32, how: How },
     Save { run: RunId, job: JobId, attempt: u32 },
@@ -243,6 +246,11 @@ impl World {
                 self.read(place, run, after, others);
                 Ok(())
             }
+            Event::Look { run, jobs } => {
+                self.look(place, run, jobs);
+                Ok(())
+            }
+            Event::Lead { run } => self.lead(place, run),
             Event::Start => self.start(place),
             Event::Timer(time) if self.processes[place].timer != time => Ok(()),
             Event::Timer(_) => self.deliver(place, Input::Timer),
@@ -272,6 +280,22 @@ impl World {
         Ok(())
     }
 
+    /// A process that let a run go leads it again: what it had claimed is given back first.
+    fn lead(&mut self, place: usize, run: RunId) -> Result<(), String> {
+        self.reclaim();
+        let worker = self.processes[place].worker;
+        let rows = self.load(run, ChangeCursor::default(), Vec::new()).changes.jobs;
+        let at = self.processes[place].now(self.now).wall;
+        let release = |row: &JobRow| Op::Finish(Box::new(Finish::plain(row.id, row.attempt, worker, at, at, Finished::Released)));
+        let ops: Vec<Op> = rows.iter().filter(|row| row.owner == Some(worker)).map(release).collect();
+        if !ops.is_empty() {
+            // Nothing of it can be refused.
+            drop(self.record.commit(ops));
+        }
+        let loaded = self.load(run, ChangeCursor::default(), Vec::new());
+        self.deliver(place, Input::Attach(Box::new(loaded)))
+    }
+
     /// Take jobs away from processes that died, or stand still for their lease.
     fn reclaim(&mut self) {
         let mut owners = self.record.dead();
@@ -295,6 +319,13 @@ impl World {
     fn read(&mut self, place: usize, run: RunId, after: ChangeCursor, others: Vec<JobId>) {
         self.reclaim();
         let input = Input::Rows(Box::new(self.load(run, after, others)));
+        let delay = 1 + self.delay();
+        self.after(delay, place, Event::Deliver(input));
+    }
+
+    fn look(&mut self, place: usize, run: RunId, jobs: Vec<JobId>) {
+        self.reclaim();
+        let input = Input::Looked { run, rows: self.record.rows(jobs), other_workers: self.processes.len() > 1 };
         let delay = 1 + self.delay();
         self.after(delay, place, Event::Deliver(input));
     }
@@ -355,7 +386,16 @@ impl World {
             self.take(place, Input::Lapsed);
         }
         let is_timer = matches!(input, Input::Timer);
+        let failed = match &input {
+            Input::ReadFailed { run } | Input::Unknown { run } => Some(*run),
+            _ => None,
+        };
         self.take(place, input);
+        if let Some(run) = failed.filter(|_| self.fault(kinds::CALLS, 2, 8) > 0) {
+            self.processes[place].lets_go.insert(run);
+            let failure = JobFailure::new(FailureKind::Error, "the store failed for too long");
+            self.take(place, Input::GiveUp { run, failure });
+        }
         let process = &mut self.processes[place];
         let effects = process.scheduler.decide(now);
         let idle = is_timer && effects.iter().all(|effect| matches!(effect, Effect::Timer(_)));

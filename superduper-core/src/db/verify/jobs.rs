@@ -17,7 +17,7 @@ pub(super) async fn check(verify: &Verify, report: &mut VerifyReport) -> Result<
     open.iter().for_each(|job| by_run.entry(job.run).or_default().push(job));
     for run in &unfinished {
         let jobs = by_run.remove(&run.id).unwrap_or_default();
-        let here = db.runs_lock().contains_key(&run.id);
+        let here = db.engine.handle(run.id).is_some();
         let elsewhere = jobs.iter().any(|job| job.owner.is_some_and(|owner| !dead.contains(&owner)));
         if here || elsewhere {
             continue;

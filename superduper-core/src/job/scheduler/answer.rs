@@ -9,7 +9,7 @@ use super::{
 use crate::{
     JobFailure,
     job::run_job::backoff_ms,
-    store::{self, ChangeCursor, Claimed, Committed, Finish, Finished, JobId, JobRef, JobState},
+    store::{self, ChangeCursor, Claimed, Committed, Finish, Finished, JobId, JobRef, JobState, Op, Timestamp},
 };
 use std::collections::{HashMap, HashSet};
 
@@ -28,7 +28,7 @@ impl RunState {
     pub(super) fn on_written(&mut self, committed: Committed, now: Now, permits: &mut Permits) {
         self.call = Call::None;
         let sent = std::mem::take(&mut self.sent);
-        let is_ground = |place: &usize| matches!(sent.get(*place), Some(Sent::End(_) | Sent::Settle(_)));
+        let is_ground = |place: &usize| matches!(sent.get(*place), Some(Sent::End(_) | Sent::Settle(..)));
         let answer = Answer {
             invalid_from: committed.ignored.iter().copied().find(is_ground).unwrap_or(usize::MAX),
             claimed: committed.claimed.into_iter().map(|claimed| (claimed.job, claimed)).collect(),
@@ -45,17 +45,17 @@ impl RunState {
             match sent {
                 Sent::End(index) => self.end_answered(index, ignored, &answer, now, permits),
                 Sent::Start(index) => self.start_answered(index, ignored, left_out, now),
-                Sent::Settle(index) if left_out => self.left_out(index, permits),
+                Sent::Settle(index, _) if left_out => self.left_out(index, permits),
                 Sent::Claim(indexes) if left_out => {
                     indexes.into_iter().for_each(|index| self.left_out(index, permits));
                 }
-                Sent::Settle(index) => match self.entries[index].phase {
-                    Phase::Settling(state) if !ignored || self.has(Fault::BlindSettle) => self.set(index, Phase::Final(state)),
+                Sent::Settle(index, why) => match self.entries[index].phase {
+                    Phase::Settling(state) if !ignored || self.has(Fault::BlindSettle) => self.settled(index, state, *why),
                     _ => self.forget(index, permits),
                 },
                 Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.claim_answered(index, &answer, now, permits)),
-                Sent::EndRun(state) if !ignored => self.ended = Some(state),
-                Sent::EndRun(_) => self.read_again(),
+                Sent::EndRun(state, at) if !ignored => self.ended = Some((state, Some(at))),
+                Sent::EndRun(..) => self.read_again(),
                 Sent::Delete => {}
             }
         }
@@ -65,6 +65,13 @@ impl RunState {
     pub(super) fn read_again(&mut self) {
         self.refresh = true;
         self.cursor = ChangeCursor::default();
+    }
+
+    /// A job is final without an attempt, and the record says so.
+    fn settled(&mut self, index: usize, state: JobState, (failure, at): (JobFailure, Timestamp)) {
+        self.set(index, Phase::Final(state));
+        let (run, job) = (self.id, self.entries[index].id);
+        self.out.push(Effect::Settled { run, job, state, failure, at });
     }
 
     fn end_answered(&mut self, index: usize, ignored: bool, answer: &Answer, now: Now, permits: &mut Permits) {
@@ -85,16 +92,17 @@ impl RunState {
             return self.forget(index, permits);
         }
         self.give_permit(index, permits);
-        self.out.push(Effect::Recorded { run, job, attempt });
         let Some(end) = self.entries[index].end.take() else { return };
-        self.end_counts(index, *end, answer, now, permits);
+        self.end_counts(index, &end, answer, now, permits);
+        let spawned = answer.spawned.get(&job).cloned().unwrap_or_default();
+        self.out.push(Effect::Recorded { run, end, spawned });
     }
 
     /// The end of an attempt is on record.
-    fn end_counts(&mut self, index: usize, end: Finish, answer: &Answer, now: Now, permits: &mut Permits) {
-        match end.end {
+    fn end_counts(&mut self, index: usize, end: &Finish, answer: &Answer, now: Now, permits: &mut Permits) {
+        match &end.end {
             Finished::Succeeded(_) => {
-                self.add_all_spawned(&end, answer, permits);
+                self.add_all_spawned(end, answer, permits);
                 self.set(index, Phase::Final(JobState::Succeeded));
             }
             Finished::Failed(_) => {
@@ -190,6 +198,7 @@ impl RunState {
             // Its row has changed since it was read: the next changes tell how.
             self.give_permit(index, permits);
             self.set(index, Phase::Elsewhere);
+            self.unclear.push(index);
             self.refresh = true;
             return;
         };
@@ -243,9 +252,9 @@ impl RunState {
                         self.set(index, Phase::Elsewhere);
                     }
                 }
-                Sent::Settle(index) => self.forget(index, permits),
+                Sent::Settle(index, _) => self.forget(index, permits),
                 Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.forget(index, permits)),
-                Sent::EndRun(_) | Sent::Delete => {}
+                Sent::EndRun(..) | Sent::Delete => {}
             }
         }
     }
@@ -261,36 +270,70 @@ impl RunState {
         match (&ends[..], deletes) {
             // What is to be deleted is in use: the run ends as failed, and deletes nothing.
             (_, true) => self.spoiled = Some(failure),
-            ([], _) => self.stop(failure),
-            ([index], _) if all == 1 => self.refuse_end(*index, failure, now),
+            ([], _) => self.stop(failure, now, permits),
+            ([index], _) if all == 1 => self.refuse_end(*index, failure, now, permits),
             _ => self.care = Care::Alone,
         }
     }
 
     /// An end that cannot be recorded fails its attempt; where that cannot be either, the run stops.
-    fn refuse_end(&mut self, index: usize, failure: JobFailure, now: Now) {
+    fn refuse_end(&mut self, index: usize, failure: JobFailure, now: Now, permits: &mut Permits) {
         let Phase::Ending { attempt, .. } = self.entries[index].phase else { return };
         let is_plain = self.entries[index].end.as_ref().is_some_and(|end| !matches!(end.end, Finished::Succeeded(_)));
         if is_plain {
-            self.stop(failure);
+            self.stop(failure, now, permits);
         } else {
             self.fail_end(index, attempt, failure, now);
         }
     }
 
-    /// This process cannot go on with the run.
-    fn stop(&mut self, failure: JobFailure) {
-        if !std::mem::replace(&mut self.told, true) {
-            self.out.push(Effect::Stopped { run: self.id, failure });
+    /// This process cannot go on with the run: what it has of it is given back, and what runs no longer counts.
+    pub(super) fn stop(&mut self, failure: JobFailure, now: Now, permits: &mut Permits) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let mut ops = Vec::new();
+        for index in 0..self.entries.len() {
+            let (run, job) = (self.id, self.entries[index].id);
+            let given_back = |attempt| Finish::plain(job, attempt, self.config.worker, now.wall, now.wall, Finished::Released);
+            match self.entries[index].phase {
+                Phase::Running { attempt, .. } => {
+                    ops.push(Op::Finish(Box::new(given_back(attempt))));
+                    let entry = &mut self.entries[index];
+                    entry.late += u32::from(std::mem::take(&mut entry.holds));
+                    self.out.push(Effect::Abandon { run, job, attempt });
+                }
+                Phase::Ending { .. } => ops.extend(self.entries[index].end.take().map(Op::Finish)),
+                Phase::Prefetched { attempt, .. } => ops.push(Op::Finish(Box::new(given_back(attempt)))),
+                Phase::Final(_) => continue,
+                _ => {}
+            }
+            self.give_permit(index, permits);
+            self.set(index, Phase::Elsewhere);
+        }
+        self.out.push(Effect::Stopped { run: self.id, failure, ops });
+    }
+
+    /// What of another state of the same run still runs here keeps its permits.
+    pub(super) fn inherit(&mut self, old: &RunState, permits: &mut Permits) {
+        for entry in old.entries.iter().filter(|entry| entry.permits() > 0) {
+            match self.by_id.get(&entry.id) {
+                Some(index) => {
+                    self.entries[*index].late += entry.permits();
+                    self.entries[*index].used = entry.used;
+                }
+                None => (0..entry.permits()).for_each(|_| permits.give(entry.lane)),
+            }
         }
     }
 
     /// Tell once that the run is over.
     pub(super) fn tell_end(&mut self) {
-        let Some(state) = self.ended else { return };
+        let Some((state, at)) = self.ended else { return };
         let is_settled = self.call == Call::None && self.unsent.is_empty() && self.saving == 0;
         if is_settled && !std::mem::replace(&mut self.told, true) {
-            self.out.push(Effect::Done { run: self.id, state: if self.spoiled.is_some() { store::RunState::Failed } else { state } });
+            let state = if self.spoiled.is_some() { store::RunState::Failed } else { state };
+            self.out.push(Effect::Done { run: self.id, state, at });
         }
     }
 }

@@ -39,8 +39,8 @@ impl RunState {
         self.set(index, Phase::Running { attempt, start });
         let entry = &mut self.entries[index];
         entry.used = attempt;
-        let (run, job, tries, signals) = (self.id, entry.id, entry.tries, entry.signals);
-        self.out.push(Effect::Start { run, job, attempt, tries, signals });
+        let (run, job, tries, lost, signals) = (self.id, entry.id, entry.tries, entry.lost_attempts, entry.signals);
+        self.out.push(Effect::Start { run, job, attempt, tries, lost, signals });
     }
 
     /// Take what is asked of a job now.
@@ -112,7 +112,12 @@ impl RunState {
             self.give_permit(index, permits);
         }
         match report {
-            Report::Recorded => self.forget(index, permits),
+            Report::Recorded => {
+                // Its row has changed since it was read.
+                self.give_permit(index, permits);
+                self.set(index, Phase::Elsewhere);
+                self.refresh = true;
+            }
             Report::Finish(mut finish) => {
                 finish.end = self.conclude(index, finish.end, now);
                 self.end(index, attempt, *finish);

@@ -52,7 +52,7 @@ impl RunState {
                 let fits = step != Step::Sent || is_sent(&|sent| matches!(sent, Sent::End(other) if *other == index));
                 entry.end.is_some() && fits && (!entry.holds || entry.lane != GENERAL)
             }
-            Phase::Settling(_) => !entry.holds && is_sent(&|sent| matches!(sent, Sent::Settle(other) if *other == index)),
+            Phase::Settling(_) => !entry.holds && is_sent(&|sent| matches!(sent, Sent::Settle(other, _) if *other == index)),
             Phase::Prefetched { .. } | Phase::Backoff { .. } | Phase::Blocked | Phase::Elsewhere | Phase::Final(_) => !entry.holds,
         }
     }

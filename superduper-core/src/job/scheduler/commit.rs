@@ -82,8 +82,8 @@ impl RunState {
             } else {
                 (JobState::Skipped, JobFailure::new(FailureKind::Upstream, self.why_lost(index)))
             };
-            ops.push(Op::Settle { job: entry.id, state, failure, at: now.wall });
-            self.sent.push(Sent::Settle(index));
+            ops.push(Op::Settle { job: entry.id, state, failure: failure.clone(), at: now.wall });
+            self.sent.push(Sent::Settle(index, Box::new((failure, now.wall))));
             self.set(index, Phase::Settling(state));
         }
     }
@@ -143,13 +143,14 @@ impl RunState {
 
     /// The run ends in the commit of its last end; a removal deletes rows only when every cleanup is on record.
     fn send_end_of_run(&mut self, now: Now, ops: &mut Vec<Op>) {
-        let open = self.undecided > 0 || (self.purpose.is_removal && !ops.is_empty());
+        // Nor while jobs of other runs are at work on what goes.
+        let open = self.undecided > 0 || (self.purpose.is_removal && (!ops.is_empty() || self.others_open > 0));
         if open || !self.unsent.is_empty() {
             return;
         }
         let state = self.outcome();
         ops.push(Op::EndRun { run: self.id, state, at: now.wall });
-        self.sent.push(Sent::EndRun(state));
+        self.sent.push(Sent::EndRun(state, now.wall));
         if self.purpose.is_removal && state == store::RunState::Succeeded {
             // They follow the end in the batch: where another process ended the run, what has this name now may be new.
             for (address, versions) in self.purpose.deletions.clone() {

@@ -2,7 +2,7 @@
 
 use crate::{
     JobFailure,
-    store::{ChangeCursor, Committed, Finish, JobId, JobRow, JobSignals, Op, RunChanges, RunId, RunState},
+    store::{ChangeCursor, Committed, Finish, JobId, JobRow, JobSignals, JobState, Op, RunChanges, RunId, RunState, Timestamp},
 };
 
 /// Something happened.
@@ -12,7 +12,16 @@ pub enum Input {
     Attach(Box<Loaded>),
     /// The answer to [`Effect::Read`].
     Rows(Box<Loaded>),
-    /// A read failed.
+    /// The answer to [`Effect::Look`].
+    Looked {
+        /// The run.
+        run: RunId,
+        /// The jobs as they are on record.
+        rows: Vec<JobRow>,
+        /// Whether other workers live.
+        other_workers: bool,
+    },
+    /// A read, or a look, failed.
     ReadFailed {
         /// The run.
         run: RunId,
@@ -81,6 +90,13 @@ pub enum Input {
         /// The run.
         run: RunId,
     },
+    /// The store has failed for too long: this process is to let the run go. No call of the run is in flight.
+    GiveUp {
+        /// The run.
+        run: RunId,
+        /// Why.
+        failure: JobFailure,
+    },
     /// The time of [`Effect::Timer`] has come.
     Timer,
     /// This process stood still for its lease: other processes may have taken its jobs over.
@@ -89,9 +105,10 @@ pub enum Input {
 
 impl Input {
     /// All kinds of inputs.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 15] = [
         "Attach",
         "Rows",
+        "Looked",
         "ReadFailed",
         "Written",
         "Refused",
@@ -101,6 +118,7 @@ impl Input {
         "Saved",
         "Signal",
         "Refresh",
+        "GiveUp",
         "Timer",
         "Lapsed",
     ];
@@ -110,17 +128,19 @@ impl Input {
         match self {
             Input::Attach(_) => 0,
             Input::Rows(_) => 1,
-            Input::ReadFailed { .. } => 2,
-            Input::Written { .. } => 3,
-            Input::Refused { .. } => 4,
-            Input::Unknown { .. } => 5,
-            Input::Ended { .. } => 6,
-            Input::Returned { .. } => 7,
-            Input::Saved { .. } => 8,
-            Input::Signal { .. } => 9,
-            Input::Refresh { .. } => 10,
-            Input::Timer => 11,
-            Input::Lapsed => 12,
+            Input::Looked { .. } => 2,
+            Input::ReadFailed { .. } => 3,
+            Input::Written { .. } => 4,
+            Input::Refused { .. } => 5,
+            Input::Unknown { .. } => 6,
+            Input::Ended { .. } => 7,
+            Input::Returned { .. } => 8,
+            Input::Saved { .. } => 9,
+            Input::Signal { .. } => 10,
+            Input::Refresh { .. } => 11,
+            Input::GiveUp { .. } => 12,
+            Input::Timer => 13,
+            Input::Lapsed => 14,
         }
     }
 }
@@ -164,6 +184,13 @@ pub enum Effect {
         /// Jobs of other runs to be read too, with those that are found to be needed.
         others: Vec<JobId>,
     },
+    /// Read these jobs alone: whether they are still ours, and what is asked of them; the answer is `Looked` or `ReadFailed`.
+    Look {
+        /// The run.
+        run: RunId,
+        /// The jobs.
+        jobs: Vec<JobId>,
+    },
     /// Start an attempt.
     Start {
         /// The run.
@@ -174,6 +201,8 @@ pub enum Effect {
         attempt: u32,
         /// How many attempts ended in a failure of their own.
         tries: u32,
+        /// How many attempts were lost with their process.
+        lost: u32,
         /// What is asked of the job.
         signals: JobSignals,
     },
@@ -210,11 +239,26 @@ pub enum Effect {
     Recorded {
         /// The run.
         run: RunId,
+        /// How it ended.
+        end: Box<Finish>,
+        /// The ids of the jobs that it spawned.
+        spawned: Vec<JobId>,
+    },
+    /// A job became final without an attempt.
+    Settled {
+        /// The run.
+        run: RunId,
         /// The job.
         job: JobId,
-        /// The attempt.
-        attempt: u32,
+        /// `Cancelled` or `Skipped`.
+        state: JobState,
+        /// Why.
+        failure: JobFailure,
+        /// When.
+        at: Timestamp,
     },
+    /// What was read counts: here it is, to be kept.
+    Took(Box<Loaded>),
     /// The end of an attempt does not count, since the job was taken over.
     Fenced {
         /// The run.
@@ -239,6 +283,8 @@ pub enum Effect {
         run: RunId,
         /// How it ended.
         state: RunState,
+        /// When, where that is known.
+        at: Option<Timestamp>,
     },
     /// This process cannot go on with a run: tell who waits for it.
     Stopped {
@@ -246,5 +292,7 @@ pub enum Effect {
         run: RunId,
         /// Why.
         failure: JobFailure,
+        /// Ends that are not on record, and claims that are given back: to be written if that can be.
+        ops: Vec<Op>,
     },
 }

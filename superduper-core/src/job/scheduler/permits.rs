@@ -1,6 +1,7 @@
 //! How many attempts may run at once: all without a pool share one lane, each pool has one of its own.
 //!
-//! Invariant: a permit is out exactly as long as a job holds it or a thread of a late attempt runs.
+//! Invariant: a permit is out exactly as long as a job holds it, a thread of a late attempt runs, or it is reserved for a job that
+//! is being recorded.
 
 use std::collections::HashMap;
 
@@ -14,6 +15,8 @@ pub(super) const GENERAL: Lane = 0;
 struct State {
     capacity: u32,
     out: u32,
+    /// How many of those that are out are for jobs that are not recorded yet.
+    reserved: u32,
     /// Whether the limit was set for this process, whatever rows say.
     is_set: bool,
 }
@@ -27,7 +30,7 @@ pub(super) struct Permits {
 
 impl Permits {
     pub(super) fn new(general: u32) -> Self {
-        Permits { lanes: vec![State { capacity: general, out: 0, is_set: true }], pools: HashMap::new() }
+        Permits { lanes: vec![State { capacity: general, out: 0, reserved: 0, is_set: true }], pools: HashMap::new() }
     }
 
     /// The lane of a job; of a pool the limit that was set counts, else the one that was named last.
@@ -49,7 +52,7 @@ impl Permits {
         if let Some(lane) = self.pools.get(name) {
             return *lane;
         }
-        self.lanes.push(State { capacity: 1, out: 0, is_set: false });
+        self.lanes.push(State { capacity: 1, out: 0, reserved: 0, is_set: false });
         self.pools.insert(name.to_owned(), self.lanes.len() - 1);
         self.lanes.len() - 1
     }
@@ -71,6 +74,22 @@ impl Permits {
         let is_free = self.free(lane) > 0;
         self.lanes[lane].out += u32::from(is_free);
         is_free
+    }
+
+    /// Take a permit for a job that is about to be recorded, if one is free.
+    pub(super) fn reserve(&mut self, lane: Lane) -> bool {
+        let is_free = self.take(lane);
+        self.lanes[lane].reserved += u32::from(is_free);
+        is_free
+    }
+
+    pub(super) fn unreserve(&mut self, lane: Lane) {
+        self.lanes[lane].reserved = self.lanes[lane].reserved.saturating_sub(1);
+        self.give(lane);
+    }
+
+    pub(super) fn reserved(&self, lane: Lane) -> u32 {
+        self.lanes[lane].reserved
     }
 
     pub(super) fn give(&mut self, lane: Lane) {

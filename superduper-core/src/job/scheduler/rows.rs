@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     job::run_job::backoff_ms,
-    store::{self, Finished, JobDependency, JobRow, JobSignals, JobState},
+    store::{self, Finished, JobDependency, JobRow, JobSignals, JobState, RunChanges},
 };
 
 /// How long a retry still has to wait.
@@ -35,10 +35,11 @@ impl RunState {
     }
 
     /// Take rows as the record has them now.
-    pub(super) fn take(&mut self, Loaded { changes, others, other_workers }: Loaded, now: Now, permits: &mut Permits) {
-        self.other_workers = other_workers;
+    pub(super) fn take(&mut self, loaded: Loaded, now: Now, permits: &mut Permits) {
+        let Loaded { changes, others, .. } = &loaded;
+        self.other_workers = loaded.other_workers;
         if changes.run.state != store::RunState::Running {
-            self.ended.get_or_insert(changes.run.state);
+            self.ended.get_or_insert((changes.run.state, changes.run.ended_at));
         }
         let mut moved = false;
         for row in others.iter().chain(&changes.jobs) {
@@ -48,11 +49,24 @@ impl RunState {
             }
         }
         self.take_dependencies(&changes.dependencies);
-        for row in others.into_iter().chain(changes.jobs) {
+        // Kept first: what is told about a job below is told of its row.
+        let place = self.out.len();
+        for row in others.iter().chain(&changes.jobs) {
             moved |= self.sync_with_row(row, now, permits);
         }
         self.cursor = changes.cursor;
+        self.clear_up(changes);
         self.poll = if moved { POLL.0 } else { (self.poll * 2).min(POLL.1) };
+        self.out.insert(place, Effect::Took(Box::new(loaded)));
+    }
+
+    /// A job whose claim was ignored, and that is not among the changes, is looked for in all that is on record.
+    fn clear_up(&mut self, changes: &RunChanges) {
+        let unclear = std::mem::take(&mut self.unclear);
+        let is_told = |index: &usize| changes.jobs.iter().any(|row| row.id == self.entries[*index].id);
+        if unclear.iter().any(|index| self.entries[*index].phase == Phase::Elsewhere && !is_told(index)) {
+            self.read_again();
+        }
     }
 
     /// Before the rows: what waits for a spawner must not start before it waits for the spawned jobs.
@@ -66,7 +80,7 @@ impl RunState {
     }
 
     /// Take a row; whether the job moved.
-    fn sync_with_row(&mut self, row: JobRow, now: Now, permits: &mut Permits) -> bool {
+    fn sync_with_row(&mut self, row: &JobRow, now: Now, permits: &mut Permits) -> bool {
         let Some(index) = self.by_id.get(&row.id).copied() else { return false };
         let before = self.entries[index].phase;
         match before {
@@ -76,29 +90,29 @@ impl RunState {
                 return false;
             }
             Phase::Running { attempt, start } => {
-                if self.is_mine(&row, attempt) {
-                    self.go_on(index, &row, attempt, start);
+                if self.is_mine(row, attempt) {
+                    self.go_on(index, row, attempt, start);
                     return false;
                 }
-                self.leave(index, &row, attempt);
+                self.leave(index, row, attempt);
             }
-            Phase::Prefetched { attempt, .. } if self.is_mine(&row, attempt) => {
+            Phase::Prefetched { attempt, .. } if self.is_mine(row, attempt) => {
                 (self.entries[index].tries, self.entries[index].lost_attempts) = (row.tries, row.lost);
                 self.take_signals(index, row.signals());
                 return false;
             }
             _ => {}
         }
-        self.follow(index, &row, now, permits);
+        self.follow(index, row, now, permits);
         self.entries[index].phase != before
     }
 
-    fn is_mine(&self, row: &JobRow, attempt: u32) -> bool {
+    pub(super) fn is_mine(&self, row: &JobRow, attempt: u32) -> bool {
         row.owner == Some(self.config.worker) && row.attempt == attempt && !row.state.is_terminal()
     }
 
     /// An attempt runs here, and the record says so, too.
-    fn go_on(&mut self, index: usize, row: &JobRow, attempt: u32, start: Start) {
+    pub(super) fn go_on(&mut self, index: usize, row: &JobRow, attempt: u32, start: Start) {
         (self.entries[index].tries, self.entries[index].lost_attempts) = (row.tries, row.lost);
         if row.state == JobState::Running && start != Start::OnRecord {
             self.set(index, Phase::Running { attempt, start: Start::OnRecord });
@@ -168,12 +182,15 @@ impl RunState {
         let entry = &mut self.entries[index];
         let Some(attempt) = entry.unsure.take() else { return };
         let (run, job) = (self.id, entry.id);
+        // Where it was, the row says how it ended.
         let written = row.attempt == attempt && row.owner.is_none() && row.lost == entry.lost_attempts;
-        self.out.push(if written { Effect::Recorded { run, job, attempt } } else { Effect::Fenced { run, job, attempt } });
+        if !written {
+            self.out.push(Effect::Fenced { run, job, attempt });
+        }
     }
 
     /// Take what is asked of a job on record. A wish to pause may have been taken back since.
-    fn take_signals(&mut self, index: usize, row: JobSignals) {
+    pub(super) fn take_signals(&mut self, index: usize, row: JobSignals) {
         let known = self.entries[index].signals;
         let signals = JobSignals { cancel: known.cancel || row.cancel, stop: known.stop || row.stop, pause: row.pause };
         self.signal(index, signals);

@@ -30,9 +30,10 @@ pub(super) enum Call {
 pub(super) enum Sent {
     End(usize),
     Start(usize),
-    Settle(usize),
+    /// With the reason, and when.
+    Settle(usize, Box<(JobFailure, store::Timestamp)>),
     Claim(Vec<usize>),
-    EndRun(store::RunState),
+    EndRun(store::RunState, store::Timestamp),
     Delete,
 }
 
@@ -85,6 +86,8 @@ pub struct RunState {
     pub(super) cursor: ChangeCursor,
     /// The record has to be read before anything else is decided.
     pub(super) refresh: bool,
+    /// Jobs whose claim was ignored, since the record was read.
+    pub(super) unclear: Vec<usize>,
     /// The lease lapsed since the record was read: nothing starts.
     pub(super) stale: bool,
     pub(super) not_before: u64,
@@ -95,7 +98,7 @@ pub struct RunState {
     // The end.
     /// Why the run cannot end as its jobs say.
     pub(super) spoiled: Option<JobFailure>,
-    pub(super) ended: Option<store::RunState>,
+    pub(super) ended: Option<(store::RunState, Option<store::Timestamp>)>,
     pub(super) told: bool,
     pub(super) out: Vec<Effect>,
 }
@@ -124,6 +127,7 @@ impl RunState {
             care: Care::Together,
             cursor: ChangeCursor::default(),
             refresh: false,
+            unclear: Vec::new(),
             stale: false,
             not_before: 0,
             last_read: now,
@@ -282,7 +286,7 @@ impl Purpose {
         let removal = serde_json::from_value::<crate::plan::Removal>(row.data.clone()).ok().filter(|_| is_removal);
         Purpose {
             is_removal,
-            forced: crate::job::driver::is_forced(row),
+            forced: crate::job::engine::is_forced(row),
             deletions: removal.map(|removal| removal.versions).unwrap_or_default(),
         }
     }

@@ -3,9 +3,10 @@
 use super::{
     Effect, Fault, Now, Phase,
     config::{BUSY_POLL, IDLE_POLL},
+    permits::GENERAL,
     run_state::{Call, RunState},
 };
-use crate::store::Finished;
+use crate::store::{Finished, JobRow};
 
 impl RunState {
     /// The jobs whose time has come.
@@ -60,11 +61,45 @@ impl RunState {
         if self.next_read().is_none_or(|time| time > now.ms) {
             return false;
         }
+        let only_looks = !self.refresh && self.away == 0 && self.others_open == 0 && !self.waits_long();
         self.refresh = false;
         self.call = Call::Read { current: true };
+        if only_looks {
+            let ours = |entry: &&super::entry::Entry| matches!(entry.phase, Phase::Running { .. } | Phase::Prefetched { .. });
+            let jobs = self.entries.iter().filter(ours).map(|entry| entry.id).collect();
+            self.out.push(Effect::Look { run: self.id, jobs });
+            return true;
+        }
         let others = self.entries.iter().filter(|entry| !entry.own && entry.verdict.is_none()).map(|entry| entry.id).collect();
         self.out.push(Effect::Read { run: self.id, after: self.cursor, others });
         true
+    }
+
+    /// Whether a job waits for a time or for a place in a pool: another process may end it meanwhile.
+    fn waits_long(&self) -> bool {
+        let in_pools = self.ready.iter().any(|(lane, ready)| *lane != GENERAL && !ready.is_empty());
+        in_pools || self.due.iter().any(|(_, index)| matches!(self.entries[*index].phase, Phase::Backoff { .. }))
+    }
+
+    /// Take what was read of single jobs: one that is not ours any more may have spawned others, so all is read then.
+    pub(super) fn on_looked(&mut self, rows: Vec<JobRow>, other_workers: bool, now: Now) {
+        let current = self.call == Call::Read { current: true };
+        self.call = Call::None;
+        self.last_read = now.ms;
+        if !current {
+            return;
+        }
+        self.other_workers = other_workers;
+        for row in rows {
+            let Some(index) = self.by_id.get(&row.id).copied() else { continue };
+            match self.entries[index].phase {
+                Phase::Running { attempt, start } if self.is_mine(&row, attempt) => self.go_on(index, &row, attempt, start),
+                Phase::Prefetched { attempt, .. } if self.is_mine(&row, attempt) => self.take_signals(index, row.signals()),
+                Phase::Running { .. } | Phase::Prefetched { .. } => self.read_again(),
+                _ => {}
+            }
+            self.cancel_prefetched(index, now);
+        }
     }
 
     pub(super) fn on_read_failed(&mut self, now: Now) {

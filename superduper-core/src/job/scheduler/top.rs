@@ -62,6 +62,7 @@ impl Scheduler {
                     run.on_rows(*loaded, now, permits);
                 }
             }
+            Input::Looked { run, rows, other_workers } => self.with(run, |run, _| run.on_looked(rows, other_workers, now)),
             Input::ReadFailed { run } => self.with(run, |run, _| run.on_read_failed(now)),
             Input::Written { run, answer } => self.with(run, |run, permits| run.on_written(*answer, now, permits)),
             Input::Refused { run, failure } => self.with(run, |run, permits| run.on_refused(failure, now, permits)),
@@ -73,6 +74,7 @@ impl Scheduler {
             Input::Saved { run, job, attempt, saved } => self.with(run, |run, _| run.on_saved(job, attempt, saved, now)),
             Input::Signal { run, jobs, signals } => self.with(run, |run, _| run.on_signal(jobs, signals, now)),
             Input::Refresh { run } => self.with(run, |run, _| run.refresh = true),
+            Input::GiveUp { run, failure } => self.with(run, |run, permits| run.stop(failure, now, permits)),
         }
     }
 
@@ -84,12 +86,30 @@ impl Scheduler {
 
     fn attach(&mut self, loaded: Loaded, now: Now) {
         let row = &loaded.changes.run;
-        if self.runs.contains_key(&row.id) {
+        if self.runs.get(&row.id).is_some_and(|run| !run.told) {
             return;
         }
         let mut run = RunState::new(row, &self.config, now.ms);
         run.take(loaded, now, &mut self.permits);
+        if let Some(old) = self.runs.remove(&run.id) {
+            run.inherit(&old, &mut self.permits);
+        }
         self.runs.insert(run.id, run);
+    }
+
+    /// Take permits for jobs that are about to be recorded, as far as there are free ones: one for each that says `true`, of
+    /// its pool or of those for all. [`Scheduler::release`] gives them back, which is to be called just before the run is attached.
+    pub fn reserve(&mut self, pools: &[Option<(String, usize)>]) -> Vec<bool> {
+        let lanes: Vec<_> = pools.iter().map(|pool| self.permits.lane(pool.as_ref())).collect();
+        lanes.into_iter().map(|lane| self.permits.reserve(lane)).collect()
+    }
+
+    /// Give back permits that were reserved, one for each pool that is named; `None` is one of those for all.
+    pub fn release(&mut self, pools: &[Option<(String, usize)>]) {
+        for pool in pools {
+            let lane = self.permits.lane(pool.as_ref());
+            self.permits.unreserve(lane);
+        }
     }
 
     /// What is to be done now.
@@ -149,6 +169,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether [`Scheduler::check`] is quick.
+    pub fn is_small(&self) -> bool {
+        self.runs.values().map(|run| run.entries.len()).sum::<usize>() <= 200
+    }
+
     /// What must hold after every input.
     ///
     /// # Errors
@@ -159,7 +184,7 @@ impl Scheduler {
             run.check().map_err(|error| format!("run {}: {error}", run.id))?;
             run.entries.iter().for_each(|entry| held[entry.lane] += entry.permits());
         }
-        match self.permits.lanes().find(|lane| self.permits.out(*lane) != held[*lane]) {
+        match self.permits.lanes().find(|lane| self.permits.out(*lane) != held[*lane] + self.permits.reserved(*lane)) {
             Some(lane) => Err(format!("{} permits of lane {lane} are out, and jobs hold {}", self.permits.out(lane), held[lane])),
             None => Ok(()),
         }

@@ -1,0 +1,95 @@
+//! Recording a run and starting it: one way for applies, retries, rollbacks, imports and removals.
+//!
+//! Invariant: what was begun goes on when nobody waits for it any more: a run that is on record is led by the process that
+//! recorded it.
+
+use super::DbInner;
+use crate::{
+    Error, Result,
+    job::{Instances, Placement, RunHandle, Loaded, new_row},
+    store::{
+        Batch, ChangeCursor, Committed, Durability, Expect, JobDependency, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId, RunRow,
+        RunState,
+    },
+};
+use std::sync::Arc;
+
+/// A batch that may record a run.
+pub(crate) struct Launch {
+    pub(crate) expect: Vec<Expect>,
+    /// What is written before the run.
+    pub(crate) ops: Vec<Op>,
+    /// The run, where there is one, and its jobs.
+    pub(crate) run: Option<(NewRun, Vec<NewJob>)>,
+    /// What the jobs share, as far as it is known.
+    pub(crate) instances: Arc<Instances>,
+    /// Whether jobs that need nothing may start at once; else the run is led as it is on record.
+    pub(crate) starts: bool,
+}
+
+impl DbInner {
+    /// Write it, and lead the run.
+    ///
+    /// # Errors
+    /// Those of the store; nothing was written then, unless the store itself does not know.
+    pub(crate) async fn launch(self: &Arc<Self>, launch: Launch) -> Result<(Committed, Option<RunHandle>)> {
+        let db = self.clone();
+        // In a task of its own: it goes on where nobody waits for it.
+        let launched = tokio::spawn(async move { write_and_lead(&db, launch).await }).await;
+        launched.map_err(|error| Error::internal(format!("recording a run: {error}")))?
+    }
+}
+
+async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed, Option<RunHandle>)> {
+    let Launch { expect, mut ops, run, instances, starts } = launch;
+    let Some((run, mut jobs)) = run else {
+        let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+        db.committed();
+        return Ok((committed, None));
+    };
+    let owner = db.owner().await?;
+    let mut places = None;
+    if starts {
+        let first: Vec<&mut NewJob> = jobs.iter_mut().filter(|job| job.needs.is_empty()).collect();
+        let lanes = first.iter().map(|job| Placement::of_text(job.executor.as_deref()).pool).collect();
+        let taken = db.engine.reserve(db, owner, lanes).await;
+        for (job, granted) in first.into_iter().zip(&taken.granted) {
+            job.claim = granted.then_some(owner);
+        }
+        places = Some(taken);
+    }
+    ops.push(Op::Run(run.clone()));
+    ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
+    let starting = db.start_gate.read().await;
+    let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    db.committed();
+    let id = committed.run.ok_or_else(|| Error::internal("a run was recorded without an id"))?;
+    let handle = if starts {
+        let loaded = recorded(id, run, jobs, &committed.jobs);
+        db.engine.lead(db, owner, loaded, instances, places)
+    } else {
+        drop(starting);
+        db.attach(id).await?
+    };
+    Ok((committed, Some(handle)))
+}
+
+/// A run as it is on record once it is recorded, without reading it back.
+fn recorded(id: RunId, run: NewRun, jobs: Vec<NewJob>, ids: &[JobId]) -> Loaded {
+    let NewRun { purpose, root, data, at } = run;
+    let mut dependencies = Vec::new();
+    let mut rows = Vec::with_capacity(jobs.len());
+    for (mut job, job_id) in jobs.into_iter().zip(ids) {
+        for need in std::mem::take(&mut job.needs) {
+            let needs = match need.job {
+                JobRef::New(index) => ids[index],
+                JobRef::Id(id) => id,
+            };
+            dependencies.push(JobDependency { job: *job_id, needs, parameter: need.parameter });
+        }
+        rows.push(new_row(job, *job_id, id));
+    }
+    let run = RunRow { id, purpose, root, state: RunState::Running, data, created_at: at, ended_at: None };
+    let changes = RunChanges { run, jobs: rows, dependencies, cursor: ChangeCursor::default() };
+    Loaded { changes, others: Vec::new(), other_workers: false }
+}

@@ -1,0 +1,173 @@
+//! What the scheduler wants done.
+
+use super::shell::{Message, Shell};
+use crate::{
+    Error, ErrorKind, JobFailure, Result,
+    db::DbInner,
+    job::{
+        Outcome,
+        scheduler::{Effect, Input, Report},
+    },
+    store::{Batch, ChangeCursor, Durability, Finish, Finished, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
+};
+use std::sync::Arc;
+
+impl Shell {
+    pub(super) fn act(&mut self, db: &Arc<DbInner>, effect: Effect) {
+        match effect {
+            Effect::Commit { run, ops } => self.commit(db, run, ops),
+            Effect::Read { run, after, others } => self.read(db, run, after, others),
+            Effect::Look { run, jobs } => self.look(db, run, jobs),
+            Effect::Start { run, job, attempt, tries, lost, signals } => {
+                if self.has_lapsed(db) {
+                    // The job may not be ours any more.
+                    return self.refuse(run, job, attempt);
+                }
+                let owner = self.owner;
+                let Some(book) = self.books.get_mut(&run) else { return self.refuse(run, job, attempt) };
+                match book.start(owner, job, attempt, (tries, lost), signals) {
+                    Some((spec, cancel)) => self.start_attempt(db, run, spec, cancel),
+                    None => self.refuse(run, job, attempt),
+                }
+            }
+            Effect::Save { run, job, attempt } => self.save(db, run, job, attempt),
+            Effect::Timer(time) => self.timer = Some(time),
+            Effect::Done { run, state, at } => self.done(db, run, state, at),
+            Effect::Stopped { run, failure, ops } => self.stopped(db, run, &failure, ops),
+            Effect::Fenced { run, job, attempt } => {
+                db.note_fenced(job, attempt);
+                if let Some(book) = self.books.get_mut(&run) {
+                    // A commit that was told to have failed may have been written all the same.
+                    book.ended_elsewhere(job);
+                }
+            }
+            Effect::Signal { run, .. }
+            | Effect::Abandon { run, .. }
+            | Effect::Recorded { run, .. }
+            | Effect::Settled { run, .. }
+            | Effect::EndedElsewhere { run, .. } => self.note(run, effect),
+            Effect::Took(loaded) => {
+                if let Some(book) = self.books.get_mut(&loaded.changes.run.id) {
+                    book.take(*loaded);
+                }
+            }
+        }
+    }
+
+    /// What only changes what is kept of a run.
+    fn note(&mut self, run: RunId, effect: Effect) {
+        let Some(book) = self.books.get_mut(&run) else { return };
+        match effect {
+            Effect::Signal { job, attempt, signals, .. } => book.signal(job, attempt, signals),
+            Effect::Abandon { job, attempt, .. } => book.abandon(job, attempt),
+            Effect::Recorded { end, spawned, .. } => book.recorded(*end, &spawned),
+            Effect::Settled { job, state, failure, at, .. } => book.settled(job, state, failure, at),
+            Effect::EndedElsewhere { job, .. } => book.ended_elsewhere(job),
+            _ => {}
+        }
+    }
+
+    /// Give an attempt back that was not started.
+    fn refuse(&mut self, run: RunId, job: JobId, attempt: u32) {
+        let at = Timestamp::now();
+        let finish = Finish::plain(job, attempt, self.owner, at, at, Finished::Released);
+        self.own.push(Input::Ended { run, job, attempt, report: Report::Finish(Box::new(finish)), late: false });
+    }
+
+    fn commit(&mut self, db: &Arc<DbInner>, run: RunId, ops: Vec<Op>) {
+        let deletes = ops.iter().any(|op| matches!(op, Op::Delete { .. }));
+        let db = db.clone();
+        self.answer(async move {
+            let answer = caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full)).await;
+            if answer.is_ok() {
+                db.committed();
+            }
+            Message::Committed { run, deletes, answer }
+        });
+    }
+
+    fn read(&mut self, db: &Arc<DbInner>, run: RunId, after: ChangeCursor, others: Vec<JobId>) {
+        let removal = self.books.get(&run).and_then(|book| book.removal.clone());
+        let db = db.clone();
+        self.answer(async move {
+            let answer = caught(super::load::follow(&db, run, after, others, removal.as_deref())).await;
+            Message::Read { run, answer }
+        });
+    }
+
+    fn look(&mut self, db: &Arc<DbInner>, run: RunId, jobs: Vec<JobId>) {
+        let (db, owner) = (db.clone(), self.owner);
+        self.answer(async move {
+            let look = async {
+                db.reclaim_dead().await?;
+                let rows: Vec<JobRow> = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
+                Ok((rows, super::load::other_workers(&db, owner).await?))
+            };
+            Message::Looked { run, answer: caught(look).await }
+        });
+    }
+
+    fn save(&mut self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32) {
+        let Some(book) = self.books.get_mut(&run) else { return };
+        let mut blobs = book.take_blobs(job, attempt);
+        let db = db.clone();
+        self.answer(async move {
+            let answer = blobs.save_again(&db).await;
+            Message::Saved { run, job, attempt, blobs, answer }
+        });
+    }
+
+    /// Work in a task of its own, and tell what came of it.
+    pub(super) fn answer(&self, work: impl Future<Output = Message> + Send + 'static) {
+        // Nobody who could be told is left where this fails.
+        let Some(messages) = self.messages.upgrade() else { return };
+        tokio::spawn(async move {
+            let message = work.await;
+            drop(messages.send(message));
+        });
+    }
+
+    /// A run is over: what a removal leaves to do, and the word to who waits.
+    fn done(&mut self, db: &Arc<DbInner>, run: RunId, state: RunState, at: Option<Timestamp>) {
+        let Some(mut book) = self.books.remove(&run) else { return };
+        let outcome = book.outcome(db, state, at);
+        let db = db.clone();
+        tokio::spawn(async move {
+            if outcome.run.purpose == RunPurpose::Remove && state == RunState::Succeeded {
+                // The component is gone. What cannot be swept now is on record, and left for `gc`.
+                drop(db.sweep_after_removal(&outcome.run).await);
+            }
+            tell(&db, run, book, Ok(outcome)).await;
+        });
+    }
+
+    /// This process lets a run go: what it has of it is given back, where that can be written.
+    fn stopped(&mut self, db: &Arc<DbInner>, run: RunId, failure: &JobFailure, ops: Vec<Op>) {
+        let Some(mut book) = self.books.remove(&run) else { return };
+        let error = book.trouble.last.take().unwrap_or_else(|| failure.to_error(ErrorKind::Store, "the store refused what this process had to write"));
+        let error = error.context(format_args!("run {run} stopped; `db.resume()` continues it"));
+        let db = db.clone();
+        tokio::spawn(async move {
+            if !ops.is_empty() {
+                // A failure here only means that the jobs are reclaimed when this process is gone, or goes on with the run.
+                drop(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await);
+            }
+            tell(&db, run, book, Err(error)).await;
+        });
+    }
+}
+
+async fn tell(db: &Arc<DbInner>, run: RunId, book: super::book::Book, outcome: Result<Outcome>) {
+    db.flush_notes().await;
+    db.engine.forget(run);
+    book.told.send_replace(Some(Arc::new(outcome)));
+}
+
+/// A store's panic is an error of the store.
+async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    use futures_util::FutureExt;
+    match std::panic::AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(_) => Err(Error::internal("a call of the store panicked")),
+    }
+}

@@ -1,0 +1,79 @@
+//! Attempts: their tasks, and what they come back with.
+
+use super::shell::{Message, Shell};
+use crate::{
+    JobFailure,
+    db::DbInner,
+    job::{
+        CancelToken, Ended, JobSpec, Placement,
+        executor::Attempt,
+        record::{MOST_FAILURES, PAUSE},
+        run_job::Draft,
+        scheduler::{Input, Report},
+    },
+    store::{Finish, Finished, JobId, RunId, Timestamp},
+};
+use std::sync::Arc;
+
+impl Shell {
+    pub(super) fn start_attempt(&mut self, db: &Arc<DbInner>, run: RunId, spec: JobSpec, cancel: Arc<CancelToken>) {
+        let Some(book) = self.books.get(&run) else { return };
+        let (instances, unshown) = (book.instances.clone(), book.unshown.clone());
+        let executor = Placement::of_text(spec.row.executor.as_deref()).executor;
+        let executor = db.executor(executor.as_deref().unwrap_or(db.options.executor));
+        let (job, number) = (spec.row.id, spec.attempt);
+        let db = db.clone();
+        self.answer(async move {
+            if !unshown.is_empty() {
+                let mut failures = 0;
+                while let Err(error) = unshown.show(&db, &instances).await {
+                    failures += 1;
+                    if failures > MOST_FAILURES || !error.is_retryable() {
+                        let failure = JobFailure::of(&error.context("reading the outputs of other processes"));
+                        return Message::Ended { run, job, attempt: number, ended: Ended::Lost(failure) };
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            let attempt = Attempt { db, spec, instances, cancel };
+            let ended = match executor {
+                Ok(executor) => executor.execute(attempt).await,
+                Err(error) => Ended::Lost(JobFailure::of(&error.context(format_args!("run {run}")).fatal())),
+            };
+            Message::Ended { run, job, attempt: number, ended }
+        });
+    }
+
+    pub(super) fn ended(&mut self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32, ended: Ended) {
+        let mut late = None;
+        let report = match ended {
+            Ended::Recorded => Report::Recorded,
+            Ended::Lost(failure) => {
+                let at = Timestamp::now();
+                let started_at = self.books.get(&run).and_then(|book| book.started_at(job)).unwrap_or(at);
+                Report::Finish(Box::new(Finish::plain(job, attempt, self.owner, started_at, at, Finished::Failed(failure))))
+            }
+            Ended::Here(draft) => {
+                let Draft { mut finish, blobs, lingering, progress } = *draft;
+                late = lingering;
+                if let Some(book) = self.books.get_mut(&run) {
+                    book.came_back(job, attempt, blobs, progress);
+                }
+                // Whether there is another try, the scheduler says.
+                if let Finished::Retry(failure, _) = finish.end {
+                    finish.end = Finished::Failed(failure);
+                }
+                Report::Finish(Box::new(finish))
+            }
+        };
+        let is_late = late.is_some();
+        if let Some(returned) = late {
+            self.answer(async move {
+                // An error means that the thread is gone, too.
+                drop(returned.await);
+                Message::Input(Input::Returned { run, job })
+            });
+        }
+        self.on(db, Input::Ended { run, job, attempt, report, late: is_late });
+    }
+}

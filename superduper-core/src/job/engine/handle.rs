@@ -1,0 +1,178 @@
+//! The outside's hold on the engine of a process.
+//!
+//! Invariant: a run is registered here once, from before the scheduler knows it until its end was told.
+
+use super::shell::{Attach, Message, Shell};
+use crate::{
+    Result,
+    db::DbInner,
+    job::{Instances, Outcome, scheduler::{Input, Loaded}},
+    store::{JobId, JobSignals, OwnerId, RunId, Wish},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How a run ended here, or why this process had to stop.
+pub(crate) type Ending = Option<Arc<Result<Outcome>>>;
+
+/// The pool of a job with its limit; `None`: the job is among all that have none.
+pub(crate) type Lane = Option<(String, usize)>;
+
+/// What the outside tells of a run.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Cancel these jobs, or all.
+    Cancel(Option<Vec<JobId>>),
+    /// Something is asked of these jobs.
+    Ask(Vec<JobId>, Wish),
+    /// Look at the store again.
+    Look,
+}
+
+impl Command {
+    fn into_input(self, run: RunId) -> Input {
+        let none = JobSignals::default();
+        match self {
+            Command::Cancel(jobs) => Input::Signal { run, jobs, signals: JobSignals { cancel: true, ..none } },
+            Command::Ask(jobs, Wish::Stop) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { stop: true, ..none } },
+            Command::Ask(jobs, Wish::Pause) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { pause: true, ..none } },
+            // What was taken back, the record tells.
+            Command::Ask(_, Wish::Continue) | Command::Look => Input::Refresh { run },
+        }
+    }
+}
+
+/// The outside's hold on a run.
+#[derive(Clone)]
+pub(crate) struct RunHandle {
+    pub(crate) run: RunId,
+    messages: mpsc::UnboundedSender<Message>,
+    pub(crate) done: watch::Receiver<Ending>,
+}
+
+impl RunHandle {
+    /// Tell something; a run that is over needs no telling.
+    pub(crate) fn tell(&self, command: Command) {
+        drop(self.messages.send(Message::Input(command.into_input(self.run))));
+    }
+}
+
+/// Places for jobs that are about to be recorded. They are given back when this is dropped.
+pub(crate) struct Places {
+    messages: mpsc::UnboundedSender<Message>,
+    /// Which of the jobs that were asked for may start at once.
+    pub(crate) granted: Vec<bool>,
+    /// The lanes of those.
+    pub(super) lanes: Vec<Lane>,
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        if !self.lanes.is_empty() {
+            drop(self.messages.send(Message::Release(std::mem::take(&mut self.lanes))));
+        }
+    }
+}
+
+struct Alive {
+    messages: mpsc::UnboundedSender<Message>,
+    runs: HashMap<RunId, RunHandle>,
+}
+
+/// All runs that this process leads.
+pub(crate) struct Engine {
+    /// How many attempts may run at once, apart from those of pools.
+    permits: u32,
+    /// Limits of pools that were set for this process.
+    limits: Mutex<HashMap<String, u32>>,
+    /// While its task lives; that may end with its runtime.
+    alive: Mutex<Option<Alive>>,
+}
+
+impl Engine {
+    pub(crate) fn new(permits: usize) -> Self {
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        Engine { permits, limits: Mutex::default(), alive: Mutex::default() }
+    }
+
+    /// What is alive; where its runtime has ended, nothing is.
+    fn lock(&self) -> MutexGuard<'_, Option<Alive>> {
+        let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.take_if(|alive| alive.messages.is_closed());
+        alive
+    }
+
+    /// The hold on a run that is under way here.
+    pub(crate) fn handle(&self, run: RunId) -> Option<RunHandle> {
+        self.lock().as_ref()?.runs.get(&run).cloned()
+    }
+
+    /// The hold on any run that is under way here.
+    pub(crate) fn any(&self) -> Option<RunHandle> {
+        self.lock().as_ref()?.runs.values().next().cloned()
+    }
+
+    /// Start the task, unless it lives.
+    fn start<'a>(&self, alive: &'a mut Option<Alive>, db: &Arc<DbInner>, owner: OwnerId) -> &'a mut Alive {
+        alive.get_or_insert_with(|| {
+            let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let messages = Shell::start(db, owner, self.permits, limits);
+            Alive { messages, runs: HashMap::new() }
+        })
+    }
+
+    /// Hand over a run that was read, or was just recorded. One that is under way here already stays as it is.
+    pub(crate) fn lead(
+        &self,
+        db: &Arc<DbInner>,
+        owner: OwnerId,
+        loaded: Loaded,
+        instances: Arc<Instances>,
+        places: Option<Places>,
+    ) -> RunHandle {
+        let run = loaded.changes.run.id;
+        let mut alive = self.lock();
+        let alive = self.start(&mut alive, db, owner);
+        if let Some(handle) = alive.runs.get(&run) {
+            return handle.clone();
+        }
+        let (told, done) = watch::channel(None);
+        let handle = RunHandle { run, messages: alive.messages.clone(), done };
+        alive.runs.insert(run, handle.clone());
+        drop(alive.messages.send(Message::Attach(Box::new(Attach { loaded, instances, places, told }))));
+        handle
+    }
+
+    /// A run is over, or was let go.
+    pub(super) fn forget(&self, run: RunId) {
+        if let Some(alive) = self.lock().as_mut() {
+            alive.runs.remove(&run);
+        }
+    }
+
+    /// Take places for jobs that are about to be recorded, as far as there are free ones.
+    pub(crate) async fn reserve(&self, db: &Arc<DbInner>, owner: OwnerId, lanes: Vec<Lane>) -> Places {
+        let messages = self.start(&mut self.lock(), db, owner).messages.clone();
+        let mut places = Places { messages, granted: vec![false; lanes.len()], lanes: Vec::new() };
+        let (reply, answer) = oneshot::channel();
+        drop(places.messages.send(Message::Reserve { lanes: lanes.clone(), reply }));
+        // A task that is gone grants nothing; then they are claimed later.
+        if let Ok(granted) = answer.await {
+            places.lanes = lanes.into_iter().zip(&granted).filter_map(|(lane, granted)| granted.then_some(lane)).collect();
+            places.granted = granted;
+        }
+        places
+    }
+
+    /// Set the limit of a pool: jobs on record may name another one, of an earlier time.
+    pub(crate) fn limit_pool(&self, name: &str, limit: usize) {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX).max(1);
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), limit);
+        if let Some(alive) = self.lock().as_ref() {
+            drop(alive.messages.send(Message::Limit(name.to_owned(), limit)));
+        }
+    }
+}
