@@ -69,7 +69,9 @@ pub mod __private {
         callable::{Args, FunctionEntry},
         component::TriggerCall,
         db::decode_documents,
-        derived::{check_builder, finish_builder, hooks_of, in_option, is_component, stored_field, takes_result},
+        derived::{
+            StoredField, check_builder, finish_builder, hooks_of, in_option, is_component, stored_field, stored_object, takes_result,
+        },
         encode::{DecodeEnv, Document, Encoded, deserialize_typed, serialize_component},
         lifecycle::{Hook, Hooks, Look, probe},
         output::OutputCell,
