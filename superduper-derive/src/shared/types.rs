@@ -1,6 +1,6 @@
 //! Looking at types by their tokens: all that a macro can see of them.
 
-use proc_macro2::{Delimiter, Ident, Spacing, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Ident, Spacing, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Generics, Path, Type, ext::IdentExt, parse_quote, visit_mut::VisitMut};
 
@@ -71,6 +71,17 @@ pub(crate) fn dependency_bounds(generics: &Generics, root: &Path) -> Generics {
         }
     }
     generics
+}
+
+/// The path, with all its tokens at this place: the compiler points at where the path of a call begins.
+pub(crate) fn path_at(path: &Path, span: Span) -> TokenStream {
+    let tokens = path.to_token_stream().into_iter();
+    tokens
+        .map(|mut token| {
+            token.set_span(span);
+            token
+        })
+        .collect()
 }
 
 /// Tokens as a person would write them: `BTreeMap<String, Value>`.

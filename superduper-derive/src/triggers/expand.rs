@@ -153,8 +153,7 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
     }
     let output = Ident::new("output", Span::mixed_site().located_at(output_span(trigger)));
     let call = quote!(Self::#method(#this, #(#arguments),*));
-    let span = output_span(trigger);
-    let result = encode_result(&output, &trigger.output, span, root);
+    let result = encode_result(&output, &trigger.output, root);
     if trigger.is_async {
         let body = quote! {
             let _ = #context;
