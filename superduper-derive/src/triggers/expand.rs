@@ -3,7 +3,7 @@
 
 use super::{
     ast::{Parameter, Trigger, output_span, root_or_default},
-    valid::field_ident,
+    valid::{field_ident, unknown_policy},
 };
 use crate::shared::{dependency_bounds, encode_result};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -19,7 +19,7 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     let itself = &block.self_ty;
     // A second block of triggers makes a second constant; the error shows both attributes and this name.
     let constant = Ident::new("__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT", Span::call_site());
-    let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, &root));
+    let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, block, &root));
     let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers));
     let is_component = block.generics.params.is_empty().then(|| {
         let span = block.self_ty.span();
@@ -40,7 +40,7 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     }
 }
 
-fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStream {
+fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, root: &Path) -> TokenStream {
     let Trigger { name, cfg, retries, .. } = trigger;
     let private = quote!(#root::__private);
     let event = match trigger.event.as_ref().map(LitStr::value).as_deref() {
@@ -67,10 +67,7 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
         Some(quote_spanned!(span=> (#name, |component: &Self| #root::Requirement::is_met(&component.#field))))
     });
     let run = expand_run(trigger, triggers, root);
-    let policy = option(trigger.policy.as_ref().and_then(|name| {
-        let (method, span) = (field_ident(name)?, name.span());
-        Some(quote_spanned!(span=> |component: &Self| -> #root::JobPolicy { Self::#method(component) }))
-    }));
+    let policy = option(trigger.policy.as_ref().and_then(|name| expand_policy(name, block, root)));
     quote! {
         #(#cfg)*
         #private::Trigger::<Self> {
@@ -93,6 +90,41 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
             policy: #policy,
         }
     }
+}
+
+/// The method that says how the trigger is run. Where the block does not have it, it may be in another one; if it is nowhere, the
+/// method of a trait stands in for it, whose bound is the error.
+fn expand_policy(name: &LitStr, block: &ItemImpl, root: &Path) -> Option<TokenStream> {
+    let (method, span) = (field_ident(name)?, name.span());
+    let Some(message) = unknown_policy(name, block) else {
+        return Some(quote_spanned!(span=> |component: &Self| -> #root::JobPolicy { Self::#method(component) }));
+    };
+    Some(quote_spanned! {span=>
+        {
+            #[allow(dead_code, reason = "another block has the method")]
+            #[diagnostic::on_unimplemented(message = #message, label = "no such method")]
+            trait Policy {}
+            // One that is not told of, so that the compiler does not ask for some.
+            #[diagnostic::do_not_recommend]
+            impl Policy for () {}
+            #[allow(dead_code, reason = "another block has the method")]
+            trait Missing {
+                fn #method(&self) -> #root::JobPolicy
+                where
+                    Self: Policy;
+            }
+            // Of a reference, so that each method of the component comes first.
+            impl<T: ?::core::marker::Sized> Missing for &T {
+                fn #method(&self) -> #root::JobPolicy
+                where
+                    Self: Policy,
+                {
+                    ::core::unreachable!("nothing implements the bound")
+                }
+            }
+            |component: &Self| -> #root::JobPolicy { component.#method() }
+        }
+    })
 }
 
 fn option<T: quote::ToTokens>(value: Option<T>) -> TokenStream {
