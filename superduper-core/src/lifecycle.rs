@@ -160,6 +160,12 @@ pub mod probe {
     }
     impl<T: 'static> NoTriggers for T {}
 
+    /// The derive's constant of this name wins over this one, which is for components that were written by hand.
+    pub trait UnknownFields {
+        const __FIELDS: &'static [&'static str] = &[];
+    }
+    impl<T: ?Sized> UnknownFields for T {}
+
     /// What reads and writes the fields of a component where one of them cannot be stored: that is one error already, and serde's
     /// would follow it. The inherent functions, which need fields that can be stored, win over these.
     pub trait CannotBeStored: Sized {

@@ -129,14 +129,20 @@ fn starts_with_parameter(component: &Component<'_>, ty: &Type) -> bool {
     }
 }
 
-/// The functions that read and write the fields, for components whose fields can all be stored.
+/// The names of the fields, and the functions that read and write them, for components whose fields can all be stored.
 fn expand_fields(component: &Component<'_>, body: &Ident, itself: &Path) -> TokenStream {
     let root = &component.options.root;
     let private = quote!(#root::__private);
     let stored = with_stored_fields(component, &dependency_bounds(component.generics, root), itself);
     let (impl_generics, _, where_clause) = stored.split_for_impl();
-    let (_, type_generics, _) = component.generics.split_for_impl();
+    let (all_generics, type_generics, declared) = component.generics.split_for_impl();
+    let names = component.fields.iter().map(|field| &field.name);
     quote! {
+        #[automatically_derived]
+        impl #all_generics #itself #declared {
+            pub(crate) const __FIELDS: &'static [&'static str] = &[#(#names),*];
+        }
+
         #[automatically_derived]
         impl #impl_generics #itself #where_clause {
             fn __serialize_fields<__S: #private::serde::Serializer>(

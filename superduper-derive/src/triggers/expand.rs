@@ -5,7 +5,7 @@ use super::{
     ast::{Parameter, Trigger, output_span, root_or_default},
     valid::{field_ident, unknown_policy},
 };
-use crate::shared::{dependency_bounds, encode_result};
+use crate::shared::{dependency_bounds, encode_result, name_of, path_at, plain_text};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{ItemImpl, LitStr, Path, Type, parse_quote_spanned, spanned::Spanned};
@@ -20,7 +20,7 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     // A second block of triggers makes a second constant; the error shows both attributes and this name.
     let constant = Ident::new("__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT", Span::call_site());
     let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, block, &root));
-    let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers));
+    let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers, block, &root));
     let is_component = block.generics.params.is_empty().then(|| {
         let span = block.self_ty.span();
         quote_spanned!(span=> let _ = #private::is_component::<#itself>;)
@@ -64,7 +64,8 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, roo
     let sets = &trigger.sets;
     let tests = trigger.requires.iter().filter_map(|name| {
         let (field, span) = (field_ident(name)?, name.span());
-        Some(quote_spanned!(span=> (#name, |component: &Self| #root::Requirement::is_met(&component.#field))))
+        let component = component_with(&field, span, block, root);
+        Some(quote_spanned!(span=> (#name, |component: &#component| #root::Requirement::is_met(&component.#field))))
     });
     let run = expand_run(trigger, triggers, root);
     let policy = option(trigger.policy.as_ref().and_then(|name| expand_policy(name, block, root)));
@@ -89,6 +90,24 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, roo
             run: #run,
             policy: #policy,
         }
+    }
+}
+
+/// The type of a component that has a field of this name. Where the field is missing, the constant is the error and there is no
+/// type, so that the compiler says nothing further.
+fn component_with(field: &Ident, span: Span, block: &ItemImpl, root: &Path) -> TokenStream {
+    let itself = &block.self_ty;
+    // A constant in a type knows nothing of type parameters.
+    if !block.generics.params.is_empty() {
+        return quote_spanned!(span=> Self);
+    }
+    let (component, field, root) = (plain_text(itself), name_of(field), path_at(root, span));
+    quote_spanned! {span=>
+        <#root::__private::Known<{
+            #[allow(unused_imports, reason = "the derive's constant wins")]
+            use #root::__private::probe::UnknownFields as _;
+            #root::__private::has_field(#component, <#itself>::__FIELDS, #field)
+        }> as #root::__private::OfKnown<Self>>::Component
     }
 }
 
@@ -212,11 +231,12 @@ fn output_type(trigger: &Trigger) -> Type {
 }
 
 /// Code that is never run, for the compiler to check: watched fields exist, and so do triggers that a `cfg` may take away.
-fn expand_checks(trigger: &Trigger, triggers: &[Trigger]) -> TokenStream {
+fn expand_checks(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, root: &Path) -> TokenStream {
     let cfg = &trigger.cfg;
     let fields = trigger.watch.iter().filter_map(|name| {
         let (field, span) = (field_ident(name).filter(|_| name.value() != "*")?, name.span());
-        Some(quote_spanned!(span=> let _ = |component: &Self| { let _ = &component.#field; };))
+        let component = component_with(&field, span, block, root);
+        Some(quote_spanned!(span=> let _ = |component: &#component| { let _ = &component.#field; };))
     });
     let dependencies = trigger.waits_for().filter_map(|(name, span)| {
         let other = triggers.iter().find(|other| other.name == name).filter(|other| !other.cfg.is_empty())?;
