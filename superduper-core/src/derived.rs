@@ -50,9 +50,25 @@ pub fn hooks_of<T: Lifecycle + 'static>() -> Hooks<T> {
     note = "a component of its own: `#[derive(Component)]` on `{Self}`",
     note = "a trait object, such as `Box<dyn Trait>`: `#[typetag::serde]` on the trait and on its implementations; `Box<dyn Component>` needs none"
 )]
-pub trait StoredField {}
+// The traits of serde follow from it, so that code which may assume `StoredField` has no further errors.
+pub trait StoredField: Serialize + DeserializeOwned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> StoredField for T {}
+
+/// What a field must be whose type shows that it is a trait object.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` cannot be stored",
+    label = "nothing says how this trait object is written and read back",
+    note = "a trait of your own: `#[typetag::serde]` on the trait and on its implementations",
+    note = "a component of any type: `Box<dyn Component>` or `Arc<dyn Component>`",
+    note = "a thing that `setup` makes: `Runtime<{Self}>`; it needs no serde and is never stored"
+)]
+pub trait StoredObject {}
+#[diagnostic::do_not_recommend]
+impl<T: StoredField> StoredObject for T {}
+
+/// Checked, never called.
+pub fn stored_object<T: StoredObject>() {}
 
 /// Checked, never called.
 pub fn stored_field<T: StoredField>() {}

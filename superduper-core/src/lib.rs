@@ -18,6 +18,7 @@ mod digest;
 mod encode;
 mod error;
 mod error_codes;
+mod fields;
 mod job;
 mod json;
 mod lifecycle;
@@ -76,8 +77,11 @@ pub mod __private {
         callable::{Args, FunctionEntry},
         component::TriggerCall,
         db::decode_documents,
-        derived::{check_builder, finish_builder, hooks_of, in_option, is_component, stored_field, takes_result},
+        derived::{
+            StoredField, check_builder, finish_builder, hooks_of, in_option, is_component, stored_field, stored_object, takes_result,
+        },
         encode::{DecodeEnv, Document, Encoded, deserialize_typed, serialize_component},
+        fields::{Known, OfKnown, has_field},
         lifecycle::{Hook, Hooks, Look, probe},
         output::OutputCell,
         registry::{Registration, registered_kind},

@@ -134,7 +134,7 @@ pub mod probe {
         output::{Output, OutputCell},
         trigger::{Encode, Trigger},
     };
-    use serde::{Deserialize, Serialize};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub struct Probe<T: ?Sized>(pub PhantomData<T>);
     pub trait ViaLifecycle<T: 'static> {
@@ -159,6 +159,24 @@ pub mod probe {
         const __THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT: &'static [Trigger<Self>] = &[];
     }
     impl<T: 'static> NoTriggers for T {}
+
+    /// The derive's constant of this name wins over this one, which is for components that were written by hand.
+    pub trait UnknownFields {
+        const __FIELDS: &'static [&'static str] = &[];
+    }
+    impl<T: ?Sized> UnknownFields for T {}
+
+    /// What reads and writes the fields of a component where one of them cannot be stored: that is one error already, and serde's
+    /// would follow it. The inherent functions, which need fields that can be stored, win over these.
+    pub trait CannotBeStored: Sized {
+        fn __serialize_fields<S: Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+            unreachable!("a field cannot be stored, which is an error when it is compiled")
+        }
+        fn __deserialize_fields<'de, D: Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
+            unreachable!("a field cannot be stored, which is an error when it is compiled")
+        }
+    }
+    impl<T> CannotBeStored for T {}
 
     /// What a method returned: `(&&result_of(&output)).checked()` gives how its value is encoded so that it can be read back, if
     /// the type can be read at all.

@@ -146,7 +146,7 @@ fn expand(function: &ItemFn, arguments: &Arguments, parameters: &[Parameter]) ->
     let wait = function.sig.asyncness.is_some().then(|| quote!(.await));
     let span = output_span(function);
     let output = Ident::new("output", Span::mixed_site().located_at(span));
-    let result = encode_result(&output, &function.sig.output, span, root);
+    let result = encode_result(&output, &function.sig.output, root);
     // Without spaces and comments, which do not change what the function does.
     let code = format!("{} {}", function.sig.to_token_stream(), function.block.to_token_stream());
     let mutable = (!parameters.is_empty()).then(|| quote!(mut));

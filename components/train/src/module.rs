@@ -14,6 +14,11 @@ use superduper::{Component, ComponentType, Error, ErrorKind, Result};
 ///
 /// # Assumptions
 /// It is at-least-once, as every job: what it does outside of the database it must tolerate to do again.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be trained",
+    label = "this type has no `impl Train`",
+    note = "write `impl Train for {Self}`; the type is a struct with `#[derive(Component)]`"
+)]
 pub trait Train: ComponentType {
     /// Refuse what is set wrong, when it is submitted: better than to be told of it by a job that waited for its turn.
     ///
@@ -71,6 +76,18 @@ fn train<M: Train>(module: Box<dyn Component>, ctx: &mut TrainContext) -> Result
 /// `trains!(Regression, Classifier);`.
 ///
 /// Without the macro: submit `TrainEntry::of::<Regression>()` to `inventory`.
+///
+/// A type without an `impl Train` is refused by the compiler, at its name:
+/// ```compile_fail,E0277
+/// use superduper::prelude::*;
+/// use superduper_train::trains;
+///
+/// #[derive(Component)]
+/// struct Regression {
+///     identifier: String,
+/// }
+/// trains!(Regression); // `Regression` cannot be trained
+/// ```
 #[macro_export]
 macro_rules! trains {
     ($($type:ty),+ $(,)?) => {$(
@@ -86,4 +103,24 @@ pub(crate) fn entry(kind: &str) -> Result<&'static TrainEntry> {
             .with_hint(format!("write `superduper::train::trains!({short});` beside its `impl Train`, or `superduper_train::trains!({short});` where that crate is named itself"))
             .fatal()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_is_not_known_is_told_with_the_line_to_write() {
+        let error = entry("acme.Regression").err().expect("nothing makes it known");
+        assert_eq!(error.kind(), ErrorKind::UnknownKind);
+        assert!(!error.is_retryable(), "the same program does not learn it");
+        assert_eq!(error.to_string().lines().next(), Some("this program does not know how to train `acme.Regression`"));
+        assert_eq!(
+            error.hint(),
+            Some(
+                "write `superduper::train::trains!(Regression);` beside its `impl Train`, or `superduper_train::trains!(Regression);` where \
+                 that crate is named itself"
+            )
+        );
+    }
 }

@@ -4,10 +4,10 @@ use super::{
     ast::{Component, DefaultValue, Field},
     builder,
 };
-use crate::shared::{dependency_bounds, name_of, plain_text, without_self};
+use crate::shared::{dependency_bounds, mentions_trait_object, name_of, plain_text, without_self};
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{Generics, Path, parse_quote, spanned::Spanned};
+use syn::{Generics, Path, Type, WherePredicate, parse_quote, spanned::Spanned};
 
 /// Write everything that `#[derive(Component)]` stands for.
 pub(super) fn expand(component: &Component<'_>, identifier: &Field) -> TokenStream {
@@ -18,9 +18,11 @@ pub(super) fn expand(component: &Component<'_>, identifier: &Field) -> TokenStre
     let body = format_ident!("__{}Body", ident);
 
     let checks = expand_checks(component, &bounded, &itself);
-    let shadow = expand_shadow(component, &body, &itself);
+    let stored = with_stored_fields(component, generics, &itself);
+    let shadow = expand_shadow(component, &stored, &body, &itself);
+    let fields = expand_fields(component, &body, &itself);
     let serde = expand_serde(component, &bounded, &itself);
-    let component_type = expand_component_type(component, identifier, &bounded, &body, &itself);
+    let component_type = expand_component_type(component, identifier, &bounded, &itself);
     let builder = builder::expand(component, identifier, &bounded, &itself);
     let registration = expand_registration(component);
     quote! {
@@ -33,6 +35,7 @@ pub(super) fn expand(component: &Component<'_>, identifier: &Field) -> TokenStre
         const _: () = {
             #checks
             #shadow
+            #fields
             #serde
             #component_type
             #builder
@@ -57,19 +60,19 @@ fn crate_name() -> String {
 
 /// The struct that serde's derives see. It has the fields of the component, and serde's `remote` makes its
 /// functions read and write the component; so the component's own `Serialize` stays free to join an encode session.
-fn expand_shadow(component: &Component<'_>, body: &Ident, itself: &Path) -> TokenStream {
+fn expand_shadow(component: &Component<'_>, stored: &Generics, body: &Ident, itself: &Path) -> TokenStream {
     let root = &component.options.root;
     let serde = quote!(#root::__private::serde);
     let (serde_path, remote) = (plain_text(&serde), component.ident.to_string());
     let attrs = &component.serde.attrs;
-    let (parameters, declared) = (&component.generics, &component.generics.where_clause);
+    let (parameters, bounds) = (&component.generics, &stored.where_clause);
     let fields = component.fields.iter().map(|field| {
         let (attrs, ident, ty) = (&field.serde.attrs, &field.ident, without_self(&field.ty, itself));
         quote!(#(#attrs)* #ident: #ty)
     });
     // serde asks this of the shadow where it means the component.
     let default = matches!(component.serde.default, Some(DefaultValue::Trait)).then(|| {
-        let (impl_generics, type_generics, where_clause) = component.generics.split_for_impl();
+        let (impl_generics, type_generics, where_clause) = stored.split_for_impl();
         quote! {
             impl #impl_generics ::core::default::Default for #body #type_generics #where_clause {
                 fn default() -> Self {
@@ -83,8 +86,76 @@ fn expand_shadow(component: &Component<'_>, body: &Ident, itself: &Path) -> Toke
         #[derive(#serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #serde_path, remote = #remote)]
         #(#attrs)*
-        struct #body #parameters #declared {
+        struct #body #parameters #bounds {
             #(#fields),*
+        }
+    }
+}
+
+/// The generics, with a bound for each field that is checked: what has them may take for granted that the fields can be stored, so
+/// that serde's errors do not follow ours.
+fn with_stored_fields(component: &Component<'_>, generics: &Generics, itself: &Path) -> Generics {
+    let root = &component.options.root;
+    let mut generics = generics.clone();
+    let bounds: Vec<WherePredicate> = checked_fields(component)
+        .filter(|field| !starts_with_parameter(component, &field.ty))
+        .map(|field| {
+            let ty = without_self(&field.ty, itself);
+            // A bound without a lifetime would be an error itself where it does not hold.
+            parse_quote!(for<'__any> #ty: #root::__private::StoredField)
+        })
+        .collect();
+    if !bounds.is_empty() {
+        generics.make_where_clause().predicates.extend(bounds);
+    }
+    generics
+}
+
+/// Fields that are serde's to read and write.
+fn checked_fields<'a>(component: &'a Component<'_>) -> impl Iterator<Item = &'a Field> {
+    component.fields.iter().filter(|field| field.is_stored() && !field.serde.custom)
+}
+
+/// Whether serde has a bound of its own for the type: two bounds for `Deserialize` are one too many to choose from.
+fn starts_with_parameter(component: &Component<'_>, ty: &Type) -> bool {
+    match ty {
+        Type::Path(path) => {
+            let first = path.path.segments.first().map(|segment| &segment.ident);
+            path.qself.is_some() || component.generics.type_params().any(|parameter| Some(&parameter.ident) == first)
+        }
+        Type::Group(group) => starts_with_parameter(component, &group.elem),
+        Type::Paren(paren) => starts_with_parameter(component, &paren.elem),
+        _ => false,
+    }
+}
+
+/// The names of the fields, and the functions that read and write them, for components whose fields can all be stored.
+fn expand_fields(component: &Component<'_>, body: &Ident, itself: &Path) -> TokenStream {
+    let root = &component.options.root;
+    let private = quote!(#root::__private);
+    let stored = with_stored_fields(component, &dependency_bounds(component.generics, root), itself);
+    let (impl_generics, _, where_clause) = stored.split_for_impl();
+    let (all_generics, type_generics, declared) = component.generics.split_for_impl();
+    let names = component.fields.iter().map(|field| &field.name);
+    quote! {
+        #[automatically_derived]
+        impl #all_generics #itself #declared {
+            pub(crate) const __FIELDS: &'static [&'static str] = &[#(#names),*];
+        }
+
+        #[automatically_derived]
+        impl #impl_generics #itself #where_clause {
+            fn __serialize_fields<__S: #private::serde::Serializer>(
+                &self,
+                serializer: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                <#body #type_generics>::serialize(self, serializer)
+            }
+            fn __deserialize_fields<'de, __D: #private::serde::Deserializer<'de>>(
+                deserializer: __D,
+            ) -> ::core::result::Result<Self, __D::Error> {
+                <#body #type_generics>::deserialize(deserializer)
+            }
         }
     }
 }
@@ -93,10 +164,10 @@ fn expand_shadow(component: &Component<'_>, body: &Ident, itself: &Path) -> Toke
 fn expand_checks(component: &Component<'_>, bounded: &Generics, itself: &Path) -> TokenStream {
     let root = &component.options.root;
     let (impl_generics, _, where_clause) = bounded.split_for_impl();
-    let checked = component.fields.iter().filter(|field| field.is_stored() && !field.serde.custom);
-    let checks = checked.map(|field| {
+    let checks = checked_fields(component).map(|field| {
         let (ty, span) = (without_self(&field.ty, itself), field.ty.span());
-        quote_spanned!(span=> let _ = #root::__private::stored_field::<#ty>;)
+        let check = if mentions_trait_object(&field.ty) { quote!(stored_object) } else { quote!(stored_field) };
+        quote_spanned!(span=> let _ = #root::__private::#check::<#ty>;)
     });
     quote! {
         fn stored_fields #impl_generics () #where_clause {
@@ -129,12 +200,11 @@ fn expand_serde(component: &Component<'_>, bounded: &Generics, itself: &Path) ->
     }
 }
 
-fn expand_component_type(component: &Component<'_>, identifier: &Field, bounded: &Generics, body: &Ident, itself: &Path) -> TokenStream {
+fn expand_component_type(component: &Component<'_>, identifier: &Field, bounded: &Generics, itself: &Path) -> TokenStream {
     let options = component.options;
     let root = &options.root;
     let private = quote!(#root::__private);
     let (impl_generics, _, where_clause) = bounded.split_for_impl();
-    let (_, type_generics, _) = component.generics.split_for_impl();
 
     let spec = expand_spec(component, identifier);
     let kind = if component.is_generic() {
@@ -195,12 +265,14 @@ fn expand_component_type(component: &Component<'_>, identifier: &Field, bounded:
                 &self,
                 serializer: __S,
             ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                <#body #type_generics>::serialize(self, serializer)
+                use #private::probe::CannotBeStored as _;
+                Self::__serialize_fields(self, serializer)
             }
             fn __deserialize_body<'de, __D: #private::serde::Deserializer<'de>>(
                 deserializer: __D,
             ) -> ::core::result::Result<Self, __D::Error> {
-                <#body #type_generics>::deserialize(deserializer)
+                use #private::probe::CannotBeStored as _;
+                Self::__deserialize_fields(deserializer)
             }
             fn __migrate(from: u32, body: #root::Value) -> #root::Result<#root::Value> {
                 #migrate

@@ -1,18 +1,21 @@
 //! How generated code turns what a method returned into what is stored.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use super::path_at;
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens, quote_spanned};
 use syn::Path;
 
-/// The expression that encodes `output`, whose type is known by then. Only types tell whether a result can be read back, so
-/// that the choice is left to the compiler.
-pub(crate) fn encode_result(output: &Ident, returned: &impl ToTokens, span: Span, root: &Path) -> TokenStream {
+/// The expression that encodes `output`, a variable at the place of the result, whose type is known by then. Only types tell
+/// whether a result can be read back, so that the choice is left to the compiler.
+pub(crate) fn encode_result(output: &Ident, returned: &impl ToTokens, root: &Path) -> TokenStream {
+    // All at one place and of one origin: the compiler would tell an error of two places twice.
+    let span = output.span();
+    let root = &path_at(root, span);
     // The compiler chooses without regard to lifetimes: what borrows would be taken for something that can be read.
     if borrows(returned.to_token_stream()) {
         return quote_spanned!(span=> #root::TriggerOutput::into_encoded(#output));
     }
-    // At the place of the result, so that a wrong type is one error and not two.
-    let checked = Ident::new("checked", Span::mixed_site().located_at(span));
+    let checked = Ident::new("checked", span);
     quote_spanned! {span=>
         {
             let #checked = {

@@ -1,6 +1,6 @@
 //! Looking at types by their tokens: all that a macro can see of them.
 
-use proc_macro2::{Delimiter, Ident, Spacing, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Ident, Spacing, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Generics, Path, Type, ext::IdentExt, parse_quote, visit_mut::VisitMut};
 
@@ -21,14 +21,21 @@ pub(crate) fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
 
 /// Whether `impl Trait` occurs in the type.
 pub(crate) fn mentions_impl_trait(ty: &Type) -> bool {
-    fn search(tokens: TokenStream) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(ident) => ident == "impl",
-            TokenTree::Group(group) => search(group.stream()),
-            _ => false,
-        })
-    }
-    search(ty.to_token_stream())
+    mentions(ty.to_token_stream(), "impl")
+}
+
+/// Whether a `dyn Trait` occurs in the type that is not `dyn Component`.
+pub(crate) fn mentions_trait_object(ty: &Type) -> bool {
+    let tokens = ty.to_token_stream();
+    mentions(tokens.clone(), "dyn") && !mentions(tokens, "Component")
+}
+
+fn mentions(tokens: TokenStream, word: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == word,
+        TokenTree::Group(group) => mentions(group.stream(), word),
+        _ => false,
+    })
 }
 
 /// The type with `Self` replaced by the type it stands for, to be used outside of the item.
@@ -64,6 +71,17 @@ pub(crate) fn dependency_bounds(generics: &Generics, root: &Path) -> Generics {
         }
     }
     generics
+}
+
+/// The path, with all its tokens at this place: the compiler points at where the path of a call begins.
+pub(crate) fn path_at(path: &Path, span: Span) -> TokenStream {
+    let tokens = path.to_token_stream().into_iter();
+    tokens
+        .map(|mut token| {
+            token.set_span(span);
+            token
+        })
+        .collect()
 }
 
 /// Tokens as a person would write them: `BTreeMap<String, Value>`.

@@ -3,9 +3,9 @@
 
 use super::{
     ast::{Parameter, Trigger, output_span, root_or_default},
-    valid::field_ident,
+    valid::{field_ident, unknown_policy},
 };
-use crate::shared::{dependency_bounds, encode_result};
+use crate::shared::{dependency_bounds, encode_result, name_of, path_at, plain_text};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{ItemImpl, LitStr, Path, Type, parse_quote_spanned, spanned::Spanned};
@@ -19,8 +19,8 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     let itself = &block.self_ty;
     // A second block of triggers makes a second constant; the error shows both attributes and this name.
     let constant = Ident::new("__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT", Span::call_site());
-    let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, &root));
-    let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers));
+    let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, block, &root));
+    let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers, block, &root));
     let is_component = block.generics.params.is_empty().then(|| {
         let span = block.self_ty.span();
         quote_spanned!(span=> let _ = #private::is_component::<#itself>;)
@@ -40,7 +40,7 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     }
 }
 
-fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStream {
+fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, root: &Path) -> TokenStream {
     let Trigger { name, cfg, retries, .. } = trigger;
     let private = quote!(#root::__private);
     let event = match trigger.event.as_ref().map(LitStr::value).as_deref() {
@@ -64,13 +64,11 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
     let sets = &trigger.sets;
     let tests = trigger.requires.iter().filter_map(|name| {
         let (field, span) = (field_ident(name)?, name.span());
-        Some(quote_spanned!(span=> (#name, |component: &Self| #root::Requirement::is_met(&component.#field))))
+        let component = component_with(&field, span, block, root);
+        Some(quote_spanned!(span=> (#name, |component: &#component| #root::Requirement::is_met(&component.#field))))
     });
     let run = expand_run(trigger, triggers, root);
-    let policy = option(trigger.policy.as_ref().and_then(|name| {
-        let (method, span) = (field_ident(name)?, name.span());
-        Some(quote_spanned!(span=> |component: &Self| -> #root::JobPolicy { Self::#method(component) }))
-    }));
+    let policy = option(trigger.policy.as_ref().and_then(|name| expand_policy(name, block, root)));
     quote! {
         #(#cfg)*
         #private::Trigger::<Self> {
@@ -93,6 +91,59 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> Token
             policy: #policy,
         }
     }
+}
+
+/// The type of a component that has a field of this name. Where the field is missing, the constant is the error and there is no
+/// type, so that the compiler says nothing further.
+fn component_with(field: &Ident, span: Span, block: &ItemImpl, root: &Path) -> TokenStream {
+    let itself = &block.self_ty;
+    // A constant in a type knows nothing of type parameters.
+    if !block.generics.params.is_empty() {
+        return quote_spanned!(span=> Self);
+    }
+    let (component, field, root) = (plain_text(itself), name_of(field), path_at(root, span));
+    quote_spanned! {span=>
+        <#root::__private::Known<{
+            #[allow(unused_imports, reason = "the derive's constant wins")]
+            use #root::__private::probe::UnknownFields as _;
+            #root::__private::has_field(#component, <#itself>::__FIELDS, #field)
+        }> as #root::__private::OfKnown<Self>>::Component
+    }
+}
+
+/// The method that says how the trigger is run. Where the block does not have it, it may be in another one; if it is nowhere, the
+/// method of a trait stands in for it, whose bound is the error.
+fn expand_policy(name: &LitStr, block: &ItemImpl, root: &Path) -> Option<TokenStream> {
+    let (method, span) = (field_ident(name)?, name.span());
+    let Some(message) = unknown_policy(name, block) else {
+        return Some(quote_spanned!(span=> |component: &Self| -> #root::JobPolicy { Self::#method(component) }));
+    };
+    Some(quote_spanned! {span=>
+        {
+            #[allow(dead_code, reason = "another block has the method")]
+            #[diagnostic::on_unimplemented(message = #message, label = "no such method")]
+            trait Policy {}
+            // One that is not told of, so that the compiler does not ask for some.
+            #[diagnostic::do_not_recommend]
+            impl Policy for () {}
+            #[allow(dead_code, reason = "another block has the method")]
+            trait Missing {
+                fn #method(&self) -> #root::JobPolicy
+                where
+                    Self: Policy;
+            }
+            // Of a reference, so that each method of the component comes first.
+            impl<T: ?::core::marker::Sized> Missing for &T {
+                fn #method(&self) -> #root::JobPolicy
+                where
+                    Self: Policy,
+                {
+                    ::core::unreachable!("nothing implements the bound")
+                }
+            }
+            |component: &Self| -> #root::JobPolicy { component.#method() }
+        }
+    })
 }
 
 fn option<T: quote::ToTokens>(value: Option<T>) -> TokenStream {
@@ -153,8 +204,7 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
     }
     let output = Ident::new("output", Span::mixed_site().located_at(output_span(trigger)));
     let call = quote!(Self::#method(#this, #(#arguments),*));
-    let span = output_span(trigger);
-    let result = encode_result(&output, &trigger.output, span, root);
+    let result = encode_result(&output, &trigger.output, root);
     if trigger.is_async {
         let body = quote! {
             let _ = #context;
@@ -181,11 +231,12 @@ fn output_type(trigger: &Trigger) -> Type {
 }
 
 /// Code that is never run, for the compiler to check: watched fields exist, and so do triggers that a `cfg` may take away.
-fn expand_checks(trigger: &Trigger, triggers: &[Trigger]) -> TokenStream {
+fn expand_checks(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, root: &Path) -> TokenStream {
     let cfg = &trigger.cfg;
     let fields = trigger.watch.iter().filter_map(|name| {
         let (field, span) = (field_ident(name).filter(|_| name.value() != "*")?, name.span());
-        Some(quote_spanned!(span=> let _ = |component: &Self| { let _ = &component.#field; };))
+        let component = component_with(&field, span, block, root);
+        Some(quote_spanned!(span=> let _ = |component: &#component| { let _ = &component.#field; };))
     });
     let dependencies = trigger.waits_for().filter_map(|(name, span)| {
         let other = triggers.iter().find(|other| other.name == name).filter(|other| !other.cfg.is_empty())?;

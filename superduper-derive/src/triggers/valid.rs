@@ -4,9 +4,9 @@ use super::{
     ast::{Parameter, Trigger},
     cycle,
 };
-use crate::shared::{Errors, mentions_impl_trait, suggestion};
+use crate::shared::{Errors, last_segment, mentions_impl_trait, name_of, plain_text, suggestion};
 use proc_macro2::Span;
-use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, Safety, Signature, Type};
+use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, ReturnType, Safety, Signature, Type};
 
 /// Whether the block can carry the table of triggers.
 pub(super) fn can_have_table(block: &ItemImpl) -> bool {
@@ -95,6 +95,31 @@ pub(super) fn field_ident(name: &LitStr) -> Option<Ident> {
     // written without the quotes.
     ident.set_span(Span::call_site().located_at(name.span()));
     Some(ident)
+}
+
+/// What to say where the type has no method of the name of a policy; nothing where this block has it.
+pub(super) fn unknown_policy(name: &LitStr, block: &ItemImpl) -> Option<String> {
+    let name = name_of(&field_ident(name)?);
+    let methods = || {
+        block.items.iter().filter_map(|item| match item {
+            ImplItem::Fn(method) => Some((name_of(&method.sig.ident), &method.sig.output)),
+            _ => None,
+        })
+    };
+    if methods().any(|(other, _)| other == name) {
+        return None;
+    }
+    let is_policy = |output: &ReturnType| match output {
+        ReturnType::Type(_, ty) => last_segment(ty).is_some_and(|segment| segment.ident == "JobPolicy"),
+        ReturnType::Default => false,
+    };
+    let policies: Vec<String> = methods().filter(|(_, output)| is_policy(output)).map(|(other, _)| other).collect();
+    let known: Vec<&str> = policies.iter().map(String::as_str).collect();
+    let hint = match known[..] {
+        [] => format!("; write `fn {name}(&self) -> JobPolicy`"),
+        _ => suggestion(&name, &known, "policies of this block"),
+    };
+    Some(format!("`{}` has no method `{name}` that gives a policy{hint}", plain_text(&block.self_ty)))
 }
 
 /// The second method of one name would be an error of the compiler too, so it leaves the block.
