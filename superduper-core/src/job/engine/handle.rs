@@ -142,7 +142,7 @@ impl Engine {
         let (told, done) = watch::channel(None);
         let handle = RunHandle { run, messages: alive.messages.clone(), done };
         alive.runs.insert(run, handle.clone());
-        drop(alive.messages.send(Message::Attach(Box::new(Attach { loaded, instances, places, told }))));
+        drop(alive.messages.send(Message::Attach(Box::new(Attach { db: db.clone(), loaded, instances, places, told }))));
         handle
     }
 

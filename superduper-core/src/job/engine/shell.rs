@@ -31,6 +31,8 @@ const MOST_PREFETCHED: usize = 512;
 
 /// A run that is handed over.
 pub(super) struct Attach {
+    /// Whoever handed it over may be gone by the time it is taken.
+    pub(super) db: Arc<DbInner>,
     pub(super) loaded: Loaded,
     pub(super) instances: Arc<Instances>,
     pub(super) places: Option<Places>,
@@ -153,7 +155,7 @@ impl Shell {
     fn take(&mut self, db: &Arc<DbInner>, message: Message) {
         match message {
             Message::Input(input) => self.on(db, input),
-            Message::Attach(attach) => self.attach(db, *attach),
+            Message::Attach(attach) => self.attach(*attach),
             Message::Reserve { lanes, reply } => {
                 let granted = self.scheduler.reserve(&lanes);
                 if let Err(granted) = reply.send(granted) {
@@ -178,7 +180,7 @@ impl Shell {
         }
     }
 
-    fn attach(&mut self, db: &Arc<DbInner>, Attach { loaded, instances, places, told }: Attach) {
+    fn attach(&mut self, Attach { db, loaded, instances, places, told }: Attach) {
         if let Some(mut places) = places {
             // Those who are to have them take them in the next decision.
             self.scheduler.release(&std::mem::take(&mut places.lanes));
@@ -186,10 +188,10 @@ impl Shell {
         let run = loaded.changes.run.id;
         let waits_for_others = !loaded.others.is_empty();
         self.books.insert(run, Book::new(&loaded.changes.run, instances, told));
-        self.on(db, Input::Attach(Box::new(loaded)));
+        self.on(&db, Input::Attach(Box::new(loaded)));
         if waits_for_others {
             // Their processes may be gone.
-            self.on(db, Input::Refresh { run });
+            self.on(&db, Input::Refresh { run });
         }
     }
 
