@@ -1,6 +1,9 @@
 //! What the handles of a database share.
 
-use super::events::{Event, Handlers};
+use super::{
+    events::{Event, Handlers},
+    rivals::Rivals,
+};
 use crate::{
     Error, ErrorKind, Result,
     job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, RunHandle, load},
@@ -53,6 +56,7 @@ pub(crate) struct DbInner {
     pub(crate) handlers: Handlers,
     pub(crate) note_writer: AtomicBool,
     pub(crate) note_gate: tokio::sync::Mutex<()>,
+    pub(crate) rivals: Rivals,
     /// Shared from the commit of a new run until the engine has it; exclusive while a run is handed over from the record.
     /// So what this process has claimed in a run that the engine does not have was left when that run was let go.
     pub(crate) start_gate: tokio::sync::RwLock<()>,

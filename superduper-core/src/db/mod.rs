@@ -14,6 +14,7 @@ mod refresh;
 mod removal;
 mod remove;
 mod rename;
+mod rivals;
 mod run;
 mod run_trigger;
 mod steer;

@@ -155,8 +155,14 @@ impl Shell {
     fn take(&mut self, db: &Arc<DbInner>, message: Message) {
         match message {
             Message::Input(input) => self.on(db, input),
-            Message::Attach(attach) => self.attach(*attach),
+            Message::Attach(attach) => {
+                self.attach(*attach);
+                // Its places are free for a moment: nobody else may be given them.
+                self.decide(db);
+            }
             Message::Reserve { lanes, reply } => {
+                // Who waits already comes first.
+                self.decide(db);
                 let granted = self.scheduler.reserve(&lanes);
                 if let Err(granted) = reply.send(granted) {
                     // Who asked is gone.
