@@ -4,7 +4,6 @@ use super::{
     Db, DbInner, Run,
     encoding::decode_env,
     launch::Launch,
-    rivals::Claimant,
     planning::{Intent, plan_tree, refuse_overwrites},
     read::decode_stored,
 };
@@ -17,8 +16,8 @@ use crate::{
     lifecycle::BoxFuture,
     plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, PlannedNeed, StaleJob},
     store::{
-        Batch, BlobRow, Durability, EdgeRow, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, PutAction, PutVersion, RunPurpose,
-        Snapshot, StoredVersion, Timestamp,
+        Batch, BlobRow, Durability, EdgeRow, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, PutAction,
+        PutVersion, RunPurpose, Snapshot, StoredVersion, Timestamp,
     },
 };
 use serde_json::Value;
@@ -39,7 +38,7 @@ pub struct Apply {
     db: Db,
     source: Source,
     options: ApplyOptions,
-    exclusive: Option<Arc<Claimant>>,
+    exclusive: bool,
 }
 
 enum Source {
@@ -98,7 +97,7 @@ impl Applied {
 impl Apply {
     pub(super) fn new(db: Db, component: &dyn Component) -> Self {
         let tree = db.inner().registry.check(component).and_then(|()| encode_tree(component));
-        Apply { db, source: Source::Tree(tree), options: ApplyOptions::default(), exclusive: None }
+        Apply { db, source: Source::Tree(tree), options: ApplyOptions::default(), exclusive: false }
     }
 
     /// Drop the component that was given.
@@ -110,12 +109,12 @@ impl Apply {
     }
 
     pub(super) fn of_plan(db: Db, plan: Plan) -> Self {
-        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default(), exclusive: None }
+        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default(), exclusive: false }
     }
 
     pub(super) fn of_rollback(db: Db, wanted: Address) -> Self {
         let options = ApplyOptions { only_root: true, ..ApplyOptions::default() };
-        Apply { db, source: Source::Back(wanted), options, exclusive: None }
+        Apply { db, source: Source::Back(wanted), options, exclusive: false }
     }
 
     /// Make a new version, also where the content is that of the newest one, and run all triggers of it: a nightly training on the
@@ -174,15 +173,9 @@ impl Apply {
         self
     }
 
-    /// Refuse, as a conflict and before anything is written, while a run of the component is unfinished, or where this process
-    /// recorded another one since this was called.
+    /// Refuse, as a conflict and before anything is written, while a run of the component is unfinished.
     pub fn exclusive(mut self) -> Self {
-        let path = match &self.source {
-            Source::Tree(tree) => tree.as_ref().ok().map(|tree| tree.root().path()),
-            Source::Back(wanted) => Some(wanted.path()),
-            Source::Plan(plan) => Some(plan.root.path()),
-        };
-        self.exclusive = path.map(|path| self.db.inner().rivals.begin(path));
+        self.exclusive = true;
         self
     }
 
@@ -219,7 +212,7 @@ impl Apply {
             }
             source => {
                 let planner = Planner::of(&db, source, self.options).await?;
-                start_planned(&db, &planner, self.exclusive.as_deref()).await
+                start_planned(&db, &planner, self.exclusive).await
             }
         }
     }
@@ -232,7 +225,7 @@ impl Apply {
         let (db, exclusive) = (self.db.inner().clone(), self.exclusive);
         db.check_writable("apply")?;
         let planner = Planner::of(&db, self.source, self.options).await?;
-        let run = start_planned(&db, &planner, exclusive.as_deref()).await?;
+        let run = start_planned(&db, &planner, exclusive).await?;
         let ended_stale = run.ended_stale();
         let applied = run.finish().await?;
         if !ended_stale {
@@ -241,23 +234,22 @@ impl Apply {
         // Not a second new version.
         let Planner::Apply(tree, options) = planner else { return Ok(applied) };
         let planner = Planner::Apply(tree, ApplyOptions { again: false, ..options });
-        let exclusive = exclusive.map(|_| db.rivals.begin(applied.address.path()));
-        let outcome = start_planned(&db, &planner, exclusive.as_deref()).await?.finish().await?.outcome;
+        let outcome = start_planned(&db, &planner, exclusive).await?.finish().await?.outcome;
         Ok(Applied { outcome: outcome.or(applied.outcome.clone()), ..applied })
     }
 }
 
 /// Plan and commit until no other writer comes in between.
-async fn start_planned(db: &Arc<DbInner>, planner: &Planner, exclusive: Option<&Claimant>) -> Result<Run> {
+async fn start_planned(db: &Arc<DbInner>, planner: &Planner, exclusive: bool) -> Result<Run> {
     let (mut moves, mut attempts, mut before, mut first) = (0, 0, None, None);
     loop {
         let (mut plan, snapshot) = planner.plan(db).await?;
         refuse_overwrites(&plan.overwrites)?;
-        if let Some(claimant) = exclusive {
+        if exclusive {
             refuse_unfinished(&mut plan, &snapshot)?;
             // Who was quicker counts as unfinished, also where its jobs have ended by now.
             let newest = newest_job(&plan, &snapshot);
-            if claimant.has_met_another() || newest > *first.get_or_insert(newest) {
+            if newest > *first.get_or_insert(newest) {
                 let path = plan.root.path();
                 return Err(Error::conflict(format!("another apply of `{path}` had an unfinished job at the same time")));
             }

@@ -1,6 +1,6 @@
 //! Opening a database with chosen stores and limits.
 
-use super::{Db, DbInner, events::Handlers, inner::Options, rivals::Rivals};
+use super::{Db, DbInner, events::Handlers, inner::Options};
 use crate::{
     Error, ErrorKind, Result,
     job::{Engine, Executor, NoteBuffer, Process, Threads},
@@ -256,7 +256,6 @@ impl DbBuilder {
             handlers: Handlers::default(),
             note_writer: AtomicBool::new(false),
             note_gate: tokio::sync::Mutex::default(),
-            rivals: Rivals::default(),
             start_gate: tokio::sync::RwLock::default(),
         });
         if asked == "process" {

@@ -1,16 +1,13 @@
 //! What the handles of a database share.
 
-use super::{
-    events::{Event, Handlers},
-    rivals::Rivals,
-};
+use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
     job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, RunHandle, load},
     registry::Registry,
     store::{
-        ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op,
-        OwnerId, RunFilter, RunId, RunRow, Timestamp,
+        ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId, RunFilter, RunId,
+        RunRow, Timestamp,
     },
 };
 use std::{
@@ -56,7 +53,6 @@ pub(crate) struct DbInner {
     pub(crate) handlers: Handlers,
     pub(crate) note_writer: AtomicBool,
     pub(crate) note_gate: tokio::sync::Mutex<()>,
-    pub(crate) rivals: Rivals,
     /// Shared from the commit of a new run until the engine has it; exclusive while a run is handed over from the record.
     /// So what this process has claimed in a run that the engine does not have was left when that run was let go.
     pub(crate) start_gate: tokio::sync::RwLock<()>,

@@ -6,7 +6,7 @@
 use super::DbInner;
 use crate::{
     Error, Result,
-    job::{Instances, Placement, RunHandle, Loaded, new_row},
+    job::{Instances, Loaded, Placement, RunHandle, new_row},
     store::{
         Batch, ChangeCursor, Committed, Durability, Expect, JobDependency, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId, RunRow,
         RunState,
@@ -58,13 +58,11 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
         }
         places = Some(taken);
     }
-    let path = run.root.path();
     ops.push(Op::Run(run.clone()));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
     let starting = db.start_gate.read().await;
     let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
     db.committed();
-    db.rivals.recorded(&path);
     let id = committed.run.ok_or_else(|| Error::internal("a run was recorded without an id"))?;
     let handle = if starts {
         let loaded = recorded(id, run, jobs, &committed.jobs);

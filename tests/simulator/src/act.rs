@@ -67,7 +67,11 @@ impl World {
                         self.after(1, place, Event::AttemptEnds { run, job, attempt, how: How::Late });
                     }
                 }
-                Effect::Recorded { .. } | Effect::Settled { .. } | Effect::Took(_) | Effect::Fenced { .. } | Effect::EndedElsewhere { .. } => {}
+                Effect::Recorded { .. }
+                | Effect::Settled { .. }
+                | Effect::Took(_)
+                | Effect::Fenced { .. }
+                | Effect::EndedElsewhere { .. } => {}
             }
         }
         Ok(())

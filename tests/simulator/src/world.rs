@@ -47,14 +47,36 @@ pub(crate) enum How {
 /// What is going to happen.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Write { run: RunId, ops: Vec<Op>, fate: Fate },
-    Read { run: RunId, after: ChangeCursor, others: Vec<JobId> },
-    Look { run: RunId, jobs: Vec<JobId> },
+    Write {
+        run: RunId,
+        ops: Vec<Op>,
+        fate: Fate,
+    },
+    Read {
+        run: RunId,
+        after: ChangeCursor,
+        others: Vec<JobId>,
+    },
+    Look {
+        run: RunId,
+        jobs: Vec<JobId>,
+    },
     /// A run that was let go is led again.
-    Lead { run: RunId },
+    Lead {
+        run: RunId,
+    },
     Deliver(Input),
-    AttemptEnds { run: RunId, job: JobId, attempt: u32, how: How },
-    Save { run: RunId, job: JobId, attempt: u32 },
+    AttemptEnds {
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+        how: How,
+    },
+    Save {
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+    },
     Timer(u64),
     Start,
 }

@@ -144,7 +144,11 @@ impl Shell {
     /// This process lets a run go: what it has of it is given back, where that can be written.
     fn stopped(&mut self, db: &Arc<DbInner>, run: RunId, failure: &JobFailure, ops: Vec<Op>) {
         let Some(mut book) = self.books.remove(&run) else { return };
-        let error = book.trouble.last.take().unwrap_or_else(|| failure.to_error(ErrorKind::Store, "the store refused what this process had to write"));
+        let error = book
+            .trouble
+            .last
+            .take()
+            .unwrap_or_else(|| failure.to_error(ErrorKind::Store, "the store refused what this process had to write"));
         let error = error.context(format_args!("run {run} stopped; `db.resume()` continues it"));
         let db = db.clone();
         tokio::spawn(async move {

@@ -11,7 +11,8 @@ use crate::{
     },
     plan::Removal,
     store::{
-        Finish, Finished, JobId, JobRef, JobRow, JobSignals, JobState, LogLevel, LogRow, NewJob, OwnerId, RunId, RunRow, RunState, Timestamp, Wish,
+        Finish, Finished, JobId, JobRef, JobRow, JobSignals, JobState, LogLevel, LogRow, NewJob, OwnerId, RunId, RunRow, RunState,
+        Timestamp, Wish,
     },
 };
 use serde_json::Value;

@@ -6,7 +6,10 @@ use super::shell::{Attach, Message, Shell};
 use crate::{
     Result,
     db::DbInner,
-    job::{Instances, Outcome, scheduler::{Input, Loaded}},
+    job::{
+        Instances, Outcome,
+        scheduler::{Input, Loaded},
+    },
     store::{JobId, JobSignals, OwnerId, RunId, Wish},
 };
 use std::{

@@ -11,7 +11,7 @@ mod load;
 mod removal;
 mod shell;
 
-pub(crate) use handle::{Command, Engine, RunHandle};
 pub(crate) use book::new_row;
+pub(crate) use handle::{Command, Engine, RunHandle};
 pub(crate) use load::load;
 pub(crate) use removal::is_forced;
