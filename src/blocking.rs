@@ -335,4 +335,12 @@ impl Db {
         let resume = self.inner.resume();
         self.wait(resume.into_future())?
     }
+
+    /// As [`Db::deliver`](crate::Db::deliver).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn deliver(&self) -> Result<usize> {
+        self.wait(self.inner.deliver())?
+    }
 }

@@ -573,7 +573,7 @@ async fn t08_a_result_that_is_at_hand_is_recorded_where_its_run_has_to_stop() {
     let run = on.db.apply(slow("at-hand", 1)).detach().await.expect("applies");
     gate.started.notified().await;
     on.metadata.fail_reads(1_000_000, 0);
-    until("its driver notices", async || on.metadata.reads_to_fail() < 1_000_000).await;
+    until("who leads it notices", async || on.metadata.reads_to_fail() < 1_000_000).await;
     gate.open.notify_one();
     assert!(run.wait_timeout(Duration::from_secs(30)).await.is_err(), "the record cannot be read");
     on.metadata.fail_reads(0, 0);

@@ -144,7 +144,7 @@ impl JobRun {
         let mut interrupted = false;
         loop {
             if let Some(run) = &self.live {
-                // What succeeded here is on record as its driver has it; all else is read, also what a driver that had to stop
+                // What succeeded here is on record as this process has it; all else is read, also what a run that was let go
                 // left unfinished.
                 let outcome = run.wait().await.ok().flatten();
                 let row = outcome.as_ref().and_then(|outcome| outcome.jobs.iter().find(|row| row.id == self.job));

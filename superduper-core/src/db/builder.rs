@@ -7,13 +7,7 @@ use crate::{
     registry::Registry,
     store::{ArtifactStore, MetadataStore, OpenMode, ReadOnlyArtifacts, ReadOnlyMetadata},
 };
-use std::{
-    collections::HashMap,
-    fmt,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{OnceCell, broadcast, watch};
 
 /// Opens a database with chosen stores and limits.
@@ -254,7 +248,7 @@ impl DbBuilder {
             commits: watch::channel(0).0,
             progress: broadcast::channel(1024).0,
             handlers: Handlers::default(),
-            note_writer: AtomicBool::new(false),
+            note_writer: std::sync::Mutex::default(),
             note_gate: tokio::sync::Mutex::default(),
             start_gate: tokio::sync::RwLock::default(),
         });

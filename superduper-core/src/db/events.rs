@@ -14,10 +14,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use tokio::sync::{
-    Notify,
-    broadcast::{self, error::TryRecvError},
-    watch,
+use tokio::{
+    sync::{
+        Notify,
+        broadcast::{self, error::TryRecvError},
+        watch,
+    },
+    task::JoinHandle,
 };
 
 /// What happens in a database.
@@ -164,6 +167,10 @@ type Handler = Arc<dyn Fn(Message) -> BoxFuture<'static, Result<()>> + Send + Sy
 pub(crate) struct Handlers {
     by_topic: Mutex<HashMap<String, Handler>>,
     awake: Arc<Notify>,
+    /// The task that delivers; it may end with its runtime.
+    task: Mutex<Option<JoinHandle<()>>>,
+    /// Messages of which their job's log says already that they cannot be read. Held by who delivers.
+    unreadable: tokio::sync::Mutex<HashSet<i64>>,
 }
 
 impl Handlers {
@@ -171,7 +178,13 @@ impl Handlers {
         !self.by_topic.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    pub(crate) fn wake(&self) {
+    /// There may be something to deliver.
+    pub(crate) fn wake(&self, db: &Arc<DbInner>) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            let runtime = tokio::runtime::Handle::try_current().unwrap_or_else(|_| db.runtime.clone());
+            *task = Some(runtime.spawn(deliver(Arc::downgrade(db), self.awake.clone())));
+        }
         self.awake.notify_one();
     }
 }
@@ -209,52 +222,78 @@ impl Db {
             let answer = handler(message);
             Box::pin(async move { answer.await.map_err(|error| Error::from(error.into())) })
         });
-        let first = {
-            let mut handlers = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = handlers.is_empty();
-            handlers.insert(topic.into(), handler);
-            first
-        };
+        db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.into(), handler);
         // A message is marked when it is delivered; where nothing can be written, it would come again and again.
-        if first && !db.options.read_only {
-            let awake = db.handlers.awake.clone();
-            let runtime = tokio::runtime::Handle::try_current().unwrap_or_else(|_| db.runtime.clone());
-            runtime.spawn(deliver(Arc::downgrade(db), awake));
+        if !db.options.read_only {
+            db.handlers.wake(db);
         }
-        db.handlers.wake();
+    }
+
+    /// Deliver now what waits for a handler of this database: the last thing that a program does which is about to end, since
+    /// deliveries go on in the background after an apply has returned. Gives how many messages were delivered.
+    ///
+    /// ```
+    /// # use superduper_core as superduper;
+    /// # async fn example(db: superduper::Db) -> superduper::Result<()> {
+    /// db.on_message("trained", |message| async move { Ok::<_, superduper::Error>(println!("{}", message.payload)) });
+    /// // … apply what sends it, and before `main` returns:
+    /// db.deliver().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// That of the first handler which failed, after all others were tried: its message stays, and is delivered again. `Store`;
+    /// `Unsupported` where the database was opened for reading only.
+    pub async fn deliver(&self) -> Result<usize> {
+        self.inner().check_writable("deliver messages")?;
+        deliver_all(self.inner()).await
     }
 }
 
 async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
-    let mut told: HashSet<i64> = HashSet::new();
     loop {
         // Messages of other processes, and those whose handler failed, are looked for now and then.
         let _ = tokio::time::timeout(Duration::from_secs(1), awake.notified()).await;
-        let mut after = 0;
-        loop {
-            let Some(db) = db.upgrade() else { return };
-            // All of them: those of topics that nobody here receives stay, and must not stand before the others.
-            let Ok(messages) = db.metadata.messages(after, 256).await else { break };
-            let Some(last) = messages.last() else { break };
-            after = last.id;
-            for row in messages {
-                let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
-                let Some(handler) = handler else { continue };
-                if let Err(error) = check_readable(&row.payload, format_args!("message {} of topic `{}`", row.id, row.topic)) {
-                    // It stays, and stands before no other.
-                    if told.insert(row.id) {
-                        db.log_of_job(row.job, format!("{error}; it is not delivered"));
-                    }
-                    continue;
+        let Some(db) = db.upgrade() else { return };
+        // Those whose handler failed, and all where the store did, come again.
+        drop(deliver_all(&db).await);
+    }
+}
+
+/// Deliver what is not delivered and has a handler here; gives how many messages.
+async fn deliver_all(db: &Arc<DbInner>) -> Result<usize> {
+    // One at a time, or a message would be delivered twice at the same time.
+    let mut unreadable = db.handlers.unreadable.lock().await;
+    let (mut after, mut delivered, mut failed) = (0, 0, None);
+    loop {
+        // All of them: those of topics that nobody here receives stay, and must not stand before the others.
+        let messages = db.metadata.messages(after, 256).await?;
+        let Some(last) = messages.last() else { return failed.map_or(Ok(delivered), Err) };
+        after = last.id;
+        for row in messages {
+            let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
+            let Some(handler) = handler else { continue };
+            if let Err(error) = check_readable(&row.payload, format_args!("message {} of topic `{}`", row.id, row.topic)) {
+                // It stays, and stands before no other.
+                if unreadable.insert(row.id) {
+                    db.log_of_job(row.job, format!("{error}; it is not delivered"));
                 }
-                let message = Message { id: row.id, job: row.job, topic: row.topic, payload: row.payload };
-                // In a task of its own: a panic of the handler is its failure, and not the end of all deliveries.
-                let answer = tokio::spawn(async move { handler(message).await }).await;
-                if answer.is_ok_and(|answer| answer.is_ok()) {
-                    let delivered = Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: row.id }] };
+                continue;
+            }
+            let (id, topic) = (row.id, row.topic.clone());
+            let message = Message { id, job: row.job, topic: row.topic, payload: row.payload };
+            // In a task of its own: a panic of the handler is its failure, and not the end of all deliveries.
+            let answer = tokio::spawn(async move { handler(message).await }).await;
+            let answer = answer.unwrap_or_else(|_| Err(Error::msg("the handler panicked")));
+            match answer {
+                Ok(()) => {
+                    let mark = Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: id }] };
                     // Without the mark it is delivered again, which is what at-least-once means.
-                    let _ = db.metadata.commit(delivered, Durability::Full).await;
+                    db.metadata.commit(mark, Durability::Full).await?;
+                    delivered += 1;
                 }
+                Err(error) => drop(failed.get_or_insert(error.context(format_args!("the handler of message {id} of topic `{topic}`")))),
             }
         }
     }

@@ -13,13 +13,13 @@ use crate::{
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::{OnceCell, broadcast, watch};
+use tokio::{
+    sync::{OnceCell, broadcast, watch},
+    task::JoinHandle,
+};
 
 /// What jobs note is written so long after, and where the store fails so long at most.
 const NOTES: Duration = Duration::from_millis(50);
@@ -51,7 +51,8 @@ pub(crate) struct DbInner {
     pub(crate) commits: watch::Sender<u64>,
     pub(crate) progress: broadcast::Sender<Event>,
     pub(crate) handlers: Handlers,
-    pub(crate) note_writer: AtomicBool,
+    /// The task that writes what jobs note; it may end with its runtime.
+    pub(crate) note_writer: Mutex<Option<JoinHandle<()>>>,
     pub(crate) note_gate: tokio::sync::Mutex<()>,
     /// Shared from the commit of a new run until the engine has it; exclusive while a run is handed over from the record.
     /// So what this process has claimed in a run that the engine does not have was left when that run was let go.
@@ -111,7 +112,7 @@ impl DbInner {
     pub(crate) fn committed(self: &Arc<Self>) {
         self.commits.send_modify(|count| *count += 1);
         if self.handlers.any() {
-            self.handlers.wake();
+            self.handlers.wake(self);
         }
     }
 
@@ -123,12 +124,13 @@ impl DbInner {
 
     /// Logs and progress are written in groups, soon after they are made.
     pub(crate) fn start_note_writer(self: &Arc<Self>) {
-        if self.note_writer.swap(true, Ordering::AcqRel) {
+        let mut writer = self.note_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
         let weak = Arc::downgrade(self);
         let notes = self.notes.clone();
-        tokio::spawn(async move {
+        *writer = Some(tokio::spawn(async move {
             let mut pause = NOTES;
             loop {
                 notes.filled.notified().await;
@@ -137,7 +139,7 @@ impl DbInner {
                 // A store that fails is not asked ever again at once.
                 pause = if db.try_flush_notes().await.is_ok() { NOTES } else { (pause * 2).min(LATE_NOTES) };
             }
-        });
+        }));
     }
 
     /// Tell in a job's log that an attempt of this process no longer counts.

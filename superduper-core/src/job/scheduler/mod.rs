@@ -16,6 +16,8 @@ mod entry;
 mod fault;
 mod graph;
 mod messages;
+#[cfg(test)]
+mod oracle;
 mod permits;
 mod phase;
 mod rows;
