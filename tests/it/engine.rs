@@ -163,7 +163,7 @@ async fn fault_15_a_retry_that_nobody_waits_for_is_led_all_the_same() {
         };
         let mut looks = 0;
         while open().await > 0
-            || on.db.metadata().runs(RunFilter { unfinished: true, ..RunFilter::default() }).await.expect("runs").len() > 0
+            || !on.db.metadata().runs(RunFilter { unfinished: true, ..RunFilter::default() }).await.expect("runs").is_empty()
         {
             looks += 1;
             assert!(looks < 1000, "a run is led by nobody");
@@ -198,5 +198,42 @@ async fn fault_19_a_program_that_ends_delivers_first() {
         on.db.deliver().await.expect("delivers");
         assert_eq!(heard.load(Ordering::SeqCst), 3, "each was delivered before the call returned");
         assert_eq!(on.db.deliver().await.expect("nothing is left"), 0);
+    }
+}
+
+/// What the first job spawns comes after a job that waits for the first job.
+#[derive(Component, Clone)]
+#[component(kind = "engine.Circle")]
+struct Circle {
+    identifier: String,
+}
+
+#[triggers]
+impl Circle {
+    #[trigger("apply")]
+    async fn root(&self, ctx: &JobContext) -> Result<()> {
+        ctx.spawn("spawner", ctx.address(), "spawner", &[])?;
+        ctx.spawn("middle", ctx.address(), "leaf", &["spawner"])?;
+        ctx.spawn("end", ctx.address(), "leaf", &["middle"])
+    }
+    #[trigger("call")]
+    async fn spawner(&self, ctx: &JobContext) -> Result<()> {
+        ctx.spawn("late", ctx.address(), "leaf", &["end"])
+    }
+    #[trigger("call")]
+    async fn leaf(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_15_a_cycle_of_spawned_jobs_is_refused() {
+    for on in databases().await {
+        let run = on.db.apply(Circle { identifier: "c".into() }).detach().await.expect("applies");
+        let error = run.wait_timeout(Duration::from_secs(20)).await.expect_err("it can never end");
+        assert!(error.to_string().contains("`late` would wait for itself"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("does not wait for this job")), "{error:?}");
+        let states: Vec<_> = run.jobs().await.expect("jobs").into_iter().map(|job| job.state).collect();
+        assert_eq!(states, [JobState::Succeeded, JobState::Failed, JobState::Skipped, JobState::Skipped]);
     }
 }

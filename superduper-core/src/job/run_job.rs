@@ -18,6 +18,10 @@ use crate::{
         Wish, bounded,
     },
 };
+use petgraph::{
+    algo::has_path_connecting,
+    graph::{DiGraph, NodeIndex},
+};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -469,7 +473,39 @@ async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests: Vec<SpawnR
             at,
         });
     }
+    refuse_cycle(db, spec, &jobs).await?;
     Ok(jobs)
+}
+
+/// Refuse spawned jobs that would wait for what waits for them: what waits for the spawner waits for each of them.
+async fn refuse_cycle(db: &Arc<DbInner>, spec: &JobSpec, jobs: &[NewJob]) -> Result<()> {
+    let older = |need: &Need| if let JobRef::Id(id) = need.job { Some(id) } else { None };
+    if spec.waiting.is_empty() || !jobs.iter().flat_map(|job| &job.needs).any(|need| older(need).is_some()) {
+        return Ok(());
+    }
+    let (mut graph, mut places) = (DiGraph::<(), ()>::new(), HashMap::<JobId, NodeIndex>::new());
+    for edge in db.metadata.dependencies(spec.row.run).await? {
+        let [job, needs] = [edge.job, edge.needs].map(|job| *places.entry(job).or_insert_with(|| graph.add_node(())));
+        graph.add_edge(job, needs, ());
+    }
+    let waits_for = |job: JobId, other: JobId| match (places.get(&job), places.get(&other)) {
+        _ if job == other => true,
+        (Some(job), Some(other)) => has_path_connecting(&graph, *job, *other, None),
+        _ => false,
+    };
+    for job in jobs {
+        for needs in job.needs.iter().filter_map(older) {
+            if let Some(waiting) = spec.waiting.iter().find(|waiting| waits_for(needs, **waiting)) {
+                let key = job.key.as_deref().unwrap_or_default();
+                let text = format!(
+                    "spawned job `{key}` would wait for itself: it comes after job {needs}, which waits for job {waiting} or is it, and job {waiting} \
+                    waits for all that this job spawns"
+                );
+                return Err(Error::invalid(text).with_hint("spawn it after something that does not wait for this job").fatal());
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn resolve_target(db: &Arc<DbInner>, spec: &JobSpec, asked: &Address, versions: &mut HashMap<String, Address>) -> Result<Address> {
