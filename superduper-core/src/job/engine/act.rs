@@ -10,6 +10,7 @@ use crate::{
     },
     store::{Batch, ChangeCursor, Durability, Finish, Finished, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
 };
+use futures_util::FutureExt;
 use std::sync::Arc;
 
 impl Shell {
@@ -112,7 +113,7 @@ impl Shell {
         let mut blobs = book.take_blobs(job, attempt);
         let db = db.clone();
         self.answer(async move {
-            let answer = blobs.save_again(&db).await;
+            let answer = caught(blobs.save_again(&db)).await;
             Message::Saved { run, job, attempt, blobs, answer }
         });
     }
@@ -169,9 +170,6 @@ async fn tell(db: &Arc<DbInner>, run: RunId, book: super::book::Book, outcome: R
 
 /// A store's panic is an error of the store.
 async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    use futures_util::FutureExt;
-    match std::panic::AssertUnwindSafe(work).catch_unwind().await {
-        Ok(result) => result,
-        Err(_) => Err(Error::internal("a call of the store panicked")),
-    }
+    let result = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    result.unwrap_or_else(|_| Err(Error::internal("a call of the store panicked")))
 }

@@ -2,7 +2,7 @@
 
 use super::shell::{Message, Shell};
 use crate::{
-    JobFailure,
+    FailureKind, JobFailure,
     db::DbInner,
     job::{
         CancelToken, Ended, JobSpec, Placement,
@@ -13,7 +13,8 @@ use crate::{
     },
     store::{Finish, Finished, JobId, RunId, Timestamp},
 };
-use std::sync::Arc;
+use futures_util::FutureExt;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 impl Shell {
     pub(super) fn start_attempt(&mut self, db: &Arc<DbInner>, run: RunId, spec: JobSpec, cancel: Arc<CancelToken>) {
@@ -37,7 +38,11 @@ impl Shell {
             }
             let attempt = Attempt { db, spec, instances, cancel };
             let ended = match executor {
-                Ok(executor) => executor.execute(attempt).await,
+                Ok(executor) => {
+                    // Without an answer the job would hold its place for ever.
+                    let ended = AssertUnwindSafe(async move { executor.execute(attempt).await }).catch_unwind().await;
+                    ended.unwrap_or_else(|_| Ended::Lost(JobFailure::new(FailureKind::Panic, "the executor panicked")))
+                }
                 Err(error) => Ended::Lost(JobFailure::of(&error.context(format_args!("run {run}")).fatal())),
             };
             Message::Ended { run, job, attempt: number, ended }

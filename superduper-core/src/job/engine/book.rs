@@ -108,7 +108,7 @@ pub(super) struct Book {
     /// By job, the parameters that are results of others.
     parameters: HashMap<JobId, Vec<(String, JobId)>>,
     /// By job, those that wait for it.
-    waiting: HashMap<JobId, Vec<JobId>>,
+    waiting: HashMap<JobId, BTreeSet<JobId>>,
     live: HashMap<JobId, Live>,
     pub(super) instances: Arc<Instances>,
     pub(super) unshown: Arc<Unshown>,
@@ -138,10 +138,7 @@ impl Book {
         let changes = loaded.changes;
         self.run = changes.run;
         for need in changes.dependencies {
-            let waiting = self.waiting.entry(need.needs).or_default();
-            if !waiting.contains(&need.job) {
-                waiting.push(need.job);
-            }
+            self.waiting.entry(need.needs).or_default().insert(need.job);
             if let Some(name) = need.parameter {
                 let parameters = self.parameters.entry(need.job).or_default();
                 if !parameters.iter().any(|(known, _)| *known == name) {
@@ -234,13 +231,15 @@ impl Book {
                     JobRef::New(place) => spawned.get(place).copied(),
                     JobRef::Id(needs) => Some(needs),
                 };
-                needs.into_iter().for_each(|needs| self.waiting.entry(needs).or_default().push(*id));
+                if let Some(needs) = needs {
+                    self.waiting.entry(needs).or_default().insert(*id);
+                }
             }
             self.rows.entry(*id).or_insert_with(|| Box::new(new_row(job, *id, run)));
         }
         for (job, place) in end.spawned_before {
             if let Some(id) = spawned.get(place) {
-                self.waiting.entry(*id).or_default().push(job);
+                self.waiting.entry(*id).or_default().insert(job);
             }
         }
         let progress = self.live(end.job, end.attempt).and_then(|live| live.progress);
