@@ -1,6 +1,6 @@
 //! Job processes find what their parent has: its artifacts, wherever they are, and its program, whatever became of the file.
 
-use crate::{process::components::Blobs, process::program, support::says};
+use crate::{process::components::Blobs, process::program, support::says, support::write_program};
 use std::path::Path;
 use superduper::{FailureKind, JobFailure, prelude::*};
 
@@ -50,8 +50,7 @@ async fn e13_a_worker_that_cannot_open_the_stores_of_its_parent_refuses() {
     // Of another place, which is gone in the moment the worker looks.
     let script = folder.path().join("worker.sh");
     let text = format!("#!/bin/sh\nmv '{}' '{}.away'\nexec '{}' \"$@\"\n", elsewhere.display(), elsewhere.display(), program().display());
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&script, text.as_bytes());
     let db = builder().artifacts_at(&elsewhere).unwrap().program(&script).build().await.unwrap();
     let failure = failure(&db).await;
     assert!(failure.message.contains("could not open the stores of its parent"), "{failure}");
@@ -68,7 +67,7 @@ fn b15_jobs_go_on_with_the_build_that_runs_whatever_becomes_of_its_file() {
     for how in ["same build", "other build", "deleted"] {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("program");
-        std::fs::copy(program(), &copy).unwrap();
+        write_program(&copy, &std::fs::read(program()).unwrap());
         let output = std::process::Command::new(&copy).args(["replaced"]).arg(folder.path().join("my.db")).arg(how).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{how}: {said}{}", String::from_utf8_lossy(&output.stderr));

@@ -215,3 +215,19 @@ pub(crate) fn golden(name: &str, text: &str) {
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(text, expected, "{name} differs; look at it and run again with UPDATE_GOLDEN=1");
 }
+
+/// Write a file that can be started, by a process of its own.
+///
+/// A file that this process wrote can be "busy" when it is started: another test may start a
+/// process in that moment, which holds the open file until it runs its own program.
+pub(crate) fn write_program(path: &std::path::Path, content: &[u8]) {
+    use std::io::Write as _;
+    let mut child = std::process::Command::new("/bin/sh")
+        .args(["-c", "cat > \"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("a shell starts");
+    child.stdin.take().expect("it is piped").write_all(content).expect("the shell reads");
+    assert!(child.wait().expect("the shell ends").success(), "`{}` is written", path.display());
+}
