@@ -336,6 +336,22 @@ impl Db {
         self.wait(resume.into_future())?
     }
 
+    /// As [`Db::work`](crate::Db::work): it returns when another thread closes the database.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn work(&self) -> Result<()> {
+        self.wait(self.inner.work())?
+    }
+
+    /// As [`Db::close`](crate::Db::close).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close(&self, grace: Duration) -> Result<Vec<JobId>> {
+        self.wait(self.inner.close(grace))?
+    }
+
     /// As [`Db::deliver`](crate::Db::deliver).
     ///
     /// # Errors

@@ -127,7 +127,7 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
             db.limit_pool("gone", 1);
             // `old` is left queued, or blocked, when the program ends.
             db.apply(first(false)).jobs(false).await.expect("applies");
-            let owner = db.metadata().enlist().await.expect("another process");
+            let owner = db.metadata().enlist(Vec::new()).await.expect("another process");
             record_unfinished(&db, None, blocked).await;
             drop(db);
             let db = on.program(build!(Second)).await;
@@ -167,6 +167,7 @@ async fn record_unfinished(db: &Db, executor: Option<&str>, blocked: bool) {
         timeout_ms: None,
         needs,
         claim: None,
+        pool: None,
         at: Timestamp::now(),
     };
     let jobs = vec![new("old", Vec::new()), new("after", vec![Need { job: JobRef::New(0), parameter: None }]), new("other", Vec::new())];

@@ -46,3 +46,4 @@ mod triggers;
 mod upkeep;
 mod verify;
 mod versions;
+mod who_runs;

@@ -114,7 +114,8 @@ tables! {
     logs: (JobId, usize) => LogRow,
     messages: i64 => MessageRow,
     doomed: Digest => (),
-    owners: OwnerId => bool,
+    places: (String, JobId, OwnerId) => (),
+    owners: OwnerId => Option<Vec<String>>,
     counters: Counter => i64,
 }
 

@@ -12,7 +12,7 @@ use superduper_core::{
         AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow,
         JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
         MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
-        SweepRight,
+        SweepRight, Worker,
     },
 };
 
@@ -206,10 +206,10 @@ impl MetadataStore for MemoryStore {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
+    fn enlist(&self, kinds: Vec<String>) -> BoxFuture<'_, Result<OwnerId>> {
         self.with(move |state| {
             let id = OwnerId(state.owners.last_key().map_or(1, |last| last.0 + 1));
-            state.owners.set(id, true);
+            state.owners.set(id, Some(kinds));
             Ok(id)
         })
     }
@@ -224,19 +224,25 @@ impl MetadataStore for MemoryStore {
 
     fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>> {
         self.with(move |state| {
-            state.owners.change(&owner, |alive| *alive = false);
+            state.owners.change(&owner, |kinds| *kinds = None);
             Ok(())
         })
     }
 
     fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
-        self.read(|state| state.owners.iter().filter(|(_, alive)| **alive).map(|(owner, _)| *owner).collect())
+        self.read(|state| state.owners.iter().filter(|(_, kinds)| kinds.is_some()).map(|(owner, _)| *owner).collect())
+    }
+
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>> {
+        let worker = |(id, kinds): (&OwnerId, &Option<Vec<String>>)| kinds.clone().map(|kinds| Worker { id: *id, kinds });
+        self.read(move |state| state.owners.iter().filter_map(worker).collect())
     }
 
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
         self.read(move |state| {
-            let taken: BTreeSet<OwnerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).collect();
-            taken.into_iter().filter(|owner| state.owners.get(owner) != Some(&true)).collect()
+            let of_places = state.places.iter().map(|((_, _, owner), ())| *owner);
+            let taken: BTreeSet<OwnerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).chain(of_places).collect();
+            taken.into_iter().filter(|owner| !state.owners.get(owner).is_some_and(Option::is_some)).collect()
         })
     }
 }

@@ -18,7 +18,7 @@ use std::{
 };
 use superduper_core::{
     Result,
-    store::{OwnerId, Timestamp},
+    store::{OwnerId, Timestamp, Worker},
 };
 
 /// The owners that this store object enlisted; their locks go with it.
@@ -49,10 +49,11 @@ impl Owners {
     }
 
     /// Make an owner, in a write transaction; [`Owners::hold`] it once that is durable.
-    pub(crate) fn enlist(&self, sql: Sql<'_>) -> Result<(OwnerId, File)> {
+    pub(crate) fn enlist(&self, sql: Sql<'_>, kinds: &[String]) -> Result<(OwnerId, File)> {
+        let kinds = serde_json::Value::from(kinds).to_string();
         loop {
-            let insert = "INSERT INTO lease (process, created_at) VALUES (?1, ?2)";
-            sql.execute("enlist this process", insert, (std::process::id(), Timestamp::now().0))?;
+            let insert = "INSERT INTO lease (process, created_at, kinds) VALUES (?1, ?2, ?3)";
+            sql.execute("enlist this process", insert, (std::process::id(), Timestamp::now().0, &kinds))?;
             let owner = OwnerId(sql.connection.last_insert_rowid());
             let path = self.path(owner);
             let failed = |error| file_failed(format!("make the lock file `{}`", path.display()), error);
@@ -106,6 +107,20 @@ impl Owners {
         let all = sql.query("read the owners", "SELECT id FROM lease WHERE retired = 0 ORDER BY id", [], |row| Ok(OwnerId(row.get(0)?)))?;
         let Dead { gone, paused } = self.dead(sql)?;
         Ok(all.into_iter().filter(|owner| !gone.contains(owner) && !paused.contains(owner)).collect())
+    }
+
+    /// The same with what their programs have.
+    pub(crate) fn workers(&self, sql: Sql<'_>) -> Result<Vec<Worker>> {
+        let live = self.live(sql)?;
+        let is_there = "SELECT COUNT(*) FROM pragma_table_info('lease') WHERE name = 'kinds'";
+        if sql.query("look for a column", is_there, [], |row| row.get::<_, i64>(0))? == [0] {
+            // An older format, which is only read.
+            return Ok(live.into_iter().map(|id| Worker { id, kinds: Vec::new() }).collect());
+        }
+        let of_text = |text: String| serde_json::from_str(&text).unwrap_or_default();
+        let read = |row: &rusqlite::Row<'_>| Ok(Worker { id: OwnerId(row.get(0)?), kinds: of_text(row.get(1)?) });
+        let all = sql.query("read the workers", "SELECT id, kinds FROM lease ORDER BY id", [], read)?;
+        Ok(all.into_iter().filter(|worker| live.contains(&worker.id)).collect())
     }
 
     /// Drop the rows and files of owners that are gone and hold no job, in a write transaction.

@@ -14,3 +14,15 @@ CREATE INDEX job_change_run ON job_change (run);
 CREATE INDEX IF NOT EXISTS version_key ON version (component, number, revision);
 -- The versions that are being removed alone.
 CREATE INDEX IF NOT EXISTS run_removal ON run (root, root_version) WHERE purpose = 1;
+
+-- The kinds of components that a worker's program has, as a JSON list; empty where it was not told.
+ALTER TABLE lease ADD COLUMN kinds TEXT NOT NULL DEFAULT '[]';
+
+-- Who has a place of a pool, a limit on how many jobs of a name run at once. Few rows: as many as the pools have places.
+CREATE TABLE pool_place (
+    pool TEXT NOT NULL,
+    job INTEGER NOT NULL,
+    owner INTEGER NOT NULL,
+    PRIMARY KEY (pool, job, owner)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pool_place_job ON pool_place (job, owner);

@@ -24,7 +24,7 @@ use superduper_core::{
         AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow,
         JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
         MetadataStore, MetricRow, Notes, OpenMode, OutputWriter, OwnerId, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot,
-        StoredVersion, SweepRight, check_runtime,
+        StoredVersion, SweepRight, Worker, check_runtime,
     },
 };
 
@@ -298,11 +298,11 @@ impl MetadataStore for SqliteStore {
         self.read(false, read::check)
     }
 
-    fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
+    fn enlist(&self, kinds: Vec<String>) -> BoxFuture<'_, Result<OwnerId>> {
         Box::pin(async move {
             let shared = self.shared.clone();
             // Where the commit fails, the lock goes with the answer.
-            let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql)).await?;
+            let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql, &kinds)).await?;
             self.shared.owners.hold(made)
         })
     }
@@ -340,6 +340,11 @@ impl MetadataStore for SqliteStore {
     fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
         let shared = self.shared.clone();
         self.read(false, move |sql| shared.owners.live(sql))
+    }
+
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>> {
+        let shared = self.shared.clone();
+        self.read(false, move |sql| shared.owners.workers(sql))
     }
 
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {

@@ -593,6 +593,7 @@ pub(crate) fn new_jobs(planned: &[PlannedJob], at: Timestamp) -> Vec<NewJob> {
             timeout_ms: policy.and_then(|policy| policy.timeout).map(millis).or_else(|| job.spec.and_then(|spec| spec.timeout_ms)),
             needs: job.needs.iter().map(need).collect(),
             claim: None,
+            pool: None,
             at,
         }
     };

@@ -3,11 +3,17 @@
 use super::{Db, DbInner, events::Handlers, inner::Options};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Engine, Executor, NoteBuffer, Process, Threads},
+    job::{Engine, Executor, NoteBuffer, Process, Program, Threads},
     registry::Registry,
     store::{ArtifactStore, MetadataStore, OpenMode, ReadOnlyArtifacts, ReadOnlyMetadata},
 };
-use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 use tokio::sync::{OnceCell, broadcast, watch};
 
 /// Opens a database with chosen stores and limits.
@@ -26,6 +32,7 @@ pub struct DbBuilder {
     cancel_grace: Option<Duration>,
     gc_grace: Option<Duration>,
     lease: Option<Duration>,
+    observer: bool,
 }
 
 /// A store, or how it is opened once it is known what opening may do.
@@ -87,6 +94,16 @@ impl DbBuilder {
     /// SQLite needs its files `-wal` and `-shm` beside the database to read while others write, and makes them where it may.
     pub fn read_only(mut self) -> Self {
         self.mode = OpenMode::ReadOnly;
+        self
+    }
+
+    /// Let this process record what it is asked, and run nothing: the jobs of its applies, retries, removals and imports are run
+    /// by a process that calls [`Db::work`]. An awaited apply waits for that process.
+    ///
+    /// For servers, dashboards and command lines beside workers: no job runs in them, whatever they are asked, and no worker
+    /// takes them for one of its own.
+    pub fn observer(mut self) -> Self {
+        self.observer = true;
         self
     }
 
@@ -227,10 +244,13 @@ impl DbBuilder {
         } else if let Some(lease) = self.lease {
             metadata.set_lease(lease);
         }
+        let registry = Arc::new(registry);
         let inner = Arc::new(DbInner {
             metadata,
             artifacts,
-            registry: Arc::new(registry),
+            program: Program::new(registry.clone(), executors.keys().copied()),
+            closed: AtomicBool::new(false),
+            registry,
             options: Options {
                 executor,
                 cancel_grace: self.cancel_grace.unwrap_or(Duration::from_secs(10)),
@@ -239,6 +259,7 @@ impl DbBuilder {
                 worker_env: self.worker_env,
                 program: self.program,
                 read_only,
+                observer: self.observer,
             },
             runtime,
             notes: Arc::new(NoteBuffer::default()),

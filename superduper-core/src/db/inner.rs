@@ -3,7 +3,7 @@
 use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, RunHandle, load},
+    job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, Program, RunHandle, load, watch},
     registry::Registry,
     store::{
         ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId, RunFilter, RunId,
@@ -13,7 +13,7 @@ use crate::{
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::{
@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) worker_env: Vec<(String, String)>,
     pub(crate) program: Option<PathBuf>,
     pub(crate) read_only: bool,
+    /// This process records what it is asked, and runs nothing.
+    pub(crate) observer: bool,
 }
 
 pub(crate) struct DbInner {
@@ -47,6 +49,9 @@ pub(crate) struct DbInner {
     /// The runs that this process leads.
     pub(crate) engine: Engine,
     pub(crate) executors: HashMap<&'static str, Arc<dyn Executor>>,
+    /// What jobs can be run here.
+    pub(crate) program: Program,
+    pub(crate) closed: AtomicBool,
     pub(crate) owner: OnceCell<OwnerId>,
     pub(crate) commits: watch::Sender<u64>,
     pub(crate) progress: broadcast::Sender<Event>,
@@ -62,7 +67,8 @@ pub(crate) struct DbInner {
 impl DbInner {
     /// This process as one that runs jobs; made known when it first takes one.
     pub(crate) async fn owner(&self) -> Result<OwnerId> {
-        self.owner.get_or_try_init(|| self.metadata.enlist()).await.copied()
+        let kinds = || self.registry.kinds().map(str::to_owned).collect();
+        self.owner.get_or_try_init(|| self.metadata.enlist(kinds())).await.copied()
     }
 
     pub(crate) fn executor(&self, name: &str) -> Result<Arc<dyn Executor>> {
@@ -88,7 +94,14 @@ impl DbInner {
     /// Refuse a call that changes something, before it does any work.
     pub(crate) fn check_writable(&self, what: &str) -> Result<()> {
         crate::runtime_check::current()?;
-        if self.options.read_only { Err(crate::store::refused(what)) } else { Ok(()) }
+        if self.options.read_only {
+            return Err(crate::store::refused(what));
+        }
+        if self.is_closed() {
+            let text = format!("cannot {what}: this database was closed");
+            return Err(Error::new(ErrorKind::Unsupported, text).with_hint("open it again"));
+        }
+        Ok(())
     }
 
     /// Where a job that is tried again runs: as recorded, but where this database lacks that executor, as its trigger says today.
@@ -173,18 +186,22 @@ impl DbInner {
         written
     }
 
-    /// Queue the jobs of processes that are gone.
-    pub(crate) async fn reclaim_dead(&self) -> Result<()> {
+    /// Queue the jobs of processes that are gone. Whether there were any.
+    pub(crate) async fn reclaim_dead(&self) -> Result<bool> {
         let owners = self.metadata.dead_owners().await?;
         if owners.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let ops = vec![Op::Reclaim { owners, at: Timestamp::now() }];
-        self.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.map(|_| ())
+        self.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        Ok(true)
     }
 
-    /// Lead a run: it is under way here already, or is read from the record.
+    /// Lead a run: it is under way here already, or is read from the record. An observer only waits for it.
     pub(crate) async fn attach(self: &Arc<Self>, run: RunId) -> Result<RunHandle> {
+        if self.options.observer {
+            return Ok(watch(self, run));
+        }
         if let Some(handle) = self.engine.handle(run) {
             return Ok(handle);
         }

@@ -12,7 +12,7 @@ use crate::{
         RunState,
     },
 };
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// A batch that may record a run.
 pub(crate) struct Launch {
@@ -47,14 +47,16 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
         db.committed();
         return Ok((committed, None));
     };
-    let owner = db.owner().await?;
     let mut places = None;
-    if starts {
+    let leader = if starts && !db.options.observer { Some(db.owner().await?) } else { None };
+    if let Some(owner) = leader {
         let first: Vec<&mut NewJob> = jobs.iter_mut().filter(|job| job.needs.is_empty()).collect();
-        let lanes = first.iter().map(|job| Placement::of_text(job.executor.as_deref()).pool).collect();
+        let lanes: Vec<_> = first.iter().map(|job| Placement::of_text(job.executor.as_deref()).pool).collect();
+        let pools: Vec<_> = lanes.iter().map(|pool| pool.as_ref().map(|pool| db.engine.pool(pool))).collect();
         let taken = db.engine.reserve(db, owner, lanes).await;
-        for (job, granted) in first.into_iter().zip(&taken.granted) {
+        for ((job, granted), pool) in first.into_iter().zip(&taken.granted).zip(pools) {
             job.claim = granted.then_some(owner);
+            job.pool = pool;
         }
         places = Some(taken);
     }
@@ -64,7 +66,12 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
     db.committed();
     let id = committed.run.ok_or_else(|| Error::internal("a run was recorded without an id"))?;
-    let handle = if starts {
+    let handle = if let Some(owner) = leader {
+        let claimed: HashSet<JobId> = committed.claimed.iter().map(|claimed| claimed.job).collect();
+        for (job, id) in jobs.iter_mut().zip(&committed.jobs) {
+            // Its pool was full.
+            job.claim = job.claim.filter(|_| claimed.contains(id));
+        }
         let loaded = recorded(id, run, jobs, &committed.jobs);
         db.engine.lead(db, owner, loaded, instances, places)
     } else {

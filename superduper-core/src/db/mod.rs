@@ -2,6 +2,7 @@
 
 mod apply;
 mod builder;
+mod cancel;
 mod encoding;
 mod events;
 mod inner;
@@ -19,10 +20,12 @@ mod run_trigger;
 mod steer;
 mod upkeep;
 mod verify;
+mod work;
 
 pub(crate) use apply::new_jobs;
 pub use apply::{Applied, Apply, Detach};
 pub use builder::DbBuilder;
+pub(crate) use cancel::cancel;
 pub use encoding::{ComponentExt, Encoding, decode_documents};
 pub use events::{Event, EventStream, Message};
 pub(crate) use inner::DbInner;

@@ -109,7 +109,7 @@ impl Run {
     /// `Store`.
     pub async fn cancel(&self) -> Result<()> {
         match self.id {
-            Some(id) => super::steer::cancel_run(&self.db, id).await,
+            Some(id) => super::cancel::cancel(&self.db, id, None).await,
             None => Ok(()),
         }
     }

@@ -1,13 +1,16 @@
 //! Steering jobs: resume, retry, cancel, unblock, wait.
 
-use super::{Db, DbInner, Run, launch::Launch};
+use super::{
+    Db, Run,
+    cancel::{cancel, cancel_jobs},
+    launch::Launch,
+};
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, Outcome, describe},
     lifecycle::BoxFuture,
     store::{
-        Batch, Durability, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, RunState,
-        Timestamp, Wish,
+        Batch, Durability, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, Timestamp, Wish,
     },
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
@@ -23,7 +26,7 @@ impl Resume {
     /// `Store`.
     pub async fn detach(self) -> Result<Vec<Run>> {
         let db = self.0.inner();
-        db.check_writable("resume")?;
+        db.check_runs_jobs("resume")?;
         db.reclaim_dead().await?;
         let (mut runs, mut failed) = (Vec::new(), None);
         for run in db.unfinished_runs().await? {
@@ -186,6 +189,7 @@ impl Db {
                     })
                     .collect(),
                 claim: None,
+                pool: None,
                 at,
             })
             .collect();
@@ -210,7 +214,7 @@ impl Db {
         match what.into() {
             Cancel::Run(run) => {
                 self.inner().run_row(run).await?;
-                cancel_run(self.inner(), run).await
+                cancel(self.inner(), run, None).await
             }
             Cancel::Job(job) => {
                 self.job(job).await?;
@@ -284,7 +288,7 @@ impl Db {
     /// `NotFound`, `Store`.
     pub async fn resume_run(&self, run: RunId) -> Result<Run> {
         let db = self.inner();
-        db.check_writable("resume")?;
+        db.check_runs_jobs("resume")?;
         db.reclaim_dead().await?;
         let handle = db.attach(run).await?;
         handle.tell(Command::Look);
@@ -306,8 +310,10 @@ impl Db {
             .commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: None, at: Timestamp::now() }] }, Durability::Full)
             .await?;
         db.committed();
-        let handle = db.attach(row.run).await?;
-        handle.tell(Command::Look);
+        // Where no process leads its run, `resume` or `work` goes on with it.
+        if let Some(handle) = db.engine.handle(row.run) {
+            handle.tell(Command::Look);
+        }
         Ok(())
     }
 
@@ -367,40 +373,4 @@ impl Db {
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }
-}
-
-/// Cancel all jobs of a run.
-pub(crate) async fn cancel_run(db: &Arc<DbInner>, run: RunId) -> Result<()> {
-    let handle = db.engine.handle(run);
-    if handle.is_none() && db.run_row(run).await?.state != RunState::Running {
-        return Ok(());
-    }
-    let open =
-        JobFilter { run: Some(run), states: Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]), ..JobFilter::default() };
-    let jobs: Vec<JobId> = db.metadata.jobs(open).await?.into_iter().map(|job| job.id).collect();
-    if let Some(handle) = handle {
-        // On record too: other processes may have some of them, and this one may die before they end.
-        if !jobs.is_empty() {
-            let ops = vec![Op::RequestCancel { jobs }];
-            db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
-        }
-        handle.tell(Command::Cancel(None));
-        return Ok(());
-    }
-    cancel_jobs(db, jobs).await
-}
-
-/// Cancel jobs, wherever they are.
-pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>) -> Result<()> {
-    db.metadata.commit(Batch { expect: Vec::new(), ops: vec![Op::RequestCancel { jobs: jobs.clone() }] }, Durability::Full).await?;
-    db.committed();
-    let rows = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
-    let mut runs: Vec<RunId> = rows.iter().filter(|row| !row.state.is_terminal()).map(|row| row.run).collect();
-    runs.sort_unstable();
-    runs.dedup();
-    for run in runs {
-        let here: Vec<JobId> = rows.iter().filter(|row| row.run == run).map(|row| row.id).collect();
-        db.attach(run).await?.tell(Command::Cancel(Some(here)));
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Jobs: their context, their order, how they are run and by whom.
 
+mod abilities;
 mod context;
 mod engine;
 mod executor;
@@ -18,9 +19,10 @@ mod run_job;
 pub(crate) mod scheduler;
 mod stderr;
 
+pub(crate) use abilities::{Program, work_of};
 pub use context::JobContext;
 pub(crate) use context::{CancelToken, Identity, NoteBuffer, current, current_overlay};
-pub(crate) use engine::{Command, Engine, RunHandle, load, new_row};
+pub(crate) use engine::{Command, Engine, RunHandle, load, load_quietly, new_row, watch};
 pub use executor::{Attempt, Executor, ExecutorCapabilities};
 pub(crate) use executor::{Ended, Threads};
 pub(crate) use instance::{Instances, references, setup_tree};
@@ -35,4 +37,4 @@ pub use process::worker;
 pub(crate) use process::{Process, is_worker};
 pub(crate) use record::{give_way, outlast_sweep};
 pub(crate) use run_job::{JobSpec, hash_all, save_encoded};
-pub(crate) use scheduler::Loaded;
+pub(crate) use scheduler::{Loaded, cancellations};

@@ -86,6 +86,12 @@ impl Outcome {
             let error = describe(job, ErrorKind::Cancelled);
             return Err(error.with_outcome(self));
         }
+        if self.run.state == RunState::Running
+            && let Some(job) = self.jobs.iter().find(|job| !job.state.is_terminal())
+        {
+            let error = self.left_to_others(job);
+            return Err(error.with_outcome(self));
+        }
         if self.run.purpose == RunPurpose::Remove && self.run.state == RunState::Failed {
             // No job failed: the row of the removal is damaged, or the store refused to delete.
             Removal::of(&self.run)
@@ -95,6 +101,19 @@ impl Outcome {
             return Err(Error::new(ErrorKind::InUse, text).with_hint(hint).with_outcome(self));
         }
         Ok(self)
+    }
+
+    /// The run is unfinished, since this program cannot run a job of it.
+    fn left_to_others(&self, job: &JobRow) -> Error {
+        let (kind, lacks) = match self.registry.entry(&job.target.kind) {
+            Err(_) => (ErrorKind::UnknownKind, format!("the kind `{}`", job.target.kind)),
+            Ok(_) => (ErrorKind::Unsupported, "the trigger, the executor or a child's kind that it needs".to_owned()),
+        };
+        let text = format!(
+            "run {} is unfinished: this program cannot run job {} (`{}` of `{}`), since it lacks {lacks}",
+            self.run.id, job.id, job.method, job.target
+        );
+        Error::new(kind, text).with_hint("a program that has it goes on with `db.resume()` or `db.work()`; the job stays queued until then")
     }
 
     /// Ids of the jobs that are not final.

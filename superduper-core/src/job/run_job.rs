@@ -470,6 +470,7 @@ async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests: Vec<SpawnR
             timeout_ms: trigger.timeout_ms,
             needs,
             claim: None,
+            pool: None,
             at,
         });
     }

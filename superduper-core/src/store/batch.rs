@@ -105,8 +105,18 @@ pub enum Op {
         owner: OwnerId,
         /// Whether they start now; else they stay queued until [`Op::Start`] or [`Op::Finish`].
         start: bool,
+        /// The pool that all of them count in: see [`Pool`]. Those of the lowest ids are taken as far as it has free places; the
+        /// others that are free are in [`Committed::full`].
+        pool: Option<Pool>,
         /// When.
         at: Timestamp,
+    },
+    /// The thread of an attempt whose end was recorded with [`Finish::late`] has returned: its place in a pool is free.
+    ReturnPlace {
+        /// The job.
+        job: JobId,
+        /// Who ran it.
+        owner: OwnerId,
     },
     /// A job taken before starts now. Ignored unless the attempt is the current one.
     Start {
@@ -377,6 +387,18 @@ pub struct Need {
     pub parameter: Option<String>,
 }
 
+/// A limit on how many jobs of a name may run at once, in all processes of the database.
+///
+/// A job that is claimed in a pool has a place of it until the end of its attempt is recorded, or until its owner is reclaimed. An
+/// attempt that ends late keeps the place until [`Op::ReturnPlace`]. The limit is what the claim says, so that it may be changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// How many places it has.
+    pub limit: u32,
+}
+
 /// A job to record.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -402,8 +424,11 @@ pub struct NewJob {
     pub timeout_ms: Option<u64>,
     /// What it waits for inside.
     pub needs: Vec<Need>,
-    /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`.
+    /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. One that finds its pool full is recorded as
+    /// queued, and is not in [`Committed::claimed`].
     pub claim: Option<OwnerId>,
+    /// The pool that the claim counts in.
+    pub pool: Option<Pool>,
     /// When.
     pub at: Timestamp,
 }
@@ -436,6 +461,8 @@ pub struct Finish {
     pub spawned_before: Vec<(JobId, usize)>,
     /// Messages to the outside: topic and content; only with success.
     pub messages: Vec<(String, Value)>,
+    /// Whether a thread of the attempt still runs: its place in a pool stays taken until [`Op::ReturnPlace`].
+    pub late: bool,
 }
 
 impl Finish {
@@ -454,6 +481,7 @@ impl Finish {
             spawned: Vec::new(),
             spawned_before: Vec::new(),
             messages: Vec::new(),
+            late: false,
         }
     }
 }
@@ -562,6 +590,8 @@ pub struct Committed {
     pub components: Vec<ComponentId>,
     /// The jobs that were claimed, in the order asked for.
     pub claimed: Vec<Claimed>,
+    /// The jobs that were not claimed since their pool had no free place.
+    pub full: Vec<JobId>,
     /// Jobs whose end was ignored because the attempt was not the current one.
     pub fenced: Vec<JobId>,
     /// Jobs whose end was left out because it names a blob that is being deleted, or that may have been since it was

@@ -19,7 +19,7 @@ pub use crate::runtime_check::check_runtime;
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
     Batch, BlobRow, Claimed, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignals, Need, NewCheckpoint, NewJob,
-    NewRun, Op, OutputRow, PutAction, PutVersion, Wish,
+    NewRun, Op, OutputRow, Pool, PutAction, PutVersion, Wish,
 };
 pub use health::ComponentHealth;
 pub(crate) use limits::bounded;
@@ -31,5 +31,5 @@ pub use removal::being_removed;
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
     JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OutputWriter, OwnerId, Reference, RunId, RunPurpose,
-    RunRow, RunState, Snapshot, StoredVersion, Timestamp,
+    RunRow, RunState, Snapshot, StoredVersion, Timestamp, Worker,
 };

@@ -80,13 +80,14 @@ impl MetadataStore for ReadOnlyMetadata {
         audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
         check() -> Vec<String>;
         live_owners() -> Vec<OwnerId>;
+        workers() -> Vec<super::Worker>;
     }
 
     fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
         refuse("sweep")
     }
 
-    fn enlist(&self) -> BoxFuture<'_, Result<OwnerId>> {
+    fn enlist(&self, _kinds: Vec<String>) -> BoxFuture<'_, Result<OwnerId>> {
         refuse("run jobs")
     }
 

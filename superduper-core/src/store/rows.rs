@@ -253,6 +253,15 @@ pub struct JobBrief {
     pub failure: Option<JobFailure>,
 }
 
+/// A process that runs jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// The process.
+    pub id: OwnerId,
+    /// The kinds of components that its program has, in order; empty where that is not on record.
+    pub kinds: Vec<String>,
+}
+
 /// A job that set outputs of its version when it succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputWriter {

@@ -220,10 +220,11 @@ impl MetadataStore for CountingMetadata {
         doomed_blobs() -> Vec<Digest>;
         sweep_right() -> Option<superduper::store::SweepRight>;
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
-        enlist() -> OwnerId;
+        enlist(kinds: Vec<String>) -> OwnerId;
         retire(owner: OwnerId) -> ();
         dead_owners() -> Vec<OwnerId>;
         live_owners() -> Vec<OwnerId>;
+        workers() -> Vec<superduper::store::Worker>;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What processes do: the effects of a scheduler, and the attempts that they start.
 
 use crate::{
-    process::{Live, PERMITS},
+    process::{Live, PERMITS, Process},
     record::{blob, new_job},
     shape::JobShape,
     world::{CALM, Event, Fate, How, World, kinds},
@@ -9,7 +9,7 @@ use crate::{
 use superduper_core::{
     FailureKind, JobFailure,
     simulate::{Effect, Input, Report},
-    store::{Finish, Finished, JobId, JobSignals, Op, RunId},
+    store::{Finish, Finished, JobId, JobSignals, Op, RunId, RunState},
 };
 
 impl World {
@@ -40,17 +40,28 @@ impl World {
                     let delay = 1 + self.delay();
                     self.after(delay, place, Event::Save { run, job, attempt });
                 }
+                Effect::ReturnPlace { job, .. } => {
+                    let owner = self.processes[place].worker;
+                    drop(self.record.commit(vec![Op::ReturnPlace { job, owner }]));
+                }
                 Effect::Timer(time) => {
                     let mono = self.processes[place].mono;
                     self.processes[place].timer = time;
                     let wait = time.saturating_sub(mono).saturating_sub(self.now);
                     self.after(wait, place, Event::Timer(time));
                 }
+                Effect::Done { run, state: RunState::Running, .. } => {
+                    if !self.record.jobs_of(run).iter().any(|job| self.record.shapes[job].special) {
+                        return Err(format!("process {place} leaves run {run} to others, and could run it"));
+                    }
+                    self.after(300, place, Event::Lead { run });
+                }
                 Effect::Done { run, .. } => {
                     if !self.processes[place].done.insert(run) {
                         return Err(format!("process {place} is told twice that run {run} is over"));
                     }
                 }
+                Effect::Stopped { .. } if self.processes[place].closing => {}
                 Effect::Stopped { run, failure, ops } => {
                     if !self.processes[place].lets_go.remove(&run) {
                         return Err(format!("process {place} gives run {run} up: {}", failure.message));
@@ -94,11 +105,30 @@ impl World {
             return Err(format!("attempt {attempt} of job {job} starts twice"));
         }
         let shape = self.record.shapes[&job].clone();
+        let process = &mut self.processes[place];
+        if process.closing || (shape.special && place > 0) {
+            return Err(format!(
+                "attempt {attempt} of job {job} starts in a process that {}",
+                if process.closing { "closes" } else { "cannot run it" }
+            ));
+        }
         let most = if shape.pooled { 1 } else { PERMITS };
         let beside = process.live.iter().filter(|live| live.pooled == shape.pooled).count();
         if beside >= most as usize {
             return Err(format!("{} attempts run where {most} may", beside + 1));
         }
+        // The pool is one for all processes.
+        let elsewhere = |other: &Process| {
+            let has = |live: &Live| {
+                let row = self.record.row(live.job);
+                live.pooled && (row.owner, row.attempt) == (Some(other.worker), live.attempt) && !row.state.is_terminal()
+            };
+            other.alive && other.live.iter().any(has)
+        };
+        if shape.pooled && self.processes.iter().enumerate().any(|(other, process)| other != place && elsewhere(process)) {
+            return Err(format!("attempt {attempt} of job {job} starts beside another process's in the pool"));
+        }
+        let process = &mut self.processes[place];
         process.live.push(Live { job, attempt, pooled: shape.pooled, late: false, told: false });
         let how = [How::Success, How::Retryable, How::Late, How::Fatal, How::Blocked][self.fault(kinds::ATTEMPTS, 5, 4) as usize];
         let delay = 10 + [0, 1, 30, 400, 1500][self.choices.choose(5, 4) as usize];

@@ -81,6 +81,6 @@ fn about(input: &Input) -> (Option<RunId>, Option<JobId>) {
         Input::ReadFailed { run } | Input::Written { run, .. } | Input::Refused { run, .. } | Input::Unknown { run } => (Some(*run), None),
         Input::Ended { run, job, .. } | Input::Returned { run, job } | Input::Saved { run, job, .. } => (Some(*run), Some(*job)),
         Input::Looked { run, .. } | Input::GiveUp { run, .. } | Input::Signal { run, .. } | Input::Refresh { run } => (Some(*run), None),
-        Input::Timer | Input::Lapsed => (None, None),
+        Input::Timer | Input::Lapsed | Input::Close { .. } => (None, None),
     }
 }

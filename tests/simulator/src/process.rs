@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use superduper_core::{
-    simulate::{Config, Fault, Now, Scheduler},
+    simulate::{Abilities, Config, Fault, Now, Scheduler},
     store::{JobId, OwnerId, RunId, Timestamp},
 };
 
-use crate::record::BASE;
+use crate::record::{BASE, SPECIAL};
 
 /// How many attempts run at once in a process, beside those of the pool.
 pub(crate) const PERMITS: u32 = 2;
@@ -30,6 +30,8 @@ pub(crate) struct Process {
     pub(crate) worker: OwnerId,
     pub(crate) life: u32,
     pub(crate) alive: bool,
+    /// It is about to end, and starts nothing.
+    pub(crate) closing: bool,
     /// It stands still from a time until another.
     pub(crate) paused: (u64, u64),
     pub(crate) lapsed: bool,
@@ -47,13 +49,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(worker: OwnerId, life: u32, runs: Vec<RunId>, fault: Fault) -> Self {
-        let config = Config { worker, permits: PERMITS, shared: true, most_prefetched: 2, fault };
+    pub(crate) fn new(place: usize, worker: OwnerId, life: u32, runs: Vec<RunId>, fault: Fault) -> Self {
+        // Only the first process has all there is.
+        let abilities = Abilities::of(move |work| place == 0 || work.method != SPECIAL);
+        let config = Config { worker, permits: PERMITS, shared: true, most_prefetched: 2, abilities, fault };
         Process {
             scheduler: Scheduler::new(config),
             worker,
             life,
             alive: true,
+            closing: false,
             paused: (0, 0),
             lapsed: false,
             mono: 10_000 * (u64::from(life) + 1),

@@ -61,12 +61,15 @@ pub(crate) fn blob(job: JobId) -> BlobRow {
     BlobRow { path: "result".to_owned(), digest: Digest::of(&job.0.to_le_bytes()), size: 8 }
 }
 
+/// What not every program has.
+pub(crate) const SPECIAL: &str = "special";
+
 pub(crate) fn new_job(shape: &JobShape, key: Option<&str>) -> NewJob {
     let placement = Placement { pool: shape.pooled.then(|| ("p".to_owned(), 1)), ..Placement::default() };
     NewJob {
         target: target(),
         role: JobRole::Trigger,
-        method: "go".to_owned(),
+        method: if shape.special { SPECIAL } else { "go" }.to_owned(),
         key: key.map(str::to_owned),
         retry_of: None,
         blocked: shape.blocked.then(|| "a grant".to_owned()),
@@ -76,6 +79,7 @@ pub(crate) fn new_job(shape: &JobShape, key: Option<&str>) -> NewJob {
         timeout_ms: None,
         needs: Vec::new(),
         claim: None,
+        pool: None,
         at: Timestamp(BASE),
     }
 }
@@ -245,7 +249,7 @@ impl Record {
     }
 
     pub(crate) fn enlist(&self) -> OwnerId {
-        sure(self.store.enlist())
+        sure(self.store.enlist(Vec::new()))
     }
 
     pub(crate) fn retire(&self, worker: OwnerId) {

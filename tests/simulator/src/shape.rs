@@ -19,6 +19,8 @@ pub struct JobShape {
     pub blob: bool,
     /// Whether the store refuses its success.
     pub refused: bool,
+    /// Whether only the first process can run it.
+    pub special: bool,
     /// Whether its attempts record their own ends, as job processes do.
     pub records: bool,
 }
@@ -93,7 +95,8 @@ impl Shape {
                 all[beside].refused = true;
                 all[last / 3].records = true;
             }
-            _ => {}
+            // With two runs, or one that is too short for them.
+            _ => all.iter_mut().skip(1).step_by(3).for_each(|job| job.special = true),
         }
         let runs = if number % SHAPES / 3 == 3 && jobs > 3 {
             let second = all.split_off(jobs / 2);

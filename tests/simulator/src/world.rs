@@ -79,6 +79,8 @@ pub(crate) enum Event {
     },
     Timer(u64),
     Start,
+    /// A process that closed ends.
+    Exit,
 }
 
 /// What comes from outside of all processes.
@@ -155,7 +157,7 @@ impl World {
         for (place, runs) in shape.processes.iter().enumerate() {
             let worker = world.record.enlist();
             let runs = runs.iter().map(|run| world.record.runs[*run]).collect();
-            world.processes.push(Process::new(worker, 0, runs, fault));
+            world.processes.push(Process::new(place, worker, 0, runs, fault));
             world.at(1 + place as u64, Happening::At(place, 0, Event::Start));
         }
         world.plan_outside(shape);
@@ -274,6 +276,10 @@ impl World {
             }
             Event::Lead { run } => self.lead(place, run),
             Event::Start => self.start(place),
+            Event::Exit => {
+                self.end_process(place);
+                Ok(())
+            }
             Event::Timer(time) if self.processes[place].timer != time => Ok(()),
             Event::Timer(_) => self.deliver(place, Input::Timer),
             Event::Deliver(input) => self.deliver(place, input),
@@ -292,11 +298,11 @@ impl World {
         if !self.processes[place].alive {
             let life = self.processes[place].life + 1;
             let (worker, runs) = (self.record.enlist(), self.processes[place].runs.clone());
-            self.processes[place] = Process::new(worker, life, runs, self.fault);
+            self.processes[place] = Process::new(place, worker, life, runs, self.fault);
         }
         for run in self.processes[place].runs.clone() {
             self.reclaim();
-            let loaded = self.load(run, ChangeCursor::default(), Vec::new());
+            let loaded = self.load(place, run, ChangeCursor::default(), Vec::new());
             self.deliver(place, Input::Attach(Box::new(loaded)))?;
         }
         Ok(())
@@ -306,7 +312,7 @@ impl World {
     fn lead(&mut self, place: usize, run: RunId) -> Result<(), String> {
         self.reclaim();
         let worker = self.processes[place].worker;
-        let rows = self.load(run, ChangeCursor::default(), Vec::new()).changes.jobs;
+        let rows = self.load(place, run, ChangeCursor::default(), Vec::new()).changes.jobs;
         let at = self.processes[place].now(self.now).wall;
         let release = |row: &JobRow| Op::Finish(Box::new(Finish::plain(row.id, row.attempt, worker, at, at, Finished::Released)));
         let ops: Vec<Op> = rows.iter().filter(|row| row.owner == Some(worker)).map(release).collect();
@@ -314,7 +320,7 @@ impl World {
             // Nothing of it can be refused.
             drop(self.record.commit(ops));
         }
-        let loaded = self.load(run, ChangeCursor::default(), Vec::new());
+        let loaded = self.load(place, run, ChangeCursor::default(), Vec::new());
         self.deliver(place, Input::Attach(Box::new(loaded)))
     }
 
@@ -330,24 +336,29 @@ impl World {
         }
     }
 
-    fn load(&self, run: RunId, after: ChangeCursor, mut others: Vec<JobId>) -> Loaded {
+    fn load(&self, place: usize, run: RunId, after: ChangeCursor, mut others: Vec<JobId>) -> Loaded {
         let changes = self.record.changes(run, after);
         let is_other = |job: &JobId| !self.record.is_of(*job, run);
         others.extend(changes.dependencies.iter().map(|edge| edge.needs).filter(is_other));
         let others = if others.is_empty() { Vec::new() } else { self.record.rows(others) };
-        Loaded { changes, others, other_workers: self.processes.len() > 1 }
+        Loaded { changes, others, other_workers: self.has_others(place) }
+    }
+
+    /// Whether another process lives.
+    fn has_others(&self, place: usize) -> bool {
+        self.processes.iter().enumerate().any(|(other, process)| other != place && process.alive)
     }
 
     fn read(&mut self, place: usize, run: RunId, after: ChangeCursor, others: Vec<JobId>) {
         self.reclaim();
-        let input = Input::Rows(Box::new(self.load(run, after, others)));
+        let input = Input::Rows(Box::new(self.load(place, run, after, others)));
         let delay = 1 + self.delay();
         self.after(delay, place, Event::Deliver(input));
     }
 
     fn look(&mut self, place: usize, run: RunId, jobs: Vec<JobId>) {
         self.reclaim();
-        let input = Input::Looked { run, rows: self.record.rows(jobs), other_workers: self.processes.len() > 1 };
+        let input = Input::Looked { run, rows: self.record.rows(jobs), other_workers: self.has_others(place) };
         let delay = 1 + self.delay();
         self.after(delay, place, Event::Deliver(input));
     }
@@ -368,18 +379,19 @@ impl World {
         if self.processes[place].stands_still(self.now) {
             return false;
         }
-        match self.fault(kinds::PAUSES | kinds::KILLS, 5, 40) {
+        match self.fault(kinds::PAUSES | kinds::KILLS, 6, 40) {
             0 => {}
             4 if self.kinds & kinds::KILLS != 0 => {
-                let process = &mut self.processes[place];
-                process.alive = false;
-                let worker = process.worker;
-                process.life += 1;
-                self.record.retire(worker);
-                self.after(100, place, Event::Start);
+                self.end_process(place);
                 return true;
             }
-            4 => {}
+            5 if self.kinds & kinds::KILLS != 0 && !self.processes[place].closing => {
+                self.processes[place].closing = true;
+                self.take(place, Input::Close { now: false });
+                self.after(100, place, Event::Deliver(Input::Close { now: true }));
+                self.after(700, place, Event::Exit);
+            }
+            4 | 5 => {}
             _ if self.kinds & kinds::PAUSES == 0 => {}
             length => {
                 let process = &mut self.processes[place];
@@ -391,6 +403,16 @@ impl World {
         let jump = self.fault(kinds::CLOCKS, 4, 40);
         self.processes[place].wall += [0, 5_000, -3_600_000, 3_600_000][jump as usize];
         false
+    }
+
+    /// A process is gone; another one takes its place.
+    fn end_process(&mut self, place: usize) {
+        let process = &mut self.processes[place];
+        process.alive = false;
+        let worker = process.worker;
+        process.life += 1;
+        self.record.retire(worker);
+        self.after(100, place, Event::Start);
     }
 
     pub(crate) fn deliver(&mut self, place: usize, input: Input) -> Result<(), String> {

@@ -95,6 +95,7 @@ pub(super) fn job(name: &str, method: &str) -> NewJob {
         timeout_ms: None,
         needs: Vec::new(),
         claim: None,
+        pool: None,
         at: at(2),
     }
 }
@@ -104,7 +105,7 @@ pub(super) fn jobs(jobs: Vec<NewJob>) -> Op {
 }
 
 pub(super) fn claim(jobs: &[JobId], owner: OwnerId, start: bool) -> Op {
-    Op::Claim { jobs: jobs.to_vec(), owner, start, at: at(10) }
+    Op::Claim { jobs: jobs.to_vec(), owner, start, pool: None, at: at(10) }
 }
 
 pub(super) fn finish_of(job: JobId, attempt: u32, owner: OwnerId, end: Finished) -> Finish {
@@ -121,6 +122,7 @@ pub(super) fn finish_of(job: JobId, attempt: u32, owner: OwnerId, end: Finished)
         spawned: Vec::new(),
         spawned_before: Vec::new(),
         messages: Vec::new(),
+        late: false,
     }
 }
 
@@ -166,7 +168,7 @@ pub(super) fn claimed(committed: &Committed) -> Vec<(JobId, u32)> {
 }
 
 pub(super) async fn enlist(store: &dyn MetadataStore) -> OwnerId {
-    done(store.enlist().await)
+    done(store.enlist(Vec::new()).await)
 }
 
 /// A component with a run of jobs named after methods.

@@ -15,6 +15,7 @@ mod fixture;
 pub mod jobs;
 pub mod names;
 pub mod owners;
+pub mod places;
 pub mod reads;
 pub mod removals;
 pub mod spawned;
@@ -136,6 +137,12 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             owners_live_until_they_retire,
             leases_hold_while_their_owner_goes_on,
             notes_are_kept,
+        }
+        places {
+            pools_limit_claims_of_all_owners,
+            late_attempts_keep_their_place,
+            jobs_recorded_with_a_claim_count,
+            workers_are_told_with_their_kinds,
         }
         blobs {
             references_follow_versions_outputs_and_results,

@@ -6,7 +6,7 @@ use super::Commit;
 use crate::state::Job;
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, OwnerId, RunId, Timestamp, being_removed},
+    store::{Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, OwnerId, Pool, RunId, Timestamp, being_removed},
 };
 
 impl Commit<'_> {
@@ -68,6 +68,7 @@ impl Commit<'_> {
         let (component, revision) = self.target(&job)?;
         let version = job.target.version.map_or(0, |at| at.version);
         let owner = job.claim.filter(|_| job.blocked.is_none());
+        let owner = owner.filter(|owner| self.take_place(job.pool.as_ref(), id, *owner));
         let state = match (&job.blocked, owner) {
             (Some(_), _) => JobState::Blocked,
             (None, Some(_)) => JobState::Running,
@@ -137,11 +138,15 @@ impl Commit<'_> {
         Ok((key.0, at.revision.unwrap_or(newest)))
     }
 
-    pub(super) fn claim(&mut self, jobs: &[JobId], owner: OwnerId, start: bool, at: Timestamp) {
+    pub(super) fn claim(&mut self, jobs: &[JobId], (owner, pool): (OwnerId, Option<Pool>), start: bool, at: Timestamp) {
         let before = self.done.claimed.len();
-        for id in jobs {
+        let mut jobs = jobs.to_vec();
+        if pool.is_some() {
+            jobs.sort_unstable();
+        }
+        for id in &jobs {
             let free = self.state.jobs.get(id).is_some_and(|job| job.row.state == JobState::Queued && job.row.owner.is_none());
-            if !free {
+            if !free || !self.take_place(pool.as_ref(), *id, owner) {
                 continue;
             }
             let mut claimed = None;

@@ -7,6 +7,7 @@ mod components;
 mod expect;
 mod jobs;
 mod names;
+mod places;
 mod transitions;
 
 use crate::state::{Checkpoint, Counter, Job, State};
@@ -86,8 +87,12 @@ impl Commit<'_> {
                 self.done.jobs.extend(ids);
                 Ok(())
             }
-            Op::Claim { jobs, owner, start, at } => {
-                self.claim(&jobs, owner, start, at);
+            Op::Claim { jobs, owner, start, pool, at } => {
+                self.claim(&jobs, (owner, pool), start, at);
+                Ok(())
+            }
+            Op::ReturnPlace { job, owner } => {
+                self.return_place(job, owner);
                 Ok(())
             }
             Op::Start { job, attempt, at } => {

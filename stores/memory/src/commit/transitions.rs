@@ -30,6 +30,9 @@ impl Commit<'_> {
             self.invalidate();
             return Ok(());
         }
+        if !finish.late {
+            self.return_place(id, finish.owner);
+        }
         let (run, at) = (Some(row.run), finish.at);
         let given_back = matches!(finish.end, Finished::Released | Finished::Blocked(_) | Finished::Paused(_));
         if !given_back {
@@ -212,6 +215,7 @@ impl Commit<'_> {
     }
 
     pub(super) fn reclaim(&mut self, owners: &[OwnerId], at: Timestamp) {
+        self.return_places(|_, owner| owners.contains(&owner));
         let taken = self.state.jobs.iter().filter(|(_, job)| job.row.owner.is_some_and(|owner| owners.contains(&owner)));
         let taken: Vec<_> = taken.map(|(id, job)| (*id, job.row.clone())).collect();
         for (id, row) in taken {

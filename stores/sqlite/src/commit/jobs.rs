@@ -7,7 +7,7 @@ use crate::codec::{Code, asked, number, number_list, signals, signed};
 use std::{borrow::Cow, collections::HashMap};
 use superduper_core::{
     Address, Error, Result,
-    store::{Claimed, JobId, JobRef, JobRole, JobState, NewJob, OwnerId, Timestamp, being_removed},
+    store::{Claimed, JobId, JobRef, JobRole, JobState, NewJob, OwnerId, Pool, Timestamp, being_removed},
 };
 
 /// A job that has no row yet.
@@ -16,11 +16,13 @@ struct NewRow<'b> {
     target: (i64, u32, u32),
     /// What is asked of it from the beginning.
     asked: i64,
+    /// Who claims it, if its pool has a place.
+    owner: Option<OwnerId>,
 }
 
 impl NewRow<'_> {
     fn owner(&self) -> Option<i64> {
-        self.job.claim.filter(|_| self.job.blocked.is_none()).map(|owner| owner.0)
+        self.owner.map(|owner| owner.0)
     }
 }
 
@@ -60,8 +62,10 @@ impl<'b> Commit<'_, 'b> {
             last = Some((&job.target, target));
             places.push(Ok(rows.len()));
             let asked = if job.role != JobRole::Cleanup && self.is_going(job) { asked | asked::CANCEL } else { asked };
-            rows.push(NewRow { job, target, asked });
+            let owner = job.claim.filter(|_| job.blocked.is_none());
+            rows.push(NewRow { job, target, asked, owner });
         }
+        self.limit_claims(&mut rows)?;
         self.write_jobs(run, &rows)?;
         let first = self.sql.connection.last_insert_rowid() + 1 - rows.len() as i64;
         let id = |place: &Result<usize, i64>| place.map_or_else(|id| id, |place| first + place as i64);
@@ -69,6 +73,9 @@ impl<'b> Commit<'_, 'b> {
         self.write_dependencies(first, &rows, &ids)?;
         for (row, id) in rows.iter().zip(first..) {
             let of = Of::Job { run, job: id };
+            if let (Some(owner), Some(pool)) = (row.owner, &row.job.pool) {
+                self.take_places(Some(pool), std::iter::once(JobId(id)), owner)?;
+            }
             if let Some(reason) = &row.job.blocked {
                 self.event(row.job.at, of, "job.blocked", Some(Cow::Borrowed(reason)));
             } else if row.owner().is_some() {
@@ -77,6 +84,23 @@ impl<'b> Commit<'_, 'b> {
             }
         }
         Ok(ids)
+    }
+
+    /// Jobs whose pool is full are recorded as queued.
+    fn limit_claims(&self, rows: &mut [NewRow<'_>]) -> Result<()> {
+        let mut free: HashMap<&str, usize> = HashMap::new();
+        for row in rows.iter_mut().filter(|row| row.owner.is_some()) {
+            let Some(pool) = &row.job.pool else { continue };
+            let left = match free.entry(&pool.name) {
+                std::collections::hash_map::Entry::Occupied(left) => left.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => entry.insert(self.free_places(Some(pool))?),
+            };
+            match left.checked_sub(1) {
+                Some(less) => *left = less,
+                None => row.owner = None,
+            }
+        }
+        Ok(())
     }
 
     fn known_keys(&self, run: i64, jobs: &'b [NewJob]) -> Result<HashMap<&'b str, Result<usize, i64>>> {
@@ -106,7 +130,7 @@ impl<'b> Commit<'_, 'b> {
     fn write_jobs(&self, run: i64, rows: &[NewRow<'_>]) -> Result<()> {
         let head = "INSERT INTO job (run, component, version, revision, role, method, state, attempt, phase, owner, retries, backoff_ms, \
             timeout_ms, created_at, started_at, retry_of, key, executor, blocked, cancel_requested)";
-        self.sql.insert("record jobs", (head, 20, ""), rows, |row, new @ NewRow { job, target, asked }| {
+        self.sql.insert("record jobs", (head, 20, ""), rows, |row, new @ NewRow { job, target, asked, .. }| {
             let owner = new.owner();
             let state = match (&job.blocked, owner) {
                 (Some(_), _) => JobState::Blocked,
@@ -163,8 +187,14 @@ impl<'b> Commit<'_, 'b> {
         })
     }
 
-    pub(super) fn claim(&mut self, jobs: &[JobId], owner: OwnerId, start: bool, at: Timestamp) -> Result<()> {
-        let list = number_list(jobs.iter().map(|job| job.0));
+    pub(super) fn claim(&mut self, jobs: &[JobId], (owner, pool): (OwnerId, Option<&Pool>), start: bool, at: Timestamp) -> Result<()> {
+        let mut wanted = jobs.to_vec();
+        if pool.is_some() {
+            wanted = self.free_jobs(jobs)?;
+            let full = wanted.split_off(self.free_places(pool)?.min(wanted.len()));
+            self.done.full.extend(full);
+        }
+        let list = number_list(wanted.iter().map(|job| job.0));
         let set = if start { "state = 2, phase = 1, started_at = ?3" } else { "phase = 0" };
         let text = format!(
             "UPDATE OR FAIL job SET owner = ?2, attempt = attempt + 1, {set} \
@@ -187,6 +217,7 @@ impl<'b> Commit<'_, 'b> {
         if taken.is_empty() {
             self.ignore();
         }
+        self.take_places(pool, taken.iter().map(|(claimed, _)| claimed.job), owner)?;
         for (claimed, run) in taken {
             self.done.claimed.push(claimed);
             let job = claimed.job.0;
@@ -197,6 +228,13 @@ impl<'b> Commit<'_, 'b> {
             }
         }
         Ok(())
+    }
+
+    /// Those of the jobs that are queued and not taken, in the order of their ids.
+    fn free_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>> {
+        let list = number_list(jobs.iter().map(|job| job.0));
+        let text = "SELECT id FROM job WHERE id IN (SELECT value FROM json_each(?1)) AND state = 0 AND owner IS NULL ORDER BY id";
+        self.sql.query("look for free jobs", text, [list], |row| Ok(JobId(row.get(0)?)))
     }
 
     pub(super) fn start(&mut self, job: JobId, attempt: u32, at: Timestamp) -> Result<()> {

@@ -10,6 +10,7 @@ mod expect;
 mod jobs;
 mod known;
 mod names;
+mod places;
 mod put;
 mod transitions;
 
@@ -126,7 +127,8 @@ impl<'b> Commit<'_, 'b> {
                 self.done.jobs.extend(ids);
                 Ok(())
             }
-            Op::Claim { jobs, owner, start, at } => self.claim(jobs, *owner, *start, *at),
+            Op::Claim { jobs, owner, start, pool, at } => self.claim(jobs, (*owner, pool.as_ref()), *start, *at),
+            Op::ReturnPlace { job, owner } => self.return_place(*job, *owner),
             Op::Start { job, attempt, at } => self.start(*job, *attempt, *at),
             Op::Finish(finish) => self.finish(finish),
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
@@ -226,6 +228,7 @@ impl<'b> Commit<'_, 'b> {
     }
 
     fn reclaim(&mut self, owners: &[OwnerId], at: Timestamp) -> Result<()> {
+        self.return_places_of(owners)?;
         for (job, state) in self.taken_by(owners)? {
             self.done.reclaimed.push(JobId(job));
             self.take_back(job, state, at)?;

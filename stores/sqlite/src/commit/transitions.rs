@@ -68,7 +68,7 @@ impl<'b> Commit<'_, 'b> {
                 not_before = coalesce(?9, not_before), blocked = iif(?13 AND cancel_requested & 4 = 0, NULL, ?10), \
                 tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
             WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1, state = 1, \
-                cancel_requested & 1";
+                cancel_requested & 1, executor LIKE '{%'";
         let values = rusqlite::params![
             finish.job.0,
             finish.owner.0,
@@ -92,13 +92,17 @@ impl<'b> Commit<'_, 'b> {
                 row.get::<_, bool>(3)?,
                 row.get::<_, bool>(4)?,
                 row.get::<_, bool>(5)?,
+                row.get::<_, Option<bool>>(6)?,
             ))
         })?;
-        let Some((run, component, version, was_started, is_blocked, is_cancelled)) = row else {
+        let Some((run, component, version, was_started, is_blocked, is_cancelled, may_have_place)) = row else {
             self.done.fenced.push(finish.job);
             self.invalidate();
             return Ok(());
         };
+        if may_have_place == Some(true) && !finish.late {
+            self.return_place(finish.job, finish.owner)?;
+        }
         let of = Of::Job { run, job: finish.job.0 };
         if end.ran && !was_started {
             self.event(finish.started_at, of, "job.started", attempt_text(finish.attempt));

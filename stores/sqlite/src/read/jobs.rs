@@ -232,5 +232,10 @@ pub(crate) fn attempts(sql: Sql<'_>, job: JobId) -> Result<Vec<AttemptRow>> {
 /// The owners that hold a job, ascending.
 pub(crate) fn owners_of_taken_jobs(sql: Sql<'_>) -> Result<Vec<OwnerId>> {
     let query = "SELECT DISTINCT owner FROM job INDEXED BY job_unsucceeded WHERE succeeded = 0 AND owner IS NOT NULL ORDER BY owner";
-    sql.query("read the owners of jobs", query, [], |row| Ok(OwnerId(row.get(0)?)))
+    let mut owners: Vec<OwnerId> = sql.query("read the owners of jobs", query, [], |row| Ok(OwnerId(row.get(0)?)))?;
+    let query = "SELECT DISTINCT owner FROM pool_place";
+    owners.extend(sql.query("read the owners of places", query, [], |row| Ok(OwnerId(row.get(0)?)))?);
+    owners.sort_unstable();
+    owners.dedup();
+    Ok(owners)
 }

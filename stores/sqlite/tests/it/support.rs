@@ -53,12 +53,13 @@ pub(crate) fn job(name: &str, method: &str, needs: &[usize]) -> NewJob {
         timeout_ms: None,
         needs: needs.iter().map(|index| Need { job: JobRef::New(*index), parameter: None }).collect(),
         claim: None,
+        pool: None,
         at: Timestamp(1),
     }
 }
 
 pub(crate) fn claim(job: JobId, owner: OwnerId) -> Op {
-    Op::Claim { jobs: vec![job], owner, start: true, at: Timestamp(2) }
+    Op::Claim { jobs: vec![job], owner, start: true, pool: None, at: Timestamp(2) }
 }
 
 pub(crate) fn succeeded(job: JobId, owner: OwnerId) -> Op {
@@ -75,6 +76,7 @@ pub(crate) fn succeeded(job: JobId, owner: OwnerId) -> Op {
         spawned: Vec::new(),
         spawned_before: Vec::new(),
         messages: Vec::new(),
+        late: false,
     }))
 }
 

@@ -2,10 +2,11 @@
 
 use super::shell::{Message, Shell};
 use crate::{
-    Error, ErrorKind, JobFailure, Result,
+    Error, ErrorKind, FailureKind, JobFailure, Result,
     db::DbInner,
     job::{
         Outcome,
+        record::{MOST_FAILURES, PAUSE},
         scheduler::{Effect, Input, Report},
     },
     store::{Batch, ChangeCursor, Durability, Finish, Finished, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
@@ -32,6 +33,7 @@ impl Shell {
                 }
             }
             Effect::Save { run, job, attempt } => self.save(db, run, job, attempt),
+            Effect::ReturnPlace { run, job } => self.return_place(db, run, job),
             Effect::Timer(time) => self.timer = Some(time),
             Effect::Done { run, state, at } => self.done(db, run, state, at),
             Effect::Stopped { run, failure, ops } => self.stopped(db, run, &failure, ops),
@@ -102,7 +104,7 @@ impl Shell {
             let look = async {
                 db.reclaim_dead().await?;
                 let rows: Vec<JobRow> = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
-                Ok((rows, super::load::other_workers(&db, owner).await?))
+                Ok((rows, super::load::other_workers(&db, Some(owner)).await?))
             };
             Message::Looked { run, answer: caught(look).await }
         });
@@ -115,6 +117,23 @@ impl Shell {
         self.answer(async move {
             let answer = caught(blobs.save_again(&db)).await;
             Message::Saved { run, job, attempt, blobs, answer }
+        });
+    }
+
+    /// A place that cannot be returned is so when this process is gone.
+    fn return_place(&self, db: &Arc<DbInner>, run: RunId, job: JobId) {
+        let (db, owner) = (db.clone(), self.owner);
+        self.answer(async move {
+            for _ in 0..MOST_FAILURES {
+                let ops = vec![Op::ReturnPlace { job, owner }];
+                let written = caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full)).await;
+                if written.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Others of this process may wait for it.
+            Message::Input(Input::Refresh { run })
         });
     }
 
@@ -145,12 +164,13 @@ impl Shell {
     /// This process lets a run go: what it has of it is given back, where that can be written.
     fn stopped(&mut self, db: &Arc<DbInner>, run: RunId, failure: &JobFailure, ops: Vec<Op>) {
         let Some(mut book) = self.books.remove(&run) else { return };
-        let error = book
-            .trouble
-            .last
-            .take()
-            .unwrap_or_else(|| failure.to_error(ErrorKind::Store, "the store refused what this process had to write"));
-        let error = error.context(format_args!("run {run} stopped; `db.resume()` continues it"));
+        let error = match book.trouble.last.take() {
+            Some(error) => error.context(format_args!("run {run} stopped; `db.resume()` continues it")),
+            None if failure.kind == FailureKind::Cancelled => closed(run),
+            None => failure
+                .to_error(ErrorKind::Store, "the store refused what this process had to write")
+                .context(format_args!("run {run} stopped; `db.resume()` continues it")),
+        };
         let db = db.clone();
         tokio::spawn(async move {
             if !ops.is_empty() {
@@ -160,6 +180,12 @@ impl Shell {
             tell(&db, run, book, Err(error)).await;
         });
     }
+}
+
+/// This process was closed before a run had ended.
+pub(super) fn closed(run: RunId) -> Error {
+    let text = format!("run {run} is unfinished: this process closed the database; its jobs are on record");
+    Error::new(ErrorKind::Cancelled, text).with_hint("another process goes on with it by `db.work()` or `db.resume()`")
 }
 
 async fn tell(db: &Arc<DbInner>, run: RunId, book: super::book::Book, outcome: Result<Outcome>) {

@@ -10,13 +10,17 @@ use crate::{
         Instances, Outcome,
         scheduler::{Input, Loaded},
     },
-    store::{JobId, JobSignals, OwnerId, RunId, Wish},
+    store::{JobId, JobSignals, OwnerId, Pool, RunId, Wish},
 };
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// What is stopped has so long to come back: a thread may take for ever.
+const STOP: Duration = Duration::from_secs(1);
 
 /// How a run ended here, or why this process had to stop.
 pub(crate) type Ending = Option<Arc<Result<Outcome>>>;
@@ -57,6 +61,11 @@ pub(crate) struct RunHandle {
 }
 
 impl RunHandle {
+    /// The hold on a run that other processes lead; nobody is there to be told anything.
+    pub(super) fn of_others(run: RunId, done: watch::Receiver<Ending>) -> Self {
+        RunHandle { run, messages: mpsc::unbounded_channel().0, done }
+    }
+
     /// Tell something; a run that is over needs no telling.
     pub(crate) fn tell(&self, command: Command) {
         drop(self.messages.send(Message::Input(command.into_input(self.run))));
@@ -149,6 +158,29 @@ impl Engine {
         handle
     }
 
+    /// Claim no more, ask what runs to pause, and stop what still runs after the grace. Gives the jobs whose threads have not
+    /// returned even then: they keep their claims until they do.
+    pub(crate) async fn close(&self, grace: Duration) -> Vec<JobId> {
+        let Some(messages) = self.lock().as_ref().map(|alive| alive.messages.clone()) else { return Vec::new() };
+        for (now, limit) in [(false, grace), (true, STOP)] {
+            drop(messages.send(Message::Input(Input::Close { now })));
+            let runs: Vec<RunHandle> = self.lock().as_ref().map(|alive| alive.runs.values().cloned().collect()).unwrap_or_default();
+            let all_told = async {
+                for mut run in runs {
+                    // An error: its task is gone, and nothing runs.
+                    drop(run.done.wait_for(Option::is_some).await);
+                }
+            };
+            if tokio::time::timeout(limit, all_told).await.is_ok() {
+                return Vec::new();
+            }
+        }
+        drop(messages.send(Message::TellClosed));
+        let (reply, running) = oneshot::channel();
+        drop(messages.send(Message::Running(reply)));
+        running.await.unwrap_or_default()
+    }
+
     /// A run is over, or was let go.
     pub(super) fn forget(&self, run: RunId) {
         if let Some(alive) = self.lock().as_mut() {
@@ -168,6 +200,13 @@ impl Engine {
             places.granted = granted;
         }
         places
+    }
+
+    /// A pool as a claim names it: with the limit that was set for this process, else with that of the job.
+    pub(crate) fn pool(&self, (name, limit): &(String, usize)) -> Pool {
+        let set = self.limits.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        let limit = set.unwrap_or_else(|| u32::try_from((*limit).max(1)).unwrap_or(u32::MAX));
+        Pool { name: name.clone(), limit }
     }
 
     /// Set the limit of a pool: jobs on record may name another one, of an earlier time.

@@ -23,8 +23,16 @@ pub(crate) async fn load(db: &Arc<DbInner>, run: RunId) -> Result<Loaded> {
     read(db, run, ChangeCursor::default(), Vec::new(), removal.as_ref()).await
 }
 
-/// What changed in a run that is led here. Jobs of other runs that it waits for, and that nobody has, are run here too: their
-/// process may be gone.
+/// A run from the beginning, for a process that changes something about it and does not lead it.
+///
+/// # Errors
+/// `NotFound`; those of the store.
+pub(crate) async fn load_quietly(db: &Arc<DbInner>, run: RunId) -> Result<Loaded> {
+    read(db, run, ChangeCursor::default(), Vec::new(), None).await
+}
+
+/// What changed in a run that is led here. Where no other process lives, jobs of other runs that it waits for are run here,
+/// too: nobody else would.
 pub(super) async fn follow(
     db: &Arc<DbInner>,
     run: RunId,
@@ -34,6 +42,9 @@ pub(super) async fn follow(
 ) -> Result<Loaded> {
     db.reclaim_dead().await?;
     let loaded = read(db, run, after, others, removal).await?;
+    if loaded.other_workers {
+        return Ok(loaded);
+    }
     let free = |row: &&JobRow| row.state == JobState::Queued && row.owner.is_none();
     let left: BTreeSet<RunId> = loaded.others.iter().filter(free).map(|row| row.run).collect();
     for run in left {
@@ -45,8 +56,7 @@ pub(super) async fn follow(
 }
 
 async fn read(db: &Arc<DbInner>, run: RunId, after: ChangeCursor, others: Vec<JobId>, removal: Option<&Removal>) -> Result<Loaded> {
-    let owner = db.owner().await?;
-    let other_workers = other_workers(db, owner).await?;
+    let other_workers = other_workers(db, db.owner.get().copied()).await?;
     let mut asked: BTreeSet<JobId> = others.into_iter().collect();
     // All jobs of a removal wait for what is found at work.
     let after = if removal.is_some() { ChangeCursor::default() } else { after };
@@ -80,6 +90,6 @@ async fn read(db: &Arc<DbInner>, run: RunId, after: ChangeCursor, others: Vec<Jo
 }
 
 /// Whether other processes run jobs of the database.
-pub(super) async fn other_workers(db: &DbInner, owner: OwnerId) -> Result<bool> {
-    Ok(db.shared() && db.metadata.live_owners().await?.into_iter().any(|other| other != owner))
+pub(crate) async fn other_workers(db: &DbInner, here: Option<OwnerId>) -> Result<bool> {
+    Ok(db.shared() && db.metadata.live_owners().await?.into_iter().any(|other| Some(other) != here))
 }

@@ -10,8 +10,10 @@ mod handle;
 mod load;
 mod removal;
 mod shell;
+mod watch;
 
 pub(crate) use book::new_row;
 pub(crate) use handle::{Command, Engine, RunHandle};
-pub(crate) use load::load;
+pub(crate) use load::{load, load_quietly};
 pub(crate) use removal::is_forced;
+pub(crate) use watch::watch;

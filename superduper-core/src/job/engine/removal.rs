@@ -6,10 +6,8 @@
 use crate::{
     Result,
     db::DbInner,
-    job::{Command, engine::RunHandle},
-    lifecycle::BoxFuture,
     plan::Removal,
-    store::{Batch, Durability, JobFilter, JobId, JobRow, JobState, Op, RunId, RunPurpose, RunRow, RunState},
+    store::{JobFilter, JobId, JobRow, JobState, RunId, RunPurpose, RunRow, RunState},
 };
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
@@ -45,30 +43,9 @@ pub(super) async fn stop_what_goes(db: &Arc<DbInner>, removal: &Removal) -> Resu
         if jobs.is_empty() {
             continue;
         }
-        let unmarked: Vec<JobId> = jobs.iter().filter(|job| !job.cancel_requested).map(|job| job.id).collect();
-        if !unmarked.is_empty() {
-            // On record, so that other processes see it too.
-            let ops = vec![Op::RequestCancel { jobs: unmarked }];
-            db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
-        }
         let jobs: Vec<JobId> = jobs.into_iter().map(|job| job.id).collect();
         stopped.extend(&jobs);
-        cancel_here(db, run, jobs);
+        crate::db::cancel(db, run, Some(jobs)).await?;
     }
     Ok(stopped)
-}
-
-/// A run that nobody leads has to be led to its end. In a task of its own: that run may wait for others in turn.
-fn cancel_here(db: &Arc<DbInner>, run: RunId, jobs: Vec<JobId>) {
-    if let Some(handle) = db.engine.handle(run) {
-        return handle.tell(Command::Cancel(Some(jobs)));
-    }
-    let db = db.clone();
-    tokio::spawn(async move {
-        let attach: BoxFuture<'_, Result<RunHandle>> = Box::pin(db.attach(run));
-        // Where this fails, the next look tries it again.
-        if let Ok(handle) = attach.await {
-            handle.tell(Command::Cancel(Some(jobs)));
-        }
-    });
 }

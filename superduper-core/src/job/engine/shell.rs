@@ -13,7 +13,7 @@ use crate::{
         Instances,
         executor::Ended,
         record::ResultBlobs,
-        scheduler::{Config, Fault, Input, Loaded, Now, Scheduler},
+        scheduler::{Config, Fault, Input, Loaded, Now, PhaseName, Scheduler},
     },
     store::{Committed, JobId, JobRow, OwnerId, RunId, Timestamp},
 };
@@ -43,14 +43,42 @@ pub(super) struct Attach {
 pub(super) enum Message {
     Attach(Box<Attach>),
     Input(Input),
-    Reserve { lanes: Vec<Lane>, reply: oneshot::Sender<Vec<bool>> },
+    Reserve {
+        lanes: Vec<Lane>,
+        reply: oneshot::Sender<Vec<bool>>,
+    },
     Release(Vec<Lane>),
     Limit(String, u32),
-    Committed { run: RunId, deletes: bool, answer: Result<Committed> },
-    Read { run: RunId, answer: Result<Loaded> },
-    Looked { run: RunId, answer: Result<(Vec<JobRow>, bool)> },
-    Ended { run: RunId, job: JobId, attempt: u32, ended: Ended },
-    Saved { run: RunId, job: JobId, attempt: u32, blobs: ResultBlobs, answer: Result<u64> },
+    /// Gives the jobs that run.
+    Running(oneshot::Sender<Vec<JobId>>),
+    /// Those who wait for a run are told that this process closed, whatever still runs.
+    TellClosed,
+    Committed {
+        run: RunId,
+        deletes: bool,
+        answer: Result<Committed>,
+    },
+    Read {
+        run: RunId,
+        answer: Result<Loaded>,
+    },
+    Looked {
+        run: RunId,
+        answer: Result<(Vec<JobRow>, bool)>,
+    },
+    Ended {
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+        ended: Ended,
+    },
+    Saved {
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+        blobs: ResultBlobs,
+        answer: Result<u64>,
+    },
 }
 
 /// The task's own state.
@@ -73,7 +101,14 @@ impl Shell {
     pub(super) fn start(db: &Arc<DbInner>, owner: OwnerId, permits: u32, limits: HashMap<String, u32>) -> mpsc::UnboundedSender<Message> {
         let (messages, inbox) = mpsc::unbounded_channel();
         let shared = db.shared();
-        let config = Config { worker: owner, permits, shared, most_prefetched: MOST_PREFETCHED, fault: Fault::None };
+        let config = Config {
+            worker: owner,
+            permits,
+            shared,
+            most_prefetched: MOST_PREFETCHED,
+            abilities: db.program.abilities(),
+            fault: Fault::None,
+        };
         let mut scheduler = Scheduler::new(config);
         limits.iter().for_each(|(name, limit)| scheduler.limit_pool(name, *limit));
         let shell = Shell {
@@ -172,6 +207,17 @@ impl Shell {
             }
             Message::Release(lanes) => self.scheduler.release(&lanes),
             Message::Limit(name, limit) => self.scheduler.limit_pool(&name, limit),
+            Message::Running(reply) => {
+                let is_running = |(job, phase)| (phase == PhaseName::Running).then_some(job);
+                let running = self.scheduler.runs().flat_map(|run| run.phases().filter_map(is_running)).collect();
+                // An error: nobody waits for the answer any more.
+                drop(reply.send(running));
+            }
+            Message::TellClosed => {
+                for (run, book) in &self.books {
+                    book.told.send_replace(Some(Arc::new(Err(super::act::closed(*run)))));
+                }
+            }
             Message::Committed { run, deletes, answer } => self.committed(db, run, deletes, answer),
             Message::Read { run, answer } => match answer {
                 Ok(loaded) => self.on(db, Input::Rows(Box::new(loaded))),

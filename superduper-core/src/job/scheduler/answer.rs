@@ -2,7 +2,7 @@
 
 use super::{
     Effect, Fault, Now, Phase, Start, Step,
-    config::{KEEP_PREFETCHED, PAUSE},
+    config::{KEEP_PREFETCHED, PAUSE, PLACE_POLL},
     permits::Permits,
     run_state::{Call, Care, RunState, Sent},
 };
@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 /// What one commit did, as the ends of its parts need it.
 struct Answer {
     claimed: HashMap<JobId, Claimed>,
+    full: HashSet<JobId>,
     ignored: HashSet<usize>,
     /// The first end or settlement that was ignored: decisions behind it were left out.
     invalid_from: usize,
@@ -32,6 +33,7 @@ impl RunState {
         let answer = Answer {
             invalid_from: committed.ignored.iter().copied().find(is_ground).unwrap_or(usize::MAX),
             claimed: committed.claimed.into_iter().map(|claimed| (claimed.job, claimed)).collect(),
+            full: committed.full.into_iter().collect(),
             ignored: committed.ignored.into_iter().collect(),
             swept: committed.swept.into_iter().collect(),
             spawned: committed.spawned.into_iter().collect(),
@@ -84,6 +86,10 @@ impl RunState {
             return;
         }
         if ignored && !self.has(Fault::FencedEndCounts) {
+            // Its place went with its claim, unless its own first commit is what fenced it.
+            if self.entries[index].returned {
+                self.return_place(index);
+            }
             if self.entries[index].resent {
                 self.entries[index].unsure = Some(attempt);
             } else {
@@ -92,6 +98,9 @@ impl RunState {
             return self.forget(index, permits);
         }
         self.give_permit(index, permits);
+        if self.entries[index].returned {
+            self.return_place(index);
+        }
         let Some(end) = self.entries[index].end.take() else { return };
         self.end_counts(index, &end, answer, now, permits);
         let spawned = answer.spawned.get(&job).cloned().unwrap_or_default();
@@ -120,6 +129,10 @@ impl RunState {
             }
             Finished::Released => {
                 self.entries[index].given_back = true;
+                if self.entries[index].unable {
+                    // It holds no permit any more.
+                    self.entries[index].lane = super::permits::UNABLE;
+                }
                 self.set(index, Phase::Waiting);
                 self.queue(index);
             }
@@ -194,6 +207,9 @@ impl RunState {
 
     fn claim_answered(&mut self, index: usize, answer: &Answer, now: Now, permits: &mut Permits) {
         let Phase::Claiming { permit } = self.entries[index].phase else { return };
+        if answer.full.contains(&self.entries[index].id) {
+            return self.wait_for_place(index, now, permits);
+        }
         let Some(claimed) = answer.claimed.get(&self.entries[index].id).copied() else {
             // Its row has changed since it was read: the next changes tell how.
             self.give_permit(index, permits);
@@ -210,17 +226,29 @@ impl RunState {
         }
         entry.lost_attempts = lost;
         entry.given_back = false;
+        entry.waits = 0;
         entry.signals.cancel |= signals.cancel;
         entry.signals.stop |= signals.stop;
         entry.signals.pause = signals.pause;
         let may_start = permit && (!self.stale || self.has(Fault::StaleClaimedStart)) && !self.entries[index].signals.cancel;
-        if may_start {
+        if may_start && !self.closing {
             return self.start(index, attempt, Start::OnRecord);
         }
         self.give_permit(index, permits);
         let until = self.other_workers.then_some(now.ms + KEEP_PREFETCHED);
         self.set(index, Phase::Prefetched { attempt, started: permit, until });
         self.cancel_prefetched(index, now);
+        self.give_back_closing(index, now);
+    }
+
+    /// Other processes have all places of the pool: one is looked for again a little later, each time later.
+    fn wait_for_place(&mut self, index: usize, now: Now, permits: &mut Permits) {
+        self.give_permit(index, permits);
+        let entry = &mut self.entries[index];
+        let pause = (PLACE_POLL.0 << entry.waits.min(8)).min(PLACE_POLL.1);
+        entry.waits += 1;
+        self.set(index, Phase::Backoff { until: now.ms + pause });
+        self.queue(index);
     }
 
     /// Nothing is known of the commit: ends are facts and are sent again, all else is decided again.
@@ -298,7 +326,10 @@ impl RunState {
             let given_back = |attempt| Finish::plain(job, attempt, self.config.worker, now.wall, now.wall, Finished::Released);
             match self.entries[index].phase {
                 Phase::Running { attempt, .. } => {
-                    ops.push(Op::Finish(Box::new(given_back(attempt))));
+                    let mut end = given_back(attempt);
+                    end.late = self.entries[index].lane >= super::permits::FIRST_POOL;
+                    self.entries[index].keeps_place = end.late;
+                    ops.push(Op::Finish(Box::new(end)));
                     let entry = &mut self.entries[index];
                     entry.late += u32::from(std::mem::take(&mut entry.holds));
                     self.out.push(Effect::Abandon { run, job, attempt });
@@ -321,6 +352,7 @@ impl RunState {
                 Some(index) => {
                     self.entries[*index].late += entry.permits();
                     self.entries[*index].used = entry.used;
+                    self.entries[*index].keeps_place = entry.keeps_place;
                 }
                 None => (0..entry.permits()).for_each(|_| permits.give(entry.lane)),
             }

@@ -3,7 +3,7 @@
 use super::{
     Effect, Fault, Now, Phase, Report, Start, Step,
     config::START_ON_RECORD,
-    permits::{GENERAL, Permits},
+    permits::{FIRST_POOL, GENERAL, Permits},
     run_state::RunState,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 impl RunState {
     /// Start prefetched jobs as far as there are permits.
     pub(super) fn start_prefetched(&mut self, now: Now, permits: &mut Permits) {
-        if self.stale && !self.has(Fault::StalePrefetchedStart) {
+        if self.closing || (self.stale && !self.has(Fault::StalePrefetchedStart)) {
             return;
         }
         for index in self.prefetched.iter().copied().collect::<Vec<_>>() {
@@ -28,7 +28,7 @@ impl RunState {
                 self.entries[index].holds = true;
                 let start = if started { Start::OnRecord } else { Start::Due(now.ms + START_ON_RECORD) };
                 self.start(index, attempt, start);
-            } else if entry.lane == GENERAL && permits.lanes().len() == 1 {
+            } else if entry.lane == GENERAL && permits.lanes().len() == FIRST_POOL {
                 return;
             }
         }
@@ -119,6 +119,14 @@ impl RunState {
                 self.refresh = true;
             }
             Report::Finish(mut finish) => {
+                finish.late = late && self.entries[index].lane >= FIRST_POOL;
+                self.entries[index].keeps_place = finish.late;
+                self.entries[index].returned = false;
+                if matches!(finish.end, Finished::Released) {
+                    // It was started, and something that it needs is missing in this program.
+                    self.entries[index].unable = true;
+                }
+                finish.end = self.conclude_closing(index, finish.end);
                 finish.end = self.conclude(index, finish.end, now);
                 self.end(index, attempt, *finish);
             }
@@ -144,6 +152,27 @@ impl RunState {
             entry.late -= 1;
             permits.give(entry.lane);
         }
+        if !entry.keeps_place {
+            return;
+        }
+        match (entry.phase, &mut entry.end) {
+            // That is told with the end.
+            (Phase::Ending { step: Step::Unsent | Step::Saving, .. }, Some(end)) => {
+                end.late = false;
+                entry.keeps_place = false;
+            }
+            // Not before the end: it would keep the place for ever.
+            (Phase::Ending { .. }, _) => entry.returned = true,
+            _ => self.return_place(index),
+        }
+    }
+
+    /// The place of a late thread is free again.
+    pub(super) fn return_place(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        (entry.keeps_place, entry.returned) = (false, false);
+        let (run, job) = (self.id, entry.id);
+        self.out.push(Effect::ReturnPlace { run, job });
     }
 
     /// The blobs of an end were saved again, or could not be.
@@ -169,7 +198,8 @@ impl RunState {
         let end = self.conclude(index, Finished::Failed(failure), now);
         let entry = &self.entries[index];
         let started_at = entry.end.as_ref().map_or(now.wall, |end| end.started_at);
-        let finish = Finish::plain(entry.id, attempt, self.config.worker, started_at, now.wall, end);
+        let mut finish = Finish::plain(entry.id, attempt, self.config.worker, started_at, now.wall, end);
+        finish.late = entry.keeps_place;
         // Through another phase: the verdict is made from the new end.
         self.set(index, Phase::Ending { attempt, step: Step::Saving });
         self.end(index, attempt, finish);

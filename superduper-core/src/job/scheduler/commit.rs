@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     FailureKind, JobFailure,
-    store::{self, JobId, JobState, Op},
+    store::{self, JobId, JobState, Op, Pool},
 };
 use std::collections::{BTreeSet, HashMap};
 
@@ -35,7 +35,9 @@ impl RunState {
             self.send_starts(now, &mut ops);
             self.send_settlements(now, &mut ops);
             if self.ended.is_none() {
-                self.send_claims(now, turns, permits, &mut ops);
+                if !self.closing {
+                    self.send_claims(now, turns, permits, &mut ops);
+                }
                 self.send_end_of_run(now, &mut ops);
             }
         }
@@ -107,6 +109,7 @@ impl RunState {
         let (mut start, mut ahead) = (Vec::new(), Vec::new());
         let mut room = self.prefetch_limit.saturating_sub(self.prefetched.len());
         for lane in self.ready.keys().copied().collect::<Vec<_>>() {
+            let mut in_pool = Vec::new();
             let turn = turns.get(&lane);
             let Some(ready) = self.ready.get(&lane) else { continue };
             for index in ready {
@@ -118,7 +121,7 @@ impl RunState {
                     continue;
                 }
                 if permits.take(lane) {
-                    start.push(*index);
+                    if lane == GENERAL { start.push(*index) } else { in_pool.push(*index) }
                 } else if lane != GENERAL || room == 0 {
                     break;
                 } else if !entry.given_back {
@@ -126,19 +129,24 @@ impl RunState {
                     ahead.push(*index);
                 }
             }
+            self.send_claim(in_pool, true, permits.pool_of(lane), now, ops);
         }
-        for (indexes, permit) in [(start, true), (ahead, false)] {
-            if indexes.is_empty() {
-                continue;
-            }
-            let jobs = indexes.iter().map(|index| self.entries[*index].id).collect();
-            for index in &indexes {
-                self.entries[*index].holds = permit;
-                self.set(*index, Phase::Claiming { permit });
-            }
-            ops.push(Op::Claim { jobs, owner: self.config.worker, start: permit, at: now.wall });
-            self.sent.push(Sent::Claim(indexes));
+        self.send_claim(start, true, None, now, ops);
+        self.send_claim(ahead, false, None, now, ops);
+    }
+
+    fn send_claim(&mut self, indexes: Vec<usize>, permit: bool, pool: Option<Pool>, now: Now, ops: &mut Vec<Op>) {
+        if indexes.is_empty() {
+            return;
         }
+        let jobs = indexes.iter().map(|index| self.entries[*index].id).collect();
+        for index in &indexes {
+            self.entries[*index].holds = permit;
+            self.set(*index, Phase::Claiming { permit });
+        }
+        let pool = pool.filter(|_| !self.has(Fault::LocalPools));
+        ops.push(Op::Claim { jobs, owner: self.config.worker, start: permit, pool, at: now.wall });
+        self.sent.push(Sent::Claim(indexes));
     }
 
     /// The run ends in the commit of its last end; a removal deletes rows only when every cleanup is on record.

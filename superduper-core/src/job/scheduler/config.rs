@@ -1,7 +1,51 @@
 //! What a scheduler is told once, and the time it is told with each input.
 
 use super::Fault;
-use crate::store::{OwnerId, Timestamp};
+use crate::{
+    Address,
+    store::{JobRole, OwnerId, Timestamp},
+};
+use std::{fmt, sync::Arc};
+
+/// What a process has to have to run a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// The component, whose kind it has to know.
+    pub target: &'a Address,
+    /// A trigger or a hook.
+    pub role: JobRole,
+    /// The name of the trigger or hook.
+    pub method: &'a str,
+    /// Where the job runs, as its row says.
+    pub executor: Option<&'a str>,
+}
+
+/// Which jobs a process can run. It claims no others.
+#[derive(Clone)]
+pub struct Abilities(Arc<dyn Fn(&Work<'_>) -> bool + Send + Sync>);
+
+impl Abilities {
+    /// All jobs.
+    pub fn all() -> Self {
+        Abilities::of(|_| true)
+    }
+
+    /// Those for which this says `true`, always the same for the same job.
+    pub fn of(can: impl Fn(&Work<'_>) -> bool + Send + Sync + 'static) -> Self {
+        Abilities(Arc::new(can))
+    }
+
+    /// Whether a job can be run.
+    pub fn can(&self, work: &Work<'_>) -> bool {
+        (self.0)(work)
+    }
+}
+
+impl fmt::Debug for Abilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Abilities")
+    }
+}
 
 /// How one process schedules.
 #[derive(Debug, Clone)]
@@ -14,6 +58,8 @@ pub struct Config {
     pub shared: bool,
     /// The most jobs of a run that are claimed ahead of a permit.
     pub most_prefetched: usize,
+    /// Which jobs this process can run.
+    pub abilities: Abilities,
     /// A fault to put in; the simulator shows that it is found.
     pub fault: Fault,
 }
@@ -35,6 +81,8 @@ pub(super) const POLL: (u64, u64) = (20, 500);
 pub(super) const BUSY_POLL: u64 = 1000;
 /// The same while jobs only wait for a time or for a place.
 pub(super) const IDLE_POLL: u64 = 3000;
+/// How soon, and how late at most, a place of a pool is looked for again that other processes have.
+pub(super) const PLACE_POLL: (u64, u64) = (20, 1000);
 /// When the start of a prefetched job is put on record; a job that ends sooner tells it with its end.
 pub(super) const START_ON_RECORD: u64 = 20;
 /// How long a job is kept that was prefetched and has no permit, where other workers live.

@@ -62,6 +62,13 @@ pub(super) struct Entry {
     pub(super) used: u32,
     /// It was given back once: it is claimed only with a permit.
     pub(super) given_back: bool,
+    /// How often its pool was full, one time after the other.
+    pub(super) waits: u32,
+    /// The thread of an attempt holds a place of its pool on record; and whether it returned before the end was recorded.
+    pub(super) keeps_place: bool,
+    pub(super) returned: bool,
+    /// An attempt found that this program lacks something that the job needs.
+    pub(super) unable: bool,
 }
 
 impl Entry {
@@ -87,6 +94,10 @@ impl Entry {
             unsure: None,
             used: 0,
             given_back: false,
+            waits: 0,
+            keeps_place: false,
+            returned: false,
+            unable: false,
         }
     }
 

@@ -34,11 +34,15 @@ pub enum Fault {
     TrustedClock,
     /// An end that was fenced counts as if it were on record.
     FencedEndCounts,
+    /// A process claims jobs that it cannot run.
+    ClaimsAll,
+    /// Pools are limits of each process alone.
+    LocalPools,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 16] = [
         Fault::BlindSettle,
         Fault::StalePrefetchedStart,
         Fault::StaleClaimedStart,
@@ -53,5 +57,7 @@ impl Fault {
         Fault::AbandonCancels,
         Fault::TrustedClock,
         Fault::FencedEndCounts,
+        Fault::ClaimsAll,
+        Fault::LocalPools,
     ];
 }

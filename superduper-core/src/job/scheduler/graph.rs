@@ -1,8 +1,9 @@
 //! Jobs and edges that are added to a run, and what an edge asks for.
 
 use super::{
+    Fault, Work,
     entry::{Edge, Entry, Facts, Kind},
-    permits::{Lane, Permits},
+    permits::{Lane, Permits, UNABLE},
     run_state::RunState,
 };
 use crate::{
@@ -29,22 +30,27 @@ impl Kind {
     }
 }
 
-fn lane_of(executor: Option<&str>, permits: &mut Permits) -> Lane {
-    permits.lane(Placement::of_text(executor).pool.as_ref())
-}
-
 impl RunState {
+    fn lane_of(&self, work: &Work<'_>, permits: &mut Permits) -> Lane {
+        if !self.config.abilities.can(work) && !self.has(Fault::ClaimsAll) {
+            return UNABLE;
+        }
+        permits.lane(Placement::of_text(work.executor).pool.as_ref())
+    }
+
     /// Add a job of this or another run from its row; the row itself is taken afterwards.
     pub(super) fn add_row(&mut self, row: &JobRow, permits: &mut Permits) -> usize {
         let facts = Facts { target: row.target.clone(), method: row.method.clone(), retries: row.retries, backoff_ms: row.backoff_ms };
-        let lane = lane_of(row.executor.as_deref(), permits);
+        let lane =
+            self.lane_of(&Work { target: &row.target, role: row.role, method: &row.method, executor: row.executor.as_deref() }, permits);
         self.add(Entry::new(row.id, row.run == self.id, lane, facts))
     }
 
     /// Add a job that an end of this process spawned.
     pub(super) fn add_spawned(&mut self, id: JobId, new: &NewJob, permits: &mut Permits) -> usize {
         let facts = Facts { target: new.target.clone(), method: new.method.clone(), retries: new.retries, backoff_ms: new.backoff_ms };
-        let lane = lane_of(new.executor.as_deref(), permits);
+        let lane =
+            self.lane_of(&Work { target: &new.target, role: new.role, method: &new.method, executor: new.executor.as_deref() }, permits);
         self.add(Entry::new(id, true, lane, facts))
     }
 

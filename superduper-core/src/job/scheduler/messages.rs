@@ -97,6 +97,11 @@ pub enum Input {
         /// Why.
         failure: JobFailure,
     },
+    /// This process is about to end: it claims no more, and asks what runs to pause.
+    Close {
+        /// What still runs has had its time, and is stopped.
+        now: bool,
+    },
     /// The time of [`Effect::Timer`] has come.
     Timer,
     /// This process stood still for its lease: other processes may have taken its jobs over.
@@ -105,7 +110,7 @@ pub enum Input {
 
 impl Input {
     /// All kinds of inputs.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "Attach",
         "Rows",
         "Looked",
@@ -119,6 +124,7 @@ impl Input {
         "Signal",
         "Refresh",
         "GiveUp",
+        "Close",
         "Timer",
         "Lapsed",
     ];
@@ -139,8 +145,9 @@ impl Input {
             Input::Signal { .. } => 10,
             Input::Refresh { .. } => 11,
             Input::GiveUp { .. } => 12,
-            Input::Timer => 13,
-            Input::Lapsed => 14,
+            Input::Close { .. } => 13,
+            Input::Timer => 14,
+            Input::Lapsed => 15,
         }
     }
 }
@@ -234,6 +241,13 @@ pub enum Effect {
         job: JobId,
         /// The attempt.
         attempt: u32,
+    },
+    /// Write that a late thread has returned, so that its place in a pool is free: [`Op::ReturnPlace`].
+    ReturnPlace {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
     },
     /// The end of an attempt is on record: show its outputs.
     Recorded {

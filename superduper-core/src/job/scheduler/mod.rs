@@ -10,6 +10,7 @@
 mod answer;
 mod attempts;
 mod check;
+mod closing;
 mod commit;
 mod config;
 mod entry;
@@ -25,7 +26,8 @@ mod run_state;
 mod timing;
 mod top;
 
-pub use config::{Config, Now};
+pub use closing::cancellations;
+pub use config::{Abilities, Config, Now, Work};
 pub use fault::Fault;
 pub use messages::{Effect, Input, Loaded, Report};
 pub use phase::{Phase, PhaseName, Start, Step};

@@ -96,6 +96,7 @@ fn new_job(needs: impl Iterator<Item = JobId>) -> NewJob {
         timeout_ms: None,
         needs: needs.map(|job| Need { job: JobRef::Id(job), parameter: None }).collect(),
         claim: None,
+        pool: None,
         at: Timestamp(0),
     }
 }
@@ -129,7 +130,14 @@ impl World {
     }
 
     fn scheduler() -> Scheduler {
-        Scheduler::new(Config { worker: WORKER, permits: 3, shared: false, most_prefetched: 4, fault: Fault::None })
+        Scheduler::new(Config {
+            worker: WORKER,
+            permits: 3,
+            shared: false,
+            most_prefetched: 4,
+            abilities: super::Abilities::all(),
+            fault: Fault::None,
+        })
     }
 
     fn on(&mut self, input: Input) {

@@ -3,6 +3,7 @@
 //! Invariant: a permit is out exactly as long as a job holds it, a thread of a late attempt runs, or it is reserved for a job that
 //! is being recorded.
 
+use crate::store::Pool;
 use std::collections::HashMap;
 
 /// A lane, by its place.
@@ -10,9 +11,15 @@ pub(super) type Lane = usize;
 
 /// The lane of jobs without a pool.
 pub(super) const GENERAL: Lane = 0;
+/// The lane of jobs that this process cannot run: it has no permits.
+pub(super) const UNABLE: Lane = 1;
+/// The lane of the first pool.
+pub(super) const FIRST_POOL: Lane = 2;
 
 #[derive(Debug)]
 struct State {
+    /// Of a pool.
+    name: Option<String>,
     capacity: u32,
     out: u32,
     /// How many of those that are out are for jobs that are not recorded yet.
@@ -30,7 +37,8 @@ pub(super) struct Permits {
 
 impl Permits {
     pub(super) fn new(general: u32) -> Self {
-        Permits { lanes: vec![State { capacity: general, out: 0, reserved: 0, is_set: true }], pools: HashMap::new() }
+        let lane = |capacity| State { name: None, capacity, out: 0, reserved: 0, is_set: true };
+        Permits { lanes: vec![lane(general), lane(0)], pools: HashMap::new() }
     }
 
     /// The lane of a job; of a pool the limit that was set counts, else the one that was named last.
@@ -52,9 +60,15 @@ impl Permits {
         if let Some(lane) = self.pools.get(name) {
             return *lane;
         }
-        self.lanes.push(State { capacity: 1, out: 0, reserved: 0, is_set: false });
+        self.lanes.push(State { name: Some(name.to_owned()), capacity: 1, out: 0, reserved: 0, is_set: false });
         self.pools.insert(name.to_owned(), self.lanes.len() - 1);
         self.lanes.len() - 1
+    }
+
+    /// The pool of a lane, as a claim names it.
+    pub(super) fn pool_of(&self, lane: Lane) -> Option<Pool> {
+        let State { name, capacity, .. } = &self.lanes[lane];
+        name.clone().map(|name| Pool { name, limit: *capacity })
     }
 
     pub(super) fn lanes(&self) -> std::ops::Range<Lane> {

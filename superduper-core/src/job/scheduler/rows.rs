@@ -3,7 +3,7 @@
 use super::{
     Effect, Loaded, Now, Phase, Start,
     config::{KEEP_PREFETCHED, POLL},
-    permits::Permits,
+    permits::{Permits, UNABLE},
     run_state::{Call, RunState},
 };
 use crate::{
@@ -32,6 +32,22 @@ impl RunState {
         }
         self.stale = false;
         self.take(loaded, now, permits);
+        self.leave_to_others();
+    }
+
+    /// Let the run go if nothing of it can go on here, and no other process lives that could have what is missing.
+    fn leave_to_others(&mut self) {
+        let waits = |entry: &super::entry::Entry| match entry.phase {
+            Phase::Ready => entry.lane == UNABLE,
+            Phase::Waiting => true,
+            _ => entry.verdict.is_some(),
+        };
+        let is_unable = self.ready.get(&UNABLE).is_some_and(|ready| !ready.is_empty());
+        let is_idle = self.unsent.is_empty() && self.doomed.is_empty() && self.ended.is_none() && !self.refresh;
+        if is_unable && is_idle && !self.other_workers && self.entries.iter().all(waits) {
+            self.told = true;
+            self.out.push(Effect::Done { run: self.id, state: store::RunState::Running, at: None });
+        }
     }
 
     /// Take rows as the record has them now.
@@ -172,7 +188,10 @@ impl RunState {
             Phase::Prefetched { attempt, .. } if attempt <= self.entries[index].used => {
                 self.end_unstarted(index, Finished::Released, now);
             }
-            Phase::Prefetched { .. } => self.cancel_prefetched(index, now),
+            Phase::Prefetched { .. } => {
+                self.cancel_prefetched(index, now);
+                self.give_back_closing(index, now);
+            }
             _ => {}
         }
     }

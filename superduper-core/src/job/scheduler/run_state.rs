@@ -100,6 +100,10 @@ pub struct RunState {
     pub(super) spoiled: Option<JobFailure>,
     pub(super) ended: Option<(store::RunState, Option<store::Timestamp>)>,
     pub(super) told: bool,
+    /// This process is about to end.
+    pub(super) closing: bool,
+    /// What still ran here was stopped, since it had had its time.
+    pub(super) stopping: bool,
     pub(super) out: Vec<Effect>,
 }
 
@@ -137,6 +141,8 @@ impl RunState {
             spoiled: None,
             ended: None,
             told: false,
+            closing: false,
+            stopping: false,
             out: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     Effect, Fault, Now, Phase,
     config::{BUSY_POLL, IDLE_POLL},
-    permits::GENERAL,
+    permits::{GENERAL, UNABLE},
     run_state::{Call, RunState},
 };
 use crate::store::{Finished, JobRow};
@@ -41,8 +41,9 @@ impl RunState {
         if self.ended.is_some() {
             return None;
         }
+        let waits_for_program = self.running == 0 && self.ready.get(&UNABLE).is_some_and(|ready| !ready.is_empty());
         let waits_for_place = self.ready.values().any(|ready| !ready.is_empty());
-        let every = if self.others_open > 0 || (self.away > 0 && self.running == 0) {
+        let every = if self.others_open > 0 || waits_for_program || (self.away > 0 && self.running == 0) {
             self.poll
         } else if !self.config.shared {
             return None;

@@ -3,7 +3,7 @@
 use super::{
     Config, Effect, Input, Loaded, Now, RunState,
     commit::Turns,
-    permits::{GENERAL, Permits},
+    permits::{FIRST_POOL, Permits},
 };
 use crate::store::{JobId, RunId};
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub struct Scheduler {
     runs: BTreeMap<RunId, RunState>,
     /// When the timer is set for.
     timer: Option<u64>,
+    /// This process is about to end.
+    closing: bool,
     /// Which run is first when permits are handed out.
     first: usize,
     out: Vec<Effect>,
@@ -32,7 +34,7 @@ impl Scheduler {
     /// A scheduler without runs.
     pub fn new(config: Config) -> Self {
         let permits = Permits::new(config.permits);
-        Scheduler { config, permits, runs: BTreeMap::new(), timer: None, first: 0, out: Vec::new() }
+        Scheduler { config, permits, runs: BTreeMap::new(), timer: None, closing: false, first: 0, out: Vec::new() }
     }
 
     /// Set the limit of a pool in this process, whatever rows say.
@@ -56,6 +58,11 @@ impl Scheduler {
         match input {
             Input::Attach(loaded) => self.attach(*loaded, now),
             Input::Timer => self.timer = None,
+            Input::Close { now: false } => {
+                self.closing = true;
+                self.runs.values_mut().for_each(|run| run.on_close(now));
+            }
+            Input::Close { now: true } => self.runs.values_mut().for_each(RunState::on_close_now),
             Input::Lapsed => self.runs.values_mut().for_each(RunState::on_lapsed),
             Input::Rows(loaded) => {
                 if let Some(run) = self.runs.get_mut(&loaded.changes.run.id) {
@@ -94,6 +101,9 @@ impl Scheduler {
         if let Some(old) = self.runs.remove(&run.id) {
             run.inherit(&old, &mut self.permits);
         }
+        if self.closing {
+            run.on_close(now);
+        }
         self.runs.insert(run.id, run);
     }
 
@@ -101,7 +111,7 @@ impl Scheduler {
     /// its pool or of those for all. [`Scheduler::release`] gives them back, which is to be called just before the run is attached.
     pub fn reserve(&mut self, pools: &[Option<(String, usize)>]) -> Vec<bool> {
         let lanes: Vec<_> = pools.iter().map(|pool| self.permits.lane(pool.as_ref())).collect();
-        lanes.into_iter().map(|lane| self.permits.reserve(lane)).collect()
+        lanes.into_iter().map(|lane| !self.closing && self.permits.reserve(lane)).collect()
     }
 
     /// Give back permits that were reserved, one for each pool that is named; `None` is one of those for all.
@@ -131,6 +141,7 @@ impl Scheduler {
                     run.commit(now, &turns, permits);
                 }
                 run.tell_end();
+                run.tell_closed();
             });
             if let Some(run) = self.runs.get_mut(id) {
                 self.out.append(&mut run.out);
@@ -144,7 +155,7 @@ impl Scheduler {
     /// Whose turn it is in each pool: so many jobs of the lowest ids as there are free places.
     fn turns(&self) -> Turns {
         let mut turns = Turns::new();
-        for lane in self.permits.lanes().skip(GENERAL + 1) {
+        for lane in self.permits.lanes().skip(FIRST_POOL) {
             let free = self.permits.free(lane) as usize;
             if free == 0 {
                 continue;

@@ -1,0 +1,69 @@
+//! Cancelling jobs: one commit, which needs no process that leads their run.
+//!
+//! Invariant: a process that cancels jobs runs none of them, nor any other job of their run.
+
+use super::DbInner;
+use crate::{
+    Result,
+    job::{Command, Loaded, cancellations, give_way, load_quietly},
+    lifecycle::BoxFuture,
+    store::{Batch, Durability, JobFilter, JobId, JobRow, Op, RunId, RunState, Timestamp},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How often it is tried again where other processes move the jobs meanwhile; they see on record what is asked.
+const MOST_TRIES: u32 = 16;
+
+/// Cancel jobs, whichever runs they are of.
+pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>) -> Result<()> {
+    let rows = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
+    let mut runs: BTreeMap<RunId, Vec<JobId>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| !row.state.is_terminal()) {
+        runs.entry(row.run).or_default().push(row.id);
+    }
+    for (run, jobs) in runs {
+        cancel(db, run, Some(jobs)).await?;
+    }
+    Ok(())
+}
+
+/// Cancel jobs of a run, or all of them. In the commit that asks for it, those that no process has end, what needs them is
+/// skipped, and the run ends if it has nothing else to do. Who has the others sees it on record.
+pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) -> BoxFuture<'_, Result<()>> {
+    Box::pin(async move {
+        // Else a job of a process that is gone would wait for the next one.
+        db.reclaim_dead().await?;
+        for tries in 0..MOST_TRIES {
+            let loaded = load_quietly(db, run).await?;
+            let asked = |row: &&JobRow| jobs.as_ref().is_none_or(|jobs| jobs.contains(&row.id));
+            let open: Vec<&JobRow> = loaded.changes.jobs.iter().filter(asked).filter(|row| !row.state.is_terminal()).collect();
+            if open.is_empty() || loaded.changes.run.state != RunState::Running {
+                break;
+            }
+            let unmarked: Vec<JobId> = open.iter().filter(|row| !row.cancel_requested).map(|row| row.id).collect();
+            if write(db, unmarked, loaded, jobs.clone()).await? {
+                break;
+            }
+            give_way(tries).await;
+        }
+        if let Some(handle) = db.engine.handle(run) {
+            handle.tell(Command::Cancel(jobs));
+        }
+        Ok(())
+    })
+}
+
+/// Write one commit; whether the record had not moved.
+async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Option<Vec<JobId>>) -> Result<bool> {
+    let mut ops = Vec::new();
+    if !unmarked.is_empty() {
+        ops.push(Op::RequestCancel { jobs: unmarked });
+    }
+    ops.extend(cancellations(loaded, jobs, Timestamp::now()));
+    if ops.is_empty() {
+        return Ok(true);
+    }
+    let committed = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+    db.committed();
+    Ok(committed.ignored.is_empty())
+}

@@ -1,0 +1,47 @@
+//! What a program has to have to run a job: the kind, the trigger, the executor.
+//!
+//! Invariant: a process claims no job for which something is lacking here. Another program may have it.
+
+use super::{
+    Placement,
+    scheduler::{Abilities, Work},
+};
+use crate::{
+    registry::Registry,
+    store::{JobRole, JobRow},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What a program has.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    registry: Arc<Registry>,
+    executors: Arc<BTreeSet<&'static str>>,
+}
+
+impl Program {
+    pub(crate) fn new(registry: Arc<Registry>, executors: impl IntoIterator<Item = &'static str>) -> Self {
+        Program { registry, executors: Arc::new(executors.into_iter().collect()) }
+    }
+
+    /// What is lacking for a job, with its name; `None` where the job can run here.
+    pub(crate) fn lacks(&self, work: &Work<'_>) -> Option<String> {
+        let kind = &work.target.kind;
+        let Ok(entry) = self.registry.entry(kind) else { return Some(format!("the kind `{kind}`")) };
+        if work.role == JobRole::Trigger && (entry.trigger)(work.method).is_none() {
+            return Some(format!("the trigger `{}` of `{kind}`", work.method));
+        }
+        let executor = work.executor.and_then(|text| Placement::of_text(Some(text)).executor)?;
+        (!self.executors.contains(executor.as_str())).then(|| format!("the executor `{executor}`"))
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
+        let program = self.clone();
+        Abilities::of(move |work| program.lacks(work).is_none())
+    }
+}
+
+/// What it takes to run a job on record.
+pub(crate) fn work_of(row: &JobRow) -> Work<'_> {
+    Work { target: &row.target, role: row.role, method: &row.method, executor: row.executor.as_deref() }
+}

@@ -1,0 +1,91 @@
+//! A process that is about to end, and jobs that are cancelled without a process that leads their run.
+
+use super::{Abilities, Config, Effect, Fault, Loaded, Now, Phase, RunState, commit::Turns, permits::Permits, run_state::Call};
+use crate::{
+    FailureKind, JobFailure,
+    store::{self, Finished, JobId, JobSignals, Op, OwnerId, Timestamp},
+};
+
+impl RunState {
+    /// Claim no more; give back what has not started; ask what runs to pause.
+    pub(super) fn on_close(&mut self, now: Now) {
+        self.closing = true;
+        for index in 0..self.entries.len() {
+            match self.entries[index].phase {
+                Phase::Prefetched { .. } => self.end_unstarted(index, Finished::Released, now),
+                Phase::Running { attempt, .. } => self.ask_to_pause(index, attempt),
+                _ => {}
+            }
+        }
+    }
+
+    /// What was claimed is not started any more.
+    pub(super) fn give_back_closing(&mut self, index: usize, now: Now) {
+        if self.closing && matches!(self.entries[index].phase, Phase::Prefetched { .. }) {
+            self.end_unstarted(index, Finished::Released, now);
+        }
+    }
+
+    /// Not on record: another process goes on with the job.
+    pub(super) fn ask_to_pause(&mut self, index: usize, attempt: u32) {
+        let entry = &self.entries[index];
+        let signals = JobSignals { pause: true, ..entry.signals };
+        self.out.push(Effect::Signal { run: self.id, job: entry.id, attempt, signals });
+    }
+
+    /// Stop what still runs. A thread that cannot be stopped keeps its claim until it returns.
+    pub(super) fn on_close_now(&mut self) {
+        self.stopping = true;
+        for entry in &self.entries {
+            if let Phase::Running { attempt, .. } = entry.phase {
+                self.out.push(Effect::Abandon { run: self.id, job: entry.id, attempt });
+            }
+        }
+    }
+
+    /// What an end means in a process that closes: one that only came of the close gives the job back.
+    pub(super) fn conclude_closing(&self, index: usize, end: Finished) -> Finished {
+        let signals = self.entries[index].signals;
+        match end {
+            Finished::Paused(_) if self.closing && !signals.pause => Finished::Released,
+            Finished::Succeeded(_) => end,
+            _ if self.stopping && !signals.cancel => Finished::Released,
+            end => end,
+        }
+    }
+
+    /// Tell once that this process has nothing of the run any more.
+    pub(super) fn tell_closed(&mut self) {
+        let is_left = self.running == 0 && self.unsent.is_empty() && self.saving == 0 && self.prefetched.is_empty();
+        let is_claiming = self.call == Call::Commit;
+        if self.closing && is_left && !is_claiming && self.ended.is_none() && !std::mem::replace(&mut self.told, true) {
+            let failure = JobFailure::new(FailureKind::Cancelled, "this process was closed");
+            self.out.push(Effect::Stopped { run: self.id, failure, ops: Vec::new() });
+        }
+    }
+}
+
+/// What cancels jobs of a run, or all, in one commit and without a process that leads the run: those that no process has
+/// are cancelled, what needs them is skipped, and the run ends if all its jobs are final then. Jobs that a process has
+/// are not among them: it is to be told.
+pub fn cancellations(loaded: Loaded, jobs: Option<Vec<JobId>>, at: Timestamp) -> Vec<Op> {
+    if loaded.changes.run.state != store::RunState::Running {
+        return Vec::new();
+    }
+    // No job is claimed by a process that can run none.
+    let config = Config {
+        worker: OwnerId(0),
+        permits: 0,
+        shared: true,
+        most_prefetched: 0,
+        abilities: Abilities::of(|_| false),
+        fault: Fault::None,
+    };
+    let (now, mut permits) = (Now { ms: 0, wall: at }, Permits::new(0));
+    let mut run = RunState::new(&loaded.changes.run, &config, now.ms);
+    run.take(loaded, now, &mut permits);
+    run.on_signal(jobs, JobSignals { cancel: true, ..JobSignals::default() }, now);
+    run.commit(now, &Turns::new(), &mut permits);
+    let commit = run.out.into_iter().find_map(|effect| if let Effect::Commit { ops, .. } = effect { Some(ops) } else { None });
+    commit.unwrap_or_default()
+}
