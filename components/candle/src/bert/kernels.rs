@@ -112,7 +112,7 @@ pub(super) fn attention(qkv: &mut [f32], bias: &[f32], lengths: &[usize], heads:
     let width = bias.len() / 3;
     let head = width / heads;
     let mut result = vec![0_f32; qkv.len() / 3];
-    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let longest = lengths.iter().copied().max().unwrap_or(0).next_multiple_of(LANES);
     let (mut keys, mut scores) = (vec![0_f32; head * longest], vec![0_f32; longest]);
     vectorized(
         #[inline(always)]
@@ -124,8 +124,9 @@ pub(super) fn attention(qkv: &mut [f32], bias: &[f32], lengths: &[usize], heads:
             for &length in lengths {
                 let tokens = &qkv[from * 3 * width..(from + length) * 3 * width];
                 let results = &mut result[from * width..(from + length) * width];
+                let padded = length.next_multiple_of(LANES);
                 for at in (0..heads).map(|index| index * head) {
-                    attend(tokens, results, (width, at, head), &mut keys[..head * length], &mut scores[..length]);
+                    attend(tokens, results, (width, at, head), &mut keys[..head * padded], &mut scores[..padded]);
                 }
                 from += length;
             }
@@ -134,38 +135,69 @@ pub(super) fn attention(qkv: &mut [f32], bias: &[f32], lengths: &[usize], heads:
     result
 }
 
-/// One head of one sentence: columns `at..at + head` of queries, keys and values.
+/// One head of one sentence: columns `at..at + head` of queries, keys and values. `keys` and `scores` have room for its tokens,
+/// filled up to whole vectors.
 #[inline(always)]
 fn attend(tokens: &[f32], results: &mut [f32], (width, at, head): (usize, usize, usize), keys: &mut [f32], scores: &mut [f32]) {
-    let length = scores.len();
-    // Transposed, so that the scores of all keys grow side by side.
-    for (token, row) in tokens.chunks_exact(3 * width).enumerate() {
-        for (column, value) in row[width + at..width + at + head].iter().enumerate() {
-            keys[column * length + token] = *value;
+    let length = tokens.len() / (3 * width);
+    // Transposed in blocks, so that the scores of a block of keys grow side by side, in a register. Keys that are not there stay
+    // whatever they were; their scores are overwritten.
+    for (block, keys) in tokens.chunks(LANES * 3 * width).zip(keys.chunks_exact_mut(LANES * head)) {
+        for (token, row) in block.chunks_exact(3 * width).enumerate() {
+            for (value, keys) in row[width + at..width + at + head].iter().zip(keys.as_chunks_mut::<LANES>().0) {
+                keys[token] = *value;
+            }
         }
     }
     let factor = 1.0 / (head as f32).sqrt();
     for (row, result) in tokens.chunks_exact(3 * width).zip(results.chunks_exact_mut(width)) {
-        scores.fill(0.0);
-        for (query, keys) in row[at..at + head].iter().zip(keys.chunks_exact(length)) {
-            let query = query * factor;
-            for (score, key) in scores.iter_mut().zip(keys) {
-                *score += query * key;
+        for (scores, keys) in scores.as_chunks_mut::<LANES>().0.iter_mut().zip(keys.chunks_exact(LANES * head)) {
+            let mut sums = [0_f32; LANES];
+            for (query, keys) in row[at..at + head].iter().zip(keys.as_chunks::<LANES>().0) {
+                let query = query * factor;
+                for (sum, key) in sums.iter_mut().zip(keys) {
+                    *sum += query * key;
+                }
             }
+            *scores = sums;
         }
-        let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        scores[length..].fill(f32::NEG_INFINITY);
+        let largest = largest(scores);
         for score in scores.iter_mut() {
             *score = exp(*score - largest);
         }
+        scores[length..].fill(0.0);
         let share = 1.0 / sum(scores, |score| score);
-        let result = &mut result[at..at + head];
-        for (score, row) in scores.iter().zip(tokens.chunks_exact(3 * width)) {
-            let share = score * share;
-            for (value, result) in row[2 * width + at..2 * width + at + head].iter().zip(result.iter_mut()) {
-                *result += share * value;
+        scores.iter_mut().for_each(|score| *score *= share);
+        let values =
+            |from: usize| scores.iter().zip(tokens.chunks_exact(3 * width)).map(move |(share, row)| (share, &row[2 * width + from..]));
+        let (blocks, rest) = result[at..at + head].as_chunks_mut::<LANES>();
+        let rest_at = at + blocks.len() * LANES;
+        for (index, result) in blocks.iter_mut().enumerate() {
+            let mut sums = [0_f32; LANES];
+            for (share, values) in values(at + index * LANES) {
+                for (sum, value) in sums.iter_mut().zip(&values[..LANES]) {
+                    *sum += share * value;
+                }
             }
+            *result = sums;
+        }
+        for (index, result) in rest.iter_mut().enumerate() {
+            *result = values(rest_at + index).map(|(share, values)| share * values[0]).sum();
         }
     }
+}
+
+/// The largest of whole vectors of values.
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in values.as_chunks::<LANES>().0 {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(*value);
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]
@@ -206,5 +238,30 @@ mod tests {
         let second = attention(&mut qkv, &[0.0; 3], &[2], 1)[1];
         let e2 = 2_f32.exp();
         assert!((second - (1.0 + 3.0 * e2) / (1.0 + e2)).abs() < 1e-6, "{second}");
+    }
+    #[test]
+    fn attention_of_any_size_is_that_of_plain_loops() {
+        let mut rng = crate::Rng::new(6);
+        for (head, lengths) in [(1, vec![1, 16, 17]), (6, vec![33, 2]), (16, vec![15]), (20, vec![17, 31, 1]), (32, vec![18, 5])] {
+            let (heads, tokens) = (3, lengths.iter().sum::<usize>());
+            let width = heads * head;
+            // Large enough that shares differ.
+            let values: Vec<f32> = (0..tokens * 3 * width).map(|_| 4.0 * (rng.uniform() - 0.5)).collect();
+            let found = attention(&mut values.clone(), &vec![0.0; 3 * width], &lengths, heads);
+            let value = |token: usize, part: usize, column: usize| f64::from(values[token * 3 * width + part * width + column]);
+            let mut from = 0;
+            for length in lengths {
+                for (token, column) in (from..from + length).flat_map(|token| (0..width).map(move |column| (token, column))) {
+                    let columns = column / head * head..(column / head + 1) * head;
+                    let score = |key: usize| columns.clone().map(|at| value(token, 0, at) * value(key, 1, at)).sum::<f64>();
+                    let shares: Vec<f64> = (from..from + length).map(|key| (score(key) / (head as f64).sqrt()).exp()).collect();
+                    let mixed: f64 = shares.iter().zip(from..).map(|(share, key)| share * value(key, 2, column)).sum();
+                    let expected = mixed / shares.iter().sum::<f64>();
+                    let found = f64::from(found[token * width + column]);
+                    assert!((found - expected).abs() < 2e-6, "head {head}, token {token}, column {column}: {found} is not {expected}");
+                }
+                from += length;
+            }
+        }
     }
 }
