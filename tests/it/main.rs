@@ -34,6 +34,7 @@ mod process;
 mod properties;
 mod removal;
 mod remove;
+mod retries;
 mod samples;
 mod schema;
 mod serving;

@@ -33,6 +33,5 @@ pub(crate) use policy::millis;
 pub use policy::{JobPolicy, Placement};
 pub use process::worker;
 pub(crate) use process::{Process, is_worker};
-pub(crate) use record::{give_way, outlast_sweep};
 pub(crate) use run_job::{JobSpec, hash_all, save_encoded};
 pub(crate) use scheduler::Loaded;
