@@ -2,6 +2,7 @@
 
 mod apply;
 mod builder;
+mod detached;
 mod encoding;
 mod events;
 mod inner;

@@ -45,6 +45,7 @@ impl<S: PartialEq> Retry<S> {
             return Err(refused);
         }
         outlast_sweep(db, blobs).await?;
+        tracing::debug!(target: "superduper::run", call = self.what, refusal = %refused, "tried again");
         let pause = self.pause_after(refused, seen)?;
         tokio::time::sleep(pause).await;
         Ok(())

@@ -2,12 +2,14 @@
 
 mod context;
 mod engine;
+pub(crate) mod events;
 mod executor;
 mod instance;
 mod keep;
 mod layer;
 mod limits;
 mod outcome;
+mod overflow;
 mod panics;
 mod policy;
 mod process;

@@ -5,6 +5,7 @@
 //! end names a blob that a sweep took.
 
 use super::run_job::{Draft, conclude};
+use crate::unreturned::Site;
 use crate::{
     Digest, Error, JobFailure, Result,
     artifact::BlobHandle,
@@ -76,6 +77,7 @@ pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut draft: Draft, ca
             // An end is a fact: what may or may not be written is written once more.
             Err(error) if error.is_retryable() && failures < MOST_FAILURES => {
                 failures += 1;
+                Site::RUN.run(row.run).job(row.id).attempt(draft.finish.attempt).warn(&error, "recording the end of an attempt");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

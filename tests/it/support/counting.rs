@@ -19,8 +19,10 @@ use superduper::{
     },
 };
 
+type Hook = Arc<dyn Fn(&Batch) -> Option<BoxFuture<'static, ()>> + Send + Sync>;
+
 /// What happens before a commit.
-struct BeforeCommit(Arc<dyn Fn(&Batch) -> Option<BoxFuture<'static, ()>> + Send + Sync>);
+struct BeforeCommit(Hook);
 
 impl std::fmt::Debug for BeforeCommit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,6 +48,8 @@ pub(crate) struct CountingMetadata {
     lost_claims: AtomicUsize,
     /// Whether what jobs note can be written.
     noteless: AtomicBool,
+    /// Which operations make their commit fail.
+    failing: Mutex<Option<fn(&Op) -> bool>>,
     /// What happens before a commit that it picks.
     before: Mutex<Option<BeforeCommit>>,
     /// Where commits wait that hold ends of attempts.
@@ -69,6 +73,7 @@ impl CountingMetadata {
             ends_are_written: AtomicBool::new(false),
             lost_claims,
             noteless: AtomicBool::new(false),
+            failing: Mutex::new(None),
             before: Mutex::new(None),
             ends: Gate::new(),
             puts: Gate::new(),
@@ -78,6 +83,11 @@ impl CountingMetadata {
     /// The store itself, for another program that is neither counted nor held up.
     pub(crate) fn inner(&self) -> Arc<dyn MetadataStore> {
         self.inner.clone()
+    }
+
+    /// Let commits with such operations fail from now on.
+    pub(crate) fn fail_commits(&self, failing: fn(&Op) -> bool) {
+        *self.failing.lock().expect("no panic") = Some(failing);
     }
 
     /// Let something happen before each commit for which there is something.
@@ -170,6 +180,9 @@ impl MetadataStore for CountingMetadata {
         });
         if self.broken.load(Ordering::SeqCst) {
             return Box::pin(async { Err(Error::store("write: the disk is on fire")) });
+        }
+        if self.failing.lock().expect("no panic").is_some_and(|failing| batch.ops.iter().any(failing)) {
+            return Box::pin(async { Err(Error::store("write: the ink is dry")) });
         }
         let before = self.before.lock().expect("no panic").as_ref().and_then(|before| (before.0)(&batch));
         Box::pin(async move {

@@ -11,12 +11,16 @@ use crate::{
         scheduler::{Input, Loaded},
     },
     store::{JobId, JobSignals, OwnerId, RunId, Wish},
+    unreturned::Unreturned,
 };
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// Why nobody is told where a message cannot be sent.
+const GONE: &str = "the task of the engine is gone with its runtime; the next call starts another one from the record";
 
 /// How a run ended here, or why this process had to stop.
 pub(crate) type Ending = Option<Arc<Result<Outcome>>>;
@@ -59,7 +63,7 @@ pub(crate) struct RunHandle {
 impl RunHandle {
     /// Tell something; a run that is over needs no telling.
     pub(crate) fn tell(&self, command: Command) {
-        drop(self.messages.send(Message::Input(command.into_input(self.run))));
+        self.messages.send(Message::Input(command.into_input(self.run))).ignored(GONE);
     }
 }
 
@@ -75,7 +79,7 @@ pub(crate) struct Places {
 impl Drop for Places {
     fn drop(&mut self) {
         if !self.lanes.is_empty() {
-            drop(self.messages.send(Message::Release(std::mem::take(&mut self.lanes))));
+            self.messages.send(Message::Release(std::mem::take(&mut self.lanes))).ignored(GONE);
         }
     }
 }
@@ -145,7 +149,7 @@ impl Engine {
         let (told, done) = watch::channel(None);
         let handle = RunHandle { run, messages: alive.messages.clone(), done };
         alive.runs.insert(run, handle.clone());
-        drop(alive.messages.send(Message::Attach(Box::new(Attach { db: db.clone(), loaded, instances, places, told }))));
+        alive.messages.send(Message::Attach(Box::new(Attach { db: db.clone(), loaded, instances, places, told }))).ignored(GONE);
         handle
     }
 
@@ -161,7 +165,7 @@ impl Engine {
         let messages = self.start(&mut self.lock(), db, owner).messages.clone();
         let mut places = Places { messages, granted: vec![false; lanes.len()], lanes: Vec::new() };
         let (reply, answer) = oneshot::channel();
-        drop(places.messages.send(Message::Reserve { lanes: lanes.clone(), reply }));
+        places.messages.send(Message::Reserve { lanes: lanes.clone(), reply }).ignored(GONE);
         // A task that is gone grants nothing; then they are claimed later.
         if let Ok(granted) = answer.await {
             places.lanes = lanes.into_iter().zip(&granted).filter_map(|(lane, granted)| granted.then_some(lane)).collect();
@@ -175,7 +179,7 @@ impl Engine {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX).max(1);
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), limit);
         if let Some(alive) = self.lock().as_ref() {
-            drop(alive.messages.send(Message::Limit(name.to_owned(), limit)));
+            alive.messages.send(Message::Limit(name.to_owned(), limit)).ignored(GONE);
         }
     }
 }

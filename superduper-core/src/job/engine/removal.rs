@@ -3,6 +3,7 @@
 //! Invariant: no cleanup starts, and nothing is deleted, while a job of what goes is unfinished. Which jobs those were when
 //! the removal was recorded is part of its run, so that any process that leads the run waits for them.
 
+use crate::unreturned::{Site, Unreturned};
 use crate::{
     Result,
     db::DbInner,
@@ -67,7 +68,7 @@ fn cancel_here(db: &Arc<DbInner>, run: RunId, jobs: Vec<JobId>) {
     tokio::spawn(async move {
         let attach: BoxFuture<'_, Result<RunHandle>> = Box::pin(db.attach(run));
         // Where this fails, the next look tries it again.
-        if let Ok(handle) = attach.await {
+        if let Some(handle) = attach.await.or_warn(Site::RUN.run(run), "taking over a run whose jobs are to be cancelled") {
             handle.tell(Command::Cancel(Some(jobs)));
         }
     });

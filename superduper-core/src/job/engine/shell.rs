@@ -129,6 +129,7 @@ impl Shell {
     pub(super) fn on(&mut self, db: &DbInner, input: Input) {
         let lapses = db.metadata.lapses();
         if std::mem::replace(&mut self.lapses, lapses) != lapses {
+            crate::job::events::lapsed();
             self.scheduler.on(Input::Lapsed, self.now());
         }
         self.scheduler.on(input, self.now());
