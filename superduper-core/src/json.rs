@@ -107,7 +107,9 @@ impl Deep<'_> {
                 };
                 match (&mut around, self.peek()) {
                     (Open::Items(items), Some(b',' | b']')) => items.push(value),
-                    (Open::Entries(map, key), Some(b',' | b'}')) => drop(map.insert(std::mem::take(key), value)),
+                    (Open::Entries(map, key), Some(b',' | b'}')) => {
+                        map.insert(std::mem::take(key), value);
+                    }
                     _ => return Err(self.wrong("`,` or the end of a list or object")),
                 }
                 let is_closed = self.text[self.at] != b',';

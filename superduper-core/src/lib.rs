@@ -34,6 +34,7 @@ mod secret;
 pub mod sorted;
 pub mod store;
 mod trigger;
+pub mod unreturned;
 
 pub use address::{Address, VersionRef};
 pub use artifact::{

@@ -43,7 +43,7 @@ pub trait Lifecycle: Sized + Sync {
     /// # Errors
     /// Any; it fails the job that needed the instance, and the next job tries again.
     fn setup(&self, ctx: &JobContext) -> impl HookFuture<()> + Send {
-        let _ = ctx;
+        let _unused = ctx;
         async { Ok(()) }
     }
     /// Once per new version, after it is durable.
@@ -51,7 +51,7 @@ pub trait Lifecycle: Sized + Sync {
     /// # Errors
     /// Any; it fails the job and skips the triggers of this version.
     fn on_create(&self, ctx: &JobContext) -> impl HookFuture<()> + Send {
-        let _ = ctx;
+        let _unused = ctx;
         async { Ok(()) }
     }
     /// Look at what the component stands for outside and say what is there; [`Db::refresh`](crate::Db::refresh) asks for it.
@@ -61,7 +61,7 @@ pub trait Lifecycle: Sized + Sync {
     /// # Errors
     /// Any; `refresh` reports it with the component's name.
     fn observe(&self, ctx: &JobContext) -> impl HookFuture<Observed> + Send {
-        let _ = ctx;
+        let _unused = ctx;
         async { Ok(Observed::nothing()) }
     }
     /// On `db.remove`, before rows and blobs vanish.
@@ -69,7 +69,7 @@ pub trait Lifecycle: Sized + Sync {
     /// # Errors
     /// Any; the removal stops and can be tried again or forced.
     fn cleanup(&self, ctx: &JobContext) -> impl HookFuture<()> + Send {
-        let _ = ctx;
+        let _unused = ctx;
         async { Ok(()) }
     }
 }

@@ -37,7 +37,7 @@ pub trait Model {
     /// # Errors
     /// `InvalidInput` that says what does not fit.
     fn check(&self, table: &Table) -> Result<()> {
-        let _ = table;
+        let _unused = table;
         Ok(())
     }
 

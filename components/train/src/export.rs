@@ -17,6 +17,7 @@ use std::{
     },
     time::SystemTime,
 };
+use superduper::unreturned::{Site, Unreturned};
 use superduper::{
     BoxFuture, Bytes, Component, ComponentType, Digest, Encoded, Error, ErrorKind, JobContext, Result, Value, downcast,
     store::{ArtifactCapabilities, ArtifactStore, BlobInfo, BlobRow, Chunks, Put, read_json},
@@ -72,7 +73,7 @@ impl Drafts {
             let name = name.to_string_lossy();
             if name.starts_with(&self.job) && name.ends_with(".tmp") && !name.starts_with(&current) {
                 // One that stays is in nobody's way.
-                let _ = fs::remove_file(entry.path());
+                fs::remove_file(entry.path()).or_warn(Site::SWEEP, "removing a draft of an earlier attempt");
             }
         }
     }
@@ -129,7 +130,7 @@ impl Written {
         });
         if result.is_err() {
             // The error is what counts; a draft that stays is in nobody's way.
-            let _ = fs::remove_file(&draft);
+            fs::remove_file(&draft).or_warn(Site::SWEEP.job(ctx.job_id()), "removing a draft");
         }
         result?;
         self.files.push((path.to_owned(), digest));
@@ -160,8 +161,7 @@ impl Written {
             }
         }
         for folder in self.folders.iter().rev() {
-            // A folder with files of others stays.
-            let _ = fs::remove_dir(folder);
+            fs::remove_dir(folder).ignored("a folder with files of others stays");
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use superduper::unreturned::Unreturned;
 use superduper::{Result, store::MetricRow};
 
 /// So many metrics are shown; the others are in the record.
@@ -260,8 +261,8 @@ impl<'a> View<'a> {
     fn write(&self, text: &str) {
         if let Output::Lines(writer) = &self.progress.output {
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            // Who reads no longer is no reason to stop.
-            let _ = writeln!(writer, "{}: {text}", self.id).and_then(|()| writer.flush());
+            let written = writeln!(writer, "{}: {text}", self.id).and_then(|()| writer.flush());
+            written.ignored("a reader that is gone is no reason to stop");
         }
     }
 }

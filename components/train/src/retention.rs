@@ -9,6 +9,7 @@ use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
+use superduper::unreturned::{Site, Unreturned};
 use superduper::{
     Address, Db, Error, ErrorKind, Locator, Result, Value,
     store::{JobFilter, JobId, JobRow, JobState, StoredVersion, Timestamp, check_readable},
@@ -38,15 +39,15 @@ impl Sweeper {
             loop {
                 tokio::time::sleep(pause).await;
                 // What fails now is swept next time.
-                let _ = sweep(&db, &trainer).await;
+                sweep(&db, &trainer).await.or_warn(Site::RETENTION, "purging old jobs");
                 if takes_over {
                     // Of processes that died since this trainer was opened.
-                    let _ = take_over(&db, &trainer, false).await;
+                    take_over(&db, &trainer, false).await.or_warn(Site::RETENTION, "taking over the jobs of processes that died");
                 }
                 if collected.elapsed() >= rest {
                     // The blobs of dropped checkpoints.
                     let before = Instant::now();
-                    let _ = db.gc(false).await;
+                    db.gc(false).await.or_warn(Site::SWEEP, "collecting the blobs of dropped checkpoints");
                     collected = Instant::now();
                     rest = COLLECT.max(before.elapsed() * 200);
                 }
@@ -117,7 +118,8 @@ pub(crate) async fn sweep(db: &Db, trainer: &str) -> Result<Vec<String>> {
             // It is in use, in this moment or for longer.
             Err(error) if is_in_use(&error) => {}
             // One that cannot be purged must not keep the others.
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) if failed.is_none() => failed = Some(error),
+            Err(error) => Site::RETENTION.job(candidate.job).warn(&error, "purging an old job"),
         }
     }
     match failed {

@@ -12,6 +12,7 @@ use object_store::{
     BackoffConfig, ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder, path::Path,
 };
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
+use superduper::unreturned::{Site, Unreturned};
 use superduper::{
     BoxFuture, Bytes, Digest, Error, Hasher, JobContext, Result,
     store::{ArtifactCapabilities, ArtifactStore, BlobInfo, BlobRow, Chunks, Put},
@@ -153,7 +154,7 @@ impl Bucket {
             Ok(put) => Ok(put.e_tag),
             Err(error) => {
                 // Parts of an upload that nobody completes cost money and are visible to nobody.
-                let _ = upload.abort().await;
+                upload.abort().await.or_warn(Site::SWEEP, "aborting an upload");
                 Err(error)
             }
         }

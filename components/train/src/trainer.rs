@@ -16,6 +16,7 @@ use std::{
     },
     time::{SystemTime, UNIX_EPOCH},
 };
+use superduper::unreturned::{Site, Unreturned};
 use superduper::{
     AsComponent, Inline,
     prelude::*,
@@ -71,7 +72,7 @@ impl LocalTrainer {
         db.limit_pool(&pool(&self.identifier), self.base.size());
         let trainer = Trainer::attach(db, self);
         // What cannot be purged now, such as files of a service that is down, is no reason not to train: it is tried again.
-        let _ = sweep(db, &trainer.shared.config.identifier).await;
+        sweep(db, &trainer.shared.config.identifier).await.or_warn(Site::RETENTION, "purging old jobs");
         if trainer.shared.config.base.restart.resume {
             trainer.resume().await?;
         }

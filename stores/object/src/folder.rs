@@ -18,6 +18,7 @@ use std::{
     },
     time::SystemTime,
 };
+use superduper_core::unreturned::{Site, Unreturned};
 use superduper_core::{
     BoxFuture, Bytes, Digest, Error, Result,
     store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put},
@@ -118,7 +119,7 @@ struct Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.published {
-            let _ = fs::remove_file(&self.path);
+            fs::remove_file(&self.path).or_warn(Site::SWEEP, "removing an unfinished file");
         }
     }
 }
@@ -130,7 +131,8 @@ fn put(place: &Place, digest: Digest, chunks: Chunks, mut check: Check, stop: &A
     match fs::metadata(&target) {
         Ok(found) if found.len() == check.size => {
             // Garbage collection goes by age. Another writer may have renamed the file without having synchronized the folder yet.
-            let _ = File::open(&target).and_then(|file| file.set_modified(SystemTime::now()));
+            let touched = File::open(&target).and_then(|file| file.set_modified(SystemTime::now()));
+            touched.or_warn(Site::SWEEP, "refreshing the time of a blob");
             sync_folder(&parent)?;
             place.keep(&parent)?;
             return Ok(Put::Exists);

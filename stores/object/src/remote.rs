@@ -15,6 +15,7 @@ use std::{
     },
     time::SystemTime,
 };
+use superduper_core::unreturned::{Site, Unreturned};
 use superduper_core::{
     BoxFuture, Bytes, Digest, Error, ErrorKind, Result,
     store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put, check_runtime},
@@ -130,11 +131,11 @@ fn parts(chunks: Chunks, mut check: Check, part_size: u64) -> mpsc::Receiver<Res
                 part.push(chunk.into_inner());
             }
             check.finish()?;
-            let _ = sender.blocking_send(Ok(part.into_iter().collect()));
+            sender.blocking_send(Ok(part.into_iter().collect())).ignored("the upload has ended");
             Ok(())
         };
         if let Err(error) = pull() {
-            let _ = sender.blocking_send(Err(error));
+            sender.blocking_send(Err(error)).ignored("the upload has ended");
         }
     });
     receiver
@@ -153,7 +154,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         if let (Some(mut upload), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {
-                let _ = upload.abort().await;
+                upload.abort().await.or_warn(Site::SWEEP, "aborting an upload");
             });
         }
     }

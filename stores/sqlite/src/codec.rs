@@ -6,6 +6,7 @@
 
 use rusqlite::{Row, types::ValueRef};
 use serde_json::Value;
+use superduper_core::unreturned::Unreturned;
 use superduper_core::{
     Address, Digest, FailureKind, JobFailure, VersionRef,
     store::{JobRole, JobSignals, JobState, LogLevel, RunPurpose, RunState, Timestamp, read_json, read_or_mark, unreadable},
@@ -179,8 +180,7 @@ pub(crate) fn number_list(numbers: impl IntoIterator<Item = i64>) -> String {
         if index > 0 {
             text.push(',');
         }
-        // Writing to a string does not fail.
-        let _ = write!(text, "{number}");
+        write!(text, "{number}").ignored("writing to a string does not fail");
     }
     text.push(']');
     text

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use superduper_core::store::OwnerId;
+use superduper_core::unreturned::{Site, Unreturned};
 
 /// How long an owner may stand still unless something else was asked for.
 const TTL: Duration = Duration::from_secs(30);
@@ -139,7 +140,7 @@ impl State {
         let beat = Beat { count: self.count, ttl: self.ttl };
         let mut written = true;
         for file in self.files.values() {
-            written &= beat.write(file).is_ok();
+            written &= beat.write(file).or_warn(Site::LEASE, "writing a heartbeat").is_some();
         }
         // A beat that could not be written was not seen either: from here on the lease runs out.
         if written {

@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use superduper_core::unreturned::Unreturned;
 use superduper_core::{Error, ErrorKind, Result, store::OpenMode};
 
 /// `Sdup` in the header marks our files.
@@ -197,10 +198,10 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
 
 fn remove_draft(draft: &Path) {
     for suffix in ["", "-journal", "-wal", "-shm"] {
-        // What is not there need not go; what cannot be removed fails below, where it is in the way.
+        // What is not there need not go; what cannot be removed is in the way of what follows.
         let mut path = OsString::from(draft);
         path.push(suffix);
-        let _ = fs::remove_file(path);
+        fs::remove_file(path).ignored("what is in the way fails below");
     }
 }
 

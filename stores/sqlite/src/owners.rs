@@ -16,6 +16,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use superduper_core::unreturned::Site;
 use superduper_core::{
     Result,
     store::{OwnerId, Timestamp, Worker},
@@ -147,7 +148,10 @@ impl Owners {
 
     fn forget(&self, owner: OwnerId) {
         // A file that stays is small and harmless: its id is never given again.
-        let _ = fs::remove_file(self.path(owner));
+        match fs::remove_file(self.path(owner)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Site::LEASE.warn(&error, "removing the file of a worker"),
+            _ => {}
+        }
     }
 }
 

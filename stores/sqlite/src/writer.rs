@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, atomic::Ordering, mpsc},
     thread::JoinHandle,
 };
+use superduper_core::unreturned::{Site, Unreturned};
 use superduper_core::{Error, Result, store::Durability};
 use tokio::sync::oneshot;
 
@@ -58,8 +59,7 @@ impl<T: Send, F: FnOnce(Sql<'_>) -> Result<T> + Send> Request for Task<F, T> {
             (Some(outcome), None) => outcome,
             (None, None) => Err(Error::internal("the metadata store did not run a request")),
         };
-        // Who no longer waits does not want the answer.
-        let _ = self.reply.send(outcome);
+        self.reply.send(outcome).ignored("nobody waits for the answer any more");
     }
 }
 
@@ -99,8 +99,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // It catches panics of requests; there is nothing to do about any other.
-            let _ = thread.join();
+            thread.join().ignored("it catches panics of requests; another one was printed");
         }
     }
 }
@@ -136,8 +135,7 @@ impl Loop {
         self.set_synchronous(if full { Durability::Full } else { Durability::Relaxed })?;
         lock(&self.write_lock)?;
         let outcome = self.locked(group);
-        // Unlocking fails only for a descriptor that is not open; the next lock would say so.
-        let _ = self.write_lock.unlock();
+        self.write_lock.unlock().or_warn(Site::RUN, "unlocking the database for writing");
         outcome
     }
 
@@ -153,8 +151,8 @@ impl Loop {
         }
         .inspect_err(|_| {
             if !self.connection.is_autocommit() {
-                // Best effort: the error that brought us here is the one to report.
-                let _ = self.connection.execute_batch("ROLLBACK");
+                // The error that brought us here is the one to return.
+                self.connection.execute_batch("ROLLBACK").or_warn(Site::RUN, "rolling a transaction back");
             }
         })
     }

@@ -1,6 +1,7 @@
 //! A blob on its way: from where it can be streamed, its digest once known, the store once saved.
 
 use super::Blob;
+use crate::unreturned::Unreturned;
 use crate::{
     Bytes, Digest, Error, ErrorKind, Result,
     digest::Hasher,
@@ -166,7 +167,7 @@ impl BlobHandle {
         if self.hashed.get().is_none() {
             let source = self.source.as_ref().ok_or_else(|| Error::internal("a blob has neither digest nor source"))?;
             let hashed = source.hash()?;
-            let _ = self.hashed.set(hashed);
+            self.hashed.set(hashed).ignored("another thread has hashed the same bytes");
         }
         Ok(())
     }

@@ -7,9 +7,9 @@ use super::{
     plan::{Stored, plan},
 };
 use crate::{
-    Address, Applied, Db, Error, ErrorKind, Result, Run,
+    Address, Applied, Db, Digest, Error, Result, Run,
     artifact::blocking,
-    db::{Launch, new_jobs},
+    db::{Launch, Retry, new_jobs},
     job::current,
     lifecycle::BoxFuture,
     plan::{Action, Plan},
@@ -21,9 +21,6 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
-
-/// How often an import plans again after others moved the state.
-const ATTEMPTS: usize = 16;
 
 /// An import under construction; await it.
 #[must_use = "an import does nothing until it is awaited"]
@@ -104,7 +101,7 @@ impl Import {
 
     /// Read and verify the bundle. A folder that is replaced meanwhile is read again: a tar file, which is opened once, stays as it was.
     async fn open(&self) -> Result<Arc<Bundle>> {
-        let mut tries = 0;
+        let (mut retry, mut replaced) = (Retry::new("reading it"), 0_u32);
         let mut bundle = loop {
             let path = self.path.clone();
             let bundle = blocking(move || {
@@ -113,9 +110,11 @@ impl Import {
                 Ok(bundle)
             });
             match bundle.await {
-                Err(error) if error.kind() == ErrorKind::Conflict && tries < ATTEMPTS => tries += 1,
-                bundle => break bundle?,
+                Ok(bundle) => break bundle,
+                // Each time another bundle took its place.
+                Err(refused) => retry.again(self.db.inner(), refused, replaced, &[]).await?,
             }
+            replaced += 1;
         };
         bundle.singles = check_kinds(&self.db, &bundle, self.allow_unknown)?;
         Ok(Arc::new(bundle))
@@ -146,20 +145,21 @@ impl Import {
     async fn run(self) -> Result<Run> {
         self.db.inner().check_writable("write components")?;
         let mut bundle = self.open().await?;
-        let mut last = None;
-        for attempt in 0..ATTEMPTS {
+        let (mut retry, mut replaced) = (None, 0_u32);
+        loop {
             let (plan, stored) = self.plan_once(&bundle).await?;
-            match commit(&self.db, &bundle, &plan, &stored).await {
-                Err(error) if error.kind() == ErrorKind::Conflict => last = Some(error),
-                committed => return committed,
-            }
+            let refused = match commit(&self.db, &bundle, &plan, &stored).await {
+                Ok(run) => return Ok(run),
+                Err(error) => error,
+            };
+            let blobs: Vec<Digest> = bundle.blobs.iter().map(|(digest, _)| *digest).collect();
+            let retry = retry.get_or_insert_with(|| Retry::new(format!("storing `{}`", plan.root.path())));
+            retry.again(self.db.inner(), refused, (plan.expect, plan.sweep_epoch, replaced), &blobs).await?;
             if bundle.source.is_replaced() {
                 bundle = self.open().await?;
+                replaced += 1;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
         }
-        let error = last.unwrap_or_else(|| Error::internal("an import was tried no time"));
-        Err(error.context(format_args!("the state moved {ATTEMPTS} times")))
     }
 }
 

@@ -128,7 +128,7 @@ impl Target {
                     })?;
                 }
                 // It is no longer under the name that would be cleared away.
-                let _ = folder.keep();
+                let _kept = folder.keep();
             }
         }
         sync(parent(&path))
@@ -143,7 +143,7 @@ fn exchange(new: &TempDir, path: &Path) -> Result<()> {
     if let Err(error) = fs::rename(new.path(), path) {
         // The old bundle comes back, or stays where it is: it is not lost.
         if fs::rename(&old, path).is_err() {
-            let _ = aside.keep();
+            let _kept = aside.keep();
         }
         return Err(failed(error));
     }

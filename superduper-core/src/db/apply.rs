@@ -6,13 +6,14 @@ use super::{
     launch::Launch,
     planning::{Intent, plan_tree, refuse_overwrites},
     read::decode_stored,
+    retry::Retry,
 };
 use crate::{
-    Address, Digest, Error, ErrorKind, FailureKind, JobFailure, Result,
+    Address, Digest, Error, FailureKind, JobFailure, Result,
     bundle::references,
     component::Component,
     encode::{DecodeEnv, Record, Tree, check_copy, check_stable, encode_tree, in_decode_session},
-    job::{Command, Instances, Outcome, current, give_way, hash_all, millis, outlast_sweep},
+    job::{Command, Instances, Outcome, current, hash_all, millis},
     lifecycle::BoxFuture,
     plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, PlannedNeed, StaleJob},
     store::{
@@ -22,12 +23,6 @@ use crate::{
 };
 use serde_json::Value;
 use std::{future::IntoFuture, sync::Arc};
-
-/// How often an apply tries again where nothing moved since its last try.
-const ATTEMPTS: u32 = 16;
-/// How often an apply plans again after others moved the state. Each time another one was done, so this is no way to
-/// wait for ever; of many writers of one component, one may lose more than a few times in a row.
-const MOVES: u32 = 2000;
 
 /// An apply under construction; await it.
 ///
@@ -241,7 +236,7 @@ impl Apply {
 
 /// Plan and commit until no other writer comes in between.
 async fn start_planned(db: &Arc<DbInner>, planner: &Planner, exclusive: bool) -> Result<Run> {
-    let (mut moves, mut attempts, mut before, mut first) = (0, 0, None, None);
+    let (mut retry, mut first) = (None, None);
     loop {
         let (mut plan, snapshot) = planner.plan(db).await?;
         refuse_overwrites(&plan.overwrites)?;
@@ -254,27 +249,14 @@ async fn start_planned(db: &Arc<DbInner>, planner: &Planner, exclusive: bool) ->
                 return Err(Error::conflict(format!("another apply of `{path}` had an unfinished job at the same time")));
             }
         }
-        let error = match commit_plan(db, &plan, &snapshot).await {
+        let refused = match commit_plan(db, &plan, &snapshot).await {
             Ok(Some(run)) => return Ok(run),
             Ok(None) => return Err(Error::internal("a plan lost its components")),
-            Err(error) if error.kind() == ErrorKind::Conflict => error,
-            Err(error) => return Err(error),
+            Err(error) => error,
         };
-        // A sweep under way ends by itself, however long it takes: it is no reason to give up.
-        outlast_sweep(db, &blobs_of(&plan)).await?;
-        let path = plan.root.path();
-        let seen = Some((plan.expect, plan.sweep_epoch));
-        let stands_still = before == seen;
-        (moves, attempts) = if stands_still { (moves, attempts + 1) } else { (moves + 1, 0) };
-        before = seen;
-        if moves == MOVES || attempts == ATTEMPTS {
-            return Err(error.context(format_args!("the state moved {moves} times while `{path}` was being applied")));
-        }
-        if stands_still {
-            tokio::time::sleep(std::time::Duration::from_millis(1 << attempts.min(7))).await;
-        } else {
-            give_way(moves).await;
-        }
+        let blobs = blobs_of(&plan);
+        let retry = retry.get_or_insert_with(|| Retry::new(format!("applying `{}`", plan.root.path())));
+        retry.again(db, refused, (plan.expect, plan.sweep_epoch), &blobs).await?;
     }
 }
 

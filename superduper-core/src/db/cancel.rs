@@ -5,11 +5,11 @@
 use super::DbInner;
 use crate::{
     Result,
-    job::{Command, Loaded, cancellations, give_way, load_quietly},
+    job::{Command, Loaded, cancellations, load_quietly},
     lifecycle::BoxFuture,
     store::{Batch, Durability, JobFilter, JobId, JobRow, Op, RunId, RunState, Timestamp},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How often it is tried again where other processes move the jobs meanwhile; they see on record what is asked.
 const MOST_TRIES: u32 = 16;
@@ -44,7 +44,7 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) ->
             if write(db, unmarked, loaded, jobs.clone()).await? {
                 break;
             }
-            give_way(tries).await;
+            tokio::time::sleep(Duration::from_millis(1 << tries.min(6))).await;
         }
         if let Some(handle) = db.engine.handle(run) {
             handle.tell(Command::Cancel(jobs));

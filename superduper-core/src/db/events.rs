@@ -1,6 +1,7 @@
 //! Events as a stream, and messages to the outside.
 
 use super::{Db, DbInner};
+use crate::unreturned::{Site, Unreturned};
 use crate::{
     BoxError, Error, Result,
     json::check_readable,
@@ -112,7 +113,7 @@ impl EventStream {
             }
             let nap = tokio::time::sleep(Duration::from_millis(100));
             tokio::select! {
-                _ = self.commits.changed() => {}
+                changed = self.commits.changed() => changed.ignored("the database is held here, so its channel is open"),
                 event = self.progress.recv() => {
                     if let Ok(event) = event
                         && self.follows(&event)
@@ -247,29 +248,47 @@ impl Db {
     /// `Unsupported` where the database was opened for reading only.
     pub async fn deliver(&self) -> Result<usize> {
         self.inner().check_writable("deliver messages")?;
-        deliver_all(self.inner()).await
+        let (delivered, failed) = deliver_all(self.inner()).await;
+        let mut failed = failed.into_iter();
+        let first = failed.next();
+        for (job, error) in failed {
+            Site::RUN.job(job).warn(&error, "delivering a message");
+        }
+        first.map_or(Ok(delivered), |(_, error)| Err(error))
     }
 }
 
 async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
     loop {
         // Messages of other processes, and those whose handler failed, are looked for now and then.
-        let _ = tokio::time::timeout(Duration::from_secs(1), awake.notified()).await;
+        tokio::time::timeout(Duration::from_secs(1), awake.notified()).await.ignored("whichever comes first");
         let Some(db) = db.upgrade() else { return };
         // Those whose handler failed, and all where the store did, come again.
-        drop(deliver_all(&db).await);
+        let (_, failed) = deliver_all(&db).await;
+        for (job, error) in failed {
+            Site::RUN.job(job).warn(&error, "delivering messages");
+        }
     }
 }
 
-/// Deliver what is not delivered and has a handler here; gives how many messages.
-async fn deliver_all(db: &Arc<DbInner>) -> Result<usize> {
+/// Deliver what is not delivered and has a handler here; gives how many messages, and what failed: handlers, each with the job
+/// that sent the message, or the store.
+async fn deliver_all(db: &Arc<DbInner>) -> (usize, Vec<(Option<JobId>, Error)>) {
+    let (mut delivered, mut failed) = (0, Vec::new());
+    if let Err(error) = deliver_some(db, &mut delivered, &mut failed).await {
+        failed.push((None, error));
+    }
+    (delivered, failed)
+}
+
+async fn deliver_some(db: &Arc<DbInner>, delivered: &mut usize, failed: &mut Vec<(Option<JobId>, Error)>) -> Result<()> {
     // One at a time, or a message would be delivered twice at the same time.
     let mut unreadable = db.handlers.unreadable.lock().await;
-    let (mut after, mut delivered, mut failed) = (0, 0, None);
+    let mut after = 0;
     loop {
         // All of them: those of topics that nobody here receives stay, and must not stand before the others.
         let messages = db.metadata.messages(after, 256).await?;
-        let Some(last) = messages.last() else { return failed.map_or(Ok(delivered), Err) };
+        let Some(last) = messages.last() else { return Ok(()) };
         after = last.id;
         for row in messages {
             let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
@@ -281,7 +300,7 @@ async fn deliver_all(db: &Arc<DbInner>) -> Result<usize> {
                 }
                 continue;
             }
-            let (id, topic) = (row.id, row.topic.clone());
+            let (id, job, topic) = (row.id, row.job, row.topic.clone());
             let message = Message { id, job: row.job, topic: row.topic, payload: row.payload };
             // In a task of its own: a panic of the handler is its failure, and not the end of all deliveries.
             let answer = tokio::spawn(async move { handler(message).await }).await;
@@ -291,9 +310,9 @@ async fn deliver_all(db: &Arc<DbInner>) -> Result<usize> {
                     let mark = Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: id }] };
                     // Without the mark it is delivered again, which is what at-least-once means.
                     db.metadata.commit(mark, Durability::Full).await?;
-                    delivered += 1;
+                    *delivered += 1;
                 }
-                Err(error) => drop(failed.get_or_insert(error.context(format_args!("the handler of message {id} of topic `{topic}`")))),
+                Err(error) => failed.push((Some(job), error.context(format_args!("the handler of message {id} of topic `{topic}`")))),
             }
         }
     }

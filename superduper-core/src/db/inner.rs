@@ -3,12 +3,13 @@
 use super::events::{Event, Handlers};
 use crate::{
     Error, ErrorKind, Result,
-    job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, Program, RunHandle, load, watch},
+    job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, Program, RunHandle, events, load, watch},
     registry::Registry,
     store::{
         ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId, RunFilter, RunId,
         RunRow, Timestamp,
     },
+    unreturned::{Site, Unreturned},
 };
 use std::{
     collections::HashMap,
@@ -130,8 +131,7 @@ impl DbInner {
     }
 
     pub(crate) fn announce_progress(self: &Arc<Self>, job: JobId, run: Option<RunId>, done: u64, total: u64) {
-        // Nobody listening is fine.
-        let _ = self.progress.send(Event::Progress { job, run, done, total });
+        self.progress.send(Event::Progress { job, run, done, total }).ignored("nobody listens");
         self.start_note_writer();
     }
 
@@ -150,13 +150,14 @@ impl DbInner {
                 tokio::time::sleep(pause).await;
                 let Some(db) = weak.upgrade() else { return };
                 // A store that fails is not asked ever again at once.
-                pause = if db.try_flush_notes().await.is_ok() { NOTES } else { (pause * 2).min(LATE_NOTES) };
+                pause = if db.flush_notes().await { NOTES } else { (pause * 2).min(LATE_NOTES) };
             }
         }));
     }
 
     /// Tell in a job's log that an attempt of this process no longer counts.
     pub(crate) fn note_fenced(self: &Arc<Self>, job: JobId, attempt: u32) {
+        events::fenced(job, attempt);
         let message = format!("attempt {attempt} does not count: its process stood still for its lease, and the job was taken over");
         self.notes.log(LogRow { job, attempt, at: Timestamp::now(), level: LogLevel::Warn, message });
         self.start_note_writer();
@@ -170,9 +171,10 @@ impl DbInner {
 
     /// Write what jobs noted so far; waits for a write that is under way.
     ///
-    /// What cannot be written waits for the next time. It must not fail a run whose results are safe.
-    pub(crate) async fn flush_notes(&self) {
-        let _ = self.try_flush_notes().await;
+    /// What cannot be written waits for the next time. It must not fail a run whose results are safe. Gives whether all is written.
+    pub(crate) async fn flush_notes(&self) -> bool {
+        let waiting = self.notes.any_job();
+        self.try_flush_notes().await.or_warn(Site::RUN.job(waiting), "writing logs, progress and metrics").is_some()
     }
 
     /// As [`DbInner::flush_notes`], where what is noted must be on record before something else is.
@@ -192,8 +194,9 @@ impl DbInner {
         if owners.is_empty() {
             return Ok(false);
         }
-        let ops = vec![Op::Reclaim { owners, at: Timestamp::now() }];
-        self.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        let ops = vec![Op::Reclaim { owners: owners.clone(), at: Timestamp::now() }];
+        let committed = self.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        events::took_over(&owners, committed.reclaimed.len());
         Ok(true)
     }
 
@@ -214,6 +217,7 @@ impl DbInner {
         if self.give_back(owner, &loaded.changes.jobs).await? {
             loaded = load(self, run).await?;
         }
+        events::led_on(run);
         Ok(self.engine.lead(self, owner, loaded, Arc::new(Instances::default()), None))
     }
 
@@ -244,7 +248,7 @@ impl Drop for DbInner {
             let metadata = self.metadata.clone();
             runtime.spawn(async move {
                 // A process that ends without this is seen as gone all the same.
-                let _ = metadata.retire(owner).await;
+                metadata.retire(owner).await.or_warn(Site::LEASE, "saying that this process runs no more jobs");
             });
         }
     }

@@ -4,6 +4,7 @@
 //! recorded it.
 
 use super::DbInner;
+use crate::unreturned::Site;
 use crate::{
     Error, Result,
     job::{Instances, Loaded, Placement, RunHandle, new_row},
@@ -35,8 +36,7 @@ impl DbInner {
     pub(crate) async fn launch(self: &Arc<Self>, launch: Launch) -> Result<(Committed, Option<RunHandle>)> {
         let db = self.clone();
         // In a task of its own: it goes on where nobody waits for it.
-        let launched = tokio::spawn(async move { write_and_lead(&db, launch).await }).await;
-        launched.map_err(|error| Error::internal(format!("recording a run: {error}")))?
+        super::detached::detached(Site::RUN, "recording a run", async move { write_and_lead(&db, launch).await }).await
     }
 }
 
@@ -66,6 +66,7 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
     db.committed();
     let id = committed.run.ok_or_else(|| Error::internal("a run was recorded without an id"))?;
+    crate::job::events::recorded(id, &jobs, &committed.jobs);
     let handle = if let Some(owner) = leader {
         let claimed: HashSet<JobId> = committed.claimed.iter().map(|claimed| claimed.job).collect();
         for (job, id) in jobs.iter_mut().zip(&committed.jobs) {

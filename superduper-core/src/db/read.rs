@@ -1,6 +1,7 @@
 //! Reading: components, documents, listings, jobs, logs.
 
 use super::{Db, DbInner};
+use crate::unreturned::{Site, Unreturned};
 use crate::{
     Address, Error, ErrorKind, Locator, Result,
     component::{Component, ComponentType},
@@ -205,7 +206,7 @@ impl Db {
 
     pub(crate) async fn not_found(&self, kind: &str, name: &str) -> Error {
         let error = Error::new(ErrorKind::NotFound, format!("no component `{name}` of kind `{kind}`"));
-        let listed = self.inner().metadata.list(None).await.unwrap_or_default();
+        let listed = self.inner().metadata.list(None).await.or_warn(Site::RUN, "listing components for a hint").unwrap_or_default();
         let identifier = name.split('/').next_back().unwrap_or(name).split('@').next().unwrap_or(name);
         if let Some(found) = listed.iter().find(|found| found.address.kind == kind && found.address.identifier == identifier) {
             let versions: Vec<String> = found.versions.iter().map(ToString::to_string).collect();

@@ -9,19 +9,17 @@ use super::{
     apply::{Applied, new_jobs},
     launch::Launch,
     removal::{Children, gather},
+    retry::Retry,
 };
 use crate::{
     Address, Error, ErrorKind, Result,
     component::ComponentType,
-    job::{Outcome, give_way},
+    job::Outcome,
     lifecycle::BoxFuture,
     plan::{Action, Plan, Removal, build_removal},
     store::{Batch, Durability, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, Timestamp},
 };
 use std::{collections::BTreeSet, future::IntoFuture, sync::Arc};
-
-/// How often a removal plans again after others moved the state.
-const ATTEMPTS: u32 = 16;
 
 /// A removal under construction; await it.
 ///
@@ -188,32 +186,28 @@ impl Remove {
     async fn run(self) -> Result<Removed> {
         self.db.inner().check_writable("remove")?;
         let mut done = Removed { versions: Vec::new(), outcome: None, held: Vec::new() };
-        let mut tries = 0;
+        let mut retry = Retry::new(format!("removing `{}`", self.address));
         loop {
             let plan = match self.plan().await {
                 // Another removal took what was left of it.
                 Err(error) if error.kind() == ErrorKind::NotFound && !done.versions.is_empty() => return Ok(done),
                 plan => plan?,
             };
-            let removal = removal_of(&plan)?;
-            let conflict = match start(self.db.clone(), plan).await {
+            let (removal, seen) = (removal_of(&plan)?, plan.expect.clone());
+            let refused = match start(self.db.clone(), plan).await {
                 Ok(run) => {
                     let outcome = run.wait().await.map_err(explain)?;
                     done.versions.extend(removal.addresses());
                     let outcome = outcome.filter(|outcome| !outcome.jobs.is_empty());
                     return Ok(Removed { outcome: outcome.or(done.outcome), held: removal.held, ..done });
                 }
-                Err(error) if error.kind() == ErrorKind::Conflict => error,
-                Err(error) => return Err(error),
+                Err(error) => error,
             };
-            if !self.exclusive && self.joined(&removal, &mut done).await? {
+            let is_conflict = refused.kind() == ErrorKind::Conflict;
+            if is_conflict && !self.exclusive && self.joined(&removal, &mut done).await? {
                 continue;
             }
-            tries += 1;
-            if tries == ATTEMPTS {
-                return Err(conflict);
-            }
-            give_way(tries).await;
+            retry.again(self.db.inner(), refused, seen, &[]).await?;
         }
     }
 

@@ -3,9 +3,9 @@
 //! Documents name children by kind and identifier: those of the component itself and of all that hold it are written
 //! again, with their hashes, in the commit that renames it. No version or revision is made and no hook runs.
 
-use super::{Db, DbInner};
+use super::{Db, DbInner, Retry};
 use crate::{
-    Address, Digest, Error, ErrorKind, Result,
+    Address, Digest, Error, Result,
     encode::{hashes, mark_of},
     json::check_readable,
     store::{Batch, Durability, Expect, Op, StoredVersion, Timestamp, being_removed},
@@ -15,9 +15,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
-
-/// How often a rename is tried after others moved the state.
-const ATTEMPTS: usize = 16;
 
 impl Db {
     /// Give a component another identifier: `db.rename("acme.Model/churn", "acme.Model/churn-eu")`; or another kind, where
@@ -46,21 +43,23 @@ impl Db {
             return Err(Error::invalid(format!("`{}` cannot become a `{}`: they are different types", from.path(), to.kind))
                 .with_hint(format!("the type of `{}` must say `#[component(alias = \"{}\")]`", to.kind, from.kind)));
         }
-        let mut last = None;
-        for attempt in 0..ATTEMPTS {
-            match rename(db, &from, &to).await {
-                Err(error) if error.kind() == ErrorKind::Conflict && db.metadata.versions(to.clone()).await?.is_empty() => {
-                    last = Some(error);
-                    tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
+        let mut retry = Retry::new(format!("renaming `{}`", from.path()));
+        loop {
+            let (batch, written) = plan(db, &from, &to).await?;
+            let seen = batch.expect.clone();
+            match db.metadata.commit(batch, Durability::Full).await {
+                Ok(_) => {
+                    db.committed();
+                    return Ok(written);
                 }
-                outcome => return outcome,
+                Err(refused) => retry.again(db, refused, seen, &[]).await?,
             }
         }
-        Err(last.unwrap_or_else(|| Error::internal("a rename was tried no time")))
     }
 }
 
-async fn rename(db: &Arc<DbInner>, from: &Address, to: &Address) -> Result<Vec<Address>> {
+/// What writes all that names the component, and the revisions that it writes.
+async fn plan(db: &Arc<DbInner>, from: &Address, to: &Address) -> Result<(Batch, Vec<Address>)> {
     let own = db.metadata.versions(from.clone()).await?;
     let Some(newest) = own.last() else { return Err(Error::not_found(format!("no component `{from}`"))) };
     if newest.removing {
@@ -88,9 +87,7 @@ async fn rename(db: &Arc<DbInner>, from: &Address, to: &Address) -> Result<Vec<A
         .map(|(address, document, (uuid, content_hash))| Op::Rewrite { address, document, uuid, content_hash })
         .collect();
     ops.push(Op::Rename { from: from.clone(), to: to.clone(), at });
-    db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
-    db.committed();
-    Ok(written)
+    Ok((Batch { expect, ops }, written))
 }
 
 fn renamed(address: &Address, from: &Address, to: &Address) -> Address {

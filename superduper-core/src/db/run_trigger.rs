@@ -1,14 +1,14 @@
 //! One trigger of a stored version, as a run of its own.
 
 use super::{
-    Db, DbInner, Run,
+    Db, DbInner, Retry, Run,
     apply::{finish, new_jobs},
     launch::Launch,
     planning::{History, labels_of, refuse_overwrites},
     read::decode_stored,
 };
 use crate::{
-    Address, Error, ErrorKind, Locator, Result,
+    Address, Error, Locator, Result,
     encode::{Record, Tree, encode_tree},
     job::{Outcome, current},
     plan::{NeededJob, Overwrite, PlannedJob, PlannedNeed, its_outputs},
@@ -16,9 +16,6 @@ use crate::{
     trigger::TriggerSpec,
 };
 use std::{collections::HashMap, sync::Arc};
-
-/// How often a run is planned again after others moved the state.
-const ATTEMPTS: usize = 16;
 
 impl Db {
     /// Run one trigger of a stored version, alone, and wait for it: publish a version again, evaluate an old one.
@@ -55,17 +52,23 @@ impl Db {
     pub async fn run_detached(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, trigger: &str) -> Result<Run> {
         self.inner().check_writable("run a trigger")?;
         let address = self.resolve(target).await?;
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            match self.try_run(&address, trigger).await {
-                Err(error) if error.kind() == ErrorKind::Conflict => last = Some(error),
-                started => return started,
-            }
+        let mut retry = Retry::new(format!("running `{trigger}` of `{address}`"));
+        loop {
+            let launch = self.plan_run(&address, trigger).await?;
+            let seen = launch.expect.clone();
+            let (committed, handle) = match self.inner().launch(launch).await {
+                Ok(launched) => launched,
+                Err(refused) => {
+                    retry.again(self.inner(), refused, seen, &[]).await?;
+                    continue;
+                }
+            };
+            let handle = handle.ok_or_else(|| Error::internal("a trigger was recorded without a run"))?;
+            return Ok(Run::resumed(self.inner().clone(), handle.run, handle).with_recorded(committed.jobs));
         }
-        Err(last.unwrap_or_else(|| Error::internal("no attempt was made to run the trigger")))
     }
 
-    async fn try_run(&self, address: &Address, trigger: &str) -> Result<Run> {
+    async fn plan_run(&self, address: &Address, trigger: &str) -> Result<Launch> {
         let db = self.inner();
         let stored = db.metadata.tree(address.clone()).await?;
         let Some(version) = stored.first().cloned() else { return Err(self.not_found(&address.kind, &address.to_string()).await) };
@@ -92,10 +95,7 @@ impl Db {
         let jobs = new_jobs(std::slice::from_ref(&job), at);
         let root = version.address.clone();
         let run = NewRun { purpose: RunPurpose::Apply, root, data: serde_json::Value::Null, at };
-        let launch = Launch { expect, ops: Vec::new(), run: Some((run, jobs)), instances: Arc::default(), starts: true };
-        let (committed, handle) = db.launch(launch).await?;
-        let handle = handle.ok_or_else(|| Error::internal("a trigger was recorded without a run"))?;
-        Ok(Run::resumed(db.clone(), handle.run, handle).with_recorded(committed.jobs))
+        Ok(Launch { expect, ops: Vec::new(), run: Some((run, jobs)), instances: Arc::default(), starts: true })
     }
 }
 

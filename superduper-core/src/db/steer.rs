@@ -5,6 +5,7 @@ use super::{
     cancel::{cancel, cancel_jobs},
     launch::Launch,
 };
+use crate::unreturned::{Site, Unreturned};
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, Outcome, describe},
@@ -28,7 +29,7 @@ impl Resume {
         let db = self.0.inner();
         db.check_runs_jobs("resume")?;
         db.reclaim_dead().await?;
-        let (mut runs, mut failed) = (Vec::new(), None);
+        let (mut runs, mut failed) = (Vec::new(), Vec::new());
         for run in db.unfinished_runs().await? {
             // One that cannot be driven must not keep the others from it.
             match db.attach(run.id).await {
@@ -36,14 +37,16 @@ impl Resume {
                     handle.tell(Command::Look);
                     runs.push(Run::resumed(db.clone(), run.id, handle));
                 }
-                Err(error) => drop(failed.get_or_insert(error.context(format_args!("run {}", run.id)))),
+                Err(error) => failed.push((run.id, error.context(format_args!("run {}", run.id)))),
             }
         }
-        if let Some(error) = failed.filter(|_| runs.is_empty()) {
+        let returned = if runs.is_empty() && !failed.is_empty() { Some(failed.remove(0).1) } else { None };
+        failed.iter().for_each(|(run, error)| Site::RUN.run(*run).warn(error, "resuming a run"));
+        if let Some(error) = returned {
             return Err(error);
         }
         // Last, and no error: a blob that cannot be deleted must not keep jobs from running. `gc` tells of it.
-        let _ = db.finish_sweeps().await;
+        db.finish_sweeps().await.or_warn(Site::SWEEP, "completing the sweeps of processes that are gone");
         Ok(runs)
     }
 }
@@ -61,7 +64,8 @@ impl IntoFuture for Resume {
                     // A run that has to stop must not keep this from waiting for the others.
                     match super::run::outcome_of(run.db(), handle).await {
                         Ok(outcome) => outcomes.push(outcome),
-                        Err(error) => stopped = stopped.or(Some(error)),
+                        Err(error) if stopped.is_none() => stopped = Some(error),
+                        Err(error) => Site::RUN.run(handle.run).warn(&error, "waiting for a run"),
                     }
                 }
             }
@@ -369,7 +373,8 @@ impl Db {
             }
             // A commit here wakes at once; those of other processes are looked for.
             let wake = tokio::time::Instant::now() + pause;
-            let _ = tokio::time::timeout_at(deadline.map_or(wake, |deadline| wake.min(deadline)), commits.changed()).await;
+            let woken = tokio::time::timeout_at(deadline.map_or(wake, |deadline| wake.min(deadline)), commits.changed()).await;
+            woken.ignored("whichever comes first");
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }

@@ -5,11 +5,12 @@
 //! names a doomed blob or where a sweep was completed since it looked whether its blobs are there.
 //! The end of a job that names blobs is left out of its commit in the same way; see `job/record.rs`.
 
-use super::{Applied, Apply, Db, DbInner};
+use super::{Applied, Apply, Db, DbInner, detached::detached};
 use crate::{
     Address, Digest, Error, Result, VersionRef,
     plan::Plan,
     store::{Batch, Durability, Op, SweepRight},
+    unreturned::Site,
 };
 use std::{
     collections::{BTreeSet, HashSet},
@@ -143,13 +144,13 @@ impl DbInner {
         }
         // Who stops waiting in the middle must not leave blobs doomed that are not deleted.
         let db = self.clone();
-        let swept = tokio::spawn(async move {
+        let swept = async move {
             let Some(_right) = db.sweep_right(PATIENCE).await? else { return Ok(BTreeSet::new()) };
             let doom = Batch { expect: Vec::new(), ops: vec![Op::Doom { digests: candidates }] };
             let doomed = db.metadata.commit(doom, Durability::Full).await?.doomed;
             db.delete_doomed(doomed).await
-        });
-        swept.await.map_err(|error| Error::internal(error.to_string()))?
+        };
+        detached(Site::SWEEP, "sweeping blobs", swept).await
     }
 
     /// Complete sweeps that a crash interrupted; one that is under way is left to who makes it.
@@ -158,13 +159,15 @@ impl DbInner {
             return Ok(());
         }
         let db = self.clone();
-        let finished = tokio::spawn(async move {
+        let finished = async move {
             let Some(_right) = db.metadata.sweep_right().await? else { return Ok(()) };
             // Read anew: what was doomed a moment ago may be swept, and stored again.
             let doomed = db.metadata.doomed_blobs().await?;
-            db.delete_doomed(doomed).await.map(|_| ())
-        });
-        finished.await.map_err(|error| Error::internal(error.to_string()))?
+            let swept = db.delete_doomed(doomed).await?;
+            tracing::info!(target: "superduper::sweep", blobs = swept.len(), "recovery: a sweep of a process that is gone was completed");
+            Ok(())
+        };
+        detached(Site::SWEEP, "completing a sweep", finished).await
     }
 
     async fn sweep_right(&self, patience: Duration) -> Result<Option<SweepRight>> {
@@ -189,6 +192,7 @@ impl DbInner {
         }
         let swept = Batch { expect: Vec::new(), ops: vec![Op::Swept { digests: doomed.clone() }] };
         self.metadata.commit(swept, Durability::Full).await?;
+        tracing::debug!(target: "superduper::sweep", blobs = doomed.len(), "swept");
         Ok(doomed.into_iter().collect())
     }
 }

@@ -49,7 +49,7 @@ impl Db {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                changed = commits.changed() => drop(changed),
+                _ = commits.changed() => {}
             }
         }
         Ok(())

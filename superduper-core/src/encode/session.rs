@@ -7,6 +7,7 @@ use super::{
     shape::{self, Mark, Shape},
     tree::{BlobUse, ChildUse, Record, Tree, find_marks},
 };
+use crate::unreturned::Unreturned;
 use crate::{Error, ErrorKind, Result, address::check_identifier, artifact::BlobHandle, component::Component, panics};
 use serde::{
     Serialize, Serializer,
@@ -151,7 +152,7 @@ fn path_text(path: &[Step]) -> String {
                 text.push_str(key);
             }
             Segment::Index(index) => {
-                let _ = write!(text, "[{index}]");
+                write!(text, "[{index}]").ignored("writing to a string does not fail");
             }
         }
     }

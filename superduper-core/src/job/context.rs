@@ -1,6 +1,6 @@
 //! What a hook or trigger is given: who it is, what it may report, what it may ask for.
 
-use super::Asked;
+use super::{Asked, overflow::LeftOut};
 use crate::{
     Address, Digest, Error, ErrorKind, Output, Result,
     db::DbInner,
@@ -162,17 +162,22 @@ pub(crate) struct NoteBuffer {
     logs: Mutex<Vec<LogRow>>,
     progress: Mutex<BTreeMap<JobId, (u64, u64)>>,
     metrics: Mutex<Vec<MetricRow>>,
+    left_out: Mutex<LeftOut>,
     pub(crate) filled: Notify,
 }
 
 impl NoteBuffer {
     pub(crate) fn log(&self, row: LogRow) {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.push(row);
+        self.left_out().trim_logs(&mut logs, MOST_NOTES);
         self.filled.notify_one();
     }
 
     pub(crate) fn metric(&self, row: MetricRow) {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.push(row);
+        self.left_out().trim_metrics(&mut metrics, MOST_NOTES);
         self.filled.notify_one();
     }
 
@@ -184,10 +189,11 @@ impl NoteBuffer {
     /// Keep what could not be written, for the next time; of what came since, the newer progress counts.
     pub(crate) fn put_back(&self, notes: Notes) {
         let Notes { mut logs, progress, mut metrics } = notes;
+        self.left_out().take_back(&mut logs);
         {
             let mut newer = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
             logs.append(&mut newer);
-            logs.truncate(MOST_NOTES);
+            self.left_out().trim_logs(&mut logs, MOST_NOTES);
             *newer = logs;
         }
         {
@@ -198,14 +204,27 @@ impl NoteBuffer {
         }
         let mut newer = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.append(&mut newer);
-        metrics.truncate(MOST_NOTES);
+        self.left_out().trim_metrics(&mut metrics, MOST_NOTES);
         *newer = metrics;
         drop(newer);
         self.filled.notify_one();
     }
 
+    fn left_out(&self) -> std::sync::MutexGuard<'_, LeftOut> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job of which something waits, for who tells that it cannot be written.
+    pub(crate) fn any_job(&self) -> Option<JobId> {
+        let log = self.logs.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
+        let metric = || self.metrics.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
+        let progress = || self.progress.lock().unwrap_or_else(PoisonError::into_inner).keys().next().copied();
+        log.or_else(metric).or_else(progress)
+    }
+
     pub(crate) fn take(&self) -> Option<Notes> {
-        let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut logs = self.left_out().announce();
+        logs.append(&mut self.logs.lock().unwrap_or_else(PoisonError::into_inner));
         let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
         let metrics = std::mem::take(&mut *self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
         if logs.is_empty() && progress.is_empty() && metrics.is_empty() {

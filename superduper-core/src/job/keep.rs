@@ -3,13 +3,10 @@
 //! Invariant: a checkpoint is one commit, after its blobs are durable and the metrics up to it are written, and only the
 //! current attempt writes one.
 
-use super::{
-    JobContext,
-    record::{MOST_LOOKS, give_way, outlast_sweep, sweep_epoch},
-    run_job::save,
-};
+use super::{JobContext, record::sweep_epoch, run_job::save};
 use crate::{
-    Digest, Error, ErrorKind, Result,
+    Digest, Error, Result,
+    db::Retry,
     encode::{Encoded, decode_value, encode_checked},
     store::{Batch, CheckpointRow, Durability, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
 };
@@ -70,7 +67,7 @@ impl JobContext {
         }
         // A later attempt goes on after this state: what was measured before it would not be measured again.
         inner.try_flush_notes().await.map_err(|error| error.context("writing the metrics before a checkpoint"))?;
-        let mut tries = 0;
+        let mut retry = Retry::new(format!("keeping a checkpoint of job {job}"));
         let committed = loop {
             // As an apply does: a sweep since the blobs were looked for would have taken them.
             let epoch = sweep_epoch(inner).await?;
@@ -81,12 +78,8 @@ impl JobContext {
             let new = NewCheckpoint { job, attempt, owner, step, score, data, blobs, drop: drop.clone(), at };
             let batch = Batch { expect, ops: vec![Op::Checkpoint(Box::new(new))] };
             match inner.metadata.commit(batch, Durability::Full).await {
-                Err(error) if error.kind() == ErrorKind::Conflict && tries < MOST_LOOKS => {
-                    tries += 1;
-                    outlast_sweep(inner, &digests).await?;
-                    give_way(tries).await;
-                }
-                committed => break committed?,
+                Ok(committed) => break committed,
+                Err(refused) => retry.again(inner, refused, epoch, &digests).await?,
             }
         };
         inner.committed();

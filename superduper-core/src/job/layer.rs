@@ -1,7 +1,7 @@
 //! A `tracing` layer that writes the events inside a job to the job's log.
 
 use super::context::current;
-use crate::store::LogLevel;
+use crate::{store::LogLevel, unreturned::Unreturned};
 use std::fmt::Write;
 use tracing::{
     Event, Level, Subscriber,
@@ -15,13 +15,17 @@ pub struct JobLayer(());
 
 /// The layer that programs add to their subscriber, so that `tracing` events inside a job reach `db.logs(job)`.
 ///
-/// The library installs no subscriber: `tracing_subscriber::registry().with(superduper::job_layer()).init()`.
+/// Of the library's own events only warnings are written there. The library installs no subscriber: `tracing_subscriber::registry().with(superduper::job_layer()).init()`.
 pub fn job_layer() -> JobLayer {
     JobLayer(())
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // What the engine does is told to the program; a job's log has what the job says, and what goes wrong for it.
+        if event.metadata().target().starts_with("superduper::") && *event.metadata().level() > Level::WARN {
+            return;
+        }
         let Some(ctx) = current() else { return };
         let level = match *event.metadata().level() {
             Level::TRACE => LogLevel::Trace,
@@ -46,7 +50,6 @@ impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let written =
             if field.name() == "message" { write!(self.message, "{value:?}") } else { write!(self.fields, " {}={value:?}", field.name()) };
-        // Writing to a String cannot fail.
-        let _ = written;
+        written.ignored("writing to a string does not fail");
     }
 }

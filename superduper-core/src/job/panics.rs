@@ -4,6 +4,7 @@
 //! thread and then calls the hook that was there before, so what a program prints stays as it is. Invariant: a place is given
 //! out only for the panic that was noted with it.
 
+use crate::unreturned::Unreturned;
 use crate::{FailureKind, JobFailure, panics::text_of};
 use std::{
     cell::RefCell,
@@ -34,8 +35,8 @@ fn prepare() {
 fn note(info: &PanicHookInfo<'_>) {
     let Some(location) = info.location() else { return };
     let noted = (text_of(info.payload()), location.to_string());
-    // A thread that ends has no place to note it any more.
-    let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(noted)));
+    let kept = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(noted)));
+    kept.ignored("a thread that ends has no place to keep it any more");
 }
 
 /// Call a function; its panic is a failure.

@@ -16,6 +16,7 @@ use super::{
     run_job::run_job,
     stderr::{Log, Stderr, explain},
 };
+use crate::unreturned::{Site, Unreturned};
 use crate::{
     Db, Error, ErrorKind, FailureKind, JobFailure, Result,
     db::DbInner,
@@ -148,14 +149,14 @@ async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Resu
     let kills_before = limits::memory_kills();
     let kill = move || {
         if let Some(group) = group {
-            // The group may be gone already.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ignored("the group may be gone already");
         }
     };
     let nudge = || {
         use std::io::Write;
-        // A worker that is gone, or that has not read so many of them, needs none.
-        let _ = lifeline.as_ref().map(|mut lifeline| lifeline.write(&[0]));
+        if let Some(mut lifeline) = lifeline.as_ref() {
+            lifeline.write(&[0]).ignored("a worker that is gone, or that has not read so many of them, needs none");
+        }
     };
     let late = async {
         match limit {
@@ -171,7 +172,8 @@ async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Resu
         }
         // The worker sees the mark in the store and may end by itself.
         let ops = vec![Op::RequestCancel { jobs: vec![spec.row.id] }];
-        let _ = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await;
+        let site = Site::WORKER.run(spec.row.run).job(spec.row.id).attempt(spec.attempt);
+        db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await.or_warn(site, "telling a job process to cancel");
         nudge();
         tokio::time::sleep(grace).await;
     };
@@ -203,7 +205,7 @@ async fn run(program: Program, stores: StoreLocations, attempt: Attempt) -> Resu
         () = ended_on_record(&db, &spec) => {
             // The worker goes on with runs that its job started and did not wait for.
             tokio::spawn(async move {
-                let _ = waiting.await;
+                waiting.await.or_warn(Site::WORKER.job(spec.row.id), "waiting for the end of a job process");
                 kill();
                 drop(lifeline);
                 if let Some(stderr) = stderr {
@@ -243,7 +245,9 @@ async fn ended_on_record(db: &Arc<DbInner>, spec: &JobSpec) {
         tokio::time::sleep(ENDED).await;
         let rows = db.metadata.jobs(JobFilter { ids: Some(vec![spec.row.id]), ..JobFilter::default() }).await;
         let by_itself = |row: &JobRow| row.lost == spec.row.lost && (row.owner.is_none() || row.attempt != spec.attempt);
-        if rows.is_ok_and(|rows| rows.first().is_some_and(by_itself)) {
+        let site = Site::WORKER.run(spec.row.run).job(spec.row.id).attempt(spec.attempt);
+        let rows = rows.or_warn(site, "reading whether a job process has recorded its end");
+        if rows.is_some_and(|rows| rows.first().is_some_and(by_itself)) {
             return;
         }
     }
@@ -269,11 +273,11 @@ async fn spawn(command: Command) -> Result<Child> {
         let (sender, requests) = mpsc::channel::<SpawnRequest>();
         let started = std::thread::Builder::new().name("superduper-spawn".to_owned()).spawn(move || {
             for (mut command, reply) in requests {
-                let _ = reply.send(command.spawn());
+                reply.send(command.spawn()).ignored("the attempt is gone, and the child ends with its closed pipe");
             }
         });
         // Without the thread every request is answered by a closed channel.
-        drop(started);
+        started.or_warn(Site::WORKER, "starting the thread that starts job processes");
         sender
     });
     let (reply, answer) = oneshot::channel();
@@ -309,7 +313,7 @@ where
     limits::apply()?;
     // A worker is nothing but a job, so what it traces is the job's log. A subscriber that is there already stays.
     let subscriber = tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), super::job_layer());
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    tracing::subscriber::set_global_default(subscriber).ignored("the program has a subscriber of its own");
     let place = |name: &str| std::env::var_os(name).map(PathBuf::from).ok_or_else(bad);
     let stores = StoreLocations { metadata: place(METADATA)?, artifacts: place(ARTIFACTS)? };
     let db = match open_stores(open, stores).await {
@@ -342,7 +346,7 @@ where
 /// Only the parent's log can still tell.
 fn tell(job: JobId, error: &Error) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "worker for job {job}: {error:?}");
+    writeln!(std::io::stderr(), "worker for job {job}: {error:?}").ignored("there is no other place to tell it");
 }
 
 /// Open the database of the parent, and make sure that it is the one.
@@ -380,18 +384,19 @@ fn is_child_of(parent: i64) -> Result<bool> {
 fn die_with_parent() {
     // Linux ends this process when the thread that started it ends; the pipe covers the rest.
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .or_warn(Site::WORKER, "asking to end with the parent");
     let lifeline = std::thread::Builder::new().name("superduper-lifeline".to_owned()).spawn(|| {
         let mut buffer = [0; 64];
         while !matches!(std::io::stdin().read(&mut buffer), Ok(0) | Err(_)) {
             NUDGED.notify_one();
         }
         if let Some(pid) = rustix::process::Pid::from_raw(0).or_else(|| Some(rustix::process::getpid())) {
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+            rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).ignored("this process exits in any case");
         }
         std::process::exit(71);
     });
-    drop(lifeline);
+    lifeline.or_warn(Site::WORKER, "starting the thread that watches the parent");
 }
 
 async fn work(db: &Arc<DbInner>, job: JobId, attempt: u32, owner: OwnerId) -> Result<()> {
@@ -435,10 +440,10 @@ async fn work(db: &Arc<DbInner>, job: JobId, attempt: u32, owner: OwnerId) -> Re
 
 async fn watch_cancellation(db: Arc<DbInner>, job: JobId, cancel: Arc<CancelToken>) {
     loop {
-        // Whichever comes first.
-        let _ = tokio::time::timeout(LOOK, NUDGED.notified()).await;
+        tokio::time::timeout(LOOK, NUDGED.notified()).await.ignored("whichever comes first");
         let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await;
-        if rows.is_ok_and(|rows| rows.iter().any(|row| cancel.ask_for_row(row))) {
+        let rows = rows.or_warn(Site::WORKER.job(job), "reading what is asked of a job");
+        if rows.is_some_and(|rows| rows.iter().any(|row| cancel.ask_for_row(row))) {
             cancel.cancel();
             return;
         }

@@ -90,7 +90,7 @@ pub(super) fn remember() {
 pub(super) fn show_name() {
     #[cfg(target_os = "linux")]
     if let Some(name) = std::env::args_os().next().as_deref().and_then(|path| std::path::Path::new(path).file_name()) {
-        // A name is only for people who look.
-        let _ = std::fs::write("/proc/self/comm", name.as_encoded_bytes());
+        use crate::unreturned::Unreturned;
+        std::fs::write("/proc/self/comm", name.as_encoded_bytes()).ignored("a name is only for people who look");
     }
 }

@@ -5,17 +5,15 @@
 //! end names a blob that a sweep took.
 
 use super::run_job::{Draft, conclude};
+use crate::unreturned::Site;
 use crate::{
     Digest, Error, JobFailure, Result,
     artifact::BlobHandle,
-    db::DbInner,
+    db::{DbInner, Retry},
     store::{Batch, Committed, Durability, Finish, JobFilter, JobRow, Op},
 };
 use std::{sync::Arc, time::Duration};
 
-/// How often blobs are saved again before the attempt fails. Each time takes a sweep at the wrong moment, so this is no way to
-/// wait for ever; sweeps without end and without a grace may come there more than a few times in a row.
-pub(super) const MOST_LOOKS: u32 = 2000;
 /// A store that fails is asked again so often, and after so long each time.
 pub(super) const MOST_FAILURES: u32 = 10;
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
@@ -24,13 +22,13 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(crate) struct ResultBlobs {
     handles: Vec<Arc<BlobHandle>>,
-    /// How often they were saved again.
-    looks: u32,
+    /// The tries to get their end on record, and the epoch of sweeps of the last one; none before the first.
+    retry: Option<(Retry<Option<u64>>, Option<u64>)>,
 }
 
 impl ResultBlobs {
     pub(super) fn new(handles: Vec<Arc<BlobHandle>>) -> Self {
-        ResultBlobs { handles, looks: 0 }
+        ResultBlobs { handles, retry: None }
     }
 
     /// Look for the blobs again, and save those that a sweep took; gives the epoch of sweeps from before that.
@@ -38,16 +36,12 @@ impl ResultBlobs {
     /// # Errors
     /// `Integrity` for one whose bytes are nowhere any more; those of the stores.
     pub(super) async fn save_again(&mut self, db: &Arc<DbInner>) -> Result<u64> {
-        self.looks += 1;
-        if self.looks > MOST_LOOKS {
-            return Err(Error::conflict(format!("its blobs were swept {MOST_LOOKS} times before its result was on record")));
-        }
         let digests: Vec<Digest> = self.handles.iter().filter_map(|blob| blob.digest()).collect();
-        outlast_sweep(db, &digests).await?;
-        if self.looks > 1 {
-            give_way(self.looks).await;
-        }
+        let (retry, seen) = self.retry.get_or_insert_with(|| (Retry::new("saving the blobs of the result"), None));
+        let refused = Error::conflict("a sweep took one of them before the result was on record");
+        retry.again(db, refused, *seen, &digests).await?;
         let epoch = sweep_epoch(db).await?;
+        *seen = Some(epoch);
         for blob in &self.handles {
             blob.save(&db.artifacts).await.map_err(|error| {
                 // Another attempt makes them again.
@@ -56,27 +50,6 @@ impl ResultBlobs {
         }
         Ok(epoch)
     }
-}
-
-/// Wait a little, each time for another time: so those who met get out of each other's way.
-pub(crate) async fn give_way(tries: u32) {
-    let any = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
-    tokio::time::sleep(Duration::from_millis(any % (2 << tries.min(6)))).await;
-}
-
-/// Wait until none of the blobs is being deleted.
-pub(crate) async fn outlast_sweep(db: &Arc<DbInner>, blobs: &[Digest]) -> Result<()> {
-    if blobs.is_empty() {
-        return Ok(());
-    }
-    let mut pause = Duration::from_millis(5);
-    while db.metadata.doomed_blobs().await?.iter().any(|doomed| blobs.contains(doomed)) {
-        tokio::time::sleep(pause).await;
-        // One that was left by a process that is gone has nobody else.
-        db.finish_sweeps().await?;
-        pause = (pause * 2).min(Duration::from_millis(500));
-    }
-    Ok(())
 }
 
 /// How many sweeps were completed; to be read before blobs are looked for.
@@ -104,6 +77,7 @@ pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut draft: Draft, ca
             // An end is a fact: what may or may not be written is written once more.
             Err(error) if error.is_retryable() && failures < MOST_FAILURES => {
                 failures += 1;
+                Site::RUN.run(row.run).job(row.id).attempt(draft.finish.attempt).warn(&error, "recording the end of an attempt");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

@@ -6,6 +6,7 @@ use super::{
     panics::{Caught, caught},
     record::{ResultBlobs, sweep_epoch},
 };
+use crate::unreturned::Unreturned;
 use crate::{
     Address, Error, ErrorKind, FailureKind, JobFailure, Result,
     artifact::BlobHandle,
@@ -32,6 +33,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
+use tracing::Instrument;
 
 /// What is to be run: a job as recorded, with what it needs from others.
 #[derive(Clone)]
@@ -237,9 +239,11 @@ impl Call {
             let (returned, has_returned) = oneshot::channel();
             let beats = ctx.beats().clone();
             let given_up = ctx.clone();
+            let span = tracing::Span::current();
             let mut work = tokio::task::spawn_blocking(move || {
+                let _attempt = span.enter();
                 let result = ctx.scope_sync(|| caught(|| call_sync(&instance, &method, &ctx)));
-                let _ = returned.send(());
+                returned.send(()).ignored("the attempt was waited for");
                 result
             });
             // A thread cannot be stopped: a cancelled job is waited for, a late one leaves its thread behind.
@@ -262,26 +266,29 @@ impl Call {
             return Ok(Encoded::null());
         }
         let beats = ctx.beats().clone();
-        let work = tokio::spawn(Caught::new(async move {
-            ctx.scope(async {
-                if let Err(error) = instance.set_up(&ctx).await
-                    && !force
-                {
-                    return Err(error);
-                }
-                let component = &*instance.component;
-                match role {
-                    JobRole::OnCreate => component.__on_create(&ctx).await.map(|()| Encoded::null()),
-                    JobRole::Cleanup => component.__cleanup(&ctx).await.map(|()| Encoded::null()),
-                    JobRole::Trigger => match component.__run(&method, &ctx) {
-                        Some(TriggerCall::Async(call)) => call.await,
-                        Some(TriggerCall::Sync(call)) => call(),
-                        None => Err(unknown_trigger(&method, component)),
-                    },
-                }
+        let work = tokio::spawn(
+            Caught::new(async move {
+                ctx.scope(async {
+                    if let Err(error) = instance.set_up(&ctx).await
+                        && !force
+                    {
+                        return Err(error);
+                    }
+                    let component = &*instance.component;
+                    match role {
+                        JobRole::OnCreate => component.__on_create(&ctx).await.map(|()| Encoded::null()),
+                        JobRole::Cleanup => component.__cleanup(&ctx).await.map(|()| Encoded::null()),
+                        JobRole::Trigger => match component.__run(&method, &ctx) {
+                            Some(TriggerCall::Async(call)) => call.await,
+                            Some(TriggerCall::Sync(call)) => call(),
+                            None => Err(unknown_trigger(&method, component)),
+                        },
+                    }
+                })
+                .await
             })
-            .await
-        }));
+            .instrument(tracing::Span::current()),
+        );
         within(work, deadline, stalled(&beats, stall), cancel, grace)
             .await
             .unwrap_or_else(|| Err(timed_out()))?
@@ -341,17 +348,17 @@ async fn within<T: Send + 'static>(
         result = &mut task => Some(joined(result)),
         () = late => {
             task.abort();
-            let _ = task.await;
+            task.await.ignored("it was stopped");
             None
         }
         failure = stalled => {
             task.abort();
-            let _ = task.await;
+            task.await.ignored("it was stopped");
             Some(Err(failure))
         }
         () = stopped => {
             task.abort();
-            let _ = task.await;
+            task.await.ignored("it was stopped");
             Some(Err(JobFailure::new(FailureKind::Cancelled, "cancelled; it was stopped after the grace period")))
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: of one attempt the log has at most the first [`FIRST`] and the last [`LAST`] bytes, whatever the process writes.
 
 use super::NoteBuffer;
+use crate::unreturned::{Site, Unreturned};
 use crate::{
     JobFailure,
     store::{JobId, LogLevel, LogRow, Timestamp},
@@ -61,20 +62,19 @@ impl Stderr {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     Err(_) => break,
                 };
-                // A program without a standard error has nobody who reads it.
-                let _ = std::io::stderr().write_all(&buffer[..count]);
+                std::io::stderr().write_all(&buffer[..count]).ignored("a program without a standard error has nobody who reads it");
                 keeper.lock().unwrap_or_else(PoisonError::into_inner).take(&buffer[..count]);
             }
-            let _ = end.send(());
+            end.send(()).ignored("nobody waits for it any more");
         });
         // Without the thread there is nothing to wait for: the other end of the channel is dropped.
-        drop(reader);
+        reader.or_warn(Site::WORKER, "starting the thread that reads the standard error of a job process");
         Stderr { kept, ended }
     }
 
     /// After the process has ended: write the rest to the log. Gives the last lines.
     pub(super) async fn finish(self) -> String {
-        let _ = tokio::time::timeout(REST, self.ended).await;
+        tokio::time::timeout(REST, self.ended).await.ignored("what is not read by then is left out");
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).finish()
     }
 }

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::SystemTime,
@@ -18,6 +18,17 @@ use superduper::{
         MetadataStore, Notes, Op, OwnerId, Put, Reference, RunChanges, RunFilter, RunRow, Snapshot, StoredVersion,
     },
 };
+
+type Hook = Arc<dyn Fn(&Batch) -> Option<BoxFuture<'static, ()>> + Send + Sync>;
+
+/// What happens before a commit.
+struct BeforeCommit(Hook);
+
+impl std::fmt::Debug for BeforeCommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BeforeCommit")
+    }
+}
 
 /// Metadata of another store, with its commits counted.
 #[derive(Debug)]
@@ -37,6 +48,10 @@ pub(crate) struct CountingMetadata {
     lost_claims: AtomicUsize,
     /// Whether what jobs note can be written.
     noteless: AtomicBool,
+    /// Which operations make their commit fail.
+    failing: Mutex<Option<fn(&Op) -> bool>>,
+    /// What happens before a commit that it picks.
+    before: Mutex<Option<BeforeCommit>>,
     /// Where commits wait that hold ends of attempts.
     pub(crate) ends: Gate,
     /// Where commits wait that hold new versions.
@@ -58,9 +73,26 @@ impl CountingMetadata {
             ends_are_written: AtomicBool::new(false),
             lost_claims,
             noteless: AtomicBool::new(false),
+            failing: Mutex::new(None),
+            before: Mutex::new(None),
             ends: Gate::new(),
             puts: Gate::new(),
         })
+    }
+
+    /// The store itself, for another program that is neither counted nor held up.
+    pub(crate) fn inner(&self) -> Arc<dyn MetadataStore> {
+        self.inner.clone()
+    }
+
+    /// Let commits with such operations fail from now on.
+    pub(crate) fn fail_commits(&self, failing: fn(&Op) -> bool) {
+        *self.failing.lock().expect("no panic") = Some(failing);
+    }
+
+    /// Let something happen before each commit for which there is something.
+    pub(crate) fn before_commits(&self, hook: impl Fn(&Batch) -> Option<BoxFuture<'static, ()>> + Send + Sync + 'static) {
+        *self.before.lock().expect("no panic") = Some(BeforeCommit(Arc::new(hook)));
     }
 
     /// How many batches and notes were written.
@@ -149,7 +181,14 @@ impl MetadataStore for CountingMetadata {
         if self.broken.load(Ordering::SeqCst) {
             return Box::pin(async { Err(Error::store("write: the disk is on fire")) });
         }
+        if self.failing.lock().expect("no panic").is_some_and(|failing| batch.ops.iter().any(failing)) {
+            return Box::pin(async { Err(Error::store("write: the ink is dry")) });
+        }
+        let before = self.before.lock().expect("no panic").as_ref().and_then(|before| (before.0)(&batch));
         Box::pin(async move {
+            if let Some(before) = before {
+                before.await;
+            }
             if batch.ops.iter().any(|op| matches!(op, Op::Finish(_))) {
                 self.ends.pass().await;
                 if Self::fails(&self.failing_ends) {

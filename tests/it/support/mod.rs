@@ -62,6 +62,12 @@ impl Database {
         builder.build().await.expect("another program opens the same stores")
     }
 
+    /// Another program on the same stores, which is neither counted nor held up.
+    pub(crate) async fn rival(&self) -> Db {
+        let builder = Db::builder().metadata(self.metadata.inner()).artifacts(self.artifacts.clone()).gc_grace(std::time::Duration::ZERO);
+        builder.build().await.expect("another program opens the same stores")
+    }
+
     /// Whether the database outlives this value, so that it can be opened again.
     pub(crate) fn is_durable(&self) -> bool {
         self.db.metadata().capabilities().durable

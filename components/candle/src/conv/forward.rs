@@ -4,6 +4,7 @@ use super::{Sizes, backward::Back, sizes::NOWHERE};
 use crate::{matrix::product, simd::vectorized};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail};
 use std::sync::{Arc, OnceLock};
+use superduper::unreturned::Unreturned;
 
 /// `pool(max(0, x * weight + bias))` for `x` of shape `[rows, height, width, channels]`: shape `[rows, height', width', filters]`.
 pub(crate) fn block(x: &Tensor, weight: &Tensor, bias: &Tensor, sizes: Sizes) -> Result<Tensor> {
@@ -42,8 +43,7 @@ impl CustomOp3 for Block {
             DType::F64 => forward::<f64>(sizes, [(x, x_layout), (weight, weight_layout), (bias, bias_layout)], &mut chosen)?,
             other => bail!("a convolution needs f32 or f64, not {other:?}"),
         };
-        // candle calls this once per operation; a second call would choose the same.
-        let _ = self.chosen.set(chosen);
+        self.chosen.set(chosen).ignored("candle calls this once per operation; a second call would choose the same");
         Ok((result, Shape::from((rows, height, width, sizes.filters))))
     }
 

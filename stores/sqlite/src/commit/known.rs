@@ -146,7 +146,9 @@ impl<'b> Known<'b> {
                 live.newest = newest;
                 live.revisions.retain(|version, _| !versions.contains(version));
             }
-            _ => drop(self.components.remove(&name(address))),
+            _ => {
+                self.components.remove(&name(address));
+            }
         }
     }
 }

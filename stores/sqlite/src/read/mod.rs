@@ -23,6 +23,7 @@ use crate::{
 use rusqlite::Connection;
 use std::sync::{Mutex, PoisonError};
 use superduper_core::Result;
+use superduper_core::unreturned::{Site, Unreturned};
 
 /// So many connections are kept for the next read.
 const IDLE: usize = 4;
@@ -56,7 +57,7 @@ impl Readers {
         control("BEGIN")?;
         let outcome = read(Sql { connection: &connection, counters });
         // A connection that cannot leave its transaction is closed instead of being kept.
-        if control("COMMIT").is_ok() {
+        if control("COMMIT").or_warn(Site::RUN, "ending a read").is_some() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < IDLE {
                 idle.push(connection);

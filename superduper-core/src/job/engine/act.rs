@@ -5,11 +5,12 @@ use crate::{
     Error, ErrorKind, FailureKind, JobFailure, Result,
     db::DbInner,
     job::{
-        Outcome,
+        Outcome, events,
         record::{MOST_FAILURES, PAUSE},
         scheduler::{Effect, Input, Report},
     },
     store::{Batch, ChangeCursor, Durability, Finish, Finished, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
+    unreturned::{Site, Unreturned},
 };
 use futures_util::FutureExt;
 use std::sync::Arc;
@@ -79,11 +80,18 @@ impl Shell {
 
     fn commit(&mut self, db: &Arc<DbInner>, run: RunId, ops: Vec<Op>) {
         let deletes = ops.iter().any(|op| matches!(op, Op::Delete { .. }));
+        let (count, job) = (ops.len(), ops.iter().find_map(job_of));
         let db = db.clone();
         self.answer(async move {
             let answer = caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full)).await;
-            if answer.is_ok() {
-                db.committed();
+            match &answer {
+                Ok(committed) => {
+                    events::written(run, count, committed);
+                    db.committed();
+                }
+                // It is written once more.
+                Err(error) if error.is_retryable() => Site::RUN.run(run).job(job).warn(error, "writing what happened"),
+                Err(_) => {}
             }
             Message::Committed { run, deletes, answer }
         });
@@ -94,6 +102,7 @@ impl Shell {
         let db = db.clone();
         self.answer(async move {
             let answer = caught(super::load::follow(&db, run, after, others, removal.as_deref())).await;
+            let answer = answer.inspect_err(|error| Site::RUN.run(run).warn(error, "reading a run"));
             Message::Read { run, answer }
         });
     }
@@ -106,7 +115,8 @@ impl Shell {
                 let rows: Vec<JobRow> = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
                 Ok((rows, super::load::other_workers(&db, Some(owner)).await?))
             };
-            Message::Looked { run, answer: caught(look).await }
+            let answer = caught(look).await.inspect_err(|error| Site::RUN.run(run).warn(error, "reading jobs that others may run"));
+            Message::Looked { run, answer }
         });
     }
 
@@ -143,7 +153,7 @@ impl Shell {
         let Some(messages) = self.messages.upgrade() else { return };
         tokio::spawn(async move {
             let message = work.await;
-            drop(messages.send(message));
+            messages.send(message).ignored("the engine is gone, and its runs are on record");
         });
     }
 
@@ -155,7 +165,7 @@ impl Shell {
         tokio::spawn(async move {
             if outcome.run.purpose == RunPurpose::Remove && state == RunState::Succeeded {
                 // The component is gone. What cannot be swept now is on record, and left for `gc`.
-                drop(db.sweep_after_removal(&outcome.run).await);
+                db.sweep_after_removal(&outcome.run).await.or_warn(Site::SWEEP.run(run), "sweeping the blobs of a removal");
             }
             tell(&db, run, book, Ok(outcome)).await;
         });
@@ -171,11 +181,13 @@ impl Shell {
                 .to_error(ErrorKind::Store, "the store refused what this process had to write")
                 .context(format_args!("run {run} stopped; `db.resume()` continues it")),
         };
+        Site::RUN.run(run).warn(&error, "leading a run");
         let db = db.clone();
         tokio::spawn(async move {
             if !ops.is_empty() {
                 // A failure here only means that the jobs are reclaimed when this process is gone, or goes on with the run.
-                drop(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await);
+                let given_back = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await;
+                given_back.or_warn(Site::RUN.run(run), "giving back the jobs of a run that stopped");
             }
             tell(&db, run, book, Err(error)).await;
         });
@@ -192,6 +204,16 @@ async fn tell(db: &Arc<DbInner>, run: RunId, book: super::book::Book, outcome: R
     db.flush_notes().await;
     db.engine.forget(run);
     book.told.send_replace(Some(Arc::new(outcome)));
+}
+
+/// The job that an operation is about.
+fn job_of(op: &Op) -> Option<JobId> {
+    match op {
+        Op::Finish(finish) => Some(finish.job),
+        Op::Start { job, .. } | Op::Settle { job, .. } => Some(*job),
+        Op::Claim { jobs, .. } => jobs.first().copied(),
+        _ => None,
+    }
 }
 
 /// A store's panic is an error of the store.

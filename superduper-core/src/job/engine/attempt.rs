@@ -5,16 +5,18 @@ use crate::{
     FailureKind, JobFailure,
     db::DbInner,
     job::{
-        CancelToken, Ended, JobSpec, Placement,
+        CancelToken, Ended, JobSpec, Placement, events,
         executor::Attempt,
         record::{MOST_FAILURES, PAUSE},
         run_job::Draft,
         scheduler::{Input, Report},
     },
     store::{Finish, Finished, JobId, RunId, Timestamp},
+    unreturned::{Site, Unreturned},
 };
 use futures_util::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc};
+use tracing::Instrument;
 
 impl Shell {
     pub(super) fn start_attempt(&mut self, db: &Arc<DbInner>, run: RunId, spec: JobSpec, cancel: Arc<CancelToken>) {
@@ -29,6 +31,7 @@ impl Shell {
                 let mut failures = 0;
                 while let Err(error) = unshown.show(&db, &instances).await {
                     failures += 1;
+                    Site::RUN.run(run).job(job).attempt(number).warn(&error, "reading the outputs of other processes");
                     if failures > MOST_FAILURES || !error.is_retryable() {
                         let failure = JobFailure::of(&error.context("reading the outputs of other processes"));
                         return Message::Ended { run, job, attempt: number, ended: Ended::Lost(failure) };
@@ -40,7 +43,8 @@ impl Shell {
             let ended = match executor {
                 Ok(executor) => {
                     // Without an answer the job would hold its place for ever.
-                    let ended = AssertUnwindSafe(async move { executor.execute(attempt).await }).catch_unwind().await;
+                    let execution = async move { executor.execute(attempt).await }.instrument(events::started(run, job, number));
+                    let ended = AssertUnwindSafe(execution).catch_unwind().await;
                     ended.unwrap_or_else(|_| Ended::Lost(JobFailure::new(FailureKind::Panic, "the executor panicked")))
                 }
                 Err(error) => Ended::Lost(JobFailure::of(&error.context(format_args!("run {run}")).fatal())),
@@ -71,11 +75,11 @@ impl Shell {
                 Report::Finish(Box::new(finish))
             }
         };
+        events::ended(run, job, attempt, &report);
         let is_late = late.is_some();
         if let Some(returned) = late {
             self.answer(async move {
-                // An error means that the thread is gone, too.
-                drop(returned.await);
+                returned.await.ignored("an error means that the thread is gone, too");
                 Message::Input(Input::Returned { run, job })
             });
         }

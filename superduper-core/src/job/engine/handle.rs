@@ -11,6 +11,7 @@ use crate::{
         scheduler::{Input, Loaded},
     },
     store::{JobId, JobSignals, OwnerId, Pool, RunId, Wish},
+    unreturned::Unreturned,
 };
 use std::{
     collections::HashMap,
@@ -21,6 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// What is stopped has so long to come back: a thread may take for ever.
 const STOP: Duration = Duration::from_secs(1);
+
+/// Why nobody is told where a message cannot be sent.
+const GONE: &str = "the task of the engine is gone with its runtime; the next call starts another one from the record";
 
 /// How a run ended here, or why this process had to stop.
 pub(crate) type Ending = Option<Arc<Result<Outcome>>>;
@@ -68,7 +72,7 @@ impl RunHandle {
 
     /// Tell something; a run that is over needs no telling.
     pub(crate) fn tell(&self, command: Command) {
-        drop(self.messages.send(Message::Input(command.into_input(self.run))));
+        self.messages.send(Message::Input(command.into_input(self.run))).ignored(GONE);
     }
 }
 
@@ -84,7 +88,7 @@ pub(crate) struct Places {
 impl Drop for Places {
     fn drop(&mut self) {
         if !self.lanes.is_empty() {
-            drop(self.messages.send(Message::Release(std::mem::take(&mut self.lanes))));
+            self.messages.send(Message::Release(std::mem::take(&mut self.lanes))).ignored(GONE);
         }
     }
 }
@@ -154,7 +158,7 @@ impl Engine {
         let (told, done) = watch::channel(None);
         let handle = RunHandle { run, messages: alive.messages.clone(), done };
         alive.runs.insert(run, handle.clone());
-        drop(alive.messages.send(Message::Attach(Box::new(Attach { db: db.clone(), loaded, instances, places, told }))));
+        alive.messages.send(Message::Attach(Box::new(Attach { db: db.clone(), loaded, instances, places, told }))).ignored(GONE);
         handle
     }
 
@@ -163,21 +167,20 @@ impl Engine {
     pub(crate) async fn close(&self, grace: Duration) -> Vec<JobId> {
         let Some(messages) = self.lock().as_ref().map(|alive| alive.messages.clone()) else { return Vec::new() };
         for (now, limit) in [(false, grace), (true, STOP)] {
-            drop(messages.send(Message::Input(Input::Close { now })));
+            messages.send(Message::Input(Input::Close { now })).ignored(GONE);
             let runs: Vec<RunHandle> = self.lock().as_ref().map(|alive| alive.runs.values().cloned().collect()).unwrap_or_default();
             let all_told = async {
                 for mut run in runs {
-                    // An error: its task is gone, and nothing runs.
-                    drop(run.done.wait_for(Option::is_some).await);
+                    run.done.wait_for(Option::is_some).await.ignored(GONE);
                 }
             };
             if tokio::time::timeout(limit, all_told).await.is_ok() {
                 return Vec::new();
             }
         }
-        drop(messages.send(Message::TellClosed));
+        messages.send(Message::TellClosed).ignored(GONE);
         let (reply, running) = oneshot::channel();
-        drop(messages.send(Message::Running(reply)));
+        messages.send(Message::Running(reply)).ignored(GONE);
         running.await.unwrap_or_default()
     }
 
@@ -193,7 +196,7 @@ impl Engine {
         let messages = self.start(&mut self.lock(), db, owner).messages.clone();
         let mut places = Places { messages, granted: vec![false; lanes.len()], lanes: Vec::new() };
         let (reply, answer) = oneshot::channel();
-        drop(places.messages.send(Message::Reserve { lanes: lanes.clone(), reply }));
+        places.messages.send(Message::Reserve { lanes: lanes.clone(), reply }).ignored(GONE);
         // A task that is gone grants nothing; then they are claimed later.
         if let Ok(granted) = answer.await {
             places.lanes = lanes.into_iter().zip(&granted).filter_map(|(lane, granted)| granted.then_some(lane)).collect();
@@ -214,7 +217,7 @@ impl Engine {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX).max(1);
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), limit);
         if let Some(alive) = self.lock().as_ref() {
-            drop(alive.messages.send(Message::Limit(name.to_owned(), limit)));
+            alive.messages.send(Message::Limit(name.to_owned(), limit)).ignored(GONE);
         }
     }
 }

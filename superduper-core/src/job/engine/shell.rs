@@ -16,6 +16,7 @@ use crate::{
         scheduler::{Config, Fault, Input, Loaded, Now, PhaseName, Scheduler},
     },
     store::{Committed, JobId, JobRow, OwnerId, RunId, Timestamp},
+    unreturned::Unreturned,
 };
 use std::{
     collections::HashMap,
@@ -164,6 +165,7 @@ impl Shell {
     pub(super) fn on(&mut self, db: &DbInner, input: Input) {
         let lapses = db.metadata.lapses();
         if std::mem::replace(&mut self.lapses, lapses) != lapses {
+            crate::job::events::lapsed();
             self.scheduler.on(Input::Lapsed, self.now());
         }
         self.scheduler.on(input, self.now());
@@ -210,8 +212,7 @@ impl Shell {
             Message::Running(reply) => {
                 let is_running = |(job, phase)| (phase == PhaseName::Running).then_some(job);
                 let running = self.scheduler.runs().flat_map(|run| run.phases().filter_map(is_running)).collect();
-                // An error: nobody waits for the answer any more.
-                drop(reply.send(running));
+                reply.send(running).ignored("the caller does not wait for the answer any more");
             }
             Message::TellClosed => {
                 for (run, book) in &self.books {

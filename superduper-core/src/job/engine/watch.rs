@@ -20,7 +20,9 @@ pub(crate) fn watch(db: &Arc<DbInner>, run: RunId) -> RunHandle {
     tokio::spawn(async move {
         tokio::select! {
             () = told.closed() => {}
-            ended = ended(&db, run) => drop(told.send_replace(ended)),
+            ended = ended(&db, run) => {
+                told.send_replace(ended);
+            }
         }
     });
     RunHandle::of_others(run, done)
@@ -43,7 +45,7 @@ async fn ended(db: &Arc<DbInner>, run: RunId) -> Ending {
         // A commit of this process may be what is waited for.
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            changed = commits.changed(), if failures == 0 => drop(changed),
+            _ = commits.changed(), if failures == 0 => {}
         }
         pause = (pause * 2).min(POLL.1);
     }

@@ -69,7 +69,7 @@ pub(super) fn specials(sources: &Sources, bert: bool) -> Result<Specials> {
                 let token = token_of(value, true).ok_or_else(|| file.refuse(role, format!("is {}, not a token", short(value))))?;
                 found.insert(role.to_owned(), token);
             }
-            None => drop(without.filter(|_| bert).map(|text| found.insert(role.to_owned(), AddedToken::from(text, true)))),
+            None => found.extend(without.filter(|_| bert).map(|text| (role.to_owned(), AddedToken::from(text, true)))),
         }
     }
     let padding = sources.file.get("padding").and_then(|padding| padding["pad_token"].as_str());

@@ -81,7 +81,7 @@ pub(super) fn prompts(folder: &Path, include_prompt: bool) -> Result<Prompts> {
         Some(Value::Object(prompts)) => {
             for (name, prompt) in prompts {
                 match prompt {
-                    Value::String(prompt) => drop(all.insert(name.clone(), prompt.clone())),
+                    Value::String(prompt) => all.extend([(name.clone(), prompt.clone())]),
                     Value::Null => {}
                     other => return Err(file.refuse("prompts", format!("has {} as `{name}`, not a text", short(other)))),
                 }
