@@ -84,10 +84,10 @@ fn thrown_away(text: &str) -> Vec<(usize, String)> {
     let code = code(text);
     let mut found = Vec::new();
     let mut begin = 0;
-    for at in 0..code.len() {
-        if matches!(code[at], ';' | '{' | '}') {
+    for (at, character) in code.iter().enumerate() {
+        if matches!(character, ';' | '{' | '}') {
             let statement: String = code[begin..at].iter().collect();
-            if let Some(why) = offends(statement.trim(), code[at] == ';') {
+            if let Some(why) = offends(statement.trim(), *character == ';') {
                 let skipped = statement.len() - statement.trim_start().len();
                 let before = code[..begin].iter().chain(code[begin..].iter().take(skipped));
                 found.push((1 + before.filter(|character| **character == '\n').count(), why.to_owned()));

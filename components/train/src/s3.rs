@@ -154,7 +154,8 @@ impl Bucket {
             Ok(put) => Ok(put.e_tag),
             Err(error) => {
                 // Parts of an upload that nobody completes cost money and are visible to nobody.
-                upload.abort().await.or_warn(Site::SWEEP, "aborting an upload");
+                let aborted = upload.abort().await.map_err(|error| self.failed("abort an upload to", error));
+                aborted.or_warn(Site::SWEEP, "aborting an upload");
                 Err(error)
             }
         }

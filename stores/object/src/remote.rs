@@ -154,7 +154,9 @@ impl Drop for Upload {
     fn drop(&mut self) {
         if let (Some(mut upload), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {
-                upload.abort().await.or_warn(Site::SWEEP, "aborting an upload");
+                // Without the answer of the service, which may repeat credentials.
+                let aborted = upload.abort().await.map_err(|_| Error::store("the service did not abort it"));
+                aborted.or_warn(Site::SWEEP, "aborting an upload");
             });
         }
     }

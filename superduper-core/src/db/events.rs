@@ -6,7 +6,7 @@ use crate::{
     BoxError, Error, Result,
     json::check_readable,
     lifecycle::BoxFuture,
-    store::{Batch, Durability, EventRow, JobId, Op, RunId},
+    store::{Batch, Durability, EventRow, JobFilter, JobId, Op, RunId},
 };
 use serde_json::Value;
 use std::{
@@ -252,7 +252,7 @@ impl Db {
         let mut failed = failed.into_iter();
         let first = failed.next();
         for (job, error) in failed {
-            Site::RUN.job(job).warn(&error, "delivering a message");
+            site_of(self.inner(), job).await.warn(&error, "delivering a message");
         }
         first.map_or(Ok(delivered), |(_, error)| Err(error))
     }
@@ -266,9 +266,16 @@ async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
         // Those whose handler failed, and all where the store did, come again.
         let (_, failed) = deliver_all(&db).await;
         for (job, error) in failed {
-            Site::RUN.job(job).warn(&error, "delivering messages");
+            site_of(&db, job).await.warn(&error, "delivering messages");
         }
     }
+}
+
+/// Where a failed delivery is recorded: with the run of the job that sent the message, if it can be read.
+async fn site_of(db: &DbInner, job: Option<JobId>) -> Site {
+    let Some(job) = job else { return Site::RUN };
+    let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await.unwrap_or_default();
+    Site::RUN.run(rows.first().map(|row| row.run)).job(job)
 }
 
 /// Deliver what is not delivered and has a handler here; gives how many messages, and what failed: handlers, each with the job
