@@ -208,15 +208,16 @@ async fn b08_resume_goes_on_beside_a_kind_that_is_gone() {
         let db = on.program(build!(Unrelated)).await;
         db.apply(Unrelated { identifier: "u".into() }).await.expect("what the program has runs");
         let outcomes = db.resume().await.expect("resumes");
-        assert!(outcomes.iter().all(|outcome| outcome.unfinished().is_empty()));
+        let left: Vec<_> = outcomes.iter().flat_map(superduper::Outcome::unfinished).collect();
         let old = job(&db, "old").await;
-        assert_eq!(old.state, JobState::Failed);
-        let failure = old.failure.expect("a failure").message;
-        assert!(failure.contains("deploys.Model"), "{failure}");
+        assert!(left.contains(&old.id), "what is left is told: {left:?}");
+        assert_eq!((old.state, old.attempt), (JobState::Queued, 0), "another program may have it");
+        let reason = db.waits_for_program(old.id).await.expect("a look").expect("a reason");
+        assert!(reason.contains("the kind `deploys.Model`") && reason.contains("remove `deploys.Model/m`"), "{reason}");
         // Told by name, with the call that heals.
         let listed = db.list().await.expect("a list");
         let line = listed.iter().find(|line| line.address.path() == MODEL).expect("it is listed");
-        assert!(!line.known && matches!(line.status, Status::Degraded(_)));
+        assert!(!line.known && matches!(line.status, Status::Pending(_)));
         let hint = line.hint().expect("a hint");
         assert!(hint.contains("`deploys.Model`") && hint.contains("db.remove_dyn(\"deploys.Model/m\".parse()?).force()"), "{hint}");
         says(&refused(db.run(MODEL, "old").await), ErrorKind::UnknownKind, &["deploys.Model"]);
@@ -233,14 +234,13 @@ async fn b08_an_executor_that_is_gone_is_told_and_healed() {
             db.apply(first(false)).jobs(false).await.expect("applies");
             record_unfinished(&db, Some("cluster"), false).await;
             let outcomes = db.resume().await.expect("resumes");
-            assert!(outcomes[0].unfinished().is_empty());
             let (old, other) = (job(&db, "old").await, job(&db, "other").await);
-            assert_eq!((old.state, other.state), (JobState::Failed, JobState::Succeeded), "the rest goes on");
-            let failure = old.failure.expect("a failure").message;
-            assert!(failure.contains("unknown executor `cluster`") && failure.contains("threads"), "{failure}");
-            let hint = db.list().await.expect("a list")[0].hint().expect("a hint");
-            assert!(hint.contains("(`old` of `deploys.Model/m`) is failed") && hint.contains(&format!("db.retry({})", old.id)), "{hint}");
+            assert_eq!((old.state, old.attempt, other.state), (JobState::Queued, 0, JobState::Succeeded), "the rest goes on");
+            assert!(outcomes[0].unfinished().contains(&old.id));
+            let reason = db.waits_for_program(old.id).await.expect("a look").expect("a reason");
+            assert!(reason.contains("the executor `cluster`") && reason.contains("apply `deploys.Model/m` again"), "{reason}");
             if by_retry {
+                db.cancel(old.id).await.expect("cancels");
                 db.retry(old.id).await.expect("it runs where the code says today");
             } else {
                 db.apply(first(false)).await.expect("heals");

@@ -31,6 +31,7 @@ mod panics;
 mod places;
 mod plans;
 mod policies;
+mod pools;
 mod process;
 mod properties;
 mod removal;

@@ -7,18 +7,19 @@ use super::{
     planning::{Intent, plan_tree, refuse_overwrites},
     read::decode_stored,
     retry::Retry,
+    stale::end_stale,
 };
 use crate::{
-    Address, Digest, Error, FailureKind, JobFailure, Result,
+    Address, Digest, Error, Result,
     bundle::references,
     component::Component,
     encode::{DecodeEnv, Record, Tree, check_copy, check_stable, encode_tree, in_decode_session},
     job::{Command, Instances, Outcome, current, hash_all, millis},
     lifecycle::BoxFuture,
-    plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, PlannedNeed, StaleJob},
+    plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, PlannedNeed},
     store::{
-        Batch, BlobRow, Durability, EdgeRow, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, PutAction,
-        PutVersion, RunPurpose, Snapshot, StoredVersion, Timestamp,
+        Batch, BlobRow, Durability, EdgeRow, Expect, JobId, JobRef, JobRow, Need, NewJob, NewRun, Op, PutAction, PutVersion, RunPurpose,
+        Snapshot, StoredVersion, Timestamp,
     },
 };
 use serde_json::Value;
@@ -478,33 +479,6 @@ fn instances_of(plan: &Plan, tree: &Tree, snapshot: &Snapshot) -> Instances {
         instances.add(component.address.clone(), component.uuid, type_version, component.document.clone(), outputs);
     }
     instances
-}
-
-/// End the unfinished jobs whose triggers the type no longer has, so that their runs can end.
-///
-/// While another process that runs jobs is alive they are left alone: its program may have those triggers. Gives whether they were ended.
-async fn end_stale(db: &Arc<DbInner>, plan: &Plan) -> Result<bool> {
-    if plan.stale.is_empty() {
-        return Ok(false);
-    }
-    db.reclaim_dead().await?;
-    let here = db.owner().await?;
-    if db.metadata.live_owners().await?.into_iter().any(|owner| owner != here) {
-        return Ok(false);
-    }
-    let at = Timestamp::now();
-    let end = |stale: &StaleJob| {
-        let text = format!("`{}` has no `{}` any more", stale.component.kind, stale.method);
-        Op::Settle { job: stale.job, state: JobState::Skipped, failure: JobFailure::new(FailureKind::Upstream, text), at }
-    };
-    let ops = plan.stale.iter().map(end).collect();
-    db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
-    db.committed();
-    let jobs = Some(plan.stale.iter().map(|stale| stale.job).collect());
-    for row in db.metadata.jobs(JobFilter { ids: jobs, ..JobFilter::default() }).await? {
-        db.attach(row.run).await?.tell(Command::Look);
-    }
-    Ok(true)
 }
 
 fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> Result<PutVersion> {

@@ -19,6 +19,7 @@ mod rename;
 mod retry;
 mod run;
 mod run_trigger;
+mod stale;
 mod steer;
 mod upkeep;
 mod verify;

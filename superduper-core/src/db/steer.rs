@@ -249,7 +249,8 @@ impl Db {
         self.inner().engine.handle(run).is_some()
     }
 
-    /// How many jobs of a pool this process runs at once, whatever the policies of jobs say that were recorded before.
+    /// How many jobs of a pool may run at once where this process claims one, whatever the policies of jobs say that were recorded
+    /// before. The jobs of all processes count; each process says its own limit.
     pub fn limit_pool(&self, name: &str, limit: usize) {
         self.inner().engine.limit_pool(name, limit);
     }

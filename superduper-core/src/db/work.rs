@@ -100,7 +100,9 @@ impl Db {
         let workers = db.metadata.workers().await?;
         let may_have = |kinds: &[String]| kinds.is_empty() || kinds.contains(&row.target.kind);
         let others = workers.iter().any(|worker| Some(worker.id) != here && may_have(&worker.kinds));
-        Ok((!others).then(|| format!("no running program has {lacks}")))
+        let mend =
+            format!("start one that has it; where it is gone for good, apply `{path}` again, or remove `{path}`", path = row.target.path());
+        Ok((!others).then(|| format!("no running program has {lacks}: {mend}")))
     }
 }
 

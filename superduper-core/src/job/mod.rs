@@ -24,7 +24,7 @@ mod stderr;
 pub(crate) use abilities::{Program, work_of};
 pub use context::JobContext;
 pub(crate) use context::{CancelToken, Identity, NoteBuffer, current, current_overlay};
-pub(crate) use engine::{Command, Engine, RunHandle, load, load_quietly, new_row, watch};
+pub(crate) use engine::{Command, Engine, RunHandle, load, load_quietly, new_row, other_workers, watch};
 pub use executor::{Attempt, Executor, ExecutorCapabilities};
 pub(crate) use executor::{Ended, Threads};
 pub(crate) use instance::{Instances, references, setup_tree};

@@ -34,8 +34,8 @@ use std::time::Duration;
 pub struct JobPolicy {
     /// The executor: `threads`, `process`.
     pub executor: Option<String>,
-    /// A name, and how many jobs of that name may run at once in a process; in the order they were recorded. Such jobs
-    /// do not count among those that [`DbBuilder::parallelism`](crate::DbBuilder::parallelism) limits.
+    /// A name, and how many jobs of that name may run at once, in all processes of the database together; in the order they were
+    /// recorded. Such jobs do not count among those that [`DbBuilder::parallelism`](crate::DbBuilder::parallelism) limits.
     pub pool: Option<(String, usize)>,
     /// Tries beyond the first.
     pub retries: Option<u32>,

@@ -14,6 +14,6 @@ mod watch;
 
 pub(crate) use book::new_row;
 pub(crate) use handle::{Command, Engine, RunHandle};
-pub(crate) use load::{load, load_quietly};
+pub(crate) use load::{load, load_quietly, other_workers};
 pub(crate) use removal::is_forced;
 pub(crate) use watch::watch;
