@@ -7,9 +7,9 @@
 
 use crate::{
     Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Locator, Outcome, Plan, Remove,
-    Removed, Result, VerifyReport, VersionRef,
+    Removed, Result, VerifyReport, VersionRef, store::JobId,
 };
-use std::{panic::AssertUnwindSafe, path::PathBuf};
+use std::{panic::AssertUnwindSafe, path::PathBuf, time::Duration};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// A database whose methods wait.
