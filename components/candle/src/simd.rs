@@ -1,4 +1,4 @@
-//! Loops compiled for the widest instructions that this processor has.
+//! Loops compiled for the widest instructions that this processor has, and memory that they ask for ahead of its use.
 //!
 //! Programs are built for the oldest processor of their kind. `pulp`, which the `gemm` under candle brings along,
 //! compiles a closure a second time for AVX-512 and chooses when the program runs. The loops here do the same operations in
