@@ -5,8 +5,8 @@
 
 use super::{
     JobContext,
+    effects::save,
     record::{MOST_LOOKS, give_way, outlast_sweep, sweep_epoch},
-    run_job::save,
 };
 use crate::{
     Digest, Error, ErrorKind, Result,
@@ -37,7 +37,7 @@ impl JobContext {
 
     /// Say that the job is alive, for its policy's time limit without a sign of life. Costs a nanosecond.
     pub fn beat(&self) {
-        self.beats().fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.cancel_token().beat();
     }
 
     /// Report a number after so many steps; another one for the same name and step takes its place.

@@ -1,12 +1,16 @@
 //! Jobs: their context, their order, how they are run and by whom.
 
+mod alarm;
+mod call;
 mod context;
+mod effects;
 mod engine;
 mod executor;
 mod instance;
 mod keep;
 mod layer;
 mod limits;
+mod notes;
 mod outcome;
 mod panics;
 mod policy;
@@ -16,16 +20,19 @@ mod record;
 mod run_job;
 #[cfg_attr(not(feature = "simulate"), allow(dead_code, unreachable_pub, reason = "what only the simulator calls"))]
 pub(crate) mod scheduler;
-mod stderr;
+mod signals;
+mod spawned;
 
 pub use context::JobContext;
-pub(crate) use context::{CancelToken, Identity, NoteBuffer, current, current_overlay};
+pub(crate) use context::{Identity, current, current_overlay};
+pub(crate) use effects::{hash_all, save_encoded};
 pub(crate) use engine::{Command, Engine, RunHandle, load, new_row};
 pub use executor::{Attempt, Executor, ExecutorCapabilities};
 pub(crate) use executor::{Ended, Threads};
 pub(crate) use instance::{Instances, references, setup_tree};
 pub use keep::Asked;
 pub use layer::{JobLayer, job_layer};
+pub(crate) use notes::NoteBuffer;
 pub use outcome::Outcome;
 pub(crate) use outcome::describe;
 pub(crate) use panics::Caught;
@@ -34,5 +41,6 @@ pub use policy::{JobPolicy, Placement};
 pub use process::worker;
 pub(crate) use process::{Process, is_worker};
 pub(crate) use record::{give_way, outlast_sweep};
-pub(crate) use run_job::{JobSpec, hash_all, save_encoded};
+pub(crate) use run_job::JobSpec;
 pub(crate) use scheduler::Loaded;
+pub(crate) use signals::CancelToken;

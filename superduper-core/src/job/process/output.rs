@@ -1,16 +1,18 @@
-//! The standard error of a job process: passed on as it comes, and kept in the job's log.
+//! What a job process prints: passed on as it comes, and kept in the job's log by lines.
 //!
-//! Invariant: of one attempt the log has at most the first [`FIRST`] and the last [`LAST`] bytes, whatever the process writes.
+//! Invariant: of one attempt and stream the log has at most the first [`FIRST`] and the last [`LAST`] bytes, whatever the
+//! process prints, and no more than that is held in memory.
 
-use super::NoteBuffer;
 use crate::{
     JobFailure,
+    job::NoteBuffer,
     store::{JobId, LogLevel, LogRow, Timestamp},
 };
 use std::{
     collections::VecDeque,
+    fs::File,
     io::{Read, Write},
-    process::ChildStderr,
+    os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,13 +24,40 @@ const FIRST: usize = 64 * 1024;
 const LAST: usize = 64 * 1024;
 /// A longer line is cut off.
 const LINE: usize = 4096;
+/// What a line costs beside its text, so that short lines do not make many rows.
+const ROW: usize = 32;
 /// So many bytes of the end are part of the failure of a process that was lost.
 const CAUSE: usize = 2048;
-/// Something that the process started may hold its standard error open after its end; it is waited for so long.
+/// Something that the process started may hold the stream open after its end; it is waited for so long.
 const REST: Duration = Duration::from_secs(1);
 
-/// The standard error of one job process.
-pub(super) struct Stderr {
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    Out,
+    Err,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Stream::Out => "stdout",
+            Stream::Err => "stderr",
+        }
+    }
+
+    /// The same stream of this process. It is written to without the lock that programs hold while they print.
+    fn own(self) -> Option<File> {
+        let own = match self {
+            Stream::Out => std::io::stdout().as_fd().try_clone_to_owned(),
+            Stream::Err => std::io::stderr().as_fd().try_clone_to_owned(),
+        };
+        own.ok().map(File::from)
+    }
+}
+
+/// A stream of one job process.
+pub(super) struct JobOutput {
     kept: Arc<Mutex<Kept>>,
     ended: oneshot::Receiver<()>,
 }
@@ -41,19 +70,20 @@ pub(super) struct Log {
 }
 
 impl Log {
-    fn write(&self, at: Timestamp, message: String) {
+    fn write(&self, at: Timestamp, stream: Stream, text: &str) {
+        let message = format!("{}: {text}", stream.name());
         self.notes.log(LogRow { job: self.job, attempt: self.attempt, at, level: LogLevel::Info, message });
     }
 }
 
-impl Stderr {
+impl JobOutput {
     /// Read until nothing holds the pipe open any more, in a thread of its own: a runtime would wait for it when it shuts down.
-    pub(super) fn follow(mut pipe: ChildStderr, log: Log) -> Self {
-        let kept = Arc::new(Mutex::new(Kept::new(log)));
+    pub(super) fn follow(mut pipe: impl Read + Send + 'static, stream: Stream, log: Log) -> Self {
+        let kept = Arc::new(Mutex::new(Kept::new(stream, log)));
         let (end, ended) = oneshot::channel();
         let keeper = kept.clone();
-        let reader = std::thread::Builder::new().name("superduper-stderr".to_owned()).spawn(move || {
-            let mut buffer = [0; 8192];
+        let reader = std::thread::Builder::new().name(format!("superduper-{}", stream.name())).spawn(move || {
+            let (mut own, mut buffer) = (stream.own(), [0; 8192]);
             loop {
                 let count = match pipe.read(&mut buffer) {
                     Ok(0) => break,
@@ -61,15 +91,15 @@ impl Stderr {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     Err(_) => break,
                 };
-                // A program without a standard error has nobody who reads it.
-                let _ = std::io::stderr().write_all(&buffer[..count]);
+                // A program that closed the stream has nobody who reads it.
+                let _ = own.as_mut().map(|own| own.write_all(&buffer[..count]));
                 keeper.lock().unwrap_or_else(PoisonError::into_inner).take(&buffer[..count]);
             }
             let _ = end.send(());
         });
         // Without the thread there is nothing to wait for: the other end of the channel is dropped.
         drop(reader);
-        Stderr { kept, ended }
+        JobOutput { kept, ended }
     }
 
     /// After the process has ended: write the rest to the log. Gives the last lines.
@@ -88,11 +118,14 @@ pub(super) fn explain(mut failure: JobFailure, last: &str) -> JobFailure {
 }
 
 struct Kept {
+    stream: Stream,
     log: Log,
     /// A line that has not ended yet.
     line: Vec<u8>,
     /// Bytes of the line under way that were cut off.
     cut: usize,
+    /// What comes next rewrites the line under way.
+    rewinds: bool,
     written: usize,
     last: VecDeque<(Timestamp, String)>,
     last_bytes: usize,
@@ -104,11 +137,13 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(log: Log) -> Self {
+    fn new(stream: Stream, log: Log) -> Self {
         Kept {
+            stream,
             log,
             line: Vec::new(),
             cut: 0,
+            rewinds: false,
             written: 0,
             last: VecDeque::new(),
             last_bytes: 0,
@@ -120,21 +155,39 @@ impl Kept {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
-            let fits = text.len().min(LINE - self.line.len());
-            self.line.extend_from_slice(&text[..fits]);
-            self.cut += text.len() - fits;
-            if ends {
-                self.end_line();
+        for part in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            let (text, end) = match part {
+                [text @ .., end @ (b'\n' | b'\r')] => (text, Some(*end)),
+                text => (text, None),
+            };
+            if !text.is_empty() {
+                if std::mem::take(&mut self.rewinds) {
+                    self.line.clear();
+                    self.cut = 0;
+                }
+                let fits = text.len().min(LINE - self.line.len());
+                self.line.extend_from_slice(&text[..fits]);
+                self.cut += text.len() - fits;
+            }
+            match end {
+                Some(b'\n') => self.end_line(),
+                Some(_) => self.rewinds = true,
+                None => {}
             }
         }
     }
 
     fn end_line(&mut self) {
-        let bytes = std::mem::take(&mut self.line);
+        self.rewinds = false;
+        let mut bytes = std::mem::take(&mut self.line);
+        let mut cut = std::mem::take(&mut self.cut);
+        if cut > 0 {
+            // A character that was cut in two is left out as a whole.
+            let whole = std::str::from_utf8(&bytes).err().filter(|error| error.error_len().is_none()).map(|error| error.valid_up_to());
+            cut += whole.map_or(0, |whole| bytes.len() - whole);
+            bytes.truncate(whole.unwrap_or(bytes.len()));
+        }
         let mut text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-        let cut = std::mem::take(&mut self.cut);
         if cut > 0 {
             text.push_str(&format!(" … ({cut} bytes more)"));
         }
@@ -142,23 +195,29 @@ impl Kept {
         if text.is_empty() || self.finished {
             return;
         }
-        // With the end of the line, which joins it to the next one.
-        self.newest_bytes += text.len() + 1;
-        self.newest.push_back(text.clone());
-        while self.newest_bytes > CAUSE && self.newest.len() > 1 {
-            self.newest_bytes -= self.newest.pop_front().map_or(0, |old| old.len() + 1);
+        self.keep_for_failure(&text);
+        let (at, size) = (Timestamp::now(), text.len() + ROW);
+        if self.last.is_empty() && self.written + size <= FIRST {
+            self.written += size;
+            return self.log.write(at, self.stream, &text);
         }
-        let at = Timestamp::now();
-        if self.last.is_empty() && self.written + text.len() <= FIRST {
-            self.written += text.len();
-            return self.log.write(at, format!("stderr: {text}"));
-        }
-        self.last_bytes += text.len();
+        // From now on nothing goes to the log before the end.
+        self.written = FIRST;
+        self.last_bytes += size;
         self.last.push_back((at, text));
         while self.last_bytes > LAST && self.last.len() > 1 {
             let old = self.last.pop_front().map_or(0, |(_, old)| old.len());
-            self.last_bytes -= old;
+            self.last_bytes -= old + ROW;
             self.left_out += old;
+        }
+    }
+
+    fn keep_for_failure(&mut self, text: &str) {
+        // With the end of the line, which joins it to the next one.
+        self.newest_bytes += text.len() + 1;
+        self.newest.push_back(text.to_owned());
+        while self.newest_bytes > CAUSE && self.newest.len() > 1 {
+            self.newest_bytes -= self.newest.pop_front().map_or(0, |old| old.len() + 1);
         }
     }
 
@@ -168,10 +227,10 @@ impl Kept {
         }
         self.finished = true;
         if self.left_out > 0 {
-            self.log.write(Timestamp::now(), format!("stderr: … ({} bytes are left out here)", self.left_out));
+            self.log.write(Timestamp::now(), self.stream, &format!("… ({} bytes are left out here)", self.left_out));
         }
         for (at, text) in std::mem::take(&mut self.last) {
-            self.log.write(at, format!("stderr: {text}"));
+            self.log.write(at, self.stream, &text);
         }
         std::mem::take(&mut self.newest).into_iter().collect::<Vec<_>>().join("\n")
     }
@@ -183,7 +242,7 @@ mod tests {
 
     fn kept() -> (Kept, Arc<NoteBuffer>) {
         let notes = Arc::new(NoteBuffer::default());
-        (Kept::new(Log { notes: notes.clone(), job: JobId(1), attempt: 1 }), notes)
+        (Kept::new(Stream::Err, Log { notes: notes.clone(), job: JobId(1), attempt: 1 }), notes)
     }
 
     fn lines(notes: &NoteBuffer) -> Vec<String> {
@@ -219,5 +278,32 @@ mod tests {
         }
         assert!(kept.finish().len() < LINE + 100);
         assert!(lines(&notes)[0].ends_with("(9995904 bytes more)"));
+    }
+
+    #[test]
+    fn e23_half_lines_rewritten_lines_and_bytes_that_are_no_text() {
+        let (mut kept, notes) = kept();
+        kept.take(b"ten \xff\xfe\r\n\r");
+        kept.take(b"  5 %\r 60 %\r");
+        kept.take("100 %\nhalf of \u{e9}".as_bytes().strip_suffix(b"\xa9").unwrap());
+        kept.take(b"\xa9 line");
+        kept.finish();
+        assert_eq!(lines(&notes), ["stderr: ten \u{fffd}\u{fffd}", "stderr: 100 %", "stderr: half of \u{e9} line"]);
+
+        let (mut kept, notes) = self::kept();
+        kept.take("\u{20ac}".repeat(LINE).as_bytes());
+        kept.finish();
+        let text = lines(&notes).remove(0);
+        assert!(text.ends_with("\u{20ac} … (8193 bytes more)") && !text.contains('\u{fffd}'), "{text}");
+    }
+
+    #[test]
+    fn e23_short_lines_make_few_rows() {
+        let (mut kept, notes) = kept();
+        for _ in 0..100_000 {
+            kept.take(b"x\n");
+        }
+        kept.finish();
+        assert!(lines(&notes).len() < 5000);
     }
 }

@@ -1,0 +1,135 @@
+//! The connection between a job process and its parent: the standard input of the job process, a socket.
+//!
+//! - It closes when the parent dies, or gives the attempt up. The job process then ends, with all that it started.
+//! - A byte from the parent says that the record is worth a look.
+//! - If the attempt has a limit for the time without a sign of life, the job process sends a byte for each sign of life: at
+//!   least one within each [`SIGNS`]th of the limit before and after the call, and during the call if the call gave one.
+//!
+//! Invariant: no byte carries anything. What is asked and what has become of the job is on record.
+
+use super::{request::Request, strays};
+use crate::{
+    Error, JobFailure, Result,
+    job::{
+        CancelToken,
+        call::{looks, no_sign_of_life},
+    },
+};
+use rustix::process::{Pid, getpid, getppid};
+use std::{
+    io::{ErrorKind, Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+/// How often a job process looks for signs of life within their limit: twice as often as its parent.
+const SIGNS: u32 = 16;
+/// A job process may take so long until its first sign of life, if the limit is not longer: its program has to be loaded.
+const START: Duration = Duration::from_secs(60);
+/// How often a job process looks whether its parent lives. The connection tells at once, unless something else holds it open.
+const PARENT: Duration = Duration::from_secs(1);
+/// The exit code of a job process whose parent is gone.
+const ALONE: i32 = 71;
+
+/// The parent's end.
+pub(super) struct Lifeline(UnixStream);
+
+impl Lifeline {
+    /// Give a job process that is about to start the other end.
+    pub(super) fn to(command: &mut Command) -> Result<Self> {
+        let (own, other) = UnixStream::pair()?;
+        own.set_nonblocking(true)?;
+        command.stdin(Stdio::from(std::os::fd::OwnedFd::from(other)));
+        Ok(Lifeline(own))
+    }
+
+    /// Say that the record is worth a look.
+    pub(super) fn nudge(&self) {
+        // A job process that is gone, or that has not read so many of them, needs none.
+        let _ = (&self.0).write(&[0]);
+    }
+
+    /// Whether there was a sign of life since the last time.
+    fn heard(&self) -> bool {
+        let (mut heard, mut buffer) = (false, [0; 64]);
+        while matches!((&self.0).read(&mut buffer), Ok(count) if count > 0) {
+            heard = true;
+        }
+        heard
+    }
+
+    /// Ends when the job process gives no sign of life for the limit, also where it cannot tell so itself: it is stopped, or
+    /// stuck. The time in which this process itself stood still does not count.
+    pub(super) async fn silent(&self, limit: Option<Duration>) -> JobFailure {
+        let Some(limit) = limit else { return std::future::pending().await };
+        let begun = Instant::now();
+        let (pause, looks) = looks(limit);
+        let (mut started, mut quiet) = (false, 0);
+        while quiet < looks {
+            tokio::time::sleep(pause).await;
+            if self.heard() {
+                (started, quiet) = (true, 0);
+            } else if started || begun.elapsed() > limit.max(START) {
+                quiet += 1;
+            }
+        }
+        no_sign_of_life(limit)
+    }
+}
+
+/// End this process when its parent does; `nudged` hears of what is on record.
+pub(super) fn hold(request: &Request, nudged: &'static Notify) -> Result<UnixStream> {
+    let unusable =
+        |error: std::io::Error| Error::from(error).context("the standard input of a job process is not the socket of its parent");
+    let stream = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(unusable)?;
+    stream.set_read_timeout(Some(PARENT)).map_err(unusable)?;
+    strays::keep_orphans();
+    // Linux wakes this process when the thread that started it ends, in case that it is stopped. To be killed here would leave
+    // what it started to nobody.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT));
+    let parent = i32::try_from(request.parent).ok().and_then(Pid::from_raw);
+    let mut reads = stream.try_clone()?;
+    let thread = std::thread::Builder::new().name("superduper-lifeline".to_owned()).spawn(move || {
+        let mut buffer = [0; 64];
+        loop {
+            match reads.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => nudged.notify_one(),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                    // A process that shares the socket may have set it so that no read waits.
+                    std::thread::sleep(PARENT / 10);
+                }
+                Err(_) => break,
+            }
+            if getppid() != parent {
+                break;
+            }
+        }
+        strays::end_own();
+        strays::end_group(getpid());
+        std::process::exit(ALONE);
+    });
+    thread.map_err(|error| Error::from(error).context("starting the thread that watches the parent"))?;
+    Ok(stream)
+}
+
+/// Send signs of life, from a thread of its own: nothing that the job does to a runtime keeps them back.
+pub(super) fn tell(mut stream: UnixStream, limit: Duration, attempt: Arc<CancelToken>) -> Result<()> {
+    let pause = (limit / SIGNS).clamp(Duration::from_millis(1), Duration::from_secs(1));
+    let thread = std::thread::Builder::new().name("superduper-life".to_owned()).spawn(move || {
+        let mut seen = None;
+        loop {
+            let beats = attempt.beats();
+            if (!attempt.is_in_call() || seen != Some(beats)) && stream.write_all(&[0]).is_err() {
+                return;
+            }
+            seen = Some(beats);
+            std::thread::sleep(pause);
+        }
+    });
+    thread.map(drop).map_err(|error| Error::from(error).context("starting the thread that sends signs of life"))
+}

@@ -1,0 +1,32 @@
+//! The thread that starts job processes.
+
+use crate::{Error, Result};
+use std::{
+    process::{Child, Command},
+    sync::{OnceLock, mpsc},
+};
+use tokio::sync::oneshot;
+
+type Order = (Command, oneshot::Sender<std::io::Result<Child>>);
+
+/// Start a job process from the one thread that lives as long as this process.
+///
+/// The death signal of a child is tied to the thread that started it, so short-lived threads must not.
+pub(super) async fn spawn(command: Command) -> Result<Child> {
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, orders) = mpsc::channel::<Order>();
+        let started = std::thread::Builder::new().name("superduper-spawn".to_owned()).spawn(move || {
+            for (mut command, reply) in orders {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        // Without the thread every order is answered by a closed channel.
+        drop(started);
+        sender
+    });
+    let (reply, answer) = oneshot::channel();
+    let closed = || Error::internal("the thread that starts job processes is gone");
+    spawner.send((command, reply)).map_err(|_| closed())?;
+    answer.await.map_err(|_| closed())?.map_err(Error::from)
+}
