@@ -17,7 +17,7 @@ use superduper::{
 /// So long a job stays INTERRUPTED before whoever waits for it is told.
 const INTERRUPTED: Duration = Duration::from_millis(100);
 
-/// So long a wish to cancel waits for the end of a job that waits to start, and looks so often.
+/// How long a cancel waits for the end of a job that waits to start, and the pause between two looks.
 const CANCELED: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
 

@@ -172,7 +172,7 @@ impl Watch<'_> {
             failure = alarm.rings() => failure,
             () = stopped => {
                 self.stop(&task);
-                // As with a thread, nobody is told that the job is cancelled while it goes on.
+                // As with a thread, the job is not recorded as cancelled while it goes on.
                 drop(task.await);
                 return Err(JobFailure::new(FailureKind::Cancelled, "cancelled; it was stopped after the grace period"));
             }
@@ -253,8 +253,8 @@ impl Deadline {
 
 /// Ends when an attempt has given no sign of life for its limit.
 ///
-/// The limit is over after so many looks in a row that found nothing new: the time in which this process itself stood still
-/// does not count.
+/// The limit is over after a number of looks in a row that found no new sign. So the time in which this process itself stood
+/// still does not count.
 async fn stalled(cancel: &CancelToken, limit: Option<Duration>) -> JobFailure {
     let Some(limit) = limit else { return std::future::pending().await };
     let (pause, looks) = looks(limit);
@@ -274,7 +274,7 @@ pub(super) fn looks(limit: Duration) -> (Duration, u32) {
     (limit / looks, looks)
 }
 
-/// The failure of an attempt that gave no sign of life for so long.
+/// The failure of an attempt that gave no sign of life for its limit.
 pub(super) fn no_sign_of_life(limit: Duration) -> JobFailure {
     JobFailure::new(FailureKind::Timeout, format!("the attempt gave no sign of life for {limit:?}"))
 }

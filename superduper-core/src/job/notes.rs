@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// So many lines and numbers wait at most for a store that does not answer.
+/// The most lines, and the most metrics, that wait for a store that does not answer.
 const MOST_NOTES: usize = 200_000;
 
 /// Logs and progress of jobs on their way to the store; written in groups.

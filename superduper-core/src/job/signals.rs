@@ -7,7 +7,7 @@ use crate::store::{JobRow, Wish};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// What is asked of a job, above all that it be cancelled; shared between who asks and who runs.
+/// The signals to an attempt, above all that it was cancelled, and its signs of life. The engine and the attempt share it.
 #[derive(Debug, Default)]
 pub(crate) struct CancelToken {
     abandoned: AtomicBool,

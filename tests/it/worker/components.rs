@@ -78,9 +78,9 @@ impl Task {
 }
 
 /// Megabytes of lines, and a line that is as long.
-pub(crate) const FLOOD: usize = 128;
+pub(crate) const FLOOD: usize = 32;
 
-/// Print more than anybody wants to read.
+/// Print much more than the log keeps.
 fn flood() -> Result<()> {
     use std::io::Write;
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());

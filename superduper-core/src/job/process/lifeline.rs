@@ -27,10 +27,12 @@ use tokio::sync::Notify;
 
 /// How often a job process looks for signs of life within their limit: twice as often as its parent.
 const SIGNS: u32 = 16;
-/// A job process may take so long until its first sign of life, if the limit is not longer: its program has to be loaded.
+/// How long a job process may take until its first sign of life, unless the limit is longer: its program has to be loaded.
 const START: Duration = Duration::from_secs(60);
 /// How often a job process looks whether its parent lives. The connection tells at once, unless something else holds it open.
 const PARENT: Duration = Duration::from_secs(1);
+/// The pause between two reads of a socket on which no read waits.
+const NO_WAIT: Duration = Duration::from_millis(100);
 /// The exit code of a job process whose parent is gone.
 const ALONE: i32 = 71;
 
@@ -48,7 +50,7 @@ impl Lifeline {
 
     /// Say that the record is worth a look.
     pub(super) fn nudge(&self) {
-        // A job process that is gone, or that has not read so many of them, needs none.
+        // A job process that is gone, or that has unread nudges, needs none.
         let _ = (&self.0).write(&[0]);
     }
 
@@ -85,51 +87,63 @@ pub(super) fn hold(request: &Request, nudged: &'static Notify) -> Result<UnixStr
     let unusable =
         |error: std::io::Error| Error::from(error).context("the standard input of a job process is not the socket of its parent");
     let stream = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(unusable)?;
-    stream.set_read_timeout(Some(PARENT)).map_err(unusable)?;
+    stream.peer_addr().map_err(unusable)?;
     strays::keep_orphans();
-    // Linux wakes this process when the thread that started it ends, in case that it is stopped. To be killed here would leave
-    // what it started to nobody.
+    // If this process is stopped when the thread that started it ends, Linux wakes it. The signal does not kill it, because it
+    // still has to end what it started.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT));
-    let parent = i32::try_from(request.parent).ok().and_then(Pid::from_raw);
     let mut reads = stream.try_clone()?;
-    let thread = std::thread::Builder::new().name("superduper-lifeline".to_owned()).spawn(move || {
+    thread("superduper-lifeline", move || {
         let mut buffer = [0; 64];
         loop {
             match reads.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => return end(),
                 Ok(_) => nudged.notify_one(),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
-                    // A process that shares the socket may have set it so that no read waits.
-                    std::thread::sleep(PARENT / 10);
-                }
-                Err(_) => break,
-            }
-            if getppid() != parent {
-                break;
+                // A process that inherited the socket may have set it so that no read waits.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(NO_WAIT),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return end(),
             }
         }
-        strays::end_own();
-        strays::end_group(getpid());
-        std::process::exit(ALONE);
-    });
-    thread.map_err(|error| Error::from(error).context("starting the thread that watches the parent"))?;
+    })?;
+    let parent = i32::try_from(request.parent).ok().and_then(Pid::from_raw);
+    thread("superduper-parent", move || {
+        while getppid() == parent {
+            std::thread::sleep(PARENT);
+        }
+        end();
+    })?;
     Ok(stream)
+}
+
+/// End this process, with all that it started.
+fn end() {
+    strays::end_own();
+    strays::end_group(getpid());
+    std::process::exit(ALONE);
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(drop).map_err(|error| Error::from(error).context(format_args!("starting the thread `{name}` of a job process")))
 }
 
 /// Send signs of life, from a thread of its own: nothing that the job does to a runtime keeps them back.
 pub(super) fn tell(mut stream: UnixStream, limit: Duration, attempt: Arc<CancelToken>) -> Result<()> {
     let pause = (limit / SIGNS).clamp(Duration::from_millis(1), Duration::from_secs(1));
-    let thread = std::thread::Builder::new().name("superduper-life".to_owned()).spawn(move || {
+    thread("superduper-life", move || {
         let mut seen = None;
         loop {
             let beats = attempt.beats();
-            if (!attempt.is_in_call() || seen != Some(beats)) && stream.write_all(&[0]).is_err() {
+            if (!attempt.is_in_call() || seen != Some(beats))
+                && let Err(error) = stream.write(&[0])
+                && !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+            {
                 return;
             }
             seen = Some(beats);
             std::thread::sleep(pause);
         }
-    });
-    thread.map(drop).map_err(|error| Error::from(error).context("starting the thread that sends signs of life"))
+    })
 }

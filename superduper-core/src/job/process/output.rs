@@ -18,17 +18,17 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// So many bytes go to the log as they come.
+/// The bytes that go to the log as they come.
 const FIRST: usize = 64 * 1024;
-/// Of what comes after them, so many bytes are kept for the end.
+/// The last bytes after them, which go to the log at the end.
 const LAST: usize = 64 * 1024;
 /// A longer line is cut off.
 const LINE: usize = 4096;
 /// What a line costs beside its text, so that short lines do not make many rows.
 const ROW: usize = 32;
-/// So many bytes of the end are part of the failure of a process that was lost.
+/// The last bytes that become part of the failure of a process that was lost.
 const CAUSE: usize = 2048;
-/// Something that the process started may hold the stream open after its end; it is waited for so long.
+/// How long to wait after the end of the process if something that it started holds the stream open.
 const REST: Duration = Duration::from_secs(1);
 
 /// Which of the two.
@@ -91,7 +91,7 @@ impl JobOutput {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     Err(_) => break,
                 };
-                // A program that closed the stream has nobody who reads it.
+                // A program may have closed the stream; the log has the lines all the same.
                 let _ = own.as_mut().map(|own| own.write_all(&buffer[..count]));
                 keeper.lock().unwrap_or_else(PoisonError::into_inner).take(&buffer[..count]);
             }
@@ -191,7 +191,7 @@ impl Kept {
         if cut > 0 {
             text.push_str(&format!(" … ({cut} bytes more)"));
         }
-        // Nobody waits for what comes after the end of the process any more.
+        // What comes after the end of the process is not kept.
         if text.is_empty() || self.finished {
             return;
         }
