@@ -123,7 +123,8 @@ async fn p07_a_time_limit_kills_the_worker() {
 async fn p08_workers_die_with_their_parent_and_the_next_resume_finishes_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p08.db");
-    let mut parent = std::process::Command::new(program()).arg("apply").arg(&path).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut parent =
+        std::process::Command::new(program()).arg("apply").arg(&path).arg("wait").stdout(std::process::Stdio::null()).spawn().unwrap();
     let db = loop {
         if let Ok(db) = Db::builder().at(&path).unwrap().program(program()).build().await
             && let Ok(jobs) = db.jobs(JobFilter::default()).await

@@ -5,7 +5,10 @@ use serde::Deserialize;
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use superduper::{Action, Artifact, Bytes, Db, Error, ErrorKind, Result, Tensors};
 use superduper_candle::{AdamW, BertSpec, Evaluation, LabelledTexts, TextClassifier, TextEmbedder, TextPair};
@@ -54,6 +57,24 @@ async fn vectors_are_those_of_pytorch() -> Result<()> {
     let largest = largest_difference(&vectors, &expected);
     assert!(largest < 2e-6, "{largest}");
     assert!(vectors[0].iter().zip(&vectors[1]).any(|(a, b)| (a - b).abs() > 0.1), "texts differ");
+    Ok(())
+}
+
+#[tokio::test]
+async fn e29d_other_tasks_go_on_while_texts_are_embedded() -> Result<()> {
+    let embedder = tiny()?;
+    embedder.encoder().await?;
+    let turns = Arc::new(AtomicU64::new(0));
+    let counted = turns.clone();
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    embedder.embed_batch(&["a small hand tool for driving nails"; 100]).await?;
+    assert!(turns.load(Ordering::Relaxed) > 0, "the only thread of the runtime was held");
+    other.abort();
     Ok(())
 }
 

@@ -5,7 +5,10 @@ use crate::{
     kind::JobKind,
     retention::{pin_label, purge_label},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use superduper::{
     Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Placement, Result, Run, Value,
     store::{JobFilter, JobId, JobRole, JobRow, JobState, LogRow, MetricRow, RunId, Wish, check_readable},
@@ -13,6 +16,10 @@ use superduper::{
 
 /// So long a job stays INTERRUPTED before whoever waits for it is told.
 const INTERRUPTED: Duration = Duration::from_millis(100);
+
+/// How long a cancel waits for the end of a job that waits to start, and the pause between two looks.
+const CANCELED: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What became of a wish to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,7 +221,8 @@ impl JobRun {
         }
     }
 
-    /// Ask for it to be cancelled. Returns at once; what is final stays as it is.
+    /// Ask for it to be cancelled; what is final stays as it is. Returns at once if it runs. For one that waits to start it
+    /// returns when its end is on record, after a second at most.
     ///
     /// # Errors
     /// `Store`.
@@ -224,7 +232,7 @@ impl JobRun {
             return Ok(Canceling::Final);
         }
         self.db.cancel(self.job).await?;
-        if matches!(row.state, JobState::Queued | JobState::Blocked) && self.row().await?.state == JobState::Cancelled {
+        if matches!(row.state, JobState::Queued | JobState::Blocked) && self.never_starts().await? {
             return Ok(Canceling::BeforeStart);
         }
         let Placement { executor, grace_ms, .. } = Placement::of_text(row.executor.as_deref());
@@ -232,6 +240,23 @@ impl JobRun {
             Some("process") => Canceling::ForcedAfter(Duration::from_millis(grace_ms.unwrap_or_default())),
             _ => Canceling::CannotBeForced,
         })
+    }
+
+    /// Whether one that waited to start was cancelled before it did.
+    ///
+    /// The process that leads its run ends it. If that process is slow, the answer follows from the record: once a wish to cancel
+    /// is on record, no process starts a job that none has claimed.
+    async fn never_starts(&self) -> Result<bool> {
+        let deadline = Instant::now() + CANCELED;
+        loop {
+            let row = self.row().await?;
+            match row.state {
+                JobState::Cancelled => return Ok(true),
+                JobState::Queued | JobState::Blocked if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+                JobState::Queued | JobState::Blocked => return Ok(row.owner.is_none()),
+                _ => return Ok(false),
+            }
+        }
     }
 
     /// Ask it to finish the step under way and to end with what it has: COMPLETED, with the best so far.

@@ -1,6 +1,6 @@
 //! Opening a database with chosen stores and limits.
 
-use super::{Db, DbInner, events::Handlers, inner::Options};
+use super::{Db, DbInner, events::Handlers, inner::Options, note_writer::NoteWriter};
 use crate::{
     Error, ErrorKind, Result,
     job::{Engine, Executor, NoteBuffer, Process, Program, Threads},
@@ -245,7 +245,9 @@ impl DbBuilder {
             metadata.set_lease(lease);
         }
         let registry = Arc::new(registry);
+        let notes = Arc::new(NoteBuffer::default());
         let inner = Arc::new(DbInner {
+            note_writer: NoteWriter::new(&metadata, &notes),
             metadata,
             artifacts,
             program: Program::new(registry.clone(), executors.keys().copied()),
@@ -262,15 +264,13 @@ impl DbBuilder {
                 observer: self.observer,
             },
             runtime,
-            notes: Arc::new(NoteBuffer::default()),
+            notes,
             engine: Engine::new(self.parallelism.unwrap_or(cores)),
             executors,
             owner: OnceCell::new(),
             commits: watch::channel(0).0,
             progress: broadcast::channel(1024).0,
             handlers: Handlers::default(),
-            note_writer: std::sync::Mutex::default(),
-            note_gate: tokio::sync::Mutex::default(),
             start_gate: tokio::sync::RwLock::default(),
         });
         if asked == "process" {

@@ -1,6 +1,9 @@
 //! What the handles of a database share.
 
-use super::events::{Event, Handlers};
+use super::{
+    events::{Event, Handlers},
+    note_writer::NoteWriter,
+};
 use crate::{
     Error, ErrorKind, Result,
     job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, Program, RunHandle, events, load, watch},
@@ -14,17 +17,10 @@ use crate::{
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
-use tokio::{
-    sync::{OnceCell, broadcast, watch},
-    task::JoinHandle,
-};
-
-/// What jobs note is written so long after, and where the store fails so long at most.
-const NOTES: Duration = Duration::from_millis(50);
-const LATE_NOTES: Duration = Duration::from_secs(5);
+use tokio::sync::{OnceCell, broadcast, watch};
 
 /// What the builder chose.
 pub(crate) struct Options {
@@ -57,9 +53,8 @@ pub(crate) struct DbInner {
     pub(crate) commits: watch::Sender<u64>,
     pub(crate) progress: broadcast::Sender<Event>,
     pub(crate) handlers: Handlers,
-    /// The task that writes what jobs note; it may end with its runtime.
-    pub(crate) note_writer: Mutex<Option<JoinHandle<()>>>,
-    pub(crate) note_gate: tokio::sync::Mutex<()>,
+    /// Writes what jobs note.
+    pub(crate) note_writer: NoteWriter,
     /// Shared from the commit of a new run until the engine has it; exclusive while a run is handed over from the record.
     /// So what this process has claimed in a run that the engine does not have was left when that run was let go.
     pub(crate) start_gate: tokio::sync::RwLock<()>,
@@ -135,24 +130,9 @@ impl DbInner {
         self.start_note_writer();
     }
 
-    /// Logs and progress are written in groups, soon after they are made.
-    pub(crate) fn start_note_writer(self: &Arc<Self>) {
-        let mut writer = self.note_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if writer.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        let weak = Arc::downgrade(self);
-        let notes = self.notes.clone();
-        *writer = Some(tokio::spawn(async move {
-            let mut pause = NOTES;
-            loop {
-                notes.filled.notified().await;
-                tokio::time::sleep(pause).await;
-                let Some(db) = weak.upgrade() else { return };
-                // A store that fails is not asked ever again at once.
-                pause = if db.flush_notes().await { NOTES } else { (pause * 2).min(LATE_NOTES) };
-            }
-        }));
+    /// Logs, progress and metrics are written in groups, soon after they are made.
+    pub(crate) fn start_note_writer(&self) {
+        self.note_writer.start();
     }
 
     /// Tell in a job's log that an attempt of this process no longer counts.
@@ -179,13 +159,7 @@ impl DbInner {
 
     /// As [`DbInner::flush_notes`], where what is noted must be on record before something else is.
     pub(crate) async fn try_flush_notes(&self) -> Result<()> {
-        let _one_at_a_time = self.note_gate.lock().await;
-        let Some(notes) = self.notes.take() else { return Ok(()) };
-        let written = self.metadata.note(notes.clone()).await;
-        if written.is_err() {
-            self.notes.put_back(notes);
-        }
-        written
+        self.note_writer.flush().await
     }
 
     /// Queue the jobs of processes that are gone. Whether there were any.

@@ -9,6 +9,7 @@ mod events;
 mod inner;
 mod labels;
 mod launch;
+mod note_writer;
 mod planning;
 mod prune;
 mod read;

@@ -1,26 +1,25 @@
 //! What a hook or trigger is given: who it is, what it may report, what it may ask for.
 
-use super::{Asked, overflow::LeftOut};
+use super::{Asked, CancelToken, NoteBuffer};
 use crate::{
     Address, Digest, Error, ErrorKind, Output, Result,
     db::DbInner,
     encode::{DecodeEnv, Encoded, decode_some, decode_value},
     output::PendingOutput,
     registry::Registry,
-    store::{JobId, JobRow, LogLevel, LogRow, MetricRow, Notes, OwnerId, RunId, Timestamp, Wish},
+    store::{JobId, LogLevel, LogRow, OwnerId, RunId, Timestamp},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-use tokio::sync::Notify;
 
 /// What a hook or trigger is given.
 ///
@@ -39,85 +38,6 @@ pub(crate) struct Identity {
     pub(crate) key: Option<String>,
     /// Who runs the job.
     pub(crate) owner: Option<OwnerId>,
-}
-
-/// What is asked of a job, above all that it be cancelled; shared between who asks and who runs.
-#[derive(Debug, Default)]
-pub(crate) struct CancelToken {
-    abandoned: AtomicBool,
-    wishes: AtomicU8,
-    notify: Notify,
-    /// Something was asked that was not asked before.
-    changed: Notify,
-}
-
-const PAUSE: u8 = 1;
-const STOP: u8 = 2;
-const CANCEL: u8 = 4;
-
-impl CancelToken {
-    pub(crate) fn cancel(&self) {
-        self.wishes.fetch_or(CANCEL, Ordering::AcqRel);
-        self.notify.notify_waiters();
-        self.changed.notify_one();
-    }
-
-    /// Wait until something is asked; who waits is one.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    /// Stop an attempt whose job was taken over: it must leave no mark on the job.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Release);
-        self.cancel();
-    }
-
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn ask(&self, wish: Wish) {
-        let (before, bit, on) = match wish {
-            Wish::Stop => (self.wishes.fetch_or(STOP, Ordering::AcqRel), STOP, true),
-            Wish::Pause => (self.wishes.fetch_or(PAUSE, Ordering::AcqRel), PAUSE, true),
-            Wish::Continue => (self.wishes.fetch_and(!PAUSE, Ordering::AcqRel), PAUSE, false),
-        };
-        if (before & bit != 0) != on {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Take over the marks of a row; gives whether the job is to be cancelled.
-    pub(crate) fn ask_for_row(&self, row: &JobRow) -> bool {
-        if row.stop_requested {
-            self.ask(Wish::Stop);
-        }
-        self.ask(if row.pause_requested { Wish::Pause } else { Wish::Continue });
-        row.cancel_requested
-    }
-
-    pub(crate) fn asked(&self) -> Asked {
-        match self.wishes.load(Ordering::Acquire) {
-            0 => Asked::Nothing,
-            wishes if wishes & CANCEL != 0 => Asked::Cancel,
-            wishes if wishes & STOP != 0 => Asked::Stop,
-            _ => Asked::Pause,
-        }
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.asked() == Asked::Cancel
-    }
-
-    pub(crate) async fn cancelled(&self) {
-        let notified = self.notify.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if !self.is_cancelled() {
-            notified.await;
-        }
-    }
 }
 
 /// A job asked for with [`JobContext::spawn`].
@@ -147,91 +67,9 @@ struct Shared {
     effects: Mutex<Effects>,
     blocked: Mutex<Option<(String, Asked)>>,
     progress: (AtomicU64, AtomicU64),
-    beats: Arc<AtomicU64>,
     /// The attempt has ended for its job, though its thread goes on.
     over: AtomicBool,
     notes: Arc<NoteBuffer>,
-}
-
-/// So many lines and numbers wait at most for a store that does not answer.
-const MOST_NOTES: usize = 200_000;
-
-/// Logs and progress of jobs on their way to the store; written in groups.
-#[derive(Default)]
-pub(crate) struct NoteBuffer {
-    logs: Mutex<Vec<LogRow>>,
-    progress: Mutex<BTreeMap<JobId, (u64, u64)>>,
-    metrics: Mutex<Vec<MetricRow>>,
-    left_out: Mutex<LeftOut>,
-    pub(crate) filled: Notify,
-}
-
-impl NoteBuffer {
-    pub(crate) fn log(&self, row: LogRow) {
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.push(row);
-        self.left_out().trim_logs(&mut logs, MOST_NOTES);
-        self.filled.notify_one();
-    }
-
-    pub(crate) fn metric(&self, row: MetricRow) {
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics.push(row);
-        self.left_out().trim_metrics(&mut metrics, MOST_NOTES);
-        self.filled.notify_one();
-    }
-
-    fn progress(&self, job: JobId, done: u64, total: u64) {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(job, (done, total));
-        self.filled.notify_one();
-    }
-
-    /// Keep what could not be written, for the next time; of what came since, the newer progress counts.
-    pub(crate) fn put_back(&self, notes: Notes) {
-        let Notes { mut logs, progress, mut metrics } = notes;
-        self.left_out().take_back(&mut logs);
-        {
-            let mut newer = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-            logs.append(&mut newer);
-            self.left_out().trim_logs(&mut logs, MOST_NOTES);
-            *newer = logs;
-        }
-        {
-            let mut newer = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-            for (job, done, total) in progress {
-                newer.entry(job).or_insert((done, total));
-            }
-        }
-        let mut newer = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics.append(&mut newer);
-        self.left_out().trim_metrics(&mut metrics, MOST_NOTES);
-        *newer = metrics;
-        drop(newer);
-        self.filled.notify_one();
-    }
-
-    fn left_out(&self) -> std::sync::MutexGuard<'_, LeftOut> {
-        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A job of which something waits, for who tells that it cannot be written.
-    pub(crate) fn any_job(&self) -> Option<JobId> {
-        let log = self.logs.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
-        let metric = || self.metrics.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
-        let progress = || self.progress.lock().unwrap_or_else(PoisonError::into_inner).keys().next().copied();
-        log.or_else(metric).or_else(progress)
-    }
-
-    pub(crate) fn take(&self) -> Option<Notes> {
-        let mut logs = self.left_out().announce();
-        logs.append(&mut self.logs.lock().unwrap_or_else(PoisonError::into_inner));
-        let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
-        let metrics = std::mem::take(&mut *self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
-        if logs.is_empty() && progress.is_empty() && metrics.is_empty() {
-            return None;
-        }
-        Some(Notes { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect(), metrics })
-    }
 }
 
 tokio::task_local! {
@@ -267,7 +105,6 @@ impl JobContext {
             effects: Mutex::default(),
             blocked: Mutex::default(),
             progress: (AtomicU64::new(0), AtomicU64::new(0)),
-            beats: Arc::default(),
             over: AtomicBool::new(false),
             notes,
         }))
@@ -300,10 +137,6 @@ impl JobContext {
         self.0.over.load(Ordering::Acquire) || self.0.cancel.is_abandoned()
     }
 
-    pub(super) fn beats(&self) -> &Arc<AtomicU64> {
-        &self.0.beats
-    }
-
     pub(super) fn notes(&self) -> &NoteBuffer {
         &self.0.notes
     }
@@ -321,6 +154,7 @@ impl JobContext {
         &self.0.env
     }
 
+    /// See that what was noted is written soon.
     pub(super) fn wake_note_writer(&self) {
         if let Some(db) = self.0.db.upgrade() {
             db.start_note_writer();
@@ -423,6 +257,7 @@ impl JobContext {
         if let Some(job) = self.0.identity.job {
             let row = LogRow { job, attempt: self.0.identity.attempt, at: Timestamp::now(), level, message };
             self.0.notes.log(row);
+            self.wake_note_writer();
         }
     }
 
@@ -518,7 +353,3 @@ impl fmt::Debug for JobContext {
         write!(f, "JobContext({}, attempt {})", self.0.identity.target, self.0.identity.attempt)
     }
 }
-
-#[cfg(test)]
-#[path = "context_tests.rs"]
-mod tests;

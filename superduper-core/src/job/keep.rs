@@ -3,7 +3,7 @@
 //! Invariant: a checkpoint is one commit, after its blobs are durable and the metrics up to it are written, and only the
 //! current attempt writes one.
 
-use super::{JobContext, record::sweep_epoch, run_job::save};
+use super::{JobContext, effects::save, record::sweep_epoch};
 use crate::{
     Digest, Error, Result,
     db::Retry,
@@ -34,7 +34,7 @@ impl JobContext {
 
     /// Say that the job is alive, for its policy's time limit without a sign of life. Costs a nanosecond.
     pub fn beat(&self) {
-        self.beats().fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.cancel_token().beat();
     }
 
     /// Report a number after so many steps; another one for the same name and step takes its place.

@@ -8,16 +8,18 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use std::{
     process::{Command, ExitStatus},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-/// The variable by which a worker knows its limits: bytes of memory and seconds of processor time, each may be empty.
+/// The variable by which a job process knows its limits: bytes of memory, seconds of processor time, and milliseconds without a
+/// sign of life. Each may be empty.
 const LIMITS: &str = "SUPERDUPER_WORKER_LIMITS";
 
 /// Hand the limits to a worker that is about to start.
 pub(super) fn pass(command: &mut Command, placement: &Placement) {
     let text = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
-    if placement.memory.is_some() || placement.cpu_s.is_some() {
-        command.env(LIMITS, format!("{}:{}", text(placement.memory), text(placement.cpu_s)));
+    if placement.memory.is_some() || placement.cpu_s.is_some() || placement.stall_ms.is_some() {
+        command.env(LIMITS, format!("{}:{}:{}", text(placement.memory), text(placement.cpu_s), text(placement.stall_ms)));
     } else {
         command.env_remove(LIMITS);
     }
@@ -25,16 +27,27 @@ pub(super) fn pass(command: &mut Command, placement: &Placement) {
 
 /// Limit this process as its parent asked.
 pub(super) fn apply() -> Result<()> {
-    let Ok(limits) = std::env::var(LIMITS) else { return Ok(()) };
-    let (memory, cpu) = limits.split_once(':').unwrap_or((&limits, ""));
+    let [memory, cpu, _] = read();
     for (resource, limit) in [(Resource::Data, memory), (Resource::Cpu, cpu)] {
-        let Ok(limit) = limit.parse::<u64>() else { continue };
+        let Some(limit) = limit else { continue };
         let wanted = Rlimit { current: Some(limit), maximum: Some(limit.saturating_add(u64::from(resource == Resource::Cpu))) };
         setrlimit(resource, wanted).map_err(|error| {
             Error::new(ErrorKind::Unsupported, format!("the limit {resource:?} = {limit} cannot be set")).with_source(error).fatal()
         })?;
     }
     Ok(())
+}
+
+/// How long this process may go without a sign of life to its parent.
+pub(super) fn stall() -> Option<Duration> {
+    let [.., stall] = read();
+    stall.map(Duration::from_millis)
+}
+
+fn read() -> [Option<u64>; 3] {
+    let limits = std::env::var(LIMITS).unwrap_or_default();
+    let mut limits = limits.split(':').map(|limit| limit.parse().ok());
+    std::array::from_fn(|_| limits.next().flatten())
 }
 
 /// How often the kernel killed a process of this control group for want of memory, where it tells: of version 2, or of

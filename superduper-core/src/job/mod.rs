@@ -1,7 +1,10 @@
 //! Jobs: their context, their order, how they are run and by whom.
 
 mod abilities;
+mod alarm;
+mod call;
 mod context;
+mod effects;
 mod engine;
 pub(crate) mod events;
 mod executor;
@@ -9,6 +12,7 @@ mod instance;
 mod keep;
 mod layer;
 mod limits;
+mod notes;
 mod outcome;
 mod overflow;
 mod panics;
@@ -19,17 +23,20 @@ mod record;
 mod run_job;
 #[cfg_attr(not(feature = "simulate"), allow(dead_code, unreachable_pub, reason = "what only the simulator calls"))]
 pub(crate) mod scheduler;
-mod stderr;
+mod signals;
+mod spawned;
 
 pub(crate) use abilities::{Program, work_of};
 pub use context::JobContext;
-pub(crate) use context::{CancelToken, Identity, NoteBuffer, current, current_overlay};
+pub(crate) use context::{Identity, current, current_overlay};
+pub(crate) use effects::{hash_all, save_encoded};
 pub(crate) use engine::{Command, Engine, RunHandle, load, load_quietly, new_row, other_workers, watch};
 pub use executor::{Attempt, Executor, ExecutorCapabilities};
 pub(crate) use executor::{Ended, Threads};
 pub(crate) use instance::{Instances, references, setup_tree};
 pub use keep::Asked;
 pub use layer::{JobLayer, job_layer};
+pub(crate) use notes::NoteBuffer;
 pub use outcome::Outcome;
 pub(crate) use outcome::describe;
 pub(crate) use panics::Caught;
@@ -37,5 +44,6 @@ pub(crate) use policy::millis;
 pub use policy::{JobPolicy, Placement};
 pub use process::worker;
 pub(crate) use process::{Process, is_worker};
-pub(crate) use run_job::{JobSpec, hash_all, save_encoded};
+pub(crate) use run_job::JobSpec;
 pub(crate) use scheduler::{Loaded, cancellations};
+pub(crate) use signals::CancelToken;

@@ -45,7 +45,9 @@ pub struct JobPolicy {
     pub timeout: Option<Duration>,
     /// How long a cancelled job may go on before it is stopped by force, where that is possible.
     pub grace: Option<Duration>,
-    /// How long an attempt may go without [`JobContext::beat`](crate::JobContext::beat) or progress.
+    /// How long an attempt may go without [`JobContext::beat`](crate::JobContext::beat) or progress. It is then ended as timed
+    /// out, in `process` by its parent and by force. That also ends a job process that is stopped (`SIGSTOP`) or frozen. A job
+    /// process may take a minute, or the limit if that is longer, until its program is loaded.
     pub stall: Option<Duration>,
     /// The most memory that a worker process may hold, in bytes; not in `threads`.
     pub memory: Option<u64>,

@@ -61,6 +61,8 @@ impl Task {
                 tokio::runtime::Handle::current().block_on(ctx.db()?.apply(other).detach().into_future())?;
             }
             "slow" => std::thread::sleep(Duration::from_millis(700)),
+            "flood" => flood()?,
+            what if what.starts_with("leave") => leave(what, ctx)?,
             _ => {}
         }
         let made = if self.what == "same" { "always the same".to_owned() } else { format!("made by {pid}") };
@@ -72,6 +74,101 @@ impl Task {
     async fn after(&self, work: u32) -> Result<String> {
         let made = self.made.get()?.get().await?;
         Ok(format!("after {work}, {}", String::from_utf8_lossy(&made)))
+    }
+}
+
+/// Megabytes of lines, and a line that is as long.
+pub(crate) const FLOOD: usize = 32;
+
+/// Print much more than the log keeps.
+fn flood() -> Result<()> {
+    use std::io::Write;
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    out.write_all(b"first line\nhalf a ")?;
+    out.flush()?;
+    err.write_all(b"first complaint\nno text: \xff\xfe.\n")?;
+    std::thread::sleep(Duration::from_millis(50));
+    out.write_all(b"line\n")?;
+    let line = [&[b'x'; 1023][..], b"\n"].concat();
+    for part in [line.repeat(1024), vec![b'y'; 1 << 20]] {
+        for _ in 0..FLOOD {
+            out.write_all(&part)?;
+        }
+    }
+    out.write_all(b"\nlast line")?;
+    Ok(out.flush()?)
+}
+
+/// Leave a process behind that is in no group of this one, without a parent and, if wanted, without variables; then end as told.
+fn leave(what: &str, ctx: &JobContext) -> Result<()> {
+    let script = match what.contains("bare") {
+        true => "env -i setsid sleep 600 >/dev/null 2>&1 & echo $!",
+        false => "setsid sleep 600 >/dev/null 2>&1 & echo $!",
+    };
+    let output = std::process::Command::new("sh").args(["-c", script]).output()?;
+    let database = ctx.db()?.metadata().location();
+    let name = |name: &str| std::path::Path::new(&database).with_file_name(name);
+    std::fs::write(name("leaving"), &output.stdout)?;
+    std::fs::rename(name("leaving"), name("left"))?;
+    if what.contains("abort") {
+        std::process::abort();
+    }
+    while what.contains("wait") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Has to give signs of life.
+#[derive(Component)]
+#[component(kind = "test.Watched")]
+pub(crate) struct Watched {
+    pub(crate) identifier: String,
+    pub(crate) what: String,
+}
+
+#[triggers]
+impl Watched {
+    fn policy(&self) -> JobPolicy {
+        JobPolicy { executor: Some("process".to_owned()), stall: Some(Duration::from_secs(1)), ..JobPolicy::default() }
+    }
+
+    #[trigger("apply", policy = "policy")]
+    fn work(&self, ctx: &JobContext) -> Result<()> {
+        for step in 0..150 {
+            ctx.beat();
+            if step == 10 && self.what == "stop" {
+                let _ = std::process::Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+/// Computes in an `async fn`, without an await, until a file is there.
+#[derive(Component)]
+#[component(kind = "test.Computes")]
+pub(crate) struct Computes {
+    pub(crate) identifier: String,
+    pub(crate) until: String,
+}
+
+#[triggers]
+impl Computes {
+    #[trigger("apply")]
+    async fn compute(&self, ctx: &JobContext) -> Result<()> {
+        ctx.log("half way");
+        ctx.metric("loss", 1, 0.5);
+        ctx.progress(5, 10);
+        let begun = std::time::Instant::now();
+        while !std::path::Path::new(&self.until).exists() {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err(Error::msg("no process saw it"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The worker program of the tests of the executor `process` and of those of several processes on one database.
-//! `worker apply FOLDER` makes it a parent; `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says;
+//! `worker apply FOLDER WHAT` makes it a parent; `worker peak FOLDER WHAT` also prints how many KiB it took at most;
+//! `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says;
 //! `worker replaced FOLDER HOW` runs jobs in processes before and after its own file became another one;
 //! `worker identities COUNT` prints what `declared.rs` says; `worker end KIND` ends with an error of a kind.
 
@@ -13,9 +14,14 @@ use superduper::prelude::*;
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["apply", folder] => {
+        [command @ ("apply" | "peak"), folder, what] => {
             let db = Db::builder().at(*folder)?.executor("process").build().await?;
-            db.apply(components::Task { identifier: "p08".into(), what: "wait".into(), made: Output::empty() }).await?;
+            db.apply(components::Task { identifier: "p08".into(), what: (*what).to_owned(), made: Output::empty() }).await?;
+            if *command == "peak" {
+                let status = std::fs::read_to_string("/proc/self/status")?;
+                let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(|peak| peak.replace("kB", ""));
+                std::fs::write(std::path::Path::new(folder).with_file_name("peak"), peak.unwrap_or_default().trim())?;
+            }
             Ok(())
         }
         ["replaced", folder, how] => replaced(folder, how).await,

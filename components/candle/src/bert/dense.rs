@@ -217,9 +217,8 @@ mod tests {
         }
     }
     /// Narrower vectors have other blocks and several passes over a panel.
-    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn products_of_narrow_vectors_are_the_same() {
+    fn products_without_vectors_are_the_same() {
         for (rows, outputs) in [1, 5, 6, 7, 12, 13, 17, 18, 85].into_iter().flat_map(|rows| [(rows, 70), (rows, 32), (rows, 9)]) {
             let inputs = 19;
             let (x, weight) = (values(rows * inputs, 4), values(outputs * inputs, 5));
@@ -232,9 +231,6 @@ mod tests {
             };
             let near = |found: &[f32]| found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
             assert!(near(&run(Arch::Scalar)), "{rows} {outputs}");
-            if let Some(simd) = pulp::x86::V3::try_new() {
-                assert!(near(&run(Arch::V3(simd))), "{rows} {outputs}");
-            }
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::{BertSpec, Encoder, TextPair, TruncationSide, folder, source, tokens::Tokens};
 use crate::metrics::{Similarity, similarity};
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     path::Path,
     pin::pin,
@@ -11,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use superduper::{Artifact, Blob, Bytes, Component, Error, Lifecycle, Result, Runtime, Tensors};
-use tokio::sync::Mutex;
+use tokio::{runtime::Handle, sync::Mutex};
 
 /// Encoders are loaded one after the other: of two that ask for the same one, one loads it.
 static LOADING: Mutex<()> = Mutex::const_new(());
@@ -122,14 +121,15 @@ impl TextEmbedder {
         self.embed_batch(&[text]).await?.pop().ok_or_else(|| Error::internal("no vector for a text"))
     }
 
-    /// The vector of each text, in order. Computes on the calling thread.
+    /// The vector of each text, in order. Computes on a blocking thread of the runtime, so that other tasks go on; outside of a
+    /// runtime it computes on the calling thread.
     ///
     /// # Errors
     /// Those of [`embed`](TextEmbedder::embed).
     pub async fn embed_batch(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
         match &self.default_prompt_name {
             Some(name) => self.embed_batch_with_prompt(name, texts).await,
-            None => self.encoder().await?.embed_batch(texts),
+            None => self.compute(texts.iter().map(|text| text.as_ref().to_owned()).collect()).await,
         }
     }
 
@@ -140,14 +140,19 @@ impl TextEmbedder {
     /// `InvalidInput` for a prompt that [`prompts`](TextEmbedder::prompts) do not have; those of [`embed`](TextEmbedder::embed).
     pub async fn embed_batch_with_prompt(&self, name: &str, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
         let prompt = self.prompt(name)?;
-        let texts: Vec<Cow<'_, str>> = texts
-            .iter()
-            .map(|text| match prompt {
-                "" => Cow::Borrowed(text.as_ref()),
-                prompt => Cow::Owned(format!("{prompt}{}", text.as_ref())),
-            })
-            .collect();
-        self.encoder().await?.embed_batch(&texts)
+        self.compute(texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect()).await
+    }
+
+    async fn compute(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
+        let encoder = self.encoder().await?.clone();
+        if texts.is_empty() || Handle::try_current().is_err() {
+            return encoder.embed_batch(&texts);
+        }
+        match tokio::task::spawn_blocking(move || encoder.embed_batch(&texts)).await {
+            Ok(vectors) => vectors,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => Err(Error::internal("the runtime ended while texts were embedded").with_source(error)),
+        }
     }
 
     fn prompt(&self, name: &str) -> Result<&str> {

@@ -12,17 +12,23 @@ use super::{
 };
 use crate::memory::keep_freed;
 use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
 use superduper::{Dtype, Error, Result, ResultExt, Tensors};
 
 /// Tokens that are worked on at once, about: more gain nothing, and take memory.
 const TOGETHER: usize = 1024;
 
-/// A sentence encoder that is loaded: the mean of a sentence's tokens, of length 1 if wanted.
-#[derive(Debug)]
+/// A sentence encoder that is loaded: the mean of a sentence's tokens, of length 1 if wanted. A clone shares the weights.
+#[derive(Debug, Clone)]
 pub struct Encoder {
     spec: BertSpec,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     normalize: bool,
+    weights: Arc<Weights>,
+}
+
+#[derive(Debug)]
+struct Weights {
     words: Vec<f32>,
     positions: Vec<f32>,
     /// The embedding of the first type of token, the only one in use.
@@ -67,16 +73,14 @@ impl Encoder {
             });
         }
         let kinds = reader.read("embeddings.token_type_embeddings.weight").await?;
-        Ok(Encoder {
+        let weights = Weights {
             words: reader.read("embeddings.word_embeddings.weight").await?,
             positions: reader.read("embeddings.position_embeddings.weight").await?,
             kind: kinds[..hidden].to_vec(),
             norm: reader.norm("embeddings.LayerNorm").await?,
             layers,
-            tokens,
-            normalize,
-            spec,
-        })
+        };
+        Ok(Encoder { spec, tokens: Arc::new(tokens), normalize, weights: Arc::new(weights) })
     }
 
     /// Cut off the other end of longer texts; a loaded encoder cuts off the right one.
@@ -84,7 +88,7 @@ impl Encoder {
     /// # Errors
     /// Those of the tokenizer.
     pub fn with_truncation_side(mut self, side: TruncationSide) -> Result<Self> {
-        self.tokens = self.tokens.with_side(side)?;
+        self.tokens = Arc::new(Arc::unwrap_or_clone(self.tokens).with_side(side)?);
         Ok(self)
     }
 
@@ -117,7 +121,7 @@ impl Encoder {
         let (hidden, heads) = (self.spec.hidden_size, self.spec.num_attention_heads);
         let lengths: Vec<usize> = sentences.iter().map(Vec::len).collect();
         let mut x = self.look_up(sentences)?;
-        for layer in &self.layers {
+        for layer in &self.weights.layers {
             let mut qkv = layer.qkv.multiply(&x);
             let mut attended = layer.attended.multiply(&attention(&mut qkv, &layer.qkv.bias, &lengths, heads));
             layer.attended_norm.add_and_normalize(&mut attended, &layer.attended.bias, &x);
@@ -143,15 +147,15 @@ impl Encoder {
         for sentence in sentences {
             for &token in sentence {
                 let from = token as usize * hidden;
-                let word = self.words.get(from..from + hidden).ok_or_else(|| {
+                let word = self.weights.words.get(from..from + hidden).ok_or_else(|| {
                     Error::invalid(format!("the tokenizer gave token {token}, the encoder knows {}", self.spec.vocab_size))
                 })?;
                 x.extend_from_slice(word);
             }
             // No sentence is longer than there are positions: the tokenizer cuts it off.
-            positions.extend_from_slice(&self.positions[..sentence.len() * hidden]);
+            positions.extend_from_slice(&self.weights.positions[..sentence.len() * hidden]);
         }
-        self.norm.add_and_normalize(&mut x, &self.kind, &positions);
+        self.weights.norm.add_and_normalize(&mut x, &self.weights.kind, &positions);
         Ok(x)
     }
 

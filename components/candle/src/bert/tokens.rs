@@ -16,6 +16,7 @@ pub enum TruncationSide {
 }
 
 /// A tokenizer that adds no padding and cuts long texts off.
+#[derive(Clone)]
 pub(super) struct Tokens(Tokenizer);
 
 impl Tokens {

@@ -47,6 +47,28 @@ both! {
         assert_eq!(runs[3].wait().await.unwrap().status, Status::Completed);
     }
 
+    async fn e33_a_job_that_waits_is_canceled_before_it_starts(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = LocalTrainer::new("one").base(JobBase { max_concurrent: 1, ..base(isolation) }).open(&db).await.unwrap();
+        let gate = place.gate();
+        let running = trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap();
+        until_stepping(&running).await;
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            waiting.push(trainer.train(Walk::new("wait", 0), gate.spec()).await.unwrap());
+        }
+        waiting[1].pause().await.unwrap();
+        for run in &waiting {
+            assert_eq!(run.cancel().await.unwrap(), Canceling::BeforeStart);
+            assert_eq!(run.cancel().await.unwrap(), Canceling::Final);
+            let info = run.info().await.unwrap();
+            assert_eq!((info.status, info.attempt, info.started_at), (Status::Canceled, 0, None));
+        }
+        gate.open();
+        assert_eq!(running.wait().await.unwrap().status, Status::Completed);
+    }
+
     async fn j05_a_paused_job_that_is_stopped_keeps_what_it_has(isolation: Isolation) {
         let place = Place::new();
         let db = place.db().await;
@@ -189,4 +211,38 @@ async fn j05_of_a_thread_that_never_looks_it_is_said_that_it_cannot_be_forced() 
     // It ended with a result after all, which is what happened.
     let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
     assert_eq!((info.status, info.canceling), (Status::Completed, false));
+}
+
+/// End the runtime while one training runs and others wait: how long that takes.
+fn end_with_a_queue(runtime: &mut tokio::runtime::Builder, isolation: Isolation, queued: usize) -> Duration {
+    let place = Place::new();
+    let runtime = runtime.enable_all().build().unwrap();
+    let db = runtime.block_on(async {
+        let db = place.db().await;
+        let base = JobBase { max_concurrent: 1, grace: "60s".parse().unwrap(), ..base(isolation) };
+        let trainer = LocalTrainer::new("one").base(base).open(&db).await.unwrap();
+        let running = trainer.train(Walk::new("wait", 0), place.gate().spec()).await.unwrap();
+        for _ in 0..queued {
+            trainer.train(Walk::new("wait", 0), place.gate().spec()).await.unwrap();
+        }
+        until_stepping(&running).await;
+        db
+    });
+    let begun = Instant::now();
+    drop(runtime);
+    drop(db);
+    begun.elapsed()
+}
+
+#[test]
+fn e32_the_end_of_a_runtime_does_not_wait_for_a_training() {
+    // The trainings go on for twenty seconds at least, unless they are told.
+    for isolation in [Thread, Process] {
+        for queued in [0, 1, 3] {
+            let several = end_with_a_queue(tokio::runtime::Builder::new_multi_thread().worker_threads(2), isolation, queued);
+            assert!(several < Duration::from_secs(10), "{isolation:?}, {queued} queued: {several:?}");
+            let one = end_with_a_queue(&mut tokio::runtime::Builder::new_current_thread(), isolation, queued);
+            assert!(one < Duration::from_secs(10), "{isolation:?}, {queued} queued, on one thread: {one:?}");
+        }
+    }
 }

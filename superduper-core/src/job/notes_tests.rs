@@ -1,6 +1,7 @@
 //! What jobs note, on its way to a store that fails now and then.
 
 use super::*;
+use crate::store::{LogLevel, Timestamp};
 
 #[test]
 fn fault_32_progress_that_was_put_back_gives_way_to_newer_progress() {

@@ -1,0 +1,69 @@
+//! The limits of attempts, watched beside the runtime that runs them.
+//!
+//! A method that computes may hold every thread of its runtime, or the one that would notice that a time has come. So limits are
+//! watched on a runtime with one thread, which nothing else uses. Invariant: a method that asks whether it is to go on hears that
+//! its time is over soon after it is, whatever its runtime does.
+
+use super::JobContext;
+use crate::JobFailure;
+use crate::unreturned::Unreturned;
+use std::sync::OnceLock;
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+    task::AbortHandle,
+};
+
+/// Rings when a limit of an attempt is over. Dropping it takes the watch away.
+pub(super) struct Alarm(Option<(oneshot::Receiver<JobFailure>, AbortHandle)>);
+
+impl Alarm {
+    /// Ring, and leave the attempt behind, when `over` ends; never without one.
+    pub(super) fn set(ctx: &JobContext, over: Option<impl Future<Output = JobFailure> + Send + 'static>) -> Self {
+        Alarm(over.map(|over| {
+            let (rings, rung) = oneshot::channel();
+            let ctx = ctx.clone();
+            let watch = beside().spawn(async move {
+                rings.send(over.await).ignored("the attempt came back in this moment");
+                ctx.leave_behind();
+            });
+            (rung, watch.abort_handle())
+        }))
+    }
+
+    /// Wait until it rings.
+    pub(super) async fn rings(&mut self) -> JobFailure {
+        if let Some((rung, _)) = &mut self.0
+            && let Ok(failure) = rung.await
+        {
+            return failure;
+        }
+        std::future::pending().await
+    }
+
+    /// What it rang for, if it has: a runtime whose threads are all busy hears it late.
+    pub(super) fn has_rung(&mut self) -> Option<JobFailure> {
+        self.0.as_mut().and_then(|(rung, _)| rung.try_recv().ok())
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some((_, watch)) = &self.0 {
+            watch.abort();
+        }
+    }
+}
+
+/// The runtime of alarms, which lives as long as the process; without its thread they are watched where the attempt runs.
+fn beside() -> Handle {
+    static BESIDE: OnceLock<Option<Handle>> = OnceLock::new();
+    let start = || {
+        let runtime = Builder::new_current_thread().enable_time().build().ok()?;
+        let handle = runtime.handle().clone();
+        let thread = std::thread::Builder::new().name("superduper-alarm".to_owned());
+        thread.spawn(move || runtime.block_on(std::future::pending::<()>())).ok()?;
+        Some(handle)
+    };
+    BESIDE.get_or_init(start).clone().unwrap_or_else(Handle::current)
+}

@@ -1,0 +1,94 @@
+//! Logs, progress and metrics of jobs on their way to the store.
+
+use super::overflow::LeftOut;
+use crate::store::{JobId, LogRow, MetricRow, Notes};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// The most lines, and the most metrics, that wait for a store that does not answer.
+const MOST_NOTES: usize = 200_000;
+
+/// Logs and progress of jobs on their way to the store; written in groups.
+#[derive(Default)]
+pub(crate) struct NoteBuffer {
+    logs: Mutex<Vec<LogRow>>,
+    progress: Mutex<BTreeMap<JobId, (u64, u64)>>,
+    metrics: Mutex<Vec<MetricRow>>,
+    left_out: Mutex<LeftOut>,
+    pub(crate) filled: Notify,
+}
+
+impl NoteBuffer {
+    pub(crate) fn log(&self, row: LogRow) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.push(row);
+        self.left_out().trim_logs(&mut logs, MOST_NOTES);
+        self.filled.notify_one();
+    }
+
+    pub(crate) fn metric(&self, row: MetricRow) {
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.push(row);
+        self.left_out().trim_metrics(&mut metrics, MOST_NOTES);
+        self.filled.notify_one();
+    }
+
+    pub(crate) fn progress(&self, job: JobId, done: u64, total: u64) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(job, (done, total));
+        self.filled.notify_one();
+    }
+
+    /// Keep what could not be written, for the next time; of what came since, the newer progress counts.
+    pub(crate) fn put_back(&self, notes: Notes) {
+        let Notes { mut logs, progress, mut metrics } = notes;
+        self.left_out().take_back(&mut logs);
+        {
+            let mut newer = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+            logs.append(&mut newer);
+            self.left_out().trim_logs(&mut logs, MOST_NOTES);
+            *newer = logs;
+        }
+        {
+            let mut newer = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            for (job, done, total) in progress {
+                newer.entry(job).or_insert((done, total));
+            }
+        }
+        let mut newer = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.append(&mut newer);
+        self.left_out().trim_metrics(&mut metrics, MOST_NOTES);
+        *newer = metrics;
+        drop(newer);
+        self.filled.notify_one();
+    }
+
+    fn left_out(&self) -> MutexGuard<'_, LeftOut> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job of which something waits, for a report that it cannot be written.
+    pub(crate) fn any_job(&self) -> Option<JobId> {
+        let log = self.logs.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
+        let metric = || self.metrics.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
+        let progress = || self.progress.lock().unwrap_or_else(PoisonError::into_inner).keys().next().copied();
+        log.or_else(metric).or_else(progress)
+    }
+
+    pub(crate) fn take(&self) -> Option<Notes> {
+        let mut logs = self.left_out().announce();
+        logs.append(&mut self.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        let metrics = std::mem::take(&mut *self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
+        if logs.is_empty() && progress.is_empty() && metrics.is_empty() {
+            return None;
+        }
+        Some(Notes { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect(), metrics })
+    }
+}
+
+#[cfg(test)]
+#[path = "notes_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! What is asked of an attempt, and its signs of life.
+//!
+//! Invariant: an attempt that was abandoned stays cancelled.
+
+use super::Asked;
+use crate::store::{JobRow, Wish};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// The signals to an attempt, above all that it was cancelled, and its signs of life. The engine and the attempt share it.
+#[derive(Debug, Default)]
+pub(crate) struct CancelToken {
+    abandoned: AtomicBool,
+    wishes: AtomicU8,
+    notify: Notify,
+    /// Something was asked that was not asked before.
+    changed: Notify,
+    /// Signs of life of the attempt.
+    beats: AtomicU64,
+    /// Whether the attempt is in a call that has to give signs of life.
+    in_call: AtomicBool,
+}
+
+const PAUSE: u8 = 1;
+const STOP: u8 = 2;
+const CANCEL: u8 = 4;
+
+impl CancelToken {
+    /// Count a sign of life.
+    pub(crate) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many signs of life there were.
+    pub(crate) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// From now on and until the guard is dropped, the attempt is in a call that has to give signs of life.
+    pub(super) fn enter_call(&self) -> InCall<'_> {
+        self.in_call.store(true, Ordering::Release);
+        InCall(self)
+    }
+
+    pub(super) fn is_in_call(&self) -> bool {
+        self.in_call.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.wishes.fetch_or(CANCEL, Ordering::AcqRel);
+        self.notify.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    /// Wait for the next signal. At most one task may wait.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Stop an attempt whose job was taken over: it must leave no mark on the job.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.cancel();
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn ask(&self, wish: Wish) {
+        let (before, bit, on) = match wish {
+            Wish::Stop => (self.wishes.fetch_or(STOP, Ordering::AcqRel), STOP, true),
+            Wish::Pause => (self.wishes.fetch_or(PAUSE, Ordering::AcqRel), PAUSE, true),
+            Wish::Continue => (self.wishes.fetch_and(!PAUSE, Ordering::AcqRel), PAUSE, false),
+        };
+        if (before & bit != 0) != on {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Take over the marks of a row; gives whether the job is to be cancelled.
+    pub(crate) fn ask_for_row(&self, row: &JobRow) -> bool {
+        if row.stop_requested {
+            self.ask(Wish::Stop);
+        }
+        self.ask(if row.pause_requested { Wish::Pause } else { Wish::Continue });
+        row.cancel_requested
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        match self.wishes.load(Ordering::Acquire) {
+            0 => Asked::Nothing,
+            wishes if wishes & CANCEL != 0 => Asked::Cancel,
+            wishes if wishes & STOP != 0 => Asked::Stop,
+            _ => Asked::Pause,
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.asked() == Asked::Cancel
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.is_cancelled() {
+            notified.await;
+        }
+    }
+}
+
+/// See [`CancelToken::enter_call`].
+pub(super) struct InCall<'a>(&'a CancelToken);
+
+impl Drop for InCall<'_> {
+    fn drop(&mut self) {
+        self.0.in_call.store(false, Ordering::Release);
+    }
+}

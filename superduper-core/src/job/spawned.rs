@@ -1,0 +1,140 @@
+//! The jobs that an attempt spawned, as they are recorded with its end.
+//!
+//! Invariant: a spawned job waits only for jobs that do not wait for it.
+
+use super::{JobSpec, context::SpawnRequest};
+use crate::{
+    Address, Error, ErrorKind, Result,
+    db::DbInner,
+    store::{JobFilter, JobId, JobRef, JobRole, Need, NewJob, Timestamp},
+};
+use petgraph::{
+    algo::has_path_connecting,
+    graph::{DiGraph, NodeIndex},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// Resolve what was asked for; gives the jobs in the order in which they were spawned.
+pub(super) async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests: Vec<SpawnRequest>) -> Result<Vec<NewJob>> {
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let index: HashMap<String, usize> = requests.iter().enumerate().map(|(index, request)| (request.key.clone(), index)).collect();
+    if index.len() < requests.len() {
+        return Err(Error::invalid("two spawned jobs have the same key").fatal());
+    }
+    let mut resolver = Resolver { db, spec, index, known: None, versions: HashMap::new() };
+    let at = Timestamp::now();
+    let mut jobs = Vec::with_capacity(requests.len());
+    for (position, request) in requests.into_iter().enumerate() {
+        jobs.push(resolver.job(position, request, at).await?);
+    }
+    refuse_cycle(db, spec, &jobs).await?;
+    Ok(jobs)
+}
+
+struct Resolver<'a> {
+    db: &'a Arc<DbInner>,
+    spec: &'a JobSpec,
+    /// The places of the keys that are spawned together.
+    index: HashMap<String, usize>,
+    /// The keys that the run had before, once they were needed.
+    known: Option<HashMap<String, JobId>>,
+    versions: HashMap<String, Address>,
+}
+
+impl Resolver<'_> {
+    async fn job(&mut self, position: usize, request: SpawnRequest, at: Timestamp) -> Result<NewJob> {
+        let target = self.target(&request.target).await?;
+        let entry = self.db.registry.entry(&target.kind)?;
+        let trigger = (entry.trigger)(&request.trigger)
+            .ok_or_else(|| Error::not_found(format!("`{}` has no trigger `{}` to spawn", target.kind, request.trigger)).fatal())?;
+        let mut needs = Vec::with_capacity(request.after.len());
+        for key in &request.after {
+            needs.push(Need { job: self.needed(position, &request.key, key).await?, parameter: None });
+        }
+        Ok(NewJob {
+            target,
+            role: JobRole::Trigger,
+            method: request.trigger,
+            key: Some(request.key),
+            retry_of: None,
+            blocked: None,
+            executor: trigger.executor.map(str::to_owned),
+            retries: trigger.retries,
+            backoff_ms: trigger.backoff_ms,
+            timeout_ms: trigger.timeout_ms,
+            needs,
+            claim: None,
+            pool: None,
+            at,
+        })
+    }
+
+    /// The job that has the key `needed`, for the spawned job at a place.
+    async fn needed(&mut self, position: usize, key: &str, needed: &str) -> Result<JobRef> {
+        match self.index.get(needed) {
+            Some(other) if *other < position => return Ok(JobRef::New(*other)),
+            Some(_) => {
+                return Err(Error::invalid(format!("spawned job `{key}` waits for `{needed}`, which is spawned after it")).fatal());
+            }
+            None => {}
+        }
+        let run = self.spec.row.run;
+        if self.known.is_none() {
+            let rows = self.db.metadata.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await?;
+            self.known = Some(rows.into_iter().filter_map(|row| Some((row.key?, row.id))).collect());
+        }
+        let id = self.known.as_ref().and_then(|known| known.get(needed)).copied();
+        id.map(JobRef::Id).ok_or_else(|| Error::not_found(format!("no job of run {run} has the key `{needed}`")).fatal())
+    }
+
+    async fn target(&mut self, asked: &Address) -> Result<Address> {
+        let own = &self.spec.row.target;
+        let same = asked.kind == own.kind && asked.identifier == own.identifier;
+        let own_version = own.version.map(|at| at.version);
+        if same && asked.version.is_none_or(|at| Some(at.version) == own_version) {
+            return Ok(own.clone());
+        }
+        let name = asked.to_string();
+        if let Some(found) = self.versions.get(&name) {
+            return Ok(found.clone());
+        }
+        let tree = self.db.metadata.tree(asked.clone()).await?;
+        let missing = || Error::new(ErrorKind::NotFound, format!("component `{asked}` of a spawned job is not stored")).fatal();
+        let found = tree.first().map(|stored| stored.address.clone()).ok_or_else(missing)?;
+        self.versions.insert(name, found.clone());
+        Ok(found)
+    }
+}
+
+/// Refuse spawned jobs that would wait for what waits for them: what waits for the spawner waits for each of them.
+async fn refuse_cycle(db: &Arc<DbInner>, spec: &JobSpec, jobs: &[NewJob]) -> Result<()> {
+    let older = |need: &Need| if let JobRef::Id(id) = need.job { Some(id) } else { None };
+    if spec.waiting.is_empty() || !jobs.iter().flat_map(|job| &job.needs).any(|need| older(need).is_some()) {
+        return Ok(());
+    }
+    let (mut graph, mut places) = (DiGraph::<(), ()>::new(), HashMap::<JobId, NodeIndex>::new());
+    for edge in db.metadata.dependencies(spec.row.run).await? {
+        let [job, needs] = [edge.job, edge.needs].map(|job| *places.entry(job).or_insert_with(|| graph.add_node(())));
+        graph.add_edge(job, needs, ());
+    }
+    let waits_for = |job: JobId, other: JobId| match (places.get(&job), places.get(&other)) {
+        _ if job == other => true,
+        (Some(job), Some(other)) => has_path_connecting(&graph, *job, *other, None),
+        _ => false,
+    };
+    for job in jobs {
+        for needs in job.needs.iter().filter_map(older) {
+            if let Some(waiting) = spec.waiting.iter().find(|waiting| waits_for(needs, **waiting)) {
+                let key = job.key.as_deref().unwrap_or_default();
+                let text = format!(
+                    "spawned job `{key}` would wait for itself: it comes after job {needs}, which waits for job {waiting} or is it, and job {waiting} \
+                    waits for all that this job spawns"
+                );
+                return Err(Error::invalid(text).with_hint("spawn it after something that does not wait for this job").fatal());
+            }
+        }
+    }
+    Ok(())
+}
