@@ -117,6 +117,8 @@ async fn look_at_study(db: &Db) {
     let kept = db.checkpoints(learn.id).await.expect("checkpoints");
     assert_eq!(kept.iter().map(|row| (row.number, row.step, row.score)).collect::<Vec<_>>(), [(1, 1, Some(0.25))]);
     db.unblock(learn.id).await.expect("unblocks");
+    // Of a run that no process leads: somebody has to go on with it.
+    db.resume().detach().await.expect("goes on");
     wait_until(db, job(db, "report").await.id, JobState::Succeeded).await;
     let learn = job(db, "learn").await;
     assert_eq!((learn.state, learn.result), (JobState::Succeeded, Some(json!(16))), "it went on from its checkpoint");

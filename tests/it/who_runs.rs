@@ -150,9 +150,11 @@ async fn e01_a_program_that_has_the_kind_goes_on_beside_one_that_lacks_it() {
     let place = Place::new();
     let observer = place.observer(of_both()).await;
     let waiting = observer.apply(alpha("waits")).detach().await.unwrap();
-    let lacks = place.open(of_beta()).await;
+    let (lacks, has) = (place.open(of_beta()).await, place.open(of_alpha()).await);
+    has.apply(alpha("makes it known")).await.unwrap();
     let lacking = lacks.resume().detach().await.unwrap();
-    let has = place.open(of_alpha()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    untouched(&jobs(&observer, &waiting).await, "following");
     let applied = soon("the apply", has.apply(alpha("waits"))).await.unwrap();
     assert_eq!(applied.result::<u32>("second").unwrap(), 2);
     let outcome = soon("the other one", lacking[0].wait()).await.unwrap().expect("an outcome");
@@ -354,4 +356,35 @@ async fn e04_close_of_a_database_that_runs_nothing_is_quick() {
 
 fn exists(path: &Path) -> bool {
     path.join("metadata.sqlite").exists()
+}
+
+/// Holds a component of any kind.
+#[derive(Component, Clone)]
+#[component(kind = "who.Holds")]
+struct Holds {
+    identifier: String,
+    held: Beta,
+}
+
+#[triggers]
+impl Holds {
+    #[trigger("apply")]
+    async fn work(&self) -> Result<String> {
+        Ok(self.held.identifier.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e01_a_program_that_lacks_the_kind_of_a_child_gives_the_job_back() {
+    let place = Place::new();
+    let whole = || Registry::builder().with::<Holds>().with::<Beta>().build().unwrap();
+    let observer = place.observer(whole()).await;
+    let run = observer.apply(Holds { identifier: "h".into(), held: beta("child") }).detach().await.unwrap();
+    let lacks = place.open(Registry::builder().with::<Holds>().build().unwrap()).await;
+    soon("resume", lacks.resume()).await.unwrap();
+    let work = jobs(&observer, &run).await.into_iter().find(|job| job.method == "work").unwrap();
+    assert_eq!((work.state, work.owner, work.tries, work.lost), (JobState::Queued, None, 0, 0));
+    let has = place.open(whole()).await;
+    let outcomes = soon("the program that has it", has.resume()).await.unwrap();
+    assert!(outcomes.iter().all(superduper::Outcome::succeeded), "{outcomes:?}");
 }

@@ -248,11 +248,18 @@ impl Db {
     /// `Unsupported` where the database was opened for reading only.
     pub async fn deliver(&self) -> Result<usize> {
         self.inner().check_writable("deliver messages")?;
-        let (delivered, failed) = deliver_all(self.inner()).await;
+        self.inner().deliver_messages().await
+    }
+}
+
+impl DbInner {
+    /// As [`Db::deliver`], also while the database is being closed.
+    pub(crate) async fn deliver_messages(self: &Arc<Self>) -> Result<usize> {
+        let (delivered, failed) = deliver_all(self).await;
         let mut failed = failed.into_iter();
         let first = failed.next();
         for (job, error) in failed {
-            site_of(self.inner(), job).await.warn(&error, "delivering a message");
+            site_of(self, job).await.warn(&error, "delivering a message");
         }
         first.map_or(Ok(delivered), |(_, error)| Err(error))
     }

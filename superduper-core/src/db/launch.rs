@@ -7,7 +7,7 @@ use super::DbInner;
 use crate::unreturned::Site;
 use crate::{
     Error, Result,
-    job::{Instances, Loaded, Placement, RunHandle, new_row},
+    job::{Instances, Loaded, Placement, RunHandle, new_row, work_of_new},
     store::{
         Batch, ChangeCursor, Committed, Durability, Expect, JobDependency, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId, RunRow,
         RunState,
@@ -50,7 +50,9 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     let mut places = None;
     let leader = if starts && !db.options.observer { Some(db.owner().await?) } else { None };
     if let Some(owner) = leader {
-        let first: Vec<&mut NewJob> = jobs.iter_mut().filter(|job| job.needs.is_empty()).collect();
+        // Others may be able to run what this program cannot.
+        let can = |job: &&mut NewJob| job.needs.is_empty() && db.program.lacks(&work_of_new(job)).is_none();
+        let first: Vec<&mut NewJob> = jobs.iter_mut().filter(can).collect();
         let lanes: Vec<_> = first.iter().map(|job| Placement::of_text(job.executor.as_deref()).pool).collect();
         let pools: Vec<_> = lanes.iter().map(|pool| pool.as_ref().map(|pool| db.engine.pool(pool))).collect();
         let taken = db.engine.reserve(db, owner, lanes).await;

@@ -3,6 +3,7 @@
 //! Invariant: it leads a run only if the run has a job that this program can run, and reads in proportion to what changed.
 
 use super::{Db, DbInner};
+use crate::unreturned::Unreturned;
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, work_of},
@@ -49,7 +50,7 @@ impl Db {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = commits.changed() => {}
+                changed = commits.changed() => changed.ignored("this handle keeps the channel open"),
             }
         }
         Ok(())
@@ -80,7 +81,7 @@ impl Db {
             db.engine.close(grace).await
         };
         db.try_flush_notes().await?;
-        self.deliver().await?;
+        db.deliver_messages().await?;
         if let Some(owner) = db.owner.get().copied().filter(|_| left.is_empty()) {
             db.metadata.retire(owner).await?;
         }
@@ -88,17 +89,21 @@ impl Db {
     }
 
     /// What a job waits for, where no running program could run it: its kind, its trigger or its executor, by name. `None` for
-    /// a job that is not queued, that a process has, or that a running program can run as far as is known.
+    /// a job that is not queued, that a process has, or that this or a running program can run as far as is known.
     ///
     /// # Errors
     /// `NotFound`, `Store`.
     pub async fn waits_for_program(&self, job: JobId) -> Result<Option<String>> {
         let (db, row) = (self.inner(), self.job(job).await?);
-        let is_free = row.state == JobState::Queued && row.owner.is_none();
-        let Some(lacks) = db.program.lacks(&work_of(&row)).filter(|_| is_free) else { return Ok(None) };
+        let lacks = db.program.lacks(&work_of(&row));
+        let runs_here = !db.options.observer && !db.options.read_only && lacks.is_none();
+        if row.state != JobState::Queued || row.owner.is_some() || runs_here {
+            return Ok(None);
+        }
+        let lacks = lacks.unwrap_or_else(|| format!("the kind `{}`", row.target.kind));
         let here = db.owner.get().copied();
-        let workers = db.metadata.workers().await?;
         let may_have = |kinds: &[String]| kinds.is_empty() || kinds.contains(&row.target.kind);
+        let workers = db.metadata.workers().await?;
         let others = workers.iter().any(|worker| Some(worker.id) != here && may_have(&worker.kinds));
         let mend =
             format!("start one that has it; where it is gone for good, apply `{path}` again, or remove `{path}`", path = row.target.path());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     registry::Registry,
-    store::{JobRole, JobRow},
+    store::{JobRole, JobRow, NewJob},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -44,4 +44,9 @@ impl Program {
 /// What it takes to run a job on record.
 pub(crate) fn work_of(row: &JobRow) -> Work<'_> {
     Work { target: &row.target, role: row.role, method: &row.method, executor: row.executor.as_deref() }
+}
+
+/// The same for one that is about to be recorded.
+pub(crate) fn work_of_new(job: &NewJob) -> Work<'_> {
+    Work { target: &job.target, role: job.role, method: &job.method, executor: job.executor.as_deref() }
 }

@@ -21,6 +21,8 @@ use tracing::Instrument;
 
 /// How often signs of life are looked for within their limit.
 const LOOKS: u128 = 8;
+/// How long an attempt that was abandoned may go on before it is stopped.
+const HEARS: Duration = Duration::from_millis(500);
 /// A task that was stopped gives way at its next await. One that does not within this time computes, and is left behind.
 const GIVES_WAY: Duration = Duration::from_millis(100);
 
@@ -169,10 +171,8 @@ impl Watch<'_> {
         let (cancel, grace) = (self.cancel, self.limits.grace);
         let stopped = async {
             cancel.cancelled().await;
-            // What does not count any more has no grace.
-            if !cancel.is_abandoned() {
-                tokio::time::sleep(grace).await;
-            }
+            // What does not count any more has just the time to hear of it.
+            tokio::time::sleep(if cancel.is_abandoned() { grace.min(HEARS) } else { grace }).await;
         };
         let failure = tokio::select! {
             biased;

@@ -40,6 +40,7 @@ pub(crate) fn started(run: RunId, job: JobId, attempt: u32) -> tracing::Span {
 pub(crate) fn ended(run: RunId, job: JobId, attempt: u32, report: &Report) {
     let how = match report {
         Report::Recorded => "recorded by its job process",
+        Report::Unable => "given back: this program lacks something that the job needs",
         Report::Finish(finish) => how(finish),
     };
     debug!(target: RUN, run = run.0, job = job.0, attempt, how, "end");

@@ -26,7 +26,7 @@ pub(crate) mod scheduler;
 mod signals;
 mod spawned;
 
-pub(crate) use abilities::{Program, work_of};
+pub(crate) use abilities::{Program, work_of, work_of_new};
 pub use context::JobContext;
 pub(crate) use context::{Identity, current, current_overlay};
 pub(crate) use effects::{hash_all, save_encoded};

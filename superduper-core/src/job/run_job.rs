@@ -40,6 +40,8 @@ pub struct Draft {
     pub(crate) lingering: Option<oneshot::Receiver<()>>,
     /// Steps done and in total, as the attempt last reported them; they go to the store with its notes.
     pub(crate) progress: Option<(u64, u64)>,
+    /// This program lacks the kind of something that the component holds: nothing of the job ran.
+    pub(crate) lacks: bool,
 }
 
 /// What an attempt leaves behind however it ends.
@@ -48,6 +50,7 @@ struct Traces {
     lingering: Option<oneshot::Receiver<()>>,
     blocked: Option<(String, Asked)>,
     progress: Option<(u64, u64)>,
+    lacks: bool,
 }
 
 /// Run an attempt in this process.
@@ -82,7 +85,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             }
         }
     }
-    Draft { finish, blobs: ResultBlobs::new(blobs), lingering: traces.lingering, progress: traces.progress }
+    Draft { finish, blobs: ResultBlobs::new(blobs), lingering: traces.lingering, progress: traces.progress, lacks: traces.lacks }
 }
 
 /// What a failed attempt means for the job: another try, or the end.
@@ -136,7 +139,9 @@ async fn attempt(
             // In a task of its own: `postinit` is user code and may panic.
             let (db, instances, target) = (db.clone(), instances.clone(), row.target.clone());
             let got = tokio::spawn(Caught::new(async move { instances.get(&db, &target).await })).await;
-            got.map_err(stopped)??.map_err(failed)?
+            // A cleanup that no program can run must not keep a removal from its end.
+            let lacks = |error: &Error| error.kind() == ErrorKind::UnknownKind && row.role != JobRole::Cleanup;
+            got.map_err(stopped)??.inspect_err(|error| traces.lacks = lacks(error)).map_err(failed)?
         }
     };
     let identity = Identity {

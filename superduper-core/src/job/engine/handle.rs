@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What is stopped has so long to come back: a thread may take for ever.
-const STOP: Duration = Duration::from_secs(1);
+const STOP: Duration = Duration::from_secs(2);
 
 /// Why nobody is told where a message cannot be sent.
 const GONE: &str = "the task of the engine is gone with its runtime; the next call starts another one from the record";

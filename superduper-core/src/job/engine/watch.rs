@@ -1,6 +1,7 @@
 //! Waiting for a run that other processes lead.
 
 use super::handle::{Ending, RunHandle};
+use crate::unreturned::Unreturned;
 use crate::{
     Result,
     db::DbInner,
@@ -45,7 +46,7 @@ async fn ended(db: &Arc<DbInner>, run: RunId) -> Ending {
         // A commit of this process may be what is waited for.
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = commits.changed(), if failures == 0 => {}
+            changed = commits.changed(), if failures == 0 => changed.ignored("the database keeps the channel open"),
         }
         pause = (pause * 2).min(POLL.1);
     }

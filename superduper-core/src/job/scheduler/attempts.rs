@@ -118,14 +118,15 @@ impl RunState {
                 self.set(index, Phase::Elsewhere);
                 self.refresh = true;
             }
+            Report::Unable => {
+                self.entries[index].unable = true;
+                let id = self.entries[index].id;
+                self.end(index, attempt, Finish::plain(id, attempt, self.config.worker, now.wall, now.wall, Finished::Released));
+            }
             Report::Finish(mut finish) => {
                 finish.late = late && self.entries[index].lane >= FIRST_POOL;
                 self.entries[index].keeps_place = finish.late;
                 self.entries[index].returned = false;
-                if matches!(finish.end, Finished::Released) {
-                    // It was started, and something that it needs is missing in this program.
-                    self.entries[index].unable = true;
-                }
                 finish.end = self.conclude_closing(index, finish.end);
                 finish.end = self.conclude(index, finish.end, now);
                 self.end(index, attempt, *finish);

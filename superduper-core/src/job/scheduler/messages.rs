@@ -170,6 +170,8 @@ pub enum Report {
     Finish(Box<Finish>),
     /// Who ran it has recorded its end.
     Recorded,
+    /// Nothing ran: this program lacks something that the job needs. The job is given back, and not claimed here again.
+    Unable,
 }
 
 /// Something is to be done.
