@@ -140,7 +140,7 @@ async fn attempt(
             let (db, instances, target) = (db.clone(), instances.clone(), row.target.clone());
             let got = tokio::spawn(Caught::new(async move { instances.get(&db, &target).await })).await;
             // A cleanup that no program can run must not keep a removal from its end.
-            let lacks = |error: &Error| error.kind() == ErrorKind::UnknownKind && row.role != JobRole::Cleanup;
+            let lacks = |error: &Error| error.kind() == crate::ErrorKind::UnknownKind && row.role != JobRole::Cleanup;
             got.map_err(stopped)??.inspect_err(|error| traces.lacks = lacks(error)).map_err(failed)?
         }
     };

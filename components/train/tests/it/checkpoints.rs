@@ -4,6 +4,7 @@ use crate::{
     modules::{Gauge, Odd},
     support::*,
 };
+use std::time::Duration;
 use superduper::{prelude::*, store::JobState};
 use superduper_train::prelude::*;
 
@@ -77,6 +78,29 @@ both! {
         let run = run.resume().await.unwrap();
         let model: Walk = run.load().await.unwrap();
         assert_eq!(model.trace, expected);
+        let info = run.info().await.unwrap();
+        assert_eq!((info.status, info.attempt), (Status::Completed, 2));
+    }
+
+    async fn e04_a_training_whose_process_closes_goes_on_elsewhere_to_the_same_bits(isolation: Isolation) {
+        let place = Place::new();
+        let db = place.db().await;
+        let trainer = trainer(&db, isolation).await;
+        let expected = uninterrupted(&trainer, 60).await;
+        let run = trainer.train(Walk::new("loop", 60), TrainSpec::new().seed(7).arg("pause_ms", 10_u64).id("closes")).await.unwrap();
+        until("it made some steps", async || run.metrics().await.unwrap().len() > 2).await;
+        let left = tokio::time::timeout(Duration::from_secs(30), db.close(Duration::from_secs(20))).await.unwrap().unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        let row = db.job(run.job()).await.unwrap();
+        assert_eq!((row.state, row.owner, row.lost, row.tries), (JobState::Queued, None, 0, 0));
+        let done = run.metrics().await.unwrap().len() as u64;
+        assert_eq!(run.checkpoints().await.unwrap().last().unwrap().1, done, "the last step before the close was kept");
+        assert!((1..60).contains(&done));
+        let next = place.db().await;
+        next.resume().await.unwrap();
+        let trainer = self::trainer(&next, isolation).await;
+        let run = trainer.get("closes").await.unwrap();
+        assert_eq!(run.load::<Walk>().await.unwrap().trace, expected);
         let info = run.info().await.unwrap();
         assert_eq!((info.status, info.attempt), (Status::Completed, 2));
     }
