@@ -45,7 +45,7 @@ impl Task {
             ctx.log(format!("line {line}"));
         }
         if self.emits {
-            ctx.emit("events", &1)?;
+            ctx.emit("events", 1)?;
         }
         Ok(())
     }

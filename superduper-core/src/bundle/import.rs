@@ -152,7 +152,7 @@ impl Import {
                 Ok(run) => return Ok(run),
                 Err(error) => error,
             };
-            let blobs: Vec<Digest> = bundle.blobs.iter().map(|(digest, _)| *digest).collect();
+            let blobs: Vec<Digest> = bundle.blobs.keys().copied().collect();
             let retry = retry.get_or_insert_with(|| Retry::new(format!("storing `{}`", plan.root.path())));
             retry.again(self.db.inner(), refused, (plan.expect, plan.sweep_epoch, replaced), &blobs).await?;
             if bundle.source.is_replaced() {

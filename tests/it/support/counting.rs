@@ -30,6 +30,9 @@ impl std::fmt::Debug for BeforeCommit {
     }
 }
 
+/// Whether an operation is one that is to fail.
+type IsOne = fn(&Op) -> bool;
+
 /// Metadata of another store, with its commits counted.
 #[derive(Debug)]
 pub(crate) struct CountingMetadata {
@@ -49,7 +52,7 @@ pub(crate) struct CountingMetadata {
     /// Whether what jobs note can be written.
     noteless: AtomicBool,
     /// Which operations make their commit fail.
-    failing: Mutex<Option<fn(&Op) -> bool>>,
+    failing: Mutex<Option<IsOne>>,
     /// What happens before a commit that it picks.
     before: Mutex<Option<BeforeCommit>>,
     /// Where commits wait that hold ends of attempts.
