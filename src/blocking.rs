@@ -336,7 +336,7 @@ impl Db {
         self.wait(resume.into_future())?
     }
 
-    /// As [`Db::work`](crate::Db::work): it returns when another thread closes the database.
+    /// As [`Db::work`](crate::Db::work). It blocks this thread until another thread closes the database.
     ///
     /// # Errors
     /// As there.

@@ -72,7 +72,8 @@ pub mod prelude {
 }
 
 /// Start this process as a worker where its parent asks for that; the first line of a program whose jobs
-/// may run in worker processes. `#[superduper::main]` writes it for you.
+/// may run in worker processes. `#[superduper::main]` writes it for you. The documentation of [`superduper_core::worker`] lists
+/// the guarantees, and their limits.
 ///
 /// # Errors
 /// Those of reading the job; the parent reports them as a lost worker.

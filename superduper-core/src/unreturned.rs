@@ -1,8 +1,8 @@
-//! Results that no caller gets: a background task failed, or a step that may fail was left out.
+//! Results that no caller gets: of background tasks, and of steps whose failure does not fail the call.
 //!
 //! Invariant: no result is thrown away in silence. An error is recorded as one `warn` event with
-//! [`or_warn`](Unreturned::or_warn), or the code says with [`ignored`](Unreturned::ignored) why nothing needs to be recorded.
-//! Stores, executors and other extensions use it as the library does.
+//! [`or_warn`](Unreturned::or_warn), or the code says with [`ignored`](Unreturned::ignored) why no record is needed.
+//! Stores, executors and other extensions use [`Site`] and [`Unreturned`] as the library does.
 
 use crate::store::{JobId, RunId};
 use std::{error::Error, fmt};
@@ -33,13 +33,13 @@ enum Part {
 }
 
 impl Site {
-    /// `superduper::run`: runs, their jobs, and what is recorded of them.
+    /// `superduper::run`: runs, their jobs, and their records in the store.
     pub const RUN: Site = Site::of(Part::Run);
     /// `superduper::lease`: which process runs what, and whether it is alive.
     pub const LEASE: Site = Site::of(Part::Lease);
     /// `superduper::sweep`: blobs and files that nothing needs any more.
     pub const SWEEP: Site = Site::of(Part::Sweep);
-    /// `superduper::worker`: processes that run jobs.
+    /// `superduper::worker`: job processes.
     pub const WORKER: Site = Site::of(Part::Worker);
     /// `superduper::retention`: old jobs of trainers.
     pub const RETENTION: Site = Site::of(Part::Retention);
@@ -48,22 +48,22 @@ impl Site {
         Site { part, run: None, job: None, attempt: None }
     }
 
-    /// The run that it is about.
+    /// Name the run that the event is about.
     pub fn run(self, run: impl Into<Option<RunId>>) -> Self {
         Site { run: run.into(), ..self }
     }
 
-    /// The job that it is about.
+    /// Name the job that the event is about.
     pub fn job(self, job: impl Into<Option<JobId>>) -> Self {
         Site { job: job.into(), ..self }
     }
 
-    /// The attempt that it is about.
+    /// Name the attempt that the event is about.
     pub fn attempt(self, attempt: u32) -> Self {
         Site { attempt: Some(attempt), ..self }
     }
 
-    /// Record an error that no caller gets.
+    /// Record an error that no caller gets, as one `warn` event. `doing` fits before "failed".
     pub fn warn(self, error: &(dyn Error + 'static), doing: &'static str) {
         let Site { part, run, job, attempt } = self;
         let (run, job, error) = (run.map(|run| run.0), job.map(|job| job.0), Causes(error));
@@ -85,12 +85,12 @@ impl Site {
 
 /// What becomes of a result that no caller gets.
 pub trait Unreturned<T, E> {
-    /// The value; an error is recorded as one `warn` event. `doing` fits before "failed".
+    /// Returns the value. An error is recorded as one `warn` event, by [`Site::warn`]. `doing` fits before "failed".
     fn or_warn(self, site: Site, doing: &'static str) -> Option<T>
     where
         E: Error + 'static;
 
-    /// Tell nobody of an error, for a reason: the receiver of a channel is gone, a process has ended.
+    /// Drop an error without a record. `because` says why no record is needed, for example "the receiver is gone".
     fn ignored(self, because: &'static str);
 }
 

@@ -26,7 +26,7 @@ pub struct Limits {
     pub cpu: Option<Span>,
     /// Bytes of memory (`RLIMIT_DATA`).
     pub memory: Option<u64>,
-    /// The longest time between two calls of `ctx.step`. It also ends a job process that is stopped or frozen.
+    /// The longest time between two calls of `ctx.step`. The limit also ends a job process that is stopped or frozen.
     pub heartbeat: Option<Span>,
 }
 

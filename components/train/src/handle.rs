@@ -221,8 +221,8 @@ impl JobRun {
         }
     }
 
-    /// Ask for it to be cancelled; what is final stays as it is. Returns at once if it runs. For one that waits to start it
-    /// returns when its end is on record, after a second at most.
+    /// Ask for the job to be cancelled; a job that is final stays as it is. Returns at once if the job runs. If the job waits to
+    /// start, this returns when its end is on record, or after a second.
     ///
     /// # Errors
     /// `Store`.
@@ -242,10 +242,10 @@ impl JobRun {
         })
     }
 
-    /// Whether one that waited to start was cancelled before it did.
+    /// Whether a job that waited to start was cancelled before it started.
     ///
-    /// The process that leads its run ends it. If that process is slow, the answer follows from the record: once a wish to cancel
-    /// is on record, no process starts a job that none has claimed.
+    /// The commit of the cancel ends a job that no process has claimed. If a process has claimed it ahead, that process ends it. If
+    /// the job still waits after [`CANCELED`], the record decides: once a cancel is on record, no process claims the job.
     async fn never_starts(&self) -> Result<bool> {
         let deadline = Instant::now() + CANCELED;
         loop {

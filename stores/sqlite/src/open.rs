@@ -198,7 +198,7 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
 
 fn remove_draft(draft: &Path) {
     for suffix in ["", "-journal", "-wal", "-shm"] {
-        // What is not there need not go; what cannot be removed is in the way of what follows.
+        // A missing file need not be removed. A file that cannot be removed makes the next step fail.
         let mut path = OsString::from(draft);
         path.push(suffix);
         fs::remove_file(path).ignored("what is in the way fails below");

@@ -110,12 +110,12 @@ impl Owners {
         Ok(all.into_iter().filter(|owner| !gone.contains(owner) && !paused.contains(owner)).collect())
     }
 
-    /// The same with what their programs have.
+    /// The live owners, with the kinds that their programs have.
     pub(crate) fn workers(&self, sql: Sql<'_>) -> Result<Vec<Worker>> {
         let live = self.live(sql)?;
         let is_there = "SELECT COUNT(*) FROM pragma_table_info('lease') WHERE name = 'kinds'";
         if sql.query("look for a column", is_there, [], |row| row.get::<_, i64>(0))? == [0] {
-            // An older format, which is only read.
+            // A database of an older format that is opened read-only has no such column.
             return Ok(live.into_iter().map(|id| Worker { id, kinds: Vec::new() }).collect());
         }
         let of_text = |text: String| serde_json::from_str(&text).unwrap_or_default();

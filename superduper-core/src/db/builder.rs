@@ -97,11 +97,11 @@ impl DbBuilder {
         self
     }
 
-    /// Let this process record what it is asked, and run nothing: the jobs of its applies, retries, removals and imports are run
-    /// by a process that calls [`Db::work`]. An awaited apply waits for that process.
+    /// Open the database as an observer: this process records applies, retries, removals and imports, and runs no jobs. A process
+    /// that calls [`Db::work`] runs them. An awaited apply waits until that process has run its jobs.
     ///
-    /// For servers, dashboards and command lines beside workers: no job runs in them, whatever they are asked, and no worker
-    /// takes them for one of its own.
+    /// For servers, dashboards and command-line tools beside workers. No job runs in an observer, and other processes do not
+    /// count it as a worker.
     pub fn observer(mut self) -> Self {
         self.observer = true;
         self

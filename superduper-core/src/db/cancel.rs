@@ -11,10 +11,10 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// How often it is tried again where other processes move the jobs meanwhile; they see on record what is asked.
+/// How often the commit is tried if other processes move the jobs in between. Those processes see the cancel on record.
 const MOST_TRIES: u32 = 16;
 
-/// Cancel jobs, whichever runs they are of.
+/// Cancel jobs of any runs.
 pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>) -> Result<()> {
     let rows = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
     let mut runs: BTreeMap<RunId, Vec<JobId>> = BTreeMap::new();
@@ -27,11 +27,11 @@ pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>) -> Result<(
     Ok(())
 }
 
-/// Cancel jobs of a run, or all of them. In the commit that asks for it, those that no process has end, what needs them is
-/// skipped, and the run ends if it has nothing else to do. Who has the others sees it on record.
+/// Cancel jobs of a run, or all of them. The commit marks the jobs and ends those that no process has. It skips the jobs that
+/// need them, and ends the run if all its jobs are final. A process that has one of the other jobs sees the mark on record.
 pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) -> BoxFuture<'_, Result<()>> {
     Box::pin(async move {
-        // Else a job of a process that is gone would wait for the next one.
+        // Otherwise a job of a process that is gone would not end before another process takes it over.
         db.reclaim_dead().await?;
         for tries in 0..MOST_TRIES {
             let loaded = load_quietly(db, run).await?;
@@ -53,7 +53,7 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) ->
     })
 }
 
-/// Write one commit; whether the record had not moved.
+/// Write one commit. Returns whether all of it applied: `false` if another process moved a job in between.
 async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Option<Vec<JobId>>) -> Result<bool> {
     let mut ops = Vec::new();
     if !unmarked.is_empty() {

@@ -6,7 +6,7 @@ use crate::{
 };
 use tokio::sync::oneshot;
 
-/// Do some work in a task of its own, and wait for it. If the caller is gone by then, an error is recorded.
+/// Do some work in a task of its own, and wait for it. If the caller is gone when the work fails, the error is recorded.
 ///
 /// # Errors
 /// That of the work; `Internal` if it panicked, or if its runtime ended.

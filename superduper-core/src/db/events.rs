@@ -253,7 +253,7 @@ impl Db {
 }
 
 impl DbInner {
-    /// As [`Db::deliver`], also while the database is being closed.
+    /// As [`Db::deliver`], but also allowed while the database is being closed.
     pub(crate) async fn deliver_messages(self: &Arc<Self>) -> Result<usize> {
         let (delivered, failed) = deliver_all(self).await;
         let mut failed = failed.into_iter();
@@ -285,8 +285,8 @@ async fn site_of(db: &DbInner, job: Option<JobId>) -> Site {
     Site::RUN.run(rows.first().map(|row| row.run)).job(job)
 }
 
-/// Deliver what is not delivered and has a handler here; gives how many messages, and what failed: handlers, each with the job
-/// that sent the message, or the store.
+/// Deliver the messages that were not delivered yet and have a handler here. Returns how many were delivered, and the errors: of
+/// a handler, with the job that sent the message, or of the store, without a job.
 async fn deliver_all(db: &Arc<DbInner>) -> (usize, Vec<(Option<JobId>, Error)>) {
     let (mut delivered, mut failed) = (0, Vec::new());
     if let Err(error) = deliver_some(db, &mut delivered, &mut failed).await {

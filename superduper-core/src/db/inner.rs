@@ -31,7 +31,7 @@ pub(crate) struct Options {
     pub(crate) worker_env: Vec<(String, String)>,
     pub(crate) program: Option<PathBuf>,
     pub(crate) read_only: bool,
-    /// This process records what it is asked, and runs nothing.
+    /// This process records applies, cancels and retries, and runs no jobs.
     pub(crate) observer: bool,
 }
 
@@ -151,7 +151,8 @@ impl DbInner {
 
     /// Write what jobs noted so far; waits for a write that is under way.
     ///
-    /// What cannot be written waits for the next time. It must not fail a run whose results are safe. Gives whether all is written.
+    /// Notes that cannot be written wait for the next time. They must not fail a run whose results are safe. Returns whether all
+    /// notes were written.
     pub(crate) async fn flush_notes(&self) -> bool {
         let waiting = self.notes.any_job();
         self.try_flush_notes().await.or_warn(Site::RUN.job(waiting), "writing logs, progress and metrics").is_some()
@@ -162,7 +163,7 @@ impl DbInner {
         self.note_writer.flush().await
     }
 
-    /// Queue the jobs of processes that are gone. Whether there were any.
+    /// Queue the jobs of processes that are gone. Returns whether there were such processes.
     pub(crate) async fn reclaim_dead(&self) -> Result<bool> {
         let owners = self.metadata.dead_owners().await?;
         if owners.is_empty() {
@@ -174,7 +175,7 @@ impl DbInner {
         Ok(true)
     }
 
-    /// Lead a run: it is under way here already, or is read from the record. An observer only waits for it.
+    /// Lead a run. If this process does not lead it yet, the run is read from the record. An observer only waits for the run.
     pub(crate) async fn attach(self: &Arc<Self>, run: RunId) -> Result<RunHandle> {
         if self.options.observer {
             return Ok(watch(self, run));

@@ -50,7 +50,7 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     let mut places = None;
     let leader = if starts && !db.options.observer { Some(db.owner().await?) } else { None };
     if let Some(owner) = leader {
-        // Others may be able to run what this program cannot.
+        // Other programs may be able to run the jobs that this program cannot.
         let can = |job: &&mut NewJob| job.needs.is_empty() && db.program.lacks(&work_of_new(job)).is_none();
         let first: Vec<&mut NewJob> = jobs.iter_mut().filter(can).collect();
         let lanes: Vec<_> = first.iter().map(|job| Placement::of_text(job.executor.as_deref()).pool).collect();

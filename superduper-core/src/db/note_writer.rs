@@ -1,8 +1,8 @@
 //! Writes what jobs note: logs, progress, metrics.
 //!
-//! It has a thread and a runtime of its own. A trigger that computes holds a thread of the runtime that it was started on,
-//! perhaps the only one, and tasks that wait there are not run before it is done. Invariant: what was noted is written soon
-//! after, whatever triggers do.
+//! The writer has a thread and a runtime of its own. A trigger that computes holds a thread of the runtime that it was started
+//! on, perhaps the only thread. Other tasks of that runtime then wait until the trigger is done. Invariant: notes are written
+//! soon after they are made, whatever triggers do.
 
 use crate::unreturned::{Site, Unreturned};
 use crate::{Result, job::NoteBuffer, store::MetadataStore};
@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::sync::{Mutex, Notify};
 
-/// How long after the first of them notes are written, and how long at most where the store fails.
+/// How long after the first note the notes are written, and the longest pause while the store fails.
 const SOON: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(5);
 
@@ -70,7 +70,7 @@ impl Drop for NoteWriter {
 
 impl Shared {
     fn run(&self) {
-        // However it ends, a panic of the store included: the next note starts it again.
+        // However the thread ends, also by a panic of the store: the next note starts it again.
         let _ends = Ends(&self.started);
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
             runtime.block_on(self.write());
@@ -87,7 +87,7 @@ impl Shared {
             if tokio::time::timeout(pause, self.closed.notified()).await.is_ok() {
                 return;
             }
-            // A store that fails is not asked ever again at once.
+            // The pause grows while the store fails.
             let waiting = self.notes.any_job();
             let written = self.flush().await.or_warn(Site::RUN.job(waiting), "writing logs, progress and metrics");
             pause = if written.is_some() { SOON } else { (pause * 2).min(LATEST) };

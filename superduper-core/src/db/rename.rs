@@ -58,7 +58,7 @@ impl Db {
     }
 }
 
-/// What writes all that names the component, and the revisions that it writes.
+/// The commit that renames the component and all references to it, and the revisions that the commit writes.
 async fn plan(db: &Arc<DbInner>, from: &Address, to: &Address) -> Result<(Batch, Vec<Address>)> {
     let own = db.metadata.versions(from.clone()).await?;
     let Some(newest) = own.last() else { return Err(Error::not_found(format!("no component `{from}`"))) };

@@ -2,7 +2,7 @@
 //!
 //! A call reads the stored state, decides, and commits on the condition that the state still stands. If another
 //! writer or a sweep moved it in between, the commit is refused with `Conflict`, and the call reads and decides again.
-//! Applies, imports, removals, renamings, triggers run by name, checkpoints and the blobs of results all do it here.
+//! Applies, imports, removals, renamings, triggers run by name, checkpoints and the blobs of results all use this type.
 //!
 //! Invariant: a call gives up only if the same state refused it [`ATTEMPTS`] times in a row, or after [`MOVES`] moves.
 
@@ -12,18 +12,18 @@ use std::{sync::Arc, time::Duration};
 
 /// How often a call is refused in a row by the same state before it gives up.
 const ATTEMPTS: u32 = 16;
-/// How often the state may move under a call before it gives up. Each move is the progress of somebody else, and of many
-/// writers of one component, one may lose more than a few times in a row; the limit only keeps a call from going on for ever.
+/// How often the state may move under a call before it gives up. Each move is the progress of another writer. If
+/// many writers share a component, a call may lose many times in a row. The limit only keeps a call from going on for ever.
 const MOVES: u32 = 2000;
 /// The longest pause between two tries is 2 to this power, in milliseconds.
 const LONGEST: u32 = 6;
 
-/// The tries of one call. `S` is the state that a try was decided on; texts of refusals count as part of it.
+/// The tries of one call. `S` is the state that a try was decided on. The text of a refusal counts as part of that state.
 #[derive(Debug)]
 pub(crate) struct Retry<S> {
     what: String,
     moves: u32,
-    /// How often the state that refused the last try has refused one.
+    /// How many tries in a row the current state has refused.
     still: u32,
     before: Option<(S, String)>,
 }
@@ -53,7 +53,7 @@ impl<S: PartialEq> Retry<S> {
 
     /// How long to wait after a refusal.
     ///
-    /// The pauses grow in fixed steps: the store puts commits in an order, so of those who met again one gets done.
+    /// The pauses grow in fixed steps: the store puts commits in an order, so if several calls meet again, one of them succeeds.
     fn pause_after(&mut self, refused: Error, seen: S) -> Result<Duration> {
         let now = Some((seen, refused.to_string()));
         if self.before == now {
@@ -83,7 +83,7 @@ async fn outlast_sweep(db: &Arc<DbInner>, blobs: &[Digest]) -> Result<()> {
     let mut pause = Duration::from_millis(5);
     while db.metadata.doomed_blobs().await?.iter().any(|doomed| blobs.contains(doomed)) {
         tokio::time::sleep(pause).await;
-        // If the process that swept is gone, nobody else completes its sweep.
+        // If the process that swept is gone, no other process completes its sweep.
         db.finish_sweeps().await?;
         pause = (pause * 2).min(Duration::from_millis(500));
     }

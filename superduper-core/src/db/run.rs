@@ -70,7 +70,9 @@ impl Run {
     /// Wait until every job is final.
     ///
     /// # Errors
-    /// `JobFailed` or `Cancelled` with the whole outcome attached; `Store` where the run had to stop.
+    /// `JobFailed` or `Cancelled` with the whole outcome attached; `Store` where the run had to stop. `UnknownKind` or `Unsupported`
+    /// if the run can only go on in another program and no other worker lives. `Cancelled` without an outcome if this process called
+    /// [`Db::close`](crate::Db::close).
     pub async fn wait(&self) -> Result<Option<Outcome>> {
         let mut first = None;
         for handle in &self.handles {

@@ -9,11 +9,10 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// End the unfinished jobs that this program cannot run, since the type no longer has their triggers or the database their
-/// executors, so that their runs can end.
+/// End the unfinished jobs of the planned components whose trigger or executor this program lacks, so that their runs can end.
 ///
-/// While another process that runs jobs is alive they are left alone: its program may have what they need. Gives whether they
-/// were ended.
+/// While another process that runs jobs is alive, the jobs are left alone: its program may have what they need. Returns whether
+/// jobs were ended.
 pub(super) async fn end_stale(db: &Arc<DbInner>, plan: &Plan) -> Result<bool> {
     if plan.stale.is_empty() && plan.joins.is_empty() {
         return Ok(false);

@@ -249,8 +249,8 @@ impl Db {
         self.inner().engine.handle(run).is_some()
     }
 
-    /// How many jobs of a pool may run at once where this process claims one, whatever the policies of jobs say that were recorded
-    /// before. The jobs of all processes count; each process says its own limit.
+    /// Limit how many jobs of a pool may run at once. The limit holds whenever this process claims a job, and replaces the limits in
+    /// the policies of recorded jobs. Running jobs of all processes count. Another process may set another limit.
     pub fn limit_pool(&self, name: &str, limit: usize) {
         self.inner().engine.limit_pool(name, limit);
     }
@@ -315,7 +315,7 @@ impl Db {
             .commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: None, at: Timestamp::now() }] }, Durability::Full)
             .await?;
         db.committed();
-        // Where no process leads its run, `resume` or `work` goes on with it.
+        // If no process leads its run, `resume` or `work` continues it.
         if let Some(handle) = db.engine.handle(row.run) {
             handle.tell(Command::Look);
         }

@@ -1,6 +1,7 @@
 //! A process that runs the jobs of a database until it is told to stop.
 //!
-//! Invariant: it leads a run only if the run has a job that this program can run, and reads in proportion to what changed.
+//! Invariants: the process leads a run only if the run has a waiting job that this program can run, or no unfinished job at
+//! all. Between two looks at all unfinished runs, it reads only the runs that changed.
 
 use super::{Db, DbInner};
 use crate::unreturned::Unreturned;
@@ -13,23 +14,24 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// How soon, and how late at most, a worker looks for new runs.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-/// How often all unfinished runs are looked at: one may have been let go, here or elsewhere, without a change on record.
+/// How often all unfinished runs are looked at: a process may have stopped leading a run without a change on record.
 const ALL: Duration = Duration::from_secs(10);
 /// How many events are read at once.
 const EVENTS: usize = 10_000;
 
 impl Db {
-    /// Run the jobs of this database until [`Db::close`]: those that wait now, and those that other processes record.
+    /// Run the jobs of this database until [`Db::close`]: the jobs that wait now, and the jobs that any process records later.
     ///
-    /// Several processes may do so on one database. Each runs only jobs whose kind, trigger and executor its program has.
+    /// Several processes may call this on one database. Each process runs only jobs whose kind, trigger and executor its program
+    /// has.
     ///
     /// # Errors
-    /// `Unsupported` for a database that was opened with [`DbBuilder::observer`](crate::DbBuilder::observer) or to read only;
-    /// `Store` where the store fails for good.
+    /// `Unsupported` for a database that was opened with [`DbBuilder::observer`](crate::DbBuilder::observer) or to read only,
+    /// or that was closed; the error of the store if it fails for good.
     pub async fn work(&self) -> Result<()> {
         let db = self.inner();
         db.check_runs_jobs("work")?;
-        // Other processes hear of this one at once.
+        // Register first: other processes then see at once that this process is a worker.
         db.owner().await?;
         let mut search = Search { db, seen: 0, all_at: None };
         let (mut pause, mut failures) = (POLL.0, 0);
@@ -56,16 +58,17 @@ impl Db {
         Ok(())
     }
 
-    /// Let this process stop: it claims no more jobs and asks those that run to pause; [`Db::work`] returns. What has not
-    /// returned after the grace is stopped; a thread cannot be, so its job keeps its claim until it returns or the program ends.
-    /// Messages are delivered, and logs are written. Gives the jobs whose threads still run.
+    /// Stop running jobs in this process. It claims no more jobs and asks the running jobs to pause; [`Db::work`] returns. A job
+    /// that still runs after `grace` is stopped, and has two more seconds to end. A thread cannot be stopped: its job keeps its
+    /// claim until the thread returns or the process ends. Then logs are written and messages are delivered. Returns the jobs
+    /// whose threads still run.
     ///
-    /// Jobs that were given back are not counted as lost: another process goes on with them, from their last checkpoint. Who
-    /// waits for a run that is unfinished gets an error of kind `Cancelled`. The handle reads as before; calls that would write
-    /// are refused.
+    /// Jobs that were given back do not count as lost: another process continues them from their last checkpoint. A caller that
+    /// waits for an unfinished run gets an error of kind `Cancelled`. Afterwards the handle can still read; calls that would
+    /// write are refused.
     ///
     /// # Errors
-    /// `Store`, where something could not be written; jobs were given back before.
+    /// `Store` if logs or messages could not be written; the first error of a message handler. The jobs were given back before.
     pub async fn close(&self, grace: Duration) -> Result<Vec<JobId>> {
         let db = self.inner();
         crate::runtime_check::current()?;
@@ -73,10 +76,10 @@ impl Db {
             return Ok(Vec::new());
         }
         db.closed.store(true, std::sync::atomic::Ordering::Release);
-        // Whoever waits for a commit looks whether it is closed.
+        // Tasks that wait for the next commit wake, and see that the database is closed.
         db.commits.send_modify(|count| *count += 1);
         let left = {
-            // A run that is just being recorded is handed over first.
+            // A run that is being recorded is handed to the engine first.
             let _recorded = db.start_gate.write().await;
             db.engine.close(grace).await
         };
@@ -88,8 +91,9 @@ impl Db {
         Ok(left)
     }
 
-    /// What a job waits for, where no running program could run it: its kind, its trigger or its executor, by name. `None` for
-    /// a job that is not queued, that a process has, or that this or a running program can run as far as is known.
+    /// Which kind, trigger or executor a queued job waits for, if no running program has it, as a text for people. `None` if the
+    /// job is not queued, if a process has it, or if this process or another worker can run it as far as is known: of other
+    /// workers only the kinds are on record.
     ///
     /// # Errors
     /// `NotFound`, `Store`.
@@ -111,19 +115,19 @@ impl Db {
     }
 }
 
-/// A store that fails is asked again so often.
+/// How often in a row the store may fail before [`Db::work`] gives up.
 const MOST_FAILURES: u32 = 20;
 
 struct Search<'a> {
     db: &'a Arc<DbInner>,
     /// The last event that was seen.
     seen: i64,
-    /// When all runs were looked at.
+    /// When all unfinished runs were last looked at.
     all_at: Option<tokio::time::Instant>,
 }
 
 impl Search<'_> {
-    /// Look for runs that this process can go on with. Whether anything had changed.
+    /// Look for runs that this process can continue. Returns whether anything had changed.
     async fn look(&mut self) -> Result<bool> {
         let db = self.db;
         let died = db.reclaim_dead().await?;
@@ -153,7 +157,7 @@ impl Search<'_> {
         Ok(changed)
     }
 
-    /// Whether a run has a job that waits and that this program can run, or none at all that could end it.
+    /// Whether a run has a waiting job that this program can run, or has no unfinished job: then only its end has to be recorded.
     async fn has_work(&self, run: RunId) -> Result<bool> {
         let db = self.db;
         let row = db.metadata.runs(RunFilter { id: Some(run), unfinished: true, ..RunFilter::default() }).await?;
@@ -168,7 +172,7 @@ impl Search<'_> {
 }
 
 impl DbInner {
-    /// Refuse a call that runs jobs in a process that is to run none.
+    /// Refuse a call that runs jobs if this process is an observer.
     pub(crate) fn check_runs_jobs(&self, what: &str) -> Result<()> {
         self.check_writable(what)?;
         if !self.options.observer {

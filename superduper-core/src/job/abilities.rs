@@ -1,6 +1,6 @@
-//! What a program has to have to run a job: the kind, the trigger, the executor.
+//! What a program needs to run a job: the kind, the trigger, the executor.
 //!
-//! Invariant: a process claims no job for which something is lacking here. Another program may have it.
+//! Invariant: a process claims no job for which its program lacks one of them. Another program may have it.
 
 use super::{
     Placement,
@@ -12,7 +12,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What a program has.
+/// The kinds, triggers and executors that a program has.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     registry: Arc<Registry>,
@@ -24,7 +24,7 @@ impl Program {
         Program { registry, executors: Arc::new(executors.into_iter().collect()) }
     }
 
-    /// What is lacking for a job, with its name; `None` where the job can run here.
+    /// The first thing that the program lacks to run a job, by name; `None` if the job can run here.
     pub(crate) fn lacks(&self, work: &Work<'_>) -> Option<String> {
         let kind = &work.target.kind;
         let Ok(entry) = self.registry.entry(kind) else { return Some(format!("the kind `{kind}`")) };
@@ -41,12 +41,12 @@ impl Program {
     }
 }
 
-/// What it takes to run a job on record.
+/// What a job on record needs to run.
 pub(crate) fn work_of(row: &JobRow) -> Work<'_> {
     Work { target: &row.target, role: row.role, method: &row.method, executor: row.executor.as_deref() }
 }
 
-/// The same for one that is about to be recorded.
+/// What a job that is about to be recorded needs to run.
 pub(crate) fn work_of_new(job: &NewJob) -> Work<'_> {
     Work { target: &job.target, role: job.role, method: &job.method, executor: job.executor.as_deref() }
 }

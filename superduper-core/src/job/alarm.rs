@@ -1,8 +1,8 @@
 //! The limits of attempts, watched beside the runtime that runs them.
 //!
-//! A method that computes may hold every thread of its runtime, or the one that would notice that a time has come. So limits are
-//! watched on a runtime with one thread, which nothing else uses. Invariant: a method that asks whether it is to go on hears that
-//! its time is over soon after it is, whatever its runtime does.
+//! A method that computes may hold every thread of its runtime, or the thread that drives its timers. So limits are watched on a
+//! runtime with one thread, which nothing else uses. Invariant: soon after a limit is over, `ctx.check_cancelled()` in the method
+//! says so, whatever its runtime does.
 
 use super::JobContext;
 use crate::JobFailure;
@@ -14,11 +14,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// Rings when a limit of an attempt is over. Dropping it takes the watch away.
+/// Rings when a limit of an attempt is over. Dropping the alarm ends the watch.
 pub(super) struct Alarm(Option<(oneshot::Receiver<JobFailure>, AbortHandle)>);
 
 impl Alarm {
-    /// Ring, and leave the attempt behind, when `over` ends; never without one.
+    /// Ring, and leave the attempt behind, when `over` completes. Without `over` the alarm never rings.
     pub(super) fn set(ctx: &JobContext, over: Option<impl Future<Output = JobFailure> + Send + 'static>) -> Self {
         Alarm(over.map(|over| {
             let (rings, rung) = oneshot::channel();
@@ -41,7 +41,7 @@ impl Alarm {
         std::future::pending().await
     }
 
-    /// What it rang for, if it has: a runtime whose threads are all busy hears it late.
+    /// The failure that the alarm rang for, if it has: a runtime whose threads are all busy polls it late.
     pub(super) fn has_rung(&mut self) -> Option<JobFailure> {
         self.0.as_mut().and_then(|(rung, _)| rung.try_recv().ok())
     }
@@ -55,7 +55,7 @@ impl Drop for Alarm {
     }
 }
 
-/// The runtime of alarms, which lives as long as the process; without its thread they are watched where the attempt runs.
+/// The runtime of alarms, which lives as long as the process. If its thread cannot be started, the runtime of the attempt is used.
 fn beside() -> Handle {
     static BESIDE: OnceLock<Option<Handle>> = OnceLock::new();
     let start = || {

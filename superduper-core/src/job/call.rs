@@ -1,7 +1,8 @@
 //! One call of a hook or trigger, within the limits of its attempt.
 //!
 //! Invariants: a call that ends after its time limit has timed out, however late that is noticed. A call that goes on after
-//! its attempt has ended, or after the end of its runtime, learns it the next time it asks.
+//! its attempt has ended, or after the end of its runtime, learns that the next time it calls
+//! `ctx.check_cancelled()`.
 
 use super::{
     CancelToken, JobContext,
@@ -19,14 +20,14 @@ use tokio::{
 };
 use tracing::Instrument;
 
-/// How often signs of life are looked for within their limit.
+/// How many times within the limit the engine looks for signs of life.
 const LOOKS: u128 = 8;
 /// How long an attempt that was abandoned may go on before it is stopped.
 const HEARS: Duration = Duration::from_millis(500);
-/// A task that was stopped gives way at its next await. One that does not within this time computes, and is left behind.
+/// How long a stopped task has to reach its next await. A task that does not reach it in time computes, and is left behind.
 const GIVES_WAY: Duration = Duration::from_millis(100);
 
-/// How long things may take.
+/// The limits of an attempt.
 pub(super) struct Limits {
     pub(super) attempt: Option<Duration>,
     pub(super) stall: Option<Duration>,
@@ -39,12 +40,12 @@ pub(super) struct Call {
     pub(super) ctx: JobContext,
     pub(super) role: JobRole,
     pub(super) method: String,
-    /// Whether a failed setup is no obstacle.
+    /// Whether the method is called even if its setup failed.
     pub(super) force: bool,
 }
 
 impl Call {
-    /// Call it. `lingering` is set if something of the call goes on after its limits: it ends when that has returned.
+    /// Call the hook or trigger. If the call goes on after a limit is over, `lingering` is set, and fires when the call has returned.
     pub(super) async fn run(
         self,
         limits: Limits,
@@ -81,7 +82,7 @@ impl Call {
         watch.is_back = false;
         let mut alarm = watch.alarm(watch.limits.stall);
         let _in_call = watch.cancel.enter_call();
-        // A thread cannot be stopped: a cancelled job is waited for, a late one leaves its thread behind.
+        // A thread cannot be stopped. If the job is cancelled, the thread is waited for. If a limit is over, it is left behind.
         let failure = tokio::select! {
             biased;
             ended = &mut work => return watch.back(ended, &mut alarm),
@@ -125,7 +126,7 @@ struct Watch<'a> {
     cancel: &'a Arc<CancelToken>,
     deadline: Deadline,
     limits: Limits,
-    /// Since when signs of life are looked for, with how many there were then.
+    /// The limit for signs of life, when the watch began, and how many signs there were then.
     since: Option<(Duration, Instant, u64)>,
     lingering: &'a mut Option<oneshot::Receiver<()>>,
     is_back: bool,
@@ -133,7 +134,7 @@ struct Watch<'a> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        // Also where the runtime ends in the middle of the call: it waits for its threads, so they must be told.
+        // This also runs if the runtime ends in the middle of the call: it waits for its threads, so they must be told.
         if !self.is_back {
             self.ctx.leave_behind();
         }
@@ -141,7 +142,7 @@ impl Drop for Watch<'_> {
 }
 
 impl Watch<'_> {
-    /// Watch the limits of time.
+    /// Set an alarm for the time limit, and for the limit of signs of life.
     fn alarm(&mut self, stall: Option<Duration>) -> Alarm {
         self.since = stall.map(|limit| (limit, Instant::now(), self.cancel.beats()));
         let (deadline, cancel) = (self.deadline, self.cancel.clone());
@@ -155,7 +156,7 @@ impl Watch<'_> {
         Alarm::set(&self.ctx, is_limited.then_some(over))
     }
 
-    /// Run a future in a task of its own, where its panic and its end in the middle of work harm nothing else.
+    /// Run a future in a task of its own: its panic, or its end in the middle of work, then harms nothing else.
     async fn task<T: Send + 'static>(
         &mut self,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -171,7 +172,7 @@ impl Watch<'_> {
         let (cancel, grace) = (self.cancel, self.limits.grace);
         let stopped = async {
             cancel.cancelled().await;
-            // What does not count any more has just the time to hear of it.
+            // The result of an abandoned attempt does not count: it only gets the time to notice.
             tokio::time::sleep(if cancel.is_abandoned() { grace.min(HEARS) } else { grace }).await;
         };
         let failure = tokio::select! {
@@ -180,7 +181,7 @@ impl Watch<'_> {
             failure = alarm.rings() => failure,
             () = stopped => {
                 self.stop(&task);
-                // As with a thread, the job is not recorded as cancelled while it goes on.
+                // As with a thread, the job is not recorded as cancelled while the task still runs.
                 task.await.ignored("it was stopped");
                 return Err(JobFailure::new(FailureKind::Cancelled, "cancelled; it was stopped after the grace period"));
             }
@@ -192,13 +193,13 @@ impl Watch<'_> {
         Err(failure)
     }
 
-    /// Let a task end at its next await, or when it asks whether it is to go on.
+    /// Let a task end at its next await, or when it calls `ctx.check_cancelled()`.
     fn stop<T>(&self, task: &JoinHandle<T>) {
         self.ctx.leave_behind();
         task.abort();
     }
 
-    /// What a task or thread came back with. Its panics were caught inside of it; one that is left is of its destruction.
+    /// The result of a task or thread. Panics of the method were caught inside it; a panic here comes from dropping its state.
     fn back<T>(&mut self, ended: Result<Timed<T>, JoinError>, alarm: &mut Alarm) -> Result<T, JobFailure> {
         self.is_back = true;
         let Timed { result, at } = ended.map_err(stopped)?;
@@ -216,7 +217,7 @@ impl Watch<'_> {
     }
 }
 
-/// What a call came back with, and when it did.
+/// The result of a call, and when the call returned.
 struct Timed<T> {
     result: Result<Result<T>, JobFailure>,
     at: Instant,
@@ -228,11 +229,11 @@ impl<T> Timed<T> {
     }
 }
 
-/// When an attempt is out of time.
+/// The time limit of an attempt.
 #[derive(Clone, Copy)]
 struct Deadline {
     limit: Duration,
-    /// A limit beyond all clocks is none.
+    /// `None` without a limit, or if the limit is beyond the range of the clock.
     at: Option<Instant>,
 }
 
@@ -253,7 +254,8 @@ impl Deadline {
         self.failure()
     }
 
-    /// A runtime whose threads are all busy notices the end of the time late; what came back may be noticed with it.
+    /// Refuse a result that came after the limit. A runtime whose threads are all busy may notice the result and the end of the
+    /// limit at the same moment.
     fn check(&self, ended: Instant) -> Result<(), JobFailure> {
         if self.at.is_some_and(|at| ended > at) { Err(self.failure()) } else { Ok(()) }
     }
@@ -261,8 +263,8 @@ impl Deadline {
 
 /// Ends when an attempt has given no sign of life for its limit.
 ///
-/// The limit is over after a number of looks in a row that found no new sign. So the time in which this process itself stood
-/// still does not count.
+/// The limit is over after a number of looks in a row that found no new sign. So the time in which this process itself was
+/// suspended does not count.
 async fn stalled(cancel: &CancelToken, limit: Option<Duration>) -> JobFailure {
     let Some(limit) = limit else { return std::future::pending().await };
     let (pause, looks) = looks(limit);

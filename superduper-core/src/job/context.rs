@@ -154,7 +154,7 @@ impl JobContext {
         &self.0.env
     }
 
-    /// See that what was noted is written soon.
+    /// Make sure that logs, progress and metrics are written soon.
     pub(super) fn wake_note_writer(&self) {
         if let Some(db) = self.0.db.upgrade() {
             db.start_note_writer();

@@ -28,7 +28,7 @@ pub(super) struct Success {
 pub(super) async fn store_effects(db: &Arc<DbInner>, spec: &JobSpec, result: Encoded, effects: Effects) -> Result<Success> {
     let encoded = || std::iter::once(&result).chain(effects.outputs.iter().map(|output| &output.encoded));
     let handles: Vec<Arc<BlobHandle>> = encoded().flat_map(|encoded| encoded.blobs.iter().cloned()).collect();
-    // Before the blobs are looked for: the commit tells whether a sweep came after.
+    // Read before the blobs are looked for: the commit then tells whether a sweep came after that.
     let sweep_epoch = if handles.is_empty() { None } else { Some(sweep_epoch(db).await?) };
     let (value, blobs) = save(db, result, "result").await.map_err(|error| error.context("the result"))?;
     let mut outputs = Vec::with_capacity(effects.outputs.len());

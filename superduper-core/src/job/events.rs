@@ -1,6 +1,6 @@
 //! What the engine says of runs and jobs, as `tracing` events; `docs/events.md` lists them.
 //!
-//! Invariant: nothing here is above `debug` for what happens to every job, and nothing is formatted unless somebody listens.
+//! Invariant: events that occur for every job have the level `debug`, and nothing is formatted unless a subscriber asks for it.
 
 use super::scheduler::Report;
 use crate::store::{Committed, Finish, Finished, JobId, NewJob, OwnerId, RunId};
@@ -36,7 +36,7 @@ pub(crate) fn started(run: RunId, job: JobId, attempt: u32) -> tracing::Span {
     tracing::debug_span!(target: RUN, "attempt", run = run.0, job = job.0, attempt)
 }
 
-/// An attempt came back.
+/// An attempt ended.
 pub(crate) fn ended(run: RunId, job: JobId, attempt: u32, report: &Report) {
     let how = match report {
         Report::Recorded => "recorded by its job process",
@@ -61,7 +61,7 @@ pub(crate) fn lapsed() {
     info!(target: LEASE, "the lease of this process lapsed");
 }
 
-/// Jobs of processes that are gone were taken away from them.
+/// The jobs of processes that are gone were queued again.
 pub(crate) fn took_over(owners: &[OwnerId], jobs: usize) {
     info!(target: LEASE, workers = owners.len(), jobs, "take-over: the jobs of processes that are gone are queued again");
 }

@@ -22,7 +22,7 @@ pub fn job_layer() -> JobLayer {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // What the engine does is told to the program; a job's log has what the job says, and what goes wrong for it.
+        // Events of the engine are for the program. A job's log has the events of the job, and warnings.
         if event.metadata().target().starts_with("superduper::") && *event.metadata().level() > Level::WARN {
             return;
         }

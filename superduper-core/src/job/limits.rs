@@ -38,7 +38,7 @@ pub(super) fn apply() -> Result<()> {
     Ok(())
 }
 
-/// How long this process may go without a sign of life to its parent.
+/// How long this job process may go without sending a sign of life to its parent.
 pub(super) fn stall() -> Option<Duration> {
     let [.., stall] = read();
     stall.map(Duration::from_millis)

@@ -41,7 +41,7 @@ impl NoteBuffer {
         self.filled.notify_one();
     }
 
-    /// Keep what could not be written, for the next time; of what came since, the newer progress counts.
+    /// Keep notes that could not be written for the next time. If a job has reported newer progress since, that counts.
     pub(crate) fn put_back(&self, notes: Notes) {
         let Notes { mut logs, progress, mut metrics } = notes;
         self.left_out().take_back(&mut logs);
@@ -69,7 +69,7 @@ impl NoteBuffer {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A job of which something waits, for a report that it cannot be written.
+    /// A job whose notes wait, for the report that they cannot be written.
     pub(crate) fn any_job(&self) -> Option<JobId> {
         let log = self.logs.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
         let metric = || self.metrics.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);

@@ -1,4 +1,4 @@
-//! What a full buffer of telemetry leaves out.
+//! Counts the rows that a full buffer of telemetry drops.
 //!
 //! Logs and metrics wait in memory for the store. If it does not answer for long, the oldest rows are dropped, and the
 //! log of each job that lost some says how many. Invariant: the counts are kept until the lines that tell them are written.
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
     counts: BTreeMap<JobId, Count>,
-    /// What the lines say that are being written.
+    /// The counts that are in the lines being written now.
     announced: BTreeMap<JobId, Count>,
 }
 
@@ -22,7 +22,7 @@ struct Count {
 }
 
 impl LeftOut {
-    /// Drop the oldest lines if there are more than so many.
+    /// Drop the oldest lines if there are more than `most`.
     pub(super) fn trim_logs(&mut self, logs: &mut Vec<LogRow>, most: usize) {
         for row in oldest(logs, most) {
             let count = self.counts.entry(row.job).or_default();
@@ -30,14 +30,14 @@ impl LeftOut {
         }
     }
 
-    /// Drop the oldest numbers if there are more than so many.
+    /// Drop the oldest metric values if there are more than `most`.
     pub(super) fn trim_metrics(&mut self, metrics: &mut Vec<MetricRow>, most: usize) {
         for row in oldest(metrics, most) {
             self.counts.entry(row.job).or_default().numbers += 1;
         }
     }
 
-    /// The lines that tell of it. They come before what is left.
+    /// The lines that tell how many rows were dropped. They come before the rows that are left.
     pub(super) fn announce(&mut self) -> Vec<LogRow> {
         self.announced = std::mem::take(&mut self.counts);
         let at = Timestamp::now();
@@ -66,7 +66,8 @@ impl LeftOut {
     }
 }
 
-/// Takes the oldest rows out if there are more than so many: an eighth more than needed, so that each row moves a few times only.
+/// Take the oldest rows out if there are more than `most`: an eighth of `most` more than needed, so that each row moves only a
+/// few times.
 fn oldest<T>(rows: &mut Vec<T>, most: usize) -> impl Iterator<Item = T> {
     let surplus = rows.len().saturating_sub(most);
     let count = if surplus == 0 { 0 } else { (surplus + most / 8).min(rows.len()) };

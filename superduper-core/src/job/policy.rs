@@ -34,8 +34,9 @@ use std::time::Duration;
 pub struct JobPolicy {
     /// The executor: `threads`, `process`.
     pub executor: Option<String>,
-    /// A name, and how many jobs of that name may run at once, in all processes of the database together; in the order they were
-    /// recorded. Such jobs do not count among those that [`DbBuilder::parallelism`](crate::DbBuilder::parallelism) limits.
+    /// The name of a pool, and how many of its jobs may run at once in all processes of the database together. Jobs get their
+    /// places in the order in which they were recorded. They do not count among the jobs that
+    /// [`DbBuilder::parallelism`](crate::DbBuilder::parallelism) limits.
     pub pool: Option<(String, usize)>,
     /// Tries beyond the first.
     pub retries: Option<u32>,
@@ -45,9 +46,9 @@ pub struct JobPolicy {
     pub timeout: Option<Duration>,
     /// How long a cancelled job may go on before it is stopped by force, where that is possible.
     pub grace: Option<Duration>,
-    /// How long an attempt may go without [`JobContext::beat`](crate::JobContext::beat) or progress. It is then ended as timed
-    /// out, in `process` by its parent and by force. That also ends a job process that is stopped (`SIGSTOP`) or frozen. A job
-    /// process may take a minute, or the limit if that is longer, until its program is loaded.
+    /// How long an attempt may go without [`JobContext::beat`](crate::JobContext::beat) or progress. It then fails as timed out. In
+    /// `process`, the parent kills the job process, also if that is stopped (`SIGSTOP`) or frozen. Before the limit begins to
+    /// count, a job process has a minute, or the limit if that is longer, to load its program.
     pub stall: Option<Duration>,
     /// The most memory that a worker process may hold, in bytes; not in `threads`.
     pub memory: Option<u64>,

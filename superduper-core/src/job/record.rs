@@ -22,7 +22,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(crate) struct ResultBlobs {
     handles: Vec<Arc<BlobHandle>>,
-    /// The tries to get their end on record, and the epoch of sweeps of the last one; none before the first.
+    /// The tries to save the blobs again, and the epoch of sweeps of the last try; `None` before the first.
     retry: Option<(Retry<Option<u64>>, Option<u64>)>,
 }
 

@@ -40,7 +40,7 @@ pub struct Draft {
     pub(crate) lingering: Option<oneshot::Receiver<()>>,
     /// Steps done and in total, as the attempt last reported them; they go to the store with its notes.
     pub(crate) progress: Option<(u64, u64)>,
-    /// This program lacks the kind of something that the component holds: nothing of the job ran.
+    /// This program lacks the kind of a component that the target holds. The job did not run.
     pub(crate) lacks: bool,
 }
 

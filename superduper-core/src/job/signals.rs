@@ -1,4 +1,4 @@
-//! What is asked of an attempt, and its signs of life.
+//! The signals to an attempt, and its signs of life.
 //!
 //! Invariant: an attempt that was abandoned stays cancelled.
 
@@ -7,13 +7,13 @@ use crate::store::{JobRow, Wish};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// The signals to an attempt, above all that it was cancelled, and its signs of life. The engine and the attempt share it.
+/// The signals to an attempt, above all its cancellation, and its signs of life. The engine and the attempt share this token.
 #[derive(Debug, Default)]
 pub(crate) struct CancelToken {
     abandoned: AtomicBool,
     wishes: AtomicU8,
     notify: Notify,
-    /// Something was asked that was not asked before.
+    /// Notified when a signal changes.
     changed: Notify,
     /// Signs of life of the attempt.
     beats: AtomicU64,
@@ -78,7 +78,7 @@ impl CancelToken {
         }
     }
 
-    /// Take over the marks of a row; gives whether the job is to be cancelled.
+    /// Take over the signals that a row has. Returns whether the job is to be cancelled.
     pub(crate) fn ask_for_row(&self, row: &JobRow) -> bool {
         if row.stop_requested {
             self.ask(Wish::Stop);

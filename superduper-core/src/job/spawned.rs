@@ -1,6 +1,6 @@
 //! The jobs that an attempt spawned, as they are recorded with its end.
 //!
-//! Invariant: a spawned job waits only for jobs that do not wait for it.
+//! Invariant: a spawned job waits only for jobs that do not wait for the spawned job.
 
 use super::{JobSpec, context::SpawnRequest};
 use crate::{
@@ -14,7 +14,7 @@ use petgraph::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-/// Resolve what was asked for; gives the jobs in the order in which they were spawned.
+/// Resolve the requests to spawn jobs. Returns the jobs in the order in which they were spawned.
 pub(super) async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests: Vec<SpawnRequest>) -> Result<Vec<NewJob>> {
     if requests.is_empty() {
         return Ok(Vec::new());
@@ -36,9 +36,9 @@ pub(super) async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests:
 struct Resolver<'a> {
     db: &'a Arc<DbInner>,
     spec: &'a JobSpec,
-    /// The places of the keys that are spawned together.
+    /// The keys of the jobs that are spawned together, with their places.
     index: HashMap<String, usize>,
-    /// The keys that the run had before, once they were needed.
+    /// The keys that the run had before; read when one is needed.
     known: Option<HashMap<String, JobId>>,
     versions: HashMap<String, Address>,
 }
@@ -108,7 +108,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Refuse spawned jobs that would wait for what waits for them: what waits for the spawner waits for each of them.
+/// Refuse spawned jobs that would wait for themselves: every job that waits for the spawning job waits for each spawned job.
 async fn refuse_cycle(db: &Arc<DbInner>, spec: &JobSpec, jobs: &[NewJob]) -> Result<()> {
     let older = |need: &Need| if let JobRef::Id(id) = need.job { Some(id) } else { None };
     if spec.waiting.is_empty() || !jobs.iter().flat_map(|job| &job.needs).any(|need| older(need).is_some()) {

@@ -105,13 +105,13 @@ pub enum Op {
         owner: OwnerId,
         /// Whether they start now; else they stay queued until [`Op::Start`] or [`Op::Finish`].
         start: bool,
-        /// The pool that all of them count in: see [`Pool`]. Those of the lowest ids are taken as far as it has free places; the
-        /// others that are free are in [`Committed::full`].
+        /// The pool that all of these jobs count in: see [`Pool`]. If it has too few free places, the free jobs with the lowest ids
+        /// are claimed. The other free jobs are in [`Committed::full`].
         pool: Option<Pool>,
         /// When.
         at: Timestamp,
     },
-    /// The thread of an attempt whose end was recorded with [`Finish::late`] has returned: its place in a pool is free.
+    /// The thread of an attempt whose end was recorded with [`Finish::late`] has returned: free its place in a pool.
     ReturnPlace {
         /// The job.
         job: JobId,
@@ -387,10 +387,11 @@ pub struct Need {
     pub parameter: Option<String>,
 }
 
-/// A limit on how many jobs of a name may run at once, in all processes of the database.
+/// A named limit on how many jobs may run at once, in all processes of the database.
 ///
-/// A job that is claimed in a pool has a place of it until the end of its attempt is recorded, or until its owner is reclaimed. An
-/// attempt that ends late keeps the place until [`Op::ReturnPlace`]. The limit is what the claim says, so that it may be changed.
+/// A job that is claimed in a pool holds a place until the end of its attempt is recorded, or until its owner is reclaimed. If the
+/// end is recorded with [`Finish::late`], the job keeps the place until [`Op::ReturnPlace`]. Each claim names the limit, so the
+/// limit may change from one claim to the next.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pool {
     /// Its name.
@@ -424,7 +425,7 @@ pub struct NewJob {
     pub timeout_ms: Option<u64>,
     /// What it waits for inside.
     pub needs: Vec<Need>,
-    /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. One that finds its pool full is recorded as
+    /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. If the pool is full, the job is recorded as
     /// queued, and is not in [`Committed::claimed`].
     pub claim: Option<OwnerId>,
     /// The pool that the claim counts in.
@@ -461,7 +462,7 @@ pub struct Finish {
     pub spawned_before: Vec<(JobId, usize)>,
     /// Messages to the outside: topic and content; only with success.
     pub messages: Vec<(String, Value)>,
-    /// Whether a thread of the attempt still runs: its place in a pool stays taken until [`Op::ReturnPlace`].
+    /// Whether a thread of the attempt still runs. If so, the job keeps its place in a pool until [`Op::ReturnPlace`].
     pub late: bool,
 }
 
@@ -590,7 +591,7 @@ pub struct Committed {
     pub components: Vec<ComponentId>,
     /// The jobs that were claimed, in the order asked for.
     pub claimed: Vec<Claimed>,
-    /// The jobs that were not claimed since their pool had no free place.
+    /// The jobs that were not claimed because their pool had no free place.
     pub full: Vec<JobId>,
     /// Jobs whose end was ignored because the attempt was not the current one.
     pub fenced: Vec<JobId>,

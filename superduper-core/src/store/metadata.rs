@@ -218,6 +218,6 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// Owners that are alive, with jobs or without, those of this object included, ascending. One that stood still for its
     /// lease is none as long as it does.
     fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
-    /// The same owners, with the kinds that their programs have.
+    /// The owners that [`live_owners`](Self::live_owners) returns, with the kinds that their programs have.
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>>;
 }

@@ -258,7 +258,7 @@ pub struct JobBrief {
 pub struct Worker {
     /// The process.
     pub id: OwnerId,
-    /// The kinds of components that its program has, in order; empty where that is not on record.
+    /// The kinds of components that its program has, in order; empty if they are not on record.
     pub kinds: Vec<String>,
 }
 

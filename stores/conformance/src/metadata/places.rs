@@ -23,7 +23,7 @@ fn taken(committed: &Committed) -> Vec<JobId> {
     committed.claimed.iter().map(|claimed| claimed.job).collect()
 }
 
-/// A claim takes as many jobs as the pool has free places, those of the lowest ids; the others are told.
+/// A claim takes as many jobs as the pool has free places, those of the lowest ids. It returns the other jobs as full.
 pub async fn pools_limit_claims_of_all_owners(store: &dyn MetadataStore) {
     let ids = pooled(store, &["one", "two", "three", "four"]).await;
     let (me, other) = (enlist(store).await, enlist(store).await);
@@ -37,7 +37,7 @@ pub async fn pools_limit_claims_of_all_owners(store: &dyn MetadataStore) {
     // An end frees its place for a claim behind it in the same batch.
     let fourth = commit(store, vec![succeeded(ids[1], 1, other), claim_in_pool(&ids[2..], me, 2)]).await;
     assert_eq!((taken(&fourth), fourth.full), (vec![ids[2]], vec![ids[3]]));
-    // The limit is what the claim says.
+    // The claim names the limit.
     let fifth = commit(store, vec![claim_in_pool(&ids[3..], me, 3)]).await;
     assert_eq!(taken(&fifth), [ids[3]]);
 }
@@ -52,7 +52,7 @@ pub async fn late_attempts_keep_their_place(store: &dyn MetadataStore) {
     assert_eq!((taken(&after), after.full), (vec![], vec![ids[1]]));
     let after = commit(store, vec![Op::ReturnPlace { job: ids[0], owner: other }, claim_in_pool(&ids[1..2], me, 1)]).await;
     assert_eq!(taken(&after), [ids[1]]);
-    // One whose owner is gone with its thread.
+    // A late attempt whose owner is gone together with its thread.
     let late = Finish { late: true, ..finish_of(ids[1], 1, me, Finished::Failed(failure("late"))) };
     commit(store, vec![Op::Finish(Box::new(late))]).await;
     done(store.retire(me).await);
@@ -62,7 +62,7 @@ pub async fn late_attempts_keep_their_place(store: &dyn MetadataStore) {
     assert!(done(store.dead_owners().await).is_empty());
 }
 
-/// A job that is recorded with a claim finds its pool full, and is queued.
+/// A job that is recorded with a claim is queued if its pool is full.
 pub async fn jobs_recorded_with_a_claim_count(store: &dyn MetadataStore) {
     let (run, _) = run_of(store, "a", &["first"]).await;
     let owner = enlist(store).await;
@@ -76,7 +76,7 @@ pub async fn jobs_recorded_with_a_claim_count(store: &dyn MetadataStore) {
     assert_eq!(taken(&after), committed.jobs[1..]);
 }
 
-/// What a program has is told with its worker, as long as it lives.
+/// The kinds of a program are listed with its worker, as long as the worker lives.
 pub async fn workers_are_told_with_their_kinds(store: &dyn MetadataStore) {
     let kinds = vec!["a.One".to_owned(), "a.Two".to_owned()];
     let (one, two) = (done(store.enlist(kinds.clone()).await), enlist(store).await);

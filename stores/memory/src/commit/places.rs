@@ -1,7 +1,7 @@
 //! Places in pools.
 //!
-//! Invariant: a job that was claimed in a pool has a place of it until the end of its attempt is recorded, its late thread
-//! has returned, or its owner was reclaimed.
+//! Invariant: a job that was claimed in a pool holds a place until the end of its attempt is recorded, or until its owner is
+//! reclaimed. If a late thread still runs at the end, the job holds the place until the thread has returned.
 
 use super::Commit;
 use superduper_core::store::{JobId, OwnerId, Pool};

@@ -16,7 +16,7 @@ struct NewRow<'b> {
     target: (i64, u32, u32),
     /// What is asked of it from the beginning.
     asked: i64,
-    /// Who claims it, if its pool has a place.
+    /// The owner that claims the job; `None` if its pool is full.
     owner: Option<OwnerId>,
 }
 
@@ -86,7 +86,7 @@ impl<'b> Commit<'_, 'b> {
         Ok(ids)
     }
 
-    /// Jobs whose pool is full are recorded as queued.
+    /// Drop the claims of jobs whose pool is full: they are recorded as queued.
     fn limit_claims(&self, rows: &mut [NewRow<'_>]) -> Result<()> {
         let mut free: HashMap<&str, usize> = HashMap::new();
         for row in rows.iter_mut().filter(|row| row.owner.is_some()) {
@@ -230,7 +230,7 @@ impl<'b> Commit<'_, 'b> {
         Ok(())
     }
 
-    /// Those of the jobs that are queued and not taken, in the order of their ids.
+    /// The jobs among these that are queued and not claimed, in the order of their ids.
     fn free_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>> {
         let list = number_list(jobs.iter().map(|job| job.0));
         let text = "SELECT id FROM job WHERE id IN (SELECT value FROM json_each(?1)) AND state = 0 AND owner IS NULL ORDER BY id";

@@ -1,7 +1,7 @@
 //! Places in pools.
 //!
-//! Invariant: a job that was claimed in a pool has a row in `pool_place` until the end of its attempt is recorded, its late
-//! thread has returned, or its owner was reclaimed.
+//! Invariant: a job that was claimed in a pool has a row in `pool_place` until the end of its attempt is recorded, or until its
+//! owner is reclaimed. If a late thread still runs at the end, the job has the row until the thread has returned.
 
 use super::Commit;
 use crate::codec::number_list;
@@ -35,7 +35,7 @@ impl Commit<'_, '_> {
         self.sql.execute("return a place of a pool", text, (job.0, owner.0)).map(drop)
     }
 
-    /// The places of owners that are gone.
+    /// Return the places of owners that are gone.
     pub(super) fn return_places_of(&self, owners: &[OwnerId]) -> Result<()> {
         let text = "DELETE FROM pool_place WHERE owner IN (SELECT value FROM json_each(?1))";
         self.sql.execute("return places of a pool", text, [number_list(owners.iter().map(|owner| owner.0))]).map(drop)

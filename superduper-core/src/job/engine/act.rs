@@ -89,7 +89,7 @@ impl Shell {
                     events::written(run, count, committed);
                     db.committed();
                 }
-                // It is written once more.
+                // The commit is written again.
                 Err(error) if error.is_retryable() => Site::RUN.run(run).job(job).warn(error, "writing what happened"),
                 Err(_) => {}
             }
@@ -130,7 +130,7 @@ impl Shell {
         });
     }
 
-    /// A place that cannot be returned is so when this process is gone.
+    /// Return the place of a late thread. If the store keeps failing, the place is free when this process is gone.
     fn return_place(&self, db: &Arc<DbInner>, run: RunId, job: JobId) {
         let (db, owner) = (db.clone(), self.owner);
         self.answer(async move {
@@ -142,7 +142,7 @@ impl Shell {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            // Others of this process may wait for it.
+            // Other jobs of this process may wait for the place.
             Message::Input(Input::Refresh { run })
         });
     }

@@ -62,7 +62,7 @@ impl Shell {
                 let started_at = self.books.get(&run).and_then(|book| book.started_at(job)).unwrap_or(at);
                 Report::Finish(Box::new(Finish::plain(job, attempt, self.owner, started_at, at, Finished::Failed(failure))))
             }
-            // Another program may have it.
+            // Another program may have what this one lacks.
             Ended::Here(draft) if draft.lacks => Report::Unable,
             Ended::Here(draft) => {
                 let Draft { mut finish, blobs, lingering, progress, .. } = *draft;

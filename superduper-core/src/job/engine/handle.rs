@@ -20,10 +20,10 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What is stopped has so long to come back: a thread may take for ever.
+/// How long attempts that were stopped have to end: a thread may take for ever.
 const STOP: Duration = Duration::from_secs(2);
 
-/// Why nobody is told where a message cannot be sent.
+/// Why a message that cannot be sent is dropped.
 const GONE: &str = "the task of the engine is gone with its runtime; the next call starts another one from the record";
 
 /// How a run ended here, or why this process had to stop.
@@ -65,7 +65,7 @@ pub(crate) struct RunHandle {
 }
 
 impl RunHandle {
-    /// The hold on a run that other processes lead; nobody is there to be told anything.
+    /// The hold on a run that other processes lead. Messages that are sent to it are dropped.
     pub(super) fn of_others(run: RunId, done: watch::Receiver<Ending>) -> Self {
         RunHandle { run, messages: mpsc::unbounded_channel().0, done }
     }
@@ -162,8 +162,8 @@ impl Engine {
         handle
     }
 
-    /// Claim no more, ask what runs to pause, and stop what still runs after the grace. Gives the jobs whose threads have not
-    /// returned even then: they keep their claims until they do.
+    /// Claim no more jobs, ask the running jobs to pause, and stop the jobs that still run after the grace. Returns the jobs whose
+    /// threads have not returned even then: they keep their claims until the threads return.
     pub(crate) async fn close(&self, grace: Duration) -> Vec<JobId> {
         let Some(messages) = self.lock().as_ref().map(|alive| alive.messages.clone()) else { return Vec::new() };
         for (now, limit) in [(false, grace), (true, STOP)] {
@@ -205,7 +205,7 @@ impl Engine {
         places
     }
 
-    /// A pool as a claim names it: with the limit that was set for this process, else with that of the job.
+    /// A pool as a claim names it: with the limit that was set for this process, otherwise with the limit of the job.
     pub(crate) fn pool(&self, (name, limit): &(String, usize)) -> Pool {
         let set = self.limits.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
         let limit = set.unwrap_or_else(|| u32::try_from((*limit).max(1)).unwrap_or(u32::MAX));

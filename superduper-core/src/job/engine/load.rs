@@ -23,7 +23,7 @@ pub(crate) async fn load(db: &Arc<DbInner>, run: RunId) -> Result<Loaded> {
     read(db, run, ChangeCursor::default(), Vec::new(), removal.as_ref()).await
 }
 
-/// A run from the beginning, for a process that changes something about it and does not lead it.
+/// Read a whole run, for a process that changes something in it and does not lead it.
 ///
 /// # Errors
 /// `NotFound`; those of the store.
@@ -31,8 +31,8 @@ pub(crate) async fn load_quietly(db: &Arc<DbInner>, run: RunId) -> Result<Loaded
     read(db, run, ChangeCursor::default(), Vec::new(), None).await
 }
 
-/// What changed in a run that is led here. Where no other process lives, jobs of other runs that it waits for are run here,
-/// too: nobody else would.
+/// Read what changed in a run that this process leads. If no other worker lives, this process also leads the runs whose jobs
+/// this run waits for: no other process would run them.
 pub(super) async fn follow(
     db: &Arc<DbInner>,
     run: RunId,

@@ -50,9 +50,9 @@ pub(super) enum Message {
     },
     Release(Vec<Lane>),
     Limit(String, u32),
-    /// Gives the jobs that run.
+    /// Asks for the jobs that run.
     Running(oneshot::Sender<Vec<JobId>>),
-    /// Those who wait for a run are told that this process closed, whatever still runs.
+    /// Callers that wait for a run are told that this process closed, even if jobs still run.
     TellClosed,
     Committed {
         run: RunId,

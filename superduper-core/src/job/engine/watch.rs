@@ -14,7 +14,7 @@ use tokio::sync::watch;
 /// How soon, and how late at most, the record is read again.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
-/// Follow a run on record until it ends or nobody waits for it any more. Nothing of it runs here.
+/// Follow a run on record until it ends, or until no handle waits for it any more. Its jobs do not run here.
 pub(crate) fn watch(db: &Arc<DbInner>, run: RunId) -> RunHandle {
     let (told, done) = watch::channel(None);
     let db = db.clone();
@@ -43,7 +43,7 @@ async fn ended(db: &Arc<DbInner>, run: RunId) -> Ending {
                 }
             }
         }
-        // A commit of this process may be what is waited for.
+        // A commit of this process may have ended the run.
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = commits.changed(), if failures == 0 => changed.ignored("the database keeps the channel open"),

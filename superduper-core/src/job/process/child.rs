@@ -35,7 +35,7 @@ const FAILED: i32 = 70;
 static PREPARED: AtomicBool = AtomicBool::new(false);
 /// Whether this process is a job process.
 static IS_WORKER: AtomicBool = AtomicBool::new(false);
-/// The record is worth a look.
+/// Notified when the parent says that the record of the job may have changed.
 static NUDGED: Notify = Notify::const_new();
 
 /// Whether this process is a job process: its parent looks after the database.
@@ -47,9 +47,9 @@ pub(super) fn is_prepared() -> bool {
     PREPARED.load(Ordering::Acquire)
 }
 
-/// The first line of a program that can be a job process: where this process was started as one, run the job and exit.
+/// The first line of a program that can be a job process: if this process was started as a job process, run the job and exit.
 ///
-/// `open` opens the stores that the parent uses, given what they say of themselves. A job process whose database has other
+/// `open` is given the places of the stores that the parent uses, and opens them. A job process whose database has other
 /// stores runs nothing and exits. `#[superduper::main]` calls it for you.
 ///
 /// # Guarantees
@@ -104,11 +104,11 @@ fn begin(request: &Request) -> Result<Arc<CancelToken>> {
     Ok(cancel)
 }
 
-/// Run the job, and the runs that it started; gives the exit code.
+/// Run the job, and the runs that it started. Returns the exit code.
 async fn obey(db: &Db, request: &Request, cancel: &Arc<CancelToken>) -> i32 {
     let db = db.inner();
     if let Err(error) = work(db, request, cancel).await {
-        // Where the job's end is not on record, the parent waits for this process to tell of it.
+        // The end of the job is not on record, so the parent waits for the end of this process.
         tell(request.job, &error);
         db.flush_notes().await;
         return FAILED;
@@ -118,20 +118,20 @@ async fn obey(db: &Db, request: &Request, cancel: &Arc<CancelToken>) -> i32 {
         if run.done.wait_for(Option::is_some).await.is_err() {
             break;
         }
-        // It leaves the list a moment before or after it tells that it is done.
+        // A run leaves the list a moment before or after it tells that it is done.
         tokio::task::yield_now().await;
     }
     db.flush_notes().await;
     0
 }
 
-/// Only the parent's log can still tell.
+/// Print an error, which the parent puts into the job's log. There is no other way to report it.
 fn tell(job: JobId, error: &Error) {
     use std::io::Write;
     writeln!(std::io::stderr(), "worker for job {job}: {error:?}").ignored("there is no other place to tell it");
 }
 
-/// Open the database of the parent, and make sure that it is the one.
+/// Open the database, and make sure that its stores are those of the parent.
 async fn open_stores<F>(open: impl FnOnce(StoreLocations) -> F, stores: StoreLocations) -> Result<Db>
 where
     F: Future<Output = Result<Db>>,
@@ -150,7 +150,7 @@ where
     Ok(db)
 }
 
-/// Whether this process was started by the one that made the request, and not by a job of a job process, which has it from there.
+/// Whether the process that made the request started this process. A program that a job starts inherits the request, too.
 fn is_child_of(parent: u32) -> Result<bool> {
     let asked = i32::try_from(parent).ok().and_then(rustix::process::Pid::from_raw);
     if rustix::process::getppid() == asked {
@@ -176,7 +176,7 @@ async fn work(db: &Arc<DbInner>, request: &Request, cancel: &Arc<CancelToken>) -
     Ok(())
 }
 
-/// Read the job with what it needs from others.
+/// Read the job with the results that it needs of other jobs.
 async fn read_job(db: &Arc<DbInner>, request: &Request) -> Result<JobSpec> {
     let Request { job, attempt, owner, .. } = *request;
     let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await?;
@@ -203,7 +203,7 @@ async fn read_job(db: &Arc<DbInner>, request: &Request) -> Result<JobSpec> {
     Ok(JobSpec { row: without_limits(row), attempt, owner, dependencies, waiting, forced })
 }
 
-/// The parent keeps the limits of time: it can kill, and it sees a process that is stopped. This process can do neither.
+/// The job without its time limits. The parent keeps those: it can kill this process, and notices if this process is stopped.
 fn without_limits(mut row: JobRow) -> JobRow {
     let mut placement = Placement::of_text(row.executor.as_deref());
     if placement.stall_ms.take().is_some() {

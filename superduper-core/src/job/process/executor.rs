@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// Runs jobs in job processes.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// The program to start; this one where absent.
+    /// The program to start; this program if absent.
     pub(crate) program: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ impl Process {
     }
 }
 
-/// What a job process has to open.
+/// The places of the stores that a job process opens.
 fn locations(db: &DbInner) -> Result<StoreLocations> {
     let refuse = |which: &str, location: String| {
         let text = format!(

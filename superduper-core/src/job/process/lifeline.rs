@@ -1,10 +1,11 @@
 //! The connection between a job process and its parent: the standard input of the job process, a socket.
 //!
-//! - It closes when the parent dies, or gives the attempt up. The job process then ends, with all that it started.
-//! - A byte from the parent says that the record is worth a look; the byte [`PAUSE`] also that the job is to pause, since the
-//!   parent closes. That is not on record, so that another process goes on with the job.
-//! - If the attempt has a limit for the time without a sign of life, the job process sends a byte for each sign of life: at
-//!   least one within each [`SIGNS`]th of the limit before and after the call, and during the call if the call gave one.
+//! - It closes when the parent dies, or gives the attempt up. The job process then ends, with all processes that it started.
+//! - A byte from the parent tells the job process to read the record. The byte [`PAUSE`] also asks the job to pause, because the
+//!   parent closes. That request is not on record, so that another process continues the job.
+//! - If the attempt has a limit for the time without a sign of life, the job process sends bytes as signs of
+//!   life, at least once in each [`SIGNS`]th of the limit: always before and after the call; during the call, if the call gave a
+//!   sign of life.
 //!
 //! Invariant: what users ask of a job, and what has become of it, is on record alone.
 
@@ -30,27 +31,27 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// How often a job process looks for signs of life within their limit: twice as often as its parent.
+/// At least how many times within the limit a job process looks for signs of life: twice as often as its parent.
 const SIGNS: u32 = 16;
 /// How long a job process may take until its first sign of life, unless the limit is longer: its program has to be loaded.
 const START: Duration = Duration::from_secs(60);
-/// How often a job process looks whether its parent lives. The connection tells at once, unless something else holds it open.
+/// How often a job process checks that its parent lives. The connection tells at once, unless another process holds it open.
 const PARENT: Duration = Duration::from_secs(1);
-/// The pause between two reads of a socket on which no read waits.
+/// The pause between two reads of a socket that is non-blocking.
 const NO_WAIT: Duration = Duration::from_millis(100);
 /// The exit code of a job process whose parent is gone.
 const ALONE: i32 = 71;
 
 /// The byte by which a parent that closes asks the job to pause.
 const PAUSE: u8 = 1;
-/// Whether it came.
+/// Whether the byte [`PAUSE`] came.
 static CLOSING: AtomicBool = AtomicBool::new(false);
 
 /// The parent's end.
 pub(super) struct Lifeline(UnixStream);
 
 impl Lifeline {
-    /// Give a job process that is about to start the other end.
+    /// Give the other end to a job process that is about to start.
     pub(super) fn to(command: &mut Command) -> Result<Self> {
         let (own, other) = UnixStream::pair()?;
         own.set_nonblocking(true)?;
@@ -58,17 +59,17 @@ impl Lifeline {
         Ok(Lifeline(own))
     }
 
-    /// Say that the record is worth a look.
+    /// Tell the job process to read the record.
     pub(super) fn nudge(&self) {
         (&self.0).write(&[0]).ignored("a job process that is gone, or that has unread nudges, needs none");
     }
 
-    /// Say that this process closes: the job is to pause, although nothing on record says so.
+    /// Ask the job to pause because this process closes. Nothing on record says so.
     pub(super) fn ask_to_pause(&self) {
         (&self.0).write(&[PAUSE]).ignored("a job process that is gone needs none");
     }
 
-    /// Whether there was a sign of life since the last time.
+    /// Whether a sign of life came since the last call.
     fn heard(&self) -> bool {
         let (mut heard, mut buffer) = (false, [0; 64]);
         while matches!((&self.0).read(&mut buffer), Ok(count) if count > 0) {
@@ -77,8 +78,8 @@ impl Lifeline {
         heard
     }
 
-    /// Ends when the job process gives no sign of life for the limit, also where it cannot tell so itself: it is stopped, or
-    /// stuck. The time in which this process itself stood still does not count.
+    /// Completes when the job process has given no sign of life for the limit, also if the job process is stopped or stuck. The
+    /// time in which this process itself was suspended does not count.
     pub(super) async fn silent(&self, limit: Option<Duration>) -> JobFailure {
         let Some(limit) = limit else { return std::future::pending().await };
         let begun = Instant::now();
@@ -96,12 +97,12 @@ impl Lifeline {
     }
 }
 
-/// Whether the parent of this job process closes, and its job is to pause.
+/// Whether the parent of this job process closes, so that the job is asked to pause.
 pub(super) fn is_closing() -> bool {
     CLOSING.load(Ordering::Acquire)
 }
 
-/// End this process when its parent does; `nudged` hears of what is on record.
+/// End this process when its parent ends. `nudged` is notified when the parent tells this process to read the record.
 pub(super) fn hold(request: &Request, nudged: &'static Notify) -> Result<UnixStream> {
     let unusable =
         |error: std::io::Error| Error::from(error).context("the standard input of a job process is not the socket of its parent");
@@ -125,7 +126,7 @@ pub(super) fn hold(request: &Request, nudged: &'static Notify) -> Result<UnixStr
                     }
                     nudged.notify_one();
                 }
-                // A process that inherited the socket may have set it so that no read waits.
+                // A process that inherited the socket may have made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(NO_WAIT),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return end(),
@@ -154,7 +155,7 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     started.map(drop).map_err(|error| Error::from(error).context(format_args!("starting the thread `{name}` of a job process")))
 }
 
-/// Send signs of life, from a thread of its own: nothing that the job does to a runtime keeps them back.
+/// Send signs of life from a thread of its own: a job that blocks its runtime does not hold them back.
 pub(super) fn tell(mut stream: UnixStream, limit: Duration, attempt: Arc<CancelToken>) -> Result<()> {
     let pause = (limit / SIGNS).clamp(Duration::from_millis(1), Duration::from_secs(1));
     thread("superduper-life", move || {

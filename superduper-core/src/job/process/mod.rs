@@ -1,8 +1,8 @@
 //! Jobs in job processes: the same binary, started again with a job's id.
 //!
 //! Invariants: only ids and the places of the stores cross to the job process; it reads its job from the store and records the
-//! outcome there. It works on the stores of its parent or on none. It does not outlive its parent, and what it starts does not
-//! outlive it. What it prints is in the job's log, up to a limit.
+//! outcome there. It works on the stores of its parent or on none. It does not outlive its parent, and the processes that it
+//! starts do not outlive it. Its output is in the job's log, up to a limit.
 
 mod child;
 mod executor;

@@ -1,6 +1,6 @@
-//! What a job process prints: passed on as it comes, and kept in the job's log by lines.
+//! The output of a job process: passed on as it comes, and kept in the job's log by lines.
 //!
-//! Invariant: of one attempt and stream the log has at most the first [`FIRST`] and the last [`LAST`] bytes, whatever the
+//! Invariant: for each attempt and stream the log has at most the first [`FIRST`] and the last [`LAST`] bytes, whatever the
 //! process prints, and no more than that is held in memory.
 
 use crate::unreturned::{Site, Unreturned};
@@ -25,14 +25,14 @@ const FIRST: usize = 64 * 1024;
 const LAST: usize = 64 * 1024;
 /// A longer line is cut off.
 const LINE: usize = 4096;
-/// What a line costs beside its text, so that short lines do not make many rows.
+/// The bytes that a line counts beside its text, so that short lines do not make many rows.
 const ROW: usize = 32;
-/// The last bytes that become part of the failure of a process that was lost.
+/// How many of the last bytes become part of the failure of a lost job process.
 const CAUSE: usize = 2048;
-/// How long to wait after the end of the process if something that it started holds the stream open.
+/// How long to wait after the end of the process if another process that it started holds the stream open.
 const REST: Duration = Duration::from_secs(1);
 
-/// Which of the two.
+/// Standard output or standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
     Out,
@@ -78,7 +78,7 @@ impl Log {
 }
 
 impl JobOutput {
-    /// Read until nothing holds the pipe open any more, in a thread of its own: a runtime would wait for it when it shuts down.
+    /// Read until no process holds the pipe open. This is done in a thread of its own: a runtime would wait for it at its shutdown.
     pub(super) fn follow(mut pipe: impl Read + Send + 'static, stream: Stream, log: Log) -> Self {
         let kept = Arc::new(Mutex::new(Kept::new(stream, log)));
         let (end, ended) = oneshot::channel();
@@ -104,7 +104,7 @@ impl JobOutput {
         JobOutput { kept, ended }
     }
 
-    /// After the process has ended: write the rest to the log. Gives the last lines.
+    /// After the process has ended: write the rest to the log. Returns the last lines.
     pub(super) async fn finish(self) -> String {
         tokio::time::timeout(REST, self.ended).await.ignored("what is not read by then is left out");
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).finish()
@@ -126,7 +126,7 @@ struct Kept {
     line: Vec<u8>,
     /// Bytes of the line under way that were cut off.
     cut: usize,
-    /// What comes next rewrites the line under way.
+    /// Whether the next bytes rewrite the line under way: a carriage return came.
     rewinds: bool,
     written: usize,
     last: VecDeque<(Timestamp, String)>,
@@ -193,7 +193,7 @@ impl Kept {
         if cut > 0 {
             text.push_str(&format!(" … ({cut} bytes more)"));
         }
-        // What comes after the end of the process is not kept.
+        // Lines that come after the end of the process are not kept.
         if text.is_empty() || self.finished {
             return;
         }

@@ -1,6 +1,6 @@
 //! The parent of a job process: starts it, watches it, and says how it ended.
 //!
-//! Invariant: when an attempt has come back from here, nothing of it runs any more, unless its end is on record: then its job
+//! Invariant: when an attempt has ended here, none of its processes run any more. The exception: if its end is on record, its job
 //! process may go on with runs that the job started.
 
 use super::{
@@ -30,7 +30,7 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// How often it is looked whether the end of an attempt is on record although its job process lives.
+/// How often the parent checks whether the end of an attempt is on record while its job process still lives.
 const ENDED: Duration = Duration::from_millis(500);
 
 /// Run an attempt in a job process.
@@ -46,7 +46,7 @@ pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Att
             Some(failure)
         }
         Seen::Recorded => {
-            // It goes on with runs that its job started and did not wait for.
+            // The job process goes on with runs that its job started and did not wait for.
             let job = spec.row.id;
             tokio::spawn(async move {
                 child.wait().await.or_warn(Site::WORKER.job(job), "waiting for the end of a job process");
@@ -79,13 +79,13 @@ pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Att
 enum Seen {
     /// It has ended.
     Gone,
-    /// It is to be ended.
+    /// It has to be ended by force.
     Forced(JobFailure),
     /// It lives, and the end of its attempt is on record.
     Recorded,
 }
 
-/// A job process, as its parent has it. One that is dropped before its end hears of it, and ends by itself.
+/// A job process, as its parent has it. Dropping this closes the connection, and the job process ends itself.
 struct JobProcess {
     id: Option<Pid>,
     marks: Marks,
@@ -100,7 +100,7 @@ struct JobProcess {
 impl Drop for JobProcess {
     fn drop(&mut self) {
         if let Some(id) = self.id.filter(|_| self.status.is_none()) {
-            // One that is stopped would not hear it.
+            // A job process that is stopped would not notice that the connection closed.
             strays::signal(id, Signal::CONT);
         }
     }
@@ -135,7 +135,7 @@ impl JobProcess {
         })
     }
 
-    /// Watch it until it ends, or has to.
+    /// Watch the job process until it ends, has to be ended, or has recorded the end of its attempt.
     async fn watch(&mut self, db: &Arc<DbInner>, spec: &JobSpec, cancel: &Arc<CancelToken>, placement: &Placement) -> Seen {
         let (lifeline, waiting) = (&self.lifeline, &mut self.waiting);
         let grace = placement.grace().unwrap_or(db.options.cancel_grace);
@@ -158,7 +158,7 @@ impl JobProcess {
         }
     }
 
-    /// End it by force, with what it started.
+    /// End the job process by force, with all processes that it started.
     async fn end(&self) {
         if let Some(id) = self.id {
             tokio::task::spawn_blocking(move || strays::end(id)).await.ignored("at the end of the runtime it ends by itself");
@@ -175,11 +175,12 @@ impl JobProcess {
         status.unwrap_or_else(|| Err("it was not waited for".to_owned())).map_err(failed)
     }
 
-    /// After its end: end what it started, and write the rest of what it printed. Gives the last lines of its standard error.
+    /// After the end of the job process: end the processes that it started, and write the rest of its output to the log. Returns the
+    /// last lines of its standard error.
     async fn clear(mut self, recorded: bool) -> String {
         self.id.into_iter().for_each(strays::end_group);
         let success = self.status.as_ref().is_some_and(|status| status.as_ref().is_ok_and(ExitStatus::success));
-        // One that recorded the end of its attempt and ended well has ended what it started.
+        // A job process that recorded the end of its attempt and exited with success has ended the processes that it started.
         if !(recorded && success) {
             let marks = self.marks.clone();
             let ended = tokio::task::spawn_blocking(move || strays::end_marked(&marks)).await;
@@ -201,11 +202,11 @@ async fn late(limit: Option<Duration>) -> JobFailure {
     JobFailure::new(FailureKind::Timeout, format!("the attempt ran longer than its time limit of {limit:?}"))
 }
 
-/// Ends when the job was cancelled and the grace is over, or at once where another process has the job.
+/// Completes when the job was cancelled and the grace is over, or at once if another process has the job.
 async fn stopped(db: &DbInner, spec: &JobSpec, cancel: &CancelToken, lifeline: &Lifeline, grace: Duration) -> JobFailure {
     cancel.cancelled().await;
     if cancel.is_abandoned() {
-        // A mark in the store would cancel the job there.
+        // A mark in the store would cancel the job in that other process.
         return JobFailure::new(FailureKind::Cancelled, "the job was taken over by another process; the worker was killed");
     }
     // The job process sees the mark in the store and may end by itself.
@@ -221,7 +222,7 @@ async fn stopped(db: &DbInner, spec: &JobSpec, cancel: &CancelToken, lifeline: &
     JobFailure::new(FailureKind::Cancelled, text)
 }
 
-/// Ends when the job process has recorded the end of its attempt.
+/// Completes when the job process has recorded the end of its attempt.
 async fn ended_on_record(db: &DbInner, spec: &JobSpec) {
     loop {
         tokio::time::sleep(ENDED).await;

@@ -1,4 +1,4 @@
-//! What a job process is told by its environment.
+//! What the environment variables of a job process say.
 
 use crate::{
     Error, Result,
@@ -8,15 +8,15 @@ use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf, process::Command, str::Fr
 
 /// The variable by which a job process knows its job: `job:attempt:owner:parent`.
 ///
-/// What a job starts inherits the variable, and is no job process: its parent is another one.
+/// A program that a job starts inherits the variable, but is no job process: its parent is another process.
 pub(super) const WORKER: &str = "SUPERDUPER_WORKER";
 /// The variables by which it knows the stores of its parent. A folder may have any name, so each has a variable of its own.
 const METADATA: &str = "SUPERDUPER_WORKER_METADATA";
 const ARTIFACTS: &str = "SUPERDUPER_WORKER_ARTIFACTS";
-/// The exit code of a job process that cannot open them, as `EX_CONFIG` of `sysexits.h`.
+/// The exit code of a job process that cannot open the stores, as `EX_CONFIG` of `sysexits.h`.
 pub(super) const CANNOT_OPEN: i32 = 78;
 
-/// Which attempt of which job, for which process.
+/// A job and its attempt, the worker that has claimed it, and the process id of the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) job: JobId,
@@ -31,18 +31,18 @@ impl Request {
         command.env(WORKER, self.to_string()).env(METADATA, &stores.metadata).env(ARTIFACTS, &stores.artifacts);
     }
 
-    /// What marks the processes of the attempt.
+    /// The variables by which the processes of the attempt are found.
     pub(super) fn marks(&self, stores: &StoreLocations) -> Marks {
         let metadata = stores.metadata.as_os_str().as_bytes();
         Marks([format!("{WORKER}={self}").into_bytes(), [METADATA.as_bytes(), b"=", metadata].concat()])
     }
 
-    /// What this process was started for; `None`: it is no job process.
+    /// The request that this process was started with; `None` if there is none.
     pub(super) fn of_this_process() -> Result<Option<Self>> {
         std::env::var(WORKER).ok().map(|text| text.parse()).transpose()
     }
 
-    /// The places of the stores that this process was started for.
+    /// The places of the stores that this process is to open.
     pub(super) fn stores() -> Result<StoreLocations> {
         let place = |name: &str| std::env::var_os(name).map(PathBuf::from);
         place(METADATA)
@@ -52,12 +52,12 @@ impl Request {
     }
 }
 
-/// The variables that only the processes of one attempt have: those of two databases may have the same numbers.
+/// The variables that only the processes of one attempt have. Two databases may have the same numbers, so the place counts, too.
 #[derive(Debug, Clone)]
 pub(super) struct Marks([Vec<u8>; 2]);
 
 impl Marks {
-    /// Whether they are among variables as the kernel lists them.
+    /// Whether both are among variables as the kernel lists them.
     pub(super) fn are_in(&self, variables: &[u8]) -> bool {
         self.0.iter().all(|mark| variables.split(|byte| *byte == 0).any(|variable| variable == mark))
     }

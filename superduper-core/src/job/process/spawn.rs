@@ -12,7 +12,7 @@ type Order = (Command, oneshot::Sender<std::io::Result<Child>>);
 
 /// Start a job process from the one thread that lives as long as this process.
 ///
-/// The death signal of a child is tied to the thread that started it, so short-lived threads must not.
+/// The death signal of a child is tied to the thread that started it, so a short-lived thread must not start it.
 pub(super) async fn spawn(command: Command) -> Result<Child> {
     static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

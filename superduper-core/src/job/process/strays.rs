@@ -1,35 +1,37 @@
-//! Ends what a job process started and left behind.
+//! Ends the processes that a job process started and left behind.
 //!
-//! A process group holds what a job starts, unless it leaves the group, as `setsid` does. On Linux, such processes are found in
-//! two ways: a job process is a subreaper, so whatever it starts stays below it as long as it lives; and its descendants have
-//! the variables of its request, which are unique to the attempt. Limits: a process that left the group *and* cleared these
-//! variables is not found if the job process was killed from outside, or ended itself without returning from its job; nor is
-//! one that is left when job process and parent are killed at the same moment; nor is any outside of Linux.
+//! The processes that a job starts are in its process group, unless they leave the group with `setsid`. On Linux, processes that
+//! left the group are found in two ways: a job process is a subreaper, so its descendants stay below it as long as it lives; and
+//! they have the variables of its request, which are unique to the attempt.
+//!
+//! Limits: a process that left the group *and* cleared these variables is not found if the job process was killed from outside, or
+//! exited without returning from its job. A process that left the group is not found if the job process and its parent are killed
+//! at the same moment, nor on systems other than Linux.
 
 use super::request::Marks;
 use crate::unreturned::Unreturned;
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 use std::time::Duration;
 
-/// How often processes are looked for until there are none: what is being ended may start others.
+/// The most rounds of finding and killing processes: a process may start another one before it is killed.
 const ROUNDS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Let this process keep what its children leave behind.
+/// Make this process the parent of the orphans of its descendants.
 pub(super) fn keep_orphans() {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(getpid())).ignored("without it they are found by their variables");
 }
 
-/// End a job process by force, with all that it started.
+/// End a job process by force, with all processes that it started.
 pub(super) fn end(process: Pid) {
-    // It starts nothing more, and what its children leave behind stays below it.
+    // A stopped process starts no others, and orphans of its descendants stay below it.
     signal(process, Signal::STOP);
     end_below(process);
     end_group(process);
 }
 
-/// End all that this process started.
+/// End all processes that this process started.
 pub(super) fn end_own() {
     end_below(getpid());
 }
@@ -39,7 +41,7 @@ pub(super) fn end_group(group: Pid) {
     kill_process_group(group, Signal::KILL).ignored("it may be gone already");
 }
 
-/// End what is left of an attempt whose job process has ended without doing so itself.
+/// End the processes of an attempt that are left after its job process has ended.
 pub(super) fn end_marked(marks: &Marks) {
     end_all(|| linux::all().into_iter().filter(|pid| linux::has(*pid, marks)).collect());
 }
@@ -73,7 +75,7 @@ mod linux {
         numbers(Path::new("/proc"))
     }
 
-    /// Those below a process that have not ended.
+    /// The descendants of a process that have not ended.
     pub(super) fn below(root: Pid) -> Vec<Pid> {
         let (mut found, mut next) = (vec![root], 0);
         while let Some(parent) = found.get(next).copied() {
@@ -87,7 +89,7 @@ mod linux {
         let tasks = format!("/proc/{parent}/task");
         let mut children = Vec::new();
         for task in numbers(Path::new(&tasks)) {
-            // A thread may have ended meanwhile. A kernel that has no such files leaves the other way.
+            // A thread may have ended meanwhile. On a kernel without such files, processes are found by their variables.
             let text = fs::read_to_string(format!("{tasks}/{task}/children")).unwrap_or_default();
             children.extend(text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
         }
@@ -99,15 +101,16 @@ mod linux {
         entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
     }
 
-    /// Whether a process has not ended; one that has may wait for its parent to look.
+    /// Whether a process has not ended. A process that has ended stays listed until its parent has waited for it.
     fn lives(pid: Pid) -> bool {
         let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name in brackets may hold anything.
+        // The state follows the name in brackets, which may hold any characters.
         let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
         state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
     }
 
-    /// Whether a process has the variables of a request. What cannot be read belongs to another user; what has ended has none.
+    /// Whether a process has the variables of a request. A process of another user cannot be read. A process that has ended has no
+    /// variables.
     pub(super) fn has(pid: Pid, marks: &Marks) -> bool {
         fs::read(format!("/proc/{pid}/environ")).is_ok_and(|variables| marks.are_in(&variables))
     }

@@ -86,7 +86,7 @@ impl RunState {
             return;
         }
         if ignored && !self.has(Fault::FencedEndCounts) {
-            // Its place went with its claim, unless its own first commit is what fenced it.
+            // The place went with the claim, unless the first commit of this very end was written and fenced the second.
             if self.entries[index].returned {
                 self.return_place(index);
             }
@@ -130,7 +130,7 @@ impl RunState {
             Finished::Released => {
                 self.entries[index].given_back = true;
                 if self.entries[index].unable {
-                    // It holds no permit any more.
+                    // The job holds no permit any more, so its lane may change.
                     self.entries[index].lane = super::permits::UNABLE;
                 }
                 self.set(index, Phase::Waiting);
@@ -241,7 +241,7 @@ impl RunState {
         self.give_back_closing(index, now);
     }
 
-    /// Other processes have all places of the pool: one is looked for again a little later, each time later.
+    /// Other processes have all places of the pool: try to claim the job again after a pause, which grows each time.
     fn wait_for_place(&mut self, index: usize, now: Now, permits: &mut Permits) {
         self.give_permit(index, permits);
         let entry = &mut self.entries[index];

@@ -157,18 +157,18 @@ impl RunState {
             return;
         }
         match (entry.phase, &mut entry.end) {
-            // That is told with the end.
+            // The end is not sent yet: it then says that the thread has returned.
             (Phase::Ending { step: Step::Unsent | Step::Saving, .. }, Some(end)) => {
                 end.late = false;
                 entry.keeps_place = false;
             }
-            // Not before the end: it would keep the place for ever.
+            // The end is being sent. Returned before it, the place would be kept for ever.
             (Phase::Ending { .. }, _) => entry.returned = true,
             _ => self.return_place(index),
         }
     }
 
-    /// The place of a late thread is free again.
+    /// Free the place of a late thread.
     pub(super) fn return_place(&mut self, index: usize) {
         let entry = &mut self.entries[index];
         (entry.keeps_place, entry.returned) = (false, false);

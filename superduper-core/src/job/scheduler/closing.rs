@@ -1,4 +1,4 @@
-//! A process that is about to end, and jobs that are cancelled without a process that leads their run.
+//! Closing a process, and cancelling jobs without a process that leads their run.
 
 use super::{Abilities, Config, Effect, Fault, Loaded, Now, Phase, RunState, commit::Turns, permits::Permits, run_state::Call};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl RunState {
-    /// Claim no more; give back what has not started; ask what runs to pause.
+    /// Claim no more jobs, give back the jobs that have not started, and ask the running jobs to pause.
     pub(super) fn on_close(&mut self, now: Now) {
         self.closing = true;
         for index in 0..self.entries.len() {
@@ -19,21 +19,21 @@ impl RunState {
         }
     }
 
-    /// What was claimed is not started any more.
+    /// While closing, give back a job that was claimed and has not started.
     pub(super) fn give_back_closing(&mut self, index: usize, now: Now) {
         if self.closing && matches!(self.entries[index].phase, Phase::Prefetched { .. }) {
             self.end_unstarted(index, Finished::Released, now);
         }
     }
 
-    /// Not on record: another process goes on with the job.
+    /// Ask an attempt to pause. The request is not on record, so that another process continues the job.
     pub(super) fn ask_to_pause(&mut self, index: usize, attempt: u32) {
         let entry = &self.entries[index];
         let signals = JobSignals { pause: true, ..entry.signals };
         self.out.push(Effect::Signal { run: self.id, job: entry.id, attempt, signals });
     }
 
-    /// Stop what still runs. A thread that cannot be stopped keeps its claim until it returns.
+    /// Stop the attempts that still run. A thread cannot be stopped: its job keeps its claim until the thread returns.
     pub(super) fn on_close_now(&mut self) {
         self.stopping = true;
         for entry in &self.entries {
@@ -43,7 +43,7 @@ impl RunState {
         }
     }
 
-    /// What an end means in a process that closes: one that only came of the close gives the job back.
+    /// What an end means in a process that closes: an end that only came of the close gives the job back.
     pub(super) fn conclude_closing(&self, index: usize, end: Finished) -> Finished {
         let signals = self.entries[index].signals;
         match end {
@@ -54,7 +54,7 @@ impl RunState {
         }
     }
 
-    /// Tell once that this process has nothing of the run any more.
+    /// Report once that this process has no job of the run any more.
     pub(super) fn tell_closed(&mut self) {
         let is_left = self.running == 0 && self.unsent.is_empty() && self.saving == 0 && self.prefetched.is_empty();
         let is_claiming = self.call == Call::Commit;
@@ -65,14 +65,14 @@ impl RunState {
     }
 }
 
-/// What cancels jobs of a run, or all, in one commit and without a process that leads the run: those that no process has
-/// are cancelled, what needs them is skipped, and the run ends if all its jobs are final then. Jobs that a process has
-/// are not among them: it is to be told.
+/// The operations that cancel jobs of a run, or all its jobs, in one commit and without a process that leads the run. Jobs that
+/// no process has are cancelled, the jobs that need them are skipped, and the run ends if all its jobs are final then. Jobs that
+/// a process has are left out: that process must be told.
 pub fn cancellations(loaded: Loaded, jobs: Option<Vec<JobId>>, at: Timestamp) -> Vec<Op> {
     if loaded.changes.run.state != store::RunState::Running {
         return Vec::new();
     }
-    // No job is claimed by a process that can run none.
+    // A process that can run no job claims none.
     let config = Config {
         worker: OwnerId(0),
         permits: 0,

@@ -7,10 +7,10 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// What a process has to have to run a job.
+/// What a process needs to run a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Work<'a> {
-    /// The component, whose kind it has to know.
+    /// The component. The process must know its kind.
     pub target: &'a Address,
     /// A trigger or a hook.
     pub role: JobRole,
@@ -20,7 +20,7 @@ pub struct Work<'a> {
     pub executor: Option<&'a str>,
 }
 
-/// Which jobs a process can run. It claims no others.
+/// Which jobs a process can run. It claims no other jobs.
 #[derive(Clone)]
 pub struct Abilities(Arc<dyn Fn(&Work<'_>) -> bool + Send + Sync>);
 
@@ -30,7 +30,7 @@ impl Abilities {
         Abilities::of(|_| true)
     }
 
-    /// Those for which this says `true`, always the same for the same job.
+    /// The jobs for which `can` returns `true`. It must always return the same for the same job.
     pub fn of(can: impl Fn(&Work<'_>) -> bool + Send + Sync + 'static) -> Self {
         Abilities(Arc::new(can))
     }
@@ -81,7 +81,7 @@ pub(super) const POLL: (u64, u64) = (20, 500);
 pub(super) const BUSY_POLL: u64 = 1000;
 /// The same while jobs only wait for a time or for a place.
 pub(super) const IDLE_POLL: u64 = 3000;
-/// How soon, and how late at most, a place of a pool is looked for again that other processes have.
+/// The shortest and the longest pause before a job whose pool was full is tried again.
 pub(super) const PLACE_POLL: (u64, u64) = (20, 1000);
 /// When the start of a prefetched job is put on record; a job that ends sooner tells it with its end.
 pub(super) const START_ON_RECORD: u64 = 20;

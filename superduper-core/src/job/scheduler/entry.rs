@@ -62,9 +62,9 @@ pub(super) struct Entry {
     pub(super) used: u32,
     /// It was given back once: it is claimed only with a permit.
     pub(super) given_back: bool,
-    /// How often its pool was full, one time after the other.
+    /// How many times in a row its pool was full.
     pub(super) waits: u32,
-    /// The thread of an attempt holds a place of its pool on record; and whether it returned before the end was recorded.
+    /// Whether a late thread holds a place of the pool on record, and whether that thread returned while the end was being sent.
     pub(super) keeps_place: bool,
     pub(super) returned: bool,
     /// An attempt found that this program lacks something that the job needs.

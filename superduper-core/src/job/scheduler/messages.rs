@@ -97,9 +97,9 @@ pub enum Input {
         /// Why.
         failure: JobFailure,
     },
-    /// This process is about to end: it claims no more, and asks what runs to pause.
+    /// This process closes: it claims no more jobs, and asks the running jobs to pause.
     Close {
-        /// What still runs has had its time, and is stopped.
+        /// Whether the grace is over: the jobs that still run are stopped.
         now: bool,
     },
     /// The time of [`Effect::Timer`] has come.

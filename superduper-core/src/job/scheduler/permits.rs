@@ -18,7 +18,7 @@ pub(super) const FIRST_POOL: Lane = 2;
 
 #[derive(Debug)]
 struct State {
-    /// Of a pool.
+    /// The name of the pool; `None` for a lane without one.
     name: Option<String>,
     capacity: u32,
     out: u32,

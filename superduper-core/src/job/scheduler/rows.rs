@@ -35,7 +35,7 @@ impl RunState {
         self.leave_to_others();
     }
 
-    /// Let the run go if nothing of it can go on here, and no other process lives that could have what is missing.
+    /// Stop leading the run if none of its jobs can go on here, and no other worker lives whose program could have what is missing.
     fn leave_to_others(&mut self) {
         let waits = |entry: &super::entry::Entry| match entry.phase {
             Phase::Ready => entry.lane == UNABLE,

@@ -100,9 +100,9 @@ pub struct RunState {
     pub(super) spoiled: Option<JobFailure>,
     pub(super) ended: Option<(store::RunState, Option<store::Timestamp>)>,
     pub(super) told: bool,
-    /// This process is about to end.
+    /// This process closes: it claims no more jobs.
     pub(super) closing: bool,
-    /// What still ran here was stopped, since it had had its time.
+    /// The grace is over: the jobs that still ran here were stopped.
     pub(super) stopping: bool,
     pub(super) out: Vec<Effect>,
 }

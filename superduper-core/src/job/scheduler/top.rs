@@ -23,7 +23,7 @@ pub struct Scheduler {
     runs: BTreeMap<RunId, RunState>,
     /// When the timer is set for.
     timer: Option<u64>,
-    /// This process is about to end.
+    /// This process closes: it claims no more jobs.
     closing: bool,
     /// Which run is first when permits are handed out.
     first: usize,
