@@ -114,7 +114,7 @@ tables! {
     logs: (JobId, usize) => LogRow,
     messages: i64 => MessageRow,
     doomed: Digest => (),
-    places: (String, JobId, OwnerId) => (),
+    places: (String, JobId, u32, OwnerId) => (),
     owners: OwnerId => Option<Vec<String>>,
     counters: Counter => i64,
 }

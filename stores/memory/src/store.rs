@@ -240,7 +240,7 @@ impl MetadataStore for MemoryStore {
 
     fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
         self.read(move |state| {
-            let of_places = state.places.iter().map(|((_, _, owner), ())| *owner);
+            let of_places = state.places.iter().map(|((_, _, _, owner), ())| *owner);
             let taken: BTreeSet<OwnerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).chain(of_places).collect();
             taken.into_iter().filter(|owner| !state.owners.get(owner).is_some_and(Option::is_some)).collect()
         })

@@ -22,7 +22,8 @@ ALTER TABLE lease ADD COLUMN kinds TEXT NOT NULL DEFAULT '[]';
 CREATE TABLE pool_place (
     pool TEXT NOT NULL,
     job INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
     owner INTEGER NOT NULL,
-    PRIMARY KEY (pool, job, owner)
+    PRIMARY KEY (pool, job, attempt, owner)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pool_place_job ON pool_place (job, owner);

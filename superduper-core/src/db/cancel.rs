@@ -7,7 +7,7 @@ use crate::{
     Result,
     job::{Command, Loaded, cancellations, load_quietly},
     lifecycle::BoxFuture,
-    store::{Batch, Durability, JobFilter, JobId, JobRow, Op, RunId, RunState, Timestamp},
+    store::{Batch, Durability, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -37,12 +37,21 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) ->
             let loaded = load_quietly(db, run).await?;
             let asked = |row: &&JobRow| jobs.as_ref().is_none_or(|jobs| jobs.contains(&row.id));
             let open: Vec<&JobRow> = loaded.changes.jobs.iter().filter(asked).filter(|row| !row.state.is_terminal()).collect();
-            if open.is_empty() || loaded.changes.run.state != RunState::Running {
+            if loaded.changes.run.state != RunState::Running {
                 break;
             }
+            // A removal ends in a commit of its own.
+            let is_removal = loaded.changes.run.purpose == RunPurpose::Remove;
             let unmarked: Vec<JobId> = open.iter().filter(|row| !row.cancel_requested).map(|row| row.id).collect();
-            if write(db, unmarked, loaded, jobs.clone()).await? {
+            let is_last = open.is_empty() || !is_removal;
+            if open.is_empty() && !is_removal {
                 break;
+            }
+            if write(db, unmarked, loaded, jobs.clone()).await? {
+                if is_last {
+                    break;
+                }
+                continue;
             }
             tokio::time::sleep(Duration::from_millis(1 << tries.min(6))).await;
         }
@@ -60,6 +69,10 @@ async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Op
         ops.push(Op::RequestCancel { jobs: unmarked });
     }
     ops.extend(cancellations(loaded, jobs, Timestamp::now()));
+    if ops.iter().any(|op| matches!(op, Op::Delete { .. })) {
+        // What a removal deletes, the process that leads it deletes.
+        return Ok(true);
+    }
     if ops.is_empty() {
         return Ok(true);
     }

@@ -62,19 +62,21 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
         }
         places = Some(taken);
     }
+    let starting = db.start_gate.read().await;
+    // Closed in the meantime: nothing was written.
+    db.check_writable("record a run")?;
     ops.push(Op::Run(run.clone()));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
-    let starting = db.start_gate.read().await;
     let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
     db.committed();
     let id = committed.run.ok_or_else(|| Error::internal("a run was recorded without an id"))?;
-    crate::job::events::recorded(id, &jobs, &committed.jobs);
     let handle = if let Some(owner) = leader {
         let claimed: HashSet<JobId> = committed.claimed.iter().map(|claimed| claimed.job).collect();
         for (job, id) in jobs.iter_mut().zip(&committed.jobs) {
             // Its pool was full.
             job.claim = job.claim.filter(|_| claimed.contains(id));
         }
+        crate::job::events::recorded(id, &jobs, &committed.jobs);
         let loaded = recorded(id, run, jobs, &committed.jobs);
         db.engine.lead(db, owner, loaded, instances, places)
     } else {

@@ -17,7 +17,7 @@ use crate::{
     job::Outcome,
     lifecycle::BoxFuture,
     plan::{Action, Plan, Removal, build_removal},
-    store::{Batch, Durability, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, Timestamp},
+    store::{Batch, Durability, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, RunState, Timestamp},
 };
 use std::{collections::BTreeSet, future::IntoFuture, sync::Arc};
 
@@ -222,6 +222,10 @@ impl Remove {
                 continue;
             }
             let outcome = super::run::outcome_of(db, &db.attach(run.id).await?).await?;
+            if outcome.run.state == RunState::Running && self.force {
+                // This program cannot run its cleanups: by force, this removal goes on without them.
+                super::cancel::cancel(db, run.id, None).await?;
+            }
             match outcome.into_result() {
                 Ok(outcome) => {
                     done.versions.extend(shared);

@@ -23,12 +23,13 @@ pub(super) async fn end_stale(db: &Arc<DbInner>, plan: &Plan) -> Result<bool> {
     }
     let gone = |stale: &StaleJob| (stale.job, format!("`{}` has no `{}` any more", stale.component.kind, stale.method));
     let mut ends: BTreeMap<JobId, String> = plan.stale.iter().map(gone).collect();
-    for run in &plan.joins {
+    // An observer has no executors of its own, and says nothing of those of others.
+    for run in plan.joins.iter().filter(|_| !db.options.observer) {
         let states = Some(vec![JobState::Queued, JobState::Blocked]);
         for job in db.metadata.jobs(JobFilter { run: Some(*run), states, ..JobFilter::default() }).await? {
             let is_planned = plan.components.iter().any(|component| component.address.path() == job.target.path());
             if let Some(lacks) = db.program.lacks(&work_of(&job)).filter(|_| is_planned && job.owner.is_none()) {
-                ends.entry(job.id).or_insert_with(|| format!("this database has {lacks} no more"));
+                ends.entry(job.id).or_insert_with(|| format!("this database no longer has {lacks}"));
             }
         }
     }

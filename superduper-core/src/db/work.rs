@@ -4,7 +4,7 @@
 //! all. Between two looks at all unfinished runs, it reads only the runs that changed.
 
 use super::{Db, DbInner};
-use crate::unreturned::Unreturned;
+use crate::unreturned::{Site, Unreturned};
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, work_of},
@@ -50,6 +50,8 @@ impl Db {
                     pause = POLL.1;
                 }
             }
+            // Every commit of this process wakes it, and there may be very many.
+            tokio::time::sleep(POLL.0).await;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 changed = commits.changed() => changed.ignored("this handle keeps the channel open"),
@@ -78,16 +80,16 @@ impl Db {
         db.closed.store(true, std::sync::atomic::Ordering::Release);
         // Tasks that wait for the next commit wake, and see that the database is closed.
         db.commits.send_modify(|count| *count += 1);
-        let left = {
-            // A run that is being recorded is handed to the engine first.
+        // A run that is being recorded is handed to the engine first.
+        {
             let _recorded = db.start_gate.write().await;
-            db.engine.close(grace).await
-        };
-        db.try_flush_notes().await?;
-        db.deliver_messages().await?;
+        }
+        let left = db.engine.close(grace).await;
+        let (flushed, delivered) = (db.try_flush_notes().await, db.deliver_messages().await);
         if let Some(owner) = db.owner.get().copied().filter(|_| left.is_empty()) {
             db.metadata.retire(owner).await?;
         }
+        flushed.and(delivered)?;
         Ok(left)
     }
 
@@ -100,7 +102,7 @@ impl Db {
     pub async fn waits_for_program(&self, job: JobId) -> Result<Option<String>> {
         let (db, row) = (self.inner(), self.job(job).await?);
         let lacks = db.program.lacks(&work_of(&row));
-        let runs_here = !db.options.observer && !db.options.read_only && lacks.is_none();
+        let runs_here = !db.options.observer && !db.options.read_only && !db.is_closed() && lacks.is_none();
         if row.state != JobState::Queued || row.owner.is_some() || runs_here {
             return Ok(None);
         }
@@ -150,11 +152,20 @@ impl Search<'_> {
             if db.is_closed() {
                 break;
             }
-            if db.engine.handle(run).is_none() && self.has_work(run).await? {
-                db.attach(run).await?.tell(Command::Look);
+            // One run that cannot be led must not keep this process from the others.
+            if self.lead(run).await.or_warn(Site::RUN.run(run), "looking whether a run has work").is_none() {
+                self.all_at = None;
             }
         }
         Ok(changed)
+    }
+
+    /// Lead a run that has work for this program, unless it is led here.
+    async fn lead(&self, run: RunId) -> Result<()> {
+        if self.db.engine.handle(run).is_none() && self.has_work(run).await? {
+            self.db.attach(run).await?.tell(Command::Look);
+        }
+        Ok(())
     }
 
     /// Whether a run has a waiting job that this program can run, or has no unfinished job: then only its end has to be recorded.

@@ -54,6 +54,8 @@ pub enum Ended {
     Here(Box<Draft>),
     /// A worker has recorded the result itself.
     Recorded,
+    /// Nothing ran: the program lacks something that the job needs.
+    Unable,
     /// The worker is gone without a result.
     Lost(JobFailure),
 }

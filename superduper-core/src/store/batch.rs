@@ -115,6 +115,8 @@ pub enum Op {
     ReturnPlace {
         /// The job.
         job: JobId,
+        /// The attempt.
+        attempt: u32,
         /// Who ran it.
         owner: OwnerId,
     },

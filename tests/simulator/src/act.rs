@@ -40,9 +40,9 @@ impl World {
                     let delay = 1 + self.delay();
                     self.after(delay, place, Event::Save { run, job, attempt });
                 }
-                Effect::ReturnPlace { job, .. } => {
+                Effect::ReturnPlace { job, attempt, .. } => {
                     let owner = self.processes[place].worker;
-                    drop(self.record.commit(vec![Op::ReturnPlace { job, owner }]));
+                    drop(self.record.commit(vec![Op::ReturnPlace { job, attempt, owner }]));
                 }
                 Effect::Timer(time) => {
                     let mono = self.processes[place].mono;
@@ -73,7 +73,7 @@ impl World {
                     self.after(50, place, Event::Lead { run });
                 }
                 // Its attempt goes on until it returns, as a thread does; it may pass its time limit before.
-                Effect::Abandon { run, job, attempt } => {
+                Effect::Abandon { run, job, attempt } | Effect::Stop { run, job, attempt } => {
                     if self.fault(kinds::ATTEMPTS, 2, 2) > 0 {
                         self.after(1, place, Event::AttemptEnds { run, job, attempt, how: How::Late });
                     }

@@ -50,7 +50,7 @@ pub async fn late_attempts_keep_their_place(store: &dyn MetadataStore) {
     let late = Finish { late: true, ..finish_of(ids[0], 1, other, Finished::Failed(failure("late"))) };
     let after = commit(store, vec![Op::Finish(Box::new(late)), claim_in_pool(&ids[1..2], me, 1)]).await;
     assert_eq!((taken(&after), after.full), (vec![], vec![ids[1]]));
-    let after = commit(store, vec![Op::ReturnPlace { job: ids[0], owner: other }, claim_in_pool(&ids[1..2], me, 1)]).await;
+    let after = commit(store, vec![Op::ReturnPlace { job: ids[0], attempt: 1, owner: other }, claim_in_pool(&ids[1..2], me, 1)]).await;
     assert_eq!(taken(&after), [ids[1]]);
     // A late attempt whose owner is gone together with its thread.
     let late = Finish { late: true, ..finish_of(ids[1], 1, me, Finished::Failed(failure("late"))) };

@@ -68,7 +68,7 @@ impl Commit<'_> {
         let (component, revision) = self.target(&job)?;
         let version = job.target.version.map_or(0, |at| at.version);
         let owner = job.claim.filter(|_| job.blocked.is_none());
-        let owner = owner.filter(|owner| self.take_place(job.pool.as_ref(), id, *owner));
+        let owner = owner.filter(|owner| self.take_place(job.pool.as_ref(), (id, 1), *owner));
         let state = match (&job.blocked, owner) {
             (Some(_), _) => JobState::Blocked,
             (None, Some(_)) => JobState::Running,
@@ -145,8 +145,10 @@ impl Commit<'_> {
             jobs.sort_unstable();
         }
         for id in &jobs {
-            let free = self.state.jobs.get(id).is_some_and(|job| job.row.state == JobState::Queued && job.row.owner.is_none());
-            if !free || !self.take_place(pool.as_ref(), *id, owner) {
+            let is_free = |job: &&Job| job.row.state == JobState::Queued && job.row.owner.is_none();
+            let Some(attempt) = self.state.jobs.get(id).filter(is_free).map(|job| job.row.attempt + 1) else { continue };
+            if !self.take_place(pool.as_ref(), (*id, attempt), owner) {
+                self.done.full.push(*id);
                 continue;
             }
             let mut claimed = None;

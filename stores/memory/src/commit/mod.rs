@@ -91,8 +91,8 @@ impl Commit<'_> {
                 self.claim(&jobs, (owner, pool), start, at);
                 Ok(())
             }
-            Op::ReturnPlace { job, owner } => {
-                self.return_place(job, owner);
+            Op::ReturnPlace { job, attempt, owner } => {
+                self.return_place(job, attempt, owner);
                 Ok(())
             }
             Op::Start { job, attempt, at } => {

@@ -8,24 +8,23 @@ use superduper_core::store::{JobId, OwnerId, Pool};
 
 impl Commit<'_> {
     /// Take a place, if the pool has a free one; a job without a pool needs none.
-    pub(super) fn take_place(&mut self, pool: Option<&Pool>, job: JobId, owner: OwnerId) -> bool {
+    pub(super) fn take_place(&mut self, pool: Option<&Pool>, (job, attempt): (JobId, u32), owner: OwnerId) -> bool {
         let Some(pool) = pool else { return true };
         let taken = self.state.places.iter().filter(|((name, ..), ())| *name == pool.name).count();
         if u32::try_from(taken).is_ok_and(|taken| taken < pool.limit) {
-            self.state.places.set((pool.name.clone(), job, owner), ());
+            self.state.places.set((pool.name.clone(), job, attempt, owner), ());
             return true;
         }
-        self.done.full.push(job);
         false
     }
 
-    pub(super) fn return_place(&mut self, job: JobId, owner: OwnerId) {
-        self.return_places(|other, of| (other, of) == (job, owner));
+    pub(super) fn return_place(&mut self, job: JobId, attempt: u32, owner: OwnerId) {
+        self.return_places(|place, of| (place, of) == ((job, attempt), owner));
     }
 
-    pub(super) fn return_places(&mut self, is_one: impl Fn(JobId, OwnerId) -> bool) {
+    pub(super) fn return_places(&mut self, is_one: impl Fn((JobId, u32), OwnerId) -> bool) {
         let places = self.state.places.iter().map(|(place, ())| place);
-        let returned: Vec<_> = places.filter(|(_, job, owner)| is_one(*job, *owner)).cloned().collect();
+        let returned: Vec<_> = places.filter(|(_, job, attempt, owner)| is_one((*job, *attempt), *owner)).cloned().collect();
         returned.iter().for_each(|place| self.state.places.remove(place));
     }
 }

@@ -31,7 +31,7 @@ impl Commit<'_> {
             return Ok(());
         }
         if !finish.late {
-            self.return_place(id, finish.owner);
+            self.return_place(id, finish.attempt, finish.owner);
         }
         let (run, at) = (Some(row.run), finish.at);
         let given_back = matches!(finish.end, Finished::Released | Finished::Blocked(_) | Finished::Paused(_));

@@ -74,7 +74,7 @@ impl<'b> Commit<'_, 'b> {
         for (row, id) in rows.iter().zip(first..) {
             let of = Of::Job { run, job: id };
             if let (Some(owner), Some(pool)) = (row.owner, &row.job.pool) {
-                self.take_places(Some(pool), std::iter::once(JobId(id)), owner)?;
+                self.take_places(Some(pool), std::iter::once((JobId(id), 1)), owner)?;
             }
             if let Some(reason) = &row.job.blocked {
                 self.event(row.job.at, of, "job.blocked", Some(Cow::Borrowed(reason)));
@@ -217,7 +217,7 @@ impl<'b> Commit<'_, 'b> {
         if taken.is_empty() {
             self.ignore();
         }
-        self.take_places(pool, taken.iter().map(|(claimed, _)| claimed.job), owner)?;
+        self.take_places(pool, taken.iter().map(|(claimed, _)| (claimed.job, claimed.attempt)), owner)?;
         for (claimed, run) in taken {
             self.done.claimed.push(claimed);
             let job = claimed.job.0;

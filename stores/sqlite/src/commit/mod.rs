@@ -128,7 +128,7 @@ impl<'b> Commit<'_, 'b> {
                 Ok(())
             }
             Op::Claim { jobs, owner, start, pool, at } => self.claim(jobs, (*owner, pool.as_ref()), *start, *at),
-            Op::ReturnPlace { job, owner } => self.return_place(*job, *owner),
+            Op::ReturnPlace { job, attempt, owner } => self.return_place(*job, *attempt, *owner),
             Op::Start { job, attempt, at } => self.start(*job, *attempt, *at),
             Op::Finish(finish) => self.finish(finish),
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),

@@ -19,20 +19,21 @@ impl Commit<'_, '_> {
         Ok(pool.limit.saturating_sub(taken.unwrap_or(0)) as usize)
     }
 
-    pub(super) fn take_places(&self, pool: Option<&Pool>, jobs: impl Iterator<Item = JobId>, owner: OwnerId) -> Result<()> {
+    pub(super) fn take_places(&self, pool: Option<&Pool>, jobs: impl Iterator<Item = (JobId, u32)>, owner: OwnerId) -> Result<()> {
         let Some(pool) = pool else { return Ok(()) };
-        let jobs: Vec<JobId> = jobs.collect();
-        let head = ("INSERT INTO pool_place (pool, job, owner)", 3, " ON CONFLICT DO NOTHING");
-        self.sql.insert("take places of a pool", head, &jobs, |row, job| {
+        let jobs: Vec<(JobId, u32)> = jobs.collect();
+        let head = ("INSERT INTO pool_place (pool, job, attempt, owner)", 4, " ON CONFLICT DO NOTHING");
+        self.sql.insert("take places of a pool", head, &jobs, |row, (job, attempt)| {
             row.bind(&pool.name)?;
             row.bind(job.0)?;
+            row.bind(attempt)?;
             row.bind(owner.0)
         })
     }
 
-    pub(super) fn return_place(&self, job: JobId, owner: OwnerId) -> Result<()> {
-        let text = "DELETE FROM pool_place WHERE job = ?1 AND owner = ?2";
-        self.sql.execute("return a place of a pool", text, (job.0, owner.0)).map(drop)
+    pub(super) fn return_place(&self, job: JobId, attempt: u32, owner: OwnerId) -> Result<()> {
+        let text = "DELETE FROM pool_place WHERE job = ?1 AND attempt = ?2 AND owner = ?3";
+        self.sql.execute("return a place of a pool", text, (job.0, attempt, owner.0)).map(drop)
     }
 
     /// Return the places of owners that are gone.

@@ -101,7 +101,7 @@ impl<'b> Commit<'_, 'b> {
             return Ok(());
         };
         if may_have_place == Some(true) && !finish.late {
-            self.return_place(finish.job, finish.owner)?;
+            self.return_place(finish.job, finish.attempt, finish.owner)?;
         }
         let of = Of::Job { run, job: finish.job.0 };
         if end.ran && !was_started {

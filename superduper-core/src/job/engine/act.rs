@@ -34,7 +34,7 @@ impl Shell {
                 }
             }
             Effect::Save { run, job, attempt } => self.save(db, run, job, attempt),
-            Effect::ReturnPlace { run, job } => self.return_place(db, run, job),
+            Effect::ReturnPlace { run, job, attempt } => self.return_place(db, run, job, attempt),
             Effect::Timer(time) => self.timer = Some(time),
             Effect::Done { run, state, at } => self.done(db, run, state, at),
             Effect::Stopped { run, failure, ops } => self.stopped(db, run, &failure, ops),
@@ -47,6 +47,7 @@ impl Shell {
             }
             Effect::Signal { run, .. }
             | Effect::Abandon { run, .. }
+            | Effect::Stop { run, .. }
             | Effect::Recorded { run, .. }
             | Effect::Settled { run, .. }
             | Effect::EndedElsewhere { run, .. } => self.note(run, effect),
@@ -64,6 +65,7 @@ impl Shell {
         match effect {
             Effect::Signal { job, attempt, signals, .. } => book.signal(job, attempt, signals),
             Effect::Abandon { job, attempt, .. } => book.abandon(job, attempt),
+            Effect::Stop { job, attempt, .. } => book.stop(job, attempt),
             Effect::Recorded { end, spawned, .. } => book.recorded(*end, &spawned),
             Effect::Settled { job, state, failure, at, .. } => book.settled(job, state, failure, at),
             Effect::EndedElsewhere { job, .. } => book.ended_elsewhere(job),
@@ -131,11 +133,11 @@ impl Shell {
     }
 
     /// Return the place of a late thread. If the store keeps failing, the place is free when this process is gone.
-    fn return_place(&self, db: &Arc<DbInner>, run: RunId, job: JobId) {
+    fn return_place(&self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32) {
         let (db, owner) = (db.clone(), self.owner);
         self.answer(async move {
             for _ in 0..MOST_FAILURES {
-                let ops = vec![Op::ReturnPlace { job, owner }];
+                let ops = vec![Op::ReturnPlace { job, attempt, owner }];
                 let written = caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full)).await;
                 if written.is_ok() {
                     break;
@@ -175,8 +177,8 @@ impl Shell {
     fn stopped(&mut self, db: &Arc<DbInner>, run: RunId, failure: &JobFailure, ops: Vec<Op>) {
         let Some(mut book) = self.books.remove(&run) else { return };
         let error = match book.trouble.last.take() {
+            _ if failure.kind == FailureKind::Cancelled => closed(run),
             Some(error) => error.context(format_args!("run {run} stopped; `db.resume()` continues it")),
-            None if failure.kind == FailureKind::Cancelled => closed(run),
             None => failure
                 .to_error(ErrorKind::Store, "the store refused what this process had to write")
                 .context(format_args!("run {run} stopped; `db.resume()` continues it")),

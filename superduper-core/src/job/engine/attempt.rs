@@ -56,6 +56,7 @@ impl Shell {
     pub(super) fn ended(&mut self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32, ended: Ended) {
         let mut late = None;
         let report = match ended {
+            Ended::Unable => Report::Unable,
             Ended::Recorded => Report::Recorded,
             Ended::Lost(failure) => {
                 let at = Timestamp::now();

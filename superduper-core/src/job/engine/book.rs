@@ -198,6 +198,13 @@ impl Book {
         }
     }
 
+    /// This process ends; what the attempt comes back with counts.
+    pub(super) fn stop(&mut self, job: JobId, attempt: u32) {
+        if let Some(live) = self.live(job, attempt) {
+            live.cancel.abandon();
+        }
+    }
+
     /// An attempt is back; what of it is needed until its end is on record.
     pub(super) fn came_back(&mut self, job: JobId, attempt: u32, blobs: ResultBlobs, progress: Option<(u64, u64)>) {
         if let Some(live) = self.live(job, attempt) {

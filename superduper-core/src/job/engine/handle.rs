@@ -15,7 +15,10 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -106,12 +109,14 @@ pub(crate) struct Engine {
     limits: Mutex<HashMap<String, u32>>,
     /// While its task lives; that may end with its runtime.
     alive: Mutex<Option<Alive>>,
+    /// A task that is started from then on claims nothing.
+    closed: AtomicBool,
 }
 
 impl Engine {
     pub(crate) fn new(permits: usize) -> Self {
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        Engine { permits, limits: Mutex::default(), alive: Mutex::default() }
+        Engine { permits, limits: Mutex::default(), alive: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// What is alive; where its runtime has ended, nothing is.
@@ -136,6 +141,9 @@ impl Engine {
         alive.get_or_insert_with(|| {
             let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let messages = Shell::start(db, owner, self.permits, limits);
+            if self.closed.load(Ordering::Acquire) {
+                messages.send(Message::Input(Input::Close { now: false })).ignored(GONE);
+            }
             Alive { messages, runs: HashMap::new() }
         })
     }
@@ -165,6 +173,7 @@ impl Engine {
     /// Claim no more jobs, ask the running jobs to pause, and stop the jobs that still run after the grace. Returns the jobs whose
     /// threads have not returned even then: they keep their claims until the threads return.
     pub(crate) async fn close(&self, grace: Duration) -> Vec<JobId> {
+        self.closed.store(true, Ordering::Release);
         let Some(messages) = self.lock().as_ref().map(|alive| alive.messages.clone()) else { return Vec::new() };
         for (now, limit) in [(false, grace), (true, STOP)] {
             messages.send(Message::Input(Input::Close { now })).ignored(GONE);
@@ -175,10 +184,11 @@ impl Engine {
                 }
             };
             if tokio::time::timeout(limit, all_told).await.is_ok() {
-                return Vec::new();
+                break;
             }
         }
         messages.send(Message::TellClosed).ignored(GONE);
+        // Also where all were told: an earlier close may have told them, while threads go on.
         let (reply, running) = oneshot::channel();
         messages.send(Message::Running(reply)).ignored(GONE);
         running.await.unwrap_or_default()

@@ -31,8 +31,8 @@ pub(crate) async fn load_quietly(db: &Arc<DbInner>, run: RunId) -> Result<Loaded
     read(db, run, ChangeCursor::default(), Vec::new(), None).await
 }
 
-/// Read what changed in a run that this process leads. If no other worker lives, this process also leads the runs whose jobs
-/// this run waits for: no other process would run them.
+/// Read what changed in a run that this process leads. It also leads the runs whose free jobs this run waits for: the process
+/// that recorded them may be gone. It claims only those that it can run.
 pub(super) async fn follow(
     db: &Arc<DbInner>,
     run: RunId,
@@ -42,9 +42,6 @@ pub(super) async fn follow(
 ) -> Result<Loaded> {
     db.reclaim_dead().await?;
     let loaded = read(db, run, after, others, removal).await?;
-    if loaded.other_workers {
-        return Ok(loaded);
-    }
     let free = |row: &&JobRow| row.state == JobState::Queued && row.owner.is_none();
     let left: BTreeSet<RunId> = loaded.others.iter().filter(free).map(|row| row.run).collect();
     for run in left {

@@ -13,7 +13,7 @@ use crate::{
         Instances,
         executor::Ended,
         record::ResultBlobs,
-        scheduler::{Config, Fault, Input, Loaded, Now, PhaseName, Scheduler},
+        scheduler::{Config, Fault, Input, Loaded, Now, Scheduler},
     },
     store::{Committed, JobId, JobRow, OwnerId, RunId, Timestamp},
     unreturned::Unreturned,
@@ -210,8 +210,7 @@ impl Shell {
             Message::Release(lanes) => self.scheduler.release(&lanes),
             Message::Limit(name, limit) => self.scheduler.limit_pool(&name, limit),
             Message::Running(reply) => {
-                let is_running = |(job, phase)| (phase == PhaseName::Running).then_some(job);
-                let running = self.scheduler.runs().flat_map(|run| run.phases().filter_map(is_running)).collect();
+                let running = self.scheduler.runs().flat_map(|run| run.held()).collect();
                 reply.send(running).ignored("the caller does not wait for the answer any more");
             }
             Message::TellClosed => {

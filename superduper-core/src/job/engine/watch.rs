@@ -35,6 +35,7 @@ async fn ended(db: &Arc<DbInner>, run: RunId) -> Ending {
     loop {
         match outcome(db, run).await {
             Ok(Some(outcome)) => return Some(Arc::new(Ok(outcome))),
+            Ok(None) if db.is_closed() => return Some(Arc::new(Err(super::act::closed(run)))),
             Ok(None) => failures = 0,
             Err(error) => {
                 failures += 1;

@@ -4,7 +4,7 @@
 
 use super::{
     lifeline,
-    request::{CANNOT_OPEN, Request},
+    request::{CANNOT_OPEN, LACKS, Request},
     strays,
 };
 use crate::unreturned::{Site, Unreturned};
@@ -107,11 +107,18 @@ fn begin(request: &Request) -> Result<Arc<CancelToken>> {
 /// Run the job, and the runs that it started. Returns the exit code.
 async fn obey(db: &Db, request: &Request, cancel: &Arc<CancelToken>) -> i32 {
     let db = db.inner();
-    if let Err(error) = work(db, request, cancel).await {
-        // The end of the job is not on record, so the parent waits for the end of this process.
-        tell(request.job, &error);
+    let lacks = match work(db, request, cancel).await {
+        Ok(lacks) => lacks,
+        Err(error) => {
+            // The end of the job is not on record, so the parent waits for the end of this process.
+            tell(request.job, &error);
+            db.flush_notes().await;
+            return FAILED;
+        }
+    };
+    if lacks {
         db.flush_notes().await;
-        return FAILED;
+        return LACKS;
     }
     // Runs that the job started and did not wait for have no other process.
     while let Some(mut run) = db.engine.any() {
@@ -162,18 +169,22 @@ fn is_child_of(parent: u32) -> Result<bool> {
     Err(Error::internal("the process that started this worker is gone"))
 }
 
-async fn work(db: &Arc<DbInner>, request: &Request, cancel: &Arc<CancelToken>) -> Result<()> {
+/// Run the job and record its end. Whether nothing ran, since this program lacks something that the job needs.
+async fn work(db: &Arc<DbInner>, request: &Request, cancel: &Arc<CancelToken>) -> Result<bool> {
     let spec = read_job(db, request).await?;
     let watch = tokio::spawn(watch_signals(db.clone(), request.job, cancel.clone()));
     let draft = run_job(db, &spec, &Arc::new(Instances::default()), cancel.clone()).await;
     watch.abort();
     db.flush_notes().await;
+    if draft.lacks {
+        return Ok(true);
+    }
     let (committed, _) = record(db, &spec.row, draft, || cancel.is_cancelled()).await?;
     if !committed.fenced.is_empty() {
         db.note_fenced(request.job, request.attempt);
         db.flush_notes().await;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Read the job with the results that it needs of other jobs.

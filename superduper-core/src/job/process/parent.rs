@@ -6,7 +6,7 @@
 use super::{
     lifeline::Lifeline,
     output::{JobOutput, Log, Stream, explain},
-    request::{CANNOT_OPEN, Marks, Request},
+    request::{CANNOT_OPEN, LACKS, Marks, Request},
     spawn::spawn,
     strays,
 };
@@ -64,6 +64,9 @@ pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Att
         return Ok(Ended::Recorded);
     }
     rows?;
+    if status.code() == Some(LACKS) && forced.is_none() {
+        return Ok(Ended::Unable);
+    }
     if status.code() == Some(CANNOT_OPEN) && forced.is_none() {
         let text = match last.as_str() {
             "" => "the worker could not open the stores of its parent".to_owned(),

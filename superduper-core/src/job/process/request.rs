@@ -15,6 +15,8 @@ const METADATA: &str = "SUPERDUPER_WORKER_METADATA";
 const ARTIFACTS: &str = "SUPERDUPER_WORKER_ARTIFACTS";
 /// The exit code of a job process that cannot open the stores, as `EX_CONFIG` of `sysexits.h`.
 pub(super) const CANNOT_OPEN: i32 = 78;
+/// The exit code of a job process whose program lacks something that the job needs.
+pub(super) const LACKS: i32 = 79;
 
 /// A job and its attempt, the worker that has claimed it, and the process id of the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

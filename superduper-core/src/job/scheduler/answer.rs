@@ -2,7 +2,7 @@
 
 use super::{
     Effect, Fault, Now, Phase, Start, Step,
-    config::{KEEP_PREFETCHED, PAUSE, PLACE_POLL},
+    config::{KEEP_PREFETCHED, PAUSE},
     permits::Permits,
     run_state::{Call, Care, RunState, Sent},
 };
@@ -98,6 +98,8 @@ impl RunState {
             return self.forget(index, permits);
         }
         self.give_permit(index, permits);
+        // It had a place, which is free now.
+        permits.resume(self.entries[index].lane);
         if self.entries[index].returned {
             self.return_place(index);
         }
@@ -226,7 +228,7 @@ impl RunState {
         }
         entry.lost_attempts = lost;
         entry.given_back = false;
-        entry.waits = 0;
+        permits.resume(entry.lane);
         entry.signals.cancel |= signals.cancel;
         entry.signals.stop |= signals.stop;
         entry.signals.pause = signals.pause;
@@ -241,13 +243,11 @@ impl RunState {
         self.give_back_closing(index, now);
     }
 
-    /// Other processes have all places of the pool: try to claim the job again after a pause, which grows each time.
+    /// Other processes have all places of the pool: the job waits with the others of its lane, in the order of ids.
     fn wait_for_place(&mut self, index: usize, now: Now, permits: &mut Permits) {
         self.give_permit(index, permits);
-        let entry = &mut self.entries[index];
-        let pause = (PLACE_POLL.0 << entry.waits.min(8)).min(PLACE_POLL.1);
-        entry.waits += 1;
-        self.set(index, Phase::Backoff { until: now.ms + pause });
+        permits.pause(self.entries[index].lane, now.ms);
+        self.set(index, Phase::Waiting);
         self.queue(index);
     }
 
@@ -328,7 +328,7 @@ impl RunState {
                 Phase::Running { attempt, .. } => {
                     let mut end = given_back(attempt);
                     end.late = self.entries[index].lane >= super::permits::FIRST_POOL;
-                    self.entries[index].keeps_place = end.late;
+                    self.entries[index].keeps_place = end.late.then_some(attempt);
                     ops.push(Op::Finish(Box::new(end)));
                     let entry = &mut self.entries[index];
                     entry.late += u32::from(std::mem::take(&mut entry.holds));

@@ -125,7 +125,7 @@ impl RunState {
             }
             Report::Finish(mut finish) => {
                 finish.late = late && self.entries[index].lane >= FIRST_POOL;
-                self.entries[index].keeps_place = finish.late;
+                self.entries[index].keeps_place = finish.late.then_some(attempt);
                 self.entries[index].returned = false;
                 finish.end = self.conclude_closing(index, finish.end);
                 finish.end = self.conclude(index, finish.end, now);
@@ -153,14 +153,14 @@ impl RunState {
             entry.late -= 1;
             permits.give(entry.lane);
         }
-        if !entry.keeps_place {
+        if entry.keeps_place.is_none() {
             return;
         }
         match (entry.phase, &mut entry.end) {
             // The end is not sent yet: it then says that the thread has returned.
             (Phase::Ending { step: Step::Unsent | Step::Saving, .. }, Some(end)) => {
                 end.late = false;
-                entry.keeps_place = false;
+                entry.keeps_place = None;
             }
             // The end is being sent. Returned before it, the place would be kept for ever.
             (Phase::Ending { .. }, _) => entry.returned = true,
@@ -171,9 +171,11 @@ impl RunState {
     /// Free the place of a late thread.
     pub(super) fn return_place(&mut self, index: usize) {
         let entry = &mut self.entries[index];
-        (entry.keeps_place, entry.returned) = (false, false);
+        entry.returned = false;
         let (run, job) = (self.id, entry.id);
-        self.out.push(Effect::ReturnPlace { run, job });
+        if let Some(attempt) = entry.keeps_place.take() {
+            self.out.push(Effect::ReturnPlace { run, job, attempt });
+        }
     }
 
     /// The blobs of an end were saved again, or could not be.
@@ -200,7 +202,7 @@ impl RunState {
         let entry = &self.entries[index];
         let started_at = entry.end.as_ref().map_or(now.wall, |end| end.started_at);
         let mut finish = Finish::plain(entry.id, attempt, self.config.worker, started_at, now.wall, end);
-        finish.late = entry.keeps_place;
+        finish.late = entry.keeps_place.is_some();
         // Through another phase: the verdict is made from the new end.
         self.set(index, Phase::Ending { attempt, step: Step::Saving });
         self.end(index, attempt, finish);

@@ -38,7 +38,7 @@ impl RunState {
         self.stopping = true;
         for entry in &self.entries {
             if let Phase::Running { attempt, .. } = entry.phase {
-                self.out.push(Effect::Abandon { run: self.id, job: entry.id, attempt });
+                self.out.push(Effect::Stop { run: self.id, job: entry.id, attempt });
             }
         }
     }
@@ -57,7 +57,8 @@ impl RunState {
     /// Report once that this process has no job of the run any more.
     pub(super) fn tell_closed(&mut self) {
         let is_left = self.running == 0 && self.unsent.is_empty() && self.saving == 0 && self.prefetched.is_empty();
-        let is_claiming = self.call == Call::Commit;
+        // A claim whose commit is unknown may be on record.
+        let is_claiming = self.call == Call::Commit || self.refresh;
         if self.closing && is_left && !is_claiming && self.ended.is_none() && !std::mem::replace(&mut self.told, true) {
             let failure = JobFailure::new(FailureKind::Cancelled, "this process was closed");
             self.out.push(Effect::Stopped { run: self.id, failure, ops: Vec::new() });

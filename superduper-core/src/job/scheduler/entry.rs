@@ -62,10 +62,8 @@ pub(super) struct Entry {
     pub(super) used: u32,
     /// It was given back once: it is claimed only with a permit.
     pub(super) given_back: bool,
-    /// How many times in a row its pool was full.
-    pub(super) waits: u32,
     /// Whether a late thread holds a place of the pool on record, and whether that thread returned while the end was being sent.
-    pub(super) keeps_place: bool,
+    pub(super) keeps_place: Option<u32>,
     pub(super) returned: bool,
     /// An attempt found that this program lacks something that the job needs.
     pub(super) unable: bool,
@@ -94,8 +92,7 @@ impl Entry {
             unsure: None,
             used: 0,
             given_back: false,
-            waits: 0,
-            keeps_place: false,
+            keeps_place: None,
             returned: false,
             unable: false,
         }

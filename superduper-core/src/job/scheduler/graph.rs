@@ -32,7 +32,8 @@ impl Kind {
 
 impl RunState {
     fn lane_of(&self, work: &Work<'_>, permits: &mut Permits) -> Lane {
-        if !self.config.abilities.can(work) && !self.has(Fault::ClaimsAll) {
+        // A forced removal goes on where a cleanup fails, also one that no program can run.
+        if !self.purpose.forced && !self.config.abilities.can(work) && !self.has(Fault::ClaimsAll) {
             return UNABLE;
         }
         permits.lane(Placement::of_text(work.executor).pool.as_ref())

@@ -235,6 +235,15 @@ pub enum Effect {
         /// The attempt.
         attempt: u32,
     },
+    /// This process ends: stop an attempt, whose end counts all the same.
+    Stop {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
     /// Save the blobs of an end again, since a sweep took one.
     Save {
         /// The run.
@@ -250,6 +259,8 @@ pub enum Effect {
         run: RunId,
         /// The job.
         job: JobId,
+        /// The attempt.
+        attempt: u32,
     },
     /// The end of an attempt is on record: show its outputs.
     Recorded {

@@ -3,6 +3,7 @@
 //! Invariant: a permit is out exactly as long as a job holds it, a thread of a late attempt runs, or it is reserved for a job that
 //! is being recorded.
 
+use super::config::PLACE_POLL;
 use crate::store::Pool;
 use std::collections::HashMap;
 
@@ -24,6 +25,9 @@ struct State {
     out: u32,
     /// How many of those that are out are for jobs that are not recorded yet.
     reserved: u32,
+    /// Other processes have all places: until then none is looked for. How often that was so, one time after the other.
+    not_before: u64,
+    waits: u32,
     /// Whether the limit was set for this process, whatever rows say.
     is_set: bool,
 }
@@ -37,7 +41,7 @@ pub(super) struct Permits {
 
 impl Permits {
     pub(super) fn new(general: u32) -> Self {
-        let lane = |capacity| State { name: None, capacity, out: 0, reserved: 0, is_set: true };
+        let lane = |capacity| State { name: None, capacity, out: 0, reserved: 0, not_before: 0, waits: 0, is_set: true };
         Permits { lanes: vec![lane(general), lane(0)], pools: HashMap::new() }
     }
 
@@ -60,7 +64,7 @@ impl Permits {
         if let Some(lane) = self.pools.get(name) {
             return *lane;
         }
-        self.lanes.push(State { name: Some(name.to_owned()), capacity: 1, out: 0, reserved: 0, is_set: false });
+        self.lanes.push(State { name: Some(name.to_owned()), capacity: 1, out: 0, reserved: 0, not_before: 0, waits: 0, is_set: false });
         self.pools.insert(name.to_owned(), self.lanes.len() - 1);
         self.lanes.len() - 1
     }
@@ -69,6 +73,23 @@ impl Permits {
     pub(super) fn pool_of(&self, lane: Lane) -> Option<Pool> {
         let State { name, capacity, .. } = &self.lanes[lane];
         name.clone().map(|name| Pool { name, limit: *capacity })
+    }
+
+    /// Other processes have all places of a pool: it is asked for one a little later, each time later.
+    pub(super) fn pause(&mut self, lane: Lane, now: u64) {
+        let state = &mut self.lanes[lane];
+        state.not_before = now + (PLACE_POLL.0 << state.waits.min(8)).min(PLACE_POLL.1);
+        state.waits += 1;
+    }
+
+    /// A place was there.
+    pub(super) fn resume(&mut self, lane: Lane) {
+        (self.lanes[lane].not_before, self.lanes[lane].waits) = (0, 0);
+    }
+
+    /// Until when no place of a lane is looked for.
+    pub(super) fn paused_until(&self, lane: Lane, now: u64) -> Option<u64> {
+        Some(self.lanes[lane].not_before).filter(|time| *time > now)
     }
 
     pub(super) fn lanes(&self) -> std::ops::Range<Lane> {

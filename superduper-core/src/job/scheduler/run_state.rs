@@ -157,6 +157,16 @@ impl RunState {
         self.entries.iter().map(|entry| (entry.id, entry.phase.name()))
     }
 
+    /// The jobs of which this process has a claim, or a thread that has not returned.
+    pub fn held(&self) -> impl Iterator<Item = JobId> {
+        let is_held = |entry: &&Entry| {
+            let is_claimed =
+                matches!(entry.phase.name(), PhaseName::Claiming | PhaseName::Prefetched | PhaseName::Running | PhaseName::Ending);
+            is_claimed || entry.late > 0
+        };
+        self.entries.iter().filter(is_held).map(|entry| entry.id)
+    }
+
     pub(super) fn has(&self, fault: Fault) -> bool {
         self.config.fault == fault
     }

@@ -134,7 +134,7 @@ impl Scheduler {
                 run.give_back_prefetched(now);
             });
         }
-        let turns = self.turns();
+        let turns = self.turns(now);
         for id in &order {
             self.with(*id, |run, permits| {
                 if run.may_call(now) && !run.told && !run.read(now) {
@@ -153,11 +153,11 @@ impl Scheduler {
     }
 
     /// Whose turn it is in each pool: so many jobs of the lowest ids as there are free places.
-    fn turns(&self) -> Turns {
+    fn turns(&self, now: Now) -> Turns {
         let mut turns = Turns::new();
         for lane in self.permits.lanes().skip(FIRST_POOL) {
             let free = self.permits.free(lane) as usize;
-            if free == 0 {
+            if free == 0 || self.permits.paused_until(lane, now.ms).is_some() {
                 continue;
             }
             let ready = self.runs.values().filter(|run| !run.told).flat_map(|run| {
@@ -173,7 +173,9 @@ impl Scheduler {
     }
 
     fn set_timer(&mut self, now: Now) {
-        let next = self.runs.values().filter_map(|run| run.next_wake(now)).min();
+        let waits = |lane: &usize| self.runs.values().any(|run| !run.told && run.ready.get(lane).is_some_and(|ready| !ready.is_empty()));
+        let paused = self.permits.lanes().skip(FIRST_POOL).filter(waits).filter_map(|lane| self.permits.paused_until(lane, now.ms));
+        let next = self.runs.values().filter_map(|run| run.next_wake(now)).chain(paused).min();
         if let Some(time) = next.filter(|time| self.timer.is_none_or(|set| *time < set)) {
             self.timer = Some(time);
             self.out.push(Effect::Timer(time));
