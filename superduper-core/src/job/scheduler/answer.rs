@@ -334,7 +334,12 @@ impl RunState {
                     entry.late += u32::from(std::mem::take(&mut entry.holds));
                     self.out.push(Effect::Abandon { run, job, attempt });
                 }
-                Phase::Ending { .. } => ops.extend(self.entries[index].end.take().map(Op::Finish)),
+                Phase::Ending { .. } => {
+                    ops.extend(self.entries[index].end.take().map(Op::Finish));
+                    if self.entries[index].returned {
+                        self.return_place(index);
+                    }
+                }
                 Phase::Prefetched { attempt, .. } => ops.push(Op::Finish(Box::new(given_back(attempt)))),
                 Phase::Final(_) => continue,
                 _ => {}

@@ -160,7 +160,12 @@ impl RunState {
             // The end is not sent yet: it then says that the thread has returned.
             (Phase::Ending { step: Step::Unsent | Step::Saving, .. }, Some(end)) => {
                 end.late = false;
-                entry.keeps_place = None;
+                if entry.resent {
+                    // The first commit may have been written, and then this end is ignored.
+                    entry.returned = true;
+                } else {
+                    entry.keeps_place = None;
+                }
             }
             // The end is being sent. Returned before it, the place would be kept for ever.
             (Phase::Ending { .. }, _) => entry.returned = true,
