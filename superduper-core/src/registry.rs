@@ -22,6 +22,8 @@ pub struct Registration {
     pub spec: &'static TypeSpec,
     pub lifecycle: fn() -> bool,
     pub trigger: fn(&str) -> Option<&'static TriggerSpec>,
+    /// Whether a trigger has a policy.
+    pub(crate) has_policy: fn(&str) -> bool,
     pub decode: fn(&Document) -> Result<Box<dyn Component>>,
     pub(crate) decode_inline: fn(&str, u32, Stored) -> Result<Box<dyn Component>>,
 }
@@ -37,6 +39,7 @@ impl Registration {
             spec: const { &T::SPEC },
             lifecycle: has_lifecycle::<T>,
             trigger: trigger_spec::<T>,
+            has_policy: has_policy::<T>,
             decode: crate::encode::decode_boxed::<T>,
             decode_inline: crate::encode::decode_inline_boxed::<T>,
         }
@@ -49,6 +52,10 @@ fn has_lifecycle<T: ComponentType>() -> bool {
 
 fn trigger_spec<T: ComponentType>(name: &str) -> Option<&'static TriggerSpec> {
     T::__triggers().iter().map(|trigger| &trigger.spec).find(|spec| spec.name == name)
+}
+
+fn has_policy<T: ComponentType>(name: &str) -> bool {
+    T::__triggers().iter().any(|trigger| trigger.spec.name == name && trigger.policy.is_some())
 }
 
 /// Register an instance of a generic component type: `register!(Pipeline<Linear> as "my_crate.LinearPipeline");`.

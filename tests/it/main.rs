@@ -42,6 +42,7 @@ mod samples;
 mod schema;
 mod serving;
 mod sharing;
+mod spawned;
 mod support;
 mod sweeps;
 mod telemetry;

@@ -124,3 +124,41 @@ async fn e15_a_limit_of_this_process_is_what_its_claims_say() {
     }
     assert_eq!(at_once(&file), (1, 4));
 }
+
+/// Jobs of one run that share a pool of one place.
+#[derive(Component, Clone)]
+#[component(kind = "pools.Group")]
+struct Group {
+    identifier: String,
+    members: Vec<Noted>,
+}
+
+#[triggers]
+impl Group {}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e15_a_full_pool_is_asked_now_and_then_and_gives_places_in_the_order_of_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, file) = (folder.path().join("my.db"), folder.path().join("notes"));
+    let noted = |identifier: String, ms| Noted { identifier, file: file.display().to_string(), places: 1, late: false, ms };
+    let first = Db::open(&place).await.unwrap();
+    let held = first.apply(noted("held".into(), 1500)).detach().await.unwrap();
+    while first.job(held.recorded()[0]).await.unwrap().state != JobState::Running {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let counted = crate::support::in_folder_at(&place).await;
+    let before = counted.metadata.commits();
+    let members = (0..20).map(|number| noted(format!("m{number:02}"), 1)).collect();
+    let run = counted.db.apply(Group { identifier: "g".into(), members }).detach().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let commits = counted.metadata.commits() - before;
+    assert!(commits <= 15, "{commits} commits while the pool was full");
+    tokio::time::timeout(Duration::from_secs(60), run.wait()).await.expect("all get their turn").unwrap();
+    let mut rows = run.jobs().await.unwrap();
+    rows.retain(|row| row.method == "work");
+    let mut by_start = rows.clone();
+    by_start.sort_by_key(|row| row.started_at);
+    let ids = |rows: &[JobRow]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(ids(&by_start), ids(&rows));
+    assert_eq!(at_once(&file), (1, 21));
+}

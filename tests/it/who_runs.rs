@@ -4,7 +4,7 @@
 use crate::support::{refused, says};
 use std::{path::Path, time::Duration};
 use superduper::{
-    Asked, Registry, Run,
+    Asked, JobPolicy, Registry, Run,
     prelude::*,
     store::{JobFilter, JobId, JobRow, JobState, RunState},
 };
@@ -334,6 +334,8 @@ async fn e04_a_thread_that_does_not_return_keeps_its_claim() {
     }
     let left = soon("the close", db.close(Duration::from_millis(50))).await.unwrap();
     assert_eq!(left, [hold]);
+    assert_eq!(soon("a second close", db.close(Duration::from_millis(10))).await.unwrap(), [hold], "its thread still runs");
+    assert_eq!(db.metadata().live_owners().await.unwrap().len(), 1, "so no other process may take the job over");
     assert_eq!(soon("who waits", run.wait()).await.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(db.job(hold).await.unwrap().state, JobState::Running, "no other process may start it beside the thread");
     let next = Db::open(place.path()).await.unwrap();
@@ -358,28 +360,36 @@ fn exists(path: &Path) -> bool {
     path.join("metadata.sqlite").exists()
 }
 
-/// Holds a component of any kind.
+/// Has no jobs of its own.
 #[derive(Component, Clone)]
+#[component(kind = "who.Plain")]
+struct Plain {
+    identifier: String,
+}
+
+/// Holds a component whose kind a program may lack.
+#[derive(Component)]
 #[component(kind = "who.Holds")]
 struct Holds {
     identifier: String,
-    held: Beta,
+    held: Box<dyn superduper::Component>,
 }
 
 #[triggers]
 impl Holds {
     #[trigger("apply")]
     async fn work(&self) -> Result<String> {
-        Ok(self.held.identifier.clone())
+        Ok(self.held.identifier().to_owned())
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e01_a_program_that_lacks_the_kind_of_a_child_gives_the_job_back() {
     let place = Place::new();
-    let whole = || Registry::builder().with::<Holds>().with::<Beta>().build().unwrap();
+    let whole = || Registry::builder().with::<Holds>().with::<Plain>().build().unwrap();
     let observer = place.observer(whole()).await;
-    let run = observer.apply(Holds { identifier: "h".into(), held: beta("child") }).detach().await.unwrap();
+    let run =
+        observer.apply(Holds { identifier: "h".into(), held: Box::new(Plain { identifier: "child".into() }) }).detach().await.unwrap();
     let lacks = place.open(Registry::builder().with::<Holds>().build().unwrap()).await;
     soon("resume", lacks.resume()).await.unwrap();
     let work = jobs(&observer, &run).await.into_iter().find(|job| job.method == "work").unwrap();
@@ -387,4 +397,121 @@ async fn e01_a_program_that_lacks_the_kind_of_a_child_gives_the_job_back() {
     let has = place.open(whole()).await;
     let outcomes = soon("the program that has it", has.resume()).await.unwrap();
     assert!(outcomes.iter().all(superduper::Outcome::succeeded), "{outcomes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e04_who_waits_in_an_observer_is_told_of_its_close() {
+    let place = Place::new();
+    let observer = place.observer(of_both()).await;
+    let run = observer.apply(alpha("a")).detach().await.unwrap();
+    let waiting = tokio::spawn({
+        let run = run.clone();
+        async move { run.wait().await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    soon("the close", observer.close(Duration::from_secs(5))).await.unwrap();
+    assert_eq!(soon("who waits", waiting).await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+    untouched(&jobs(&place.observer(of_both()).await, &run).await, "close");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e04_an_apply_beside_a_close_is_refused_or_given_back() {
+    for micros in [0, 50, 200, 500, 1000, 2000, 5000] {
+        let place = Place::new();
+        let db = place.open(of_alpha()).await;
+        let applying = tokio::spawn({
+            let db = db.clone();
+            async move { db.apply(alpha("beside")).await }
+        });
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+        assert!(soon("the close", db.close(Duration::from_secs(5))).await.unwrap().is_empty());
+        // It is told, one way or the other.
+        drop(soon("the apply", applying).await.unwrap());
+        assert!(db.metadata().live_owners().await.unwrap().is_empty(), "{micros}");
+        let rows = db.jobs(JobFilter::default()).await.unwrap();
+        assert!(rows.iter().all(|row| row.owner.is_none() && row.lost == 0), "{micros}: {rows:?}");
+    }
+}
+
+/// Runs where a program of another build has the executor.
+#[derive(Component, Clone)]
+#[component(kind = "who.Clustered")]
+struct Clustered {
+    identifier: String,
+}
+
+#[triggers]
+impl Clustered {
+    fn policy(&self) -> JobPolicy {
+        JobPolicy { executor: Some("cluster".to_owned()), ..JobPolicy::default() }
+    }
+
+    #[trigger("apply", policy = "policy")]
+    async fn work(&self) -> Result<u32> {
+        Ok(1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e02_an_observer_needs_no_executor_and_decides_about_none() {
+    let place = Place::new();
+    let registry = || Registry::builder().with::<Clustered>().build().unwrap();
+    let observer = place.observer(registry()).await;
+    let clustered = Clustered { identifier: "c".into() };
+    let run = observer.apply(clustered.clone()).detach().await.unwrap();
+    // Again, while no process lives that has the executor.
+    observer.apply(clustered.clone()).detach().await.unwrap();
+    untouched(&jobs(&observer, &run).await, "an apply of equal content");
+    observer.cancel(run.recorded()[0]).await.unwrap();
+    let again = observer.retry_detached(run.recorded()[0]).await.unwrap();
+    assert_eq!(jobs(&observer, &again).await[0].executor.as_deref(), Some("cluster"), "where it runs is not its to say");
+    // A process that runs jobs refuses what it cannot run, before anything is written.
+    let worker = place.open(registry()).await;
+    says(&refused(worker.apply(Clustered { identifier: "d".into() }).await), ErrorKind::Unsupported, &["`cluster`"]);
+}
+
+/// Has a cleanup.
+#[derive(Component, Clone)]
+#[component(kind = "who.Cleaned")]
+struct Cleaned {
+    identifier: String,
+}
+
+impl Lifecycle for Cleaned {
+    async fn cleanup(&self, _ctx: &JobContext) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e01_by_force_a_removal_ends_that_nobody_can_clean_up_for() {
+    let place = Place::new();
+    let registry = || Registry::builder().with::<Cleaned>().build().unwrap();
+    place.open(registry()).await.apply(Cleaned { identifier: "c".into() }).await.unwrap();
+    // Recorded, and left by its process; then the type is deleted.
+    let observer = place.observer(registry()).await;
+    let removing = tokio::time::timeout(Duration::from_millis(300), observer.remove::<Cleaned>("c").into_future()).await;
+    assert!(removing.is_err(), "no process runs its cleanup");
+    let without = place.open(of_beta()).await;
+    let address: superduper::Address = "who.Cleaned/c".parse().unwrap();
+    let error = soon("a removal", without.remove_dyn(address.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownKind, "{error}");
+    soon("by force", without.remove_dyn(address).force()).await.unwrap();
+    assert!(without.list().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e03_a_child_that_is_lacking_is_found_out_once() {
+    let place = Place::new();
+    let observer = place.observer(Registry::builder().with::<Holds>().with::<Plain>().build().unwrap()).await;
+    let run =
+        observer.apply(Holds { identifier: "h".into(), held: Box::new(Plain { identifier: "child".into() }) }).detach().await.unwrap();
+    let lacks = place.open(Registry::builder().with::<Holds>().build().unwrap()).await;
+    soon("resume", lacks.resume()).await.unwrap();
+    let attempts = jobs(&observer, &run).await.into_iter().find(|job| job.method == "work").unwrap().attempt;
+    soon("resume", lacks.resume()).await.unwrap();
+    let job = jobs(&observer, &run).await.into_iter().find(|job| job.method == "work").unwrap();
+    assert_eq!((job.attempt, attempts), (1, 1), "it is not claimed again");
+    let reason = lacks.waits_for_program(job.id).await.unwrap().expect("a reason");
+    assert!(reason.contains("a component that `who.Holds/h"), "{reason}");
 }

@@ -14,7 +14,7 @@ use crate::{
     bundle::references,
     component::Component,
     encode::{DecodeEnv, Record, Tree, check_copy, check_stable, encode_tree, in_decode_session},
-    job::{Command, Instances, Outcome, current, hash_all, millis},
+    job::{Command, Instances, Outcome, Running, current, hash_all},
     lifecycle::BoxFuture,
     plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, PlannedNeed},
     store::{
@@ -528,7 +528,7 @@ fn blob_rows(record: &Record) -> Vec<BlobRow> {
 /// The rows of planned jobs.
 pub(crate) fn new_jobs(planned: &[PlannedJob], at: Timestamp) -> Vec<NewJob> {
     let row = |job: &PlannedJob| {
-        let policy = job.policy.as_deref();
+        let Running { executor, retries, backoff_ms, timeout_ms } = Running::of(job.policy.as_deref(), job.spec);
         let need = |need: &PlannedNeed| Need {
             job: match need.job {
                 NeededJob::Planned(index) => JobRef::New(index),
@@ -543,10 +543,10 @@ pub(crate) fn new_jobs(planned: &[PlannedJob], at: Timestamp) -> Vec<NewJob> {
             key: job.key.clone(),
             retry_of: job.retry_of,
             blocked: None,
-            executor: job.placement().to_text(),
-            retries: policy.and_then(|policy| policy.retries).unwrap_or_else(|| job.spec.map_or(0, |spec| spec.retries)),
-            backoff_ms: policy.and_then(|policy| policy.backoff).map_or_else(|| job.spec.map_or(0, |spec| spec.backoff_ms), millis),
-            timeout_ms: policy.and_then(|policy| policy.timeout).map(millis).or_else(|| job.spec.and_then(|spec| spec.timeout_ms)),
+            executor,
+            retries,
+            backoff_ms,
+            timeout_ms,
             needs: job.needs.iter().map(need).collect(),
             claim: None,
             pool: None,

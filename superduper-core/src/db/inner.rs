@@ -187,12 +187,12 @@ impl DbInner {
         if let Some(handle) = self.engine.handle(run) {
             return Ok(handle);
         }
-        let owner = self.owner().await?;
         let _alone = self.start_gate.write().await;
         if let Some(handle) = self.engine.handle(run) {
             return Ok(handle);
         }
         self.check_writable("lead a run")?;
+        let owner = self.owner().await?;
         let mut loaded = load(self, run).await?;
         if self.give_back(owner, &loaded.changes.jobs).await? {
             loaded = load(self, run).await?;

@@ -47,6 +47,9 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
         db.committed();
         return Ok((committed, None));
     };
+    let starting = db.start_gate.read().await;
+    // Closed in the meantime: nothing was written, and this process is not listed as a worker again.
+    db.check_writable("record a run")?;
     let mut places = None;
     let leader = if starts && !db.options.observer { Some(db.owner().await?) } else { None };
     if let Some(owner) = leader {
@@ -62,9 +65,6 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
         }
         places = Some(taken);
     }
-    let starting = db.start_gate.read().await;
-    // Closed in the meantime: nothing was written.
-    db.check_writable("record a run")?;
     ops.push(Op::Run(run.clone()));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
     let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;

@@ -50,7 +50,7 @@ impl NoteWriter {
         }
         let shared = self.0.clone();
         let started = std::thread::Builder::new().name("superduper-notes".to_owned()).spawn(move || shared.run());
-        if started.is_err() {
+        if started.or_warn(Site::RUN, "starting the thread that writes logs").is_none() {
             // The next note tries again.
             self.0.started.store(false, Ordering::Release);
         }
@@ -72,7 +72,8 @@ impl Shared {
     fn run(&self) {
         // However the thread ends, also by a panic of the store: the next note starts it again.
         let _ends = Ends(&self.started);
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        if let Some(runtime) = runtime.or_warn(Site::RUN, "starting the runtime that writes logs") {
             runtime.block_on(self.write());
         }
     }

@@ -65,7 +65,8 @@ impl<S: PartialEq> Retry<S> {
         self.before = now;
         let Retry { what, moves, still, .. } = self;
         if *moves >= MOVES {
-            return Err(refused.context(format_args!("{what}: others changed the state {moves} times meanwhile, at last so")));
+            return Err(refused
+                .context(format_args!("{what}: other writers changed the state {moves} times in the meantime; the last refusal was")));
         }
         if *still >= ATTEMPTS {
             return Err(refused.context(what));
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(pauses[..8], [2, 4, 8, 16, 32, 64, 64, 64]);
         let error = retry.pause_after(moved(MOVES), MOVES).expect_err("gives up at last");
         assert_eq!(error.kind(), ErrorKind::Conflict);
-        let text = "importing `acme.Model/churn`: others changed the state 2000 times meanwhile, at last so: \
+        let text = "importing `acme.Model/churn`: other writers changed the state 2000 times in the meantime; the last refusal was: \
                     `acme.Model/churn` is 2000, but the plan was made with it 0";
         assert_eq!(error.to_string(), text);
     }

@@ -10,12 +10,20 @@ use crate::{
     job::{Command, work_of},
     store::{JobFilter, JobId, JobRow, JobState, RunFilter, RunId, RunState},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// How soon, and how late at most, a worker looks for new runs.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// How often all unfinished runs are looked at: a process may have stopped leading a run without a change on record.
 const ALL: Duration = Duration::from_secs(10);
+/// The pause between two looks at a run that had no work for this program: so long, or so many times as long as the look took.
+const AGAIN: Duration = Duration::from_millis(200);
+const REST: u32 = 20;
 /// How many events are read at once.
 const EVENTS: usize = 10_000;
 
@@ -30,10 +38,13 @@ impl Db {
     /// or that was closed; the error of the store if it fails for good.
     pub async fn work(&self) -> Result<()> {
         let db = self.inner();
-        db.check_runs_jobs("work")?;
-        // Register first: other processes then see at once that this process is a worker.
-        db.owner().await?;
-        let mut search = Search { db, seen: 0, all_at: None };
+        {
+            // Register first: other processes then see at once that this process is a worker. Not beside a close.
+            let _alone = db.start_gate.read().await;
+            db.check_runs_jobs("work")?;
+            db.owner().await?;
+        }
+        let mut search = Search { db, seen: 0, all_at: None, changed: BTreeSet::new(), not_before: HashMap::new() };
         let (mut pause, mut failures) = (POLL.0, 0);
         let mut commits = db.commits.subscribe();
         while !db.is_closed() {
@@ -111,8 +122,8 @@ impl Db {
         let may_have = |kinds: &[String]| kinds.is_empty() || kinds.contains(&row.target.kind);
         let workers = db.metadata.workers().await?;
         let others = workers.iter().any(|worker| Some(worker.id) != here && may_have(&worker.kinds));
-        let mend =
-            format!("start one that has it; where it is gone for good, apply `{path}` again, or remove `{path}`", path = row.target.path());
+        let path = row.target.path();
+        let mend = format!("start a program that has it; if no program will have it again, apply `{path}` again or remove `{path}`");
         Ok((!others).then(|| format!("no running program has {lacks}: {mend}")))
     }
 }
@@ -125,7 +136,11 @@ struct Search<'a> {
     /// The last event that was seen.
     seen: i64,
     /// When all unfinished runs were last looked at.
-    all_at: Option<tokio::time::Instant>,
+    all_at: Option<Instant>,
+    /// The runs that changed since they were looked at.
+    changed: BTreeSet<RunId>,
+    /// When a run that had no work for this program may be looked at again.
+    not_before: HashMap<RunId, Instant>,
 }
 
 impl Search<'_> {
@@ -137,7 +152,7 @@ impl Search<'_> {
         let mut runs = BTreeSet::new();
         if died || is_time {
             self.seen = db.metadata.last_event().await?;
-            self.all_at = Some(tokio::time::Instant::now());
+            self.all_at = Some(Instant::now());
             runs.extend(db.unfinished_runs().await?.into_iter().map(|run| run.id));
         } else {
             loop {
@@ -148,22 +163,40 @@ impl Search<'_> {
             }
         }
         let changed = died || !runs.is_empty();
-        for run in runs {
+        self.changed.extend(runs);
+        for run in self.due() {
             if db.is_closed() {
                 break;
             }
-            // One run that cannot be led must not keep this process from the others.
-            if self.lead(run).await.or_warn(Site::RUN.run(run), "looking whether a run has work").is_none() {
-                self.all_at = None;
-            }
+            // One run that cannot be led must not keep this process from the others. The next look at all runs tries it again.
+            self.lead(run).await.or_warn(Site::RUN.run(run), "looking whether a run has work");
         }
         Ok(changed)
     }
 
+    /// The changed runs whose turn it is. Looking at a run reads all its unfinished jobs, so a large run that has no work for this
+    /// program is not looked at for each of its changes.
+    fn due(&mut self) -> Vec<RunId> {
+        let now = Instant::now();
+        let is_due = |run: &RunId| self.not_before.get(run).is_none_or(|time| *time <= now);
+        let due: Vec<RunId> = self.changed.iter().copied().filter(is_due).collect();
+        due.iter().for_each(|run| {
+            self.changed.remove(run);
+        });
+        self.not_before.retain(|_, time| *time > now);
+        due
+    }
+
     /// Lead a run that has work for this program, unless it is led here.
-    async fn lead(&self, run: RunId) -> Result<()> {
-        if self.db.engine.handle(run).is_none() && self.has_work(run).await? {
+    async fn lead(&mut self, run: RunId) -> Result<()> {
+        if self.db.engine.handle(run).is_some() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        if self.has_work(run).await? {
             self.db.attach(run).await?.tell(Command::Look);
+        } else {
+            self.not_before.insert(run, Instant::now() + AGAIN.max(begun.elapsed() * REST));
         }
         Ok(())
     }

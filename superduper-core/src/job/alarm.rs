@@ -6,7 +6,7 @@
 
 use super::JobContext;
 use crate::JobFailure;
-use crate::unreturned::Unreturned;
+use crate::unreturned::{Site, Unreturned};
 use std::sync::OnceLock;
 use tokio::{
     runtime::{Builder, Handle},
@@ -59,10 +59,11 @@ impl Drop for Alarm {
 fn beside() -> Handle {
     static BESIDE: OnceLock<Option<Handle>> = OnceLock::new();
     let start = || {
-        let runtime = Builder::new_current_thread().enable_time().build().ok()?;
+        let runtime = Builder::new_current_thread().enable_time().build().or_warn(Site::WORKER, "starting the runtime of time limits")?;
         let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name("superduper-alarm".to_owned());
-        thread.spawn(move || runtime.block_on(std::future::pending::<()>())).ok()?;
+        let started = thread.spawn(move || runtime.block_on(std::future::pending::<()>()));
+        started.or_warn(Site::WORKER, "starting the thread of time limits")?;
         Some(handle)
     };
     BESIDE.get_or_init(start).clone().unwrap_or_else(Handle::current)

@@ -2,7 +2,7 @@
 //!
 //! Invariant: blobs are durable before a commit names them.
 
-use super::{JobSpec, context::Effects, record::sweep_epoch, spawned::resolve_spawned};
+use super::{Instances, JobSpec, context::Effects, record::sweep_epoch, spawned::resolve_spawned};
 use crate::{
     Error, Result,
     artifact::BlobHandle,
@@ -25,7 +25,13 @@ pub(super) struct Success {
 }
 
 /// Save the blobs of result and outputs, and resolve the spawned jobs.
-pub(super) async fn store_effects(db: &Arc<DbInner>, spec: &JobSpec, result: Encoded, effects: Effects) -> Result<Success> {
+pub(super) async fn store_effects(
+    db: &Arc<DbInner>,
+    spec: &JobSpec,
+    instances: &Arc<Instances>,
+    result: Encoded,
+    effects: Effects,
+) -> Result<Success> {
     let encoded = || std::iter::once(&result).chain(effects.outputs.iter().map(|output| &output.encoded));
     let handles: Vec<Arc<BlobHandle>> = encoded().flat_map(|encoded| encoded.blobs.iter().cloned()).collect();
     // Read before the blobs are looked for: the commit then tells whether a sweep came after that.
@@ -37,7 +43,7 @@ pub(super) async fn store_effects(db: &Arc<DbInner>, spec: &JobSpec, result: Enc
             save(db, output.encoded, output.name).await.map_err(|error| error.context(format_args!("output `{}`", output.name)))?;
         outputs.push(OutputRow { name: output.name.to_owned(), value, blobs });
     }
-    let spawned = resolve_spawned(db, spec, effects.spawned).await?;
+    let spawned = resolve_spawned(db, spec, instances, effects.spawned).await?;
     Ok(Success { value, blobs, handles, sweep_epoch, outputs, spawned, messages: effects.messages })
 }
 

@@ -40,7 +40,7 @@ pub(crate) use notes::NoteBuffer;
 pub use outcome::Outcome;
 pub(crate) use outcome::describe;
 pub(crate) use panics::Caught;
-pub(crate) use policy::millis;
+pub(crate) use policy::Running;
 pub use policy::{JobPolicy, Placement};
 pub use process::worker;
 pub(crate) use process::{Process, is_worker};

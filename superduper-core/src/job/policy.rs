@@ -2,6 +2,7 @@
 //!
 //! Invariant: what a job's row says in `executor` is all that another process needs to run it the same way.
 
+use crate::trigger::TriggerSpec;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -120,6 +121,31 @@ impl JobPolicy {
             stall_ms: self.stall.map(millis),
             memory: self.memory,
             cpu_s: self.cpu.map(|limit| limit.as_secs().saturating_add(u64::from(limit.subsec_nanos() > 0))),
+        }
+    }
+}
+
+/// How a job of a trigger is run: as its attribute says, but where the policy says something else.
+pub(crate) struct Running {
+    /// The text for the row.
+    pub(crate) executor: Option<String>,
+    pub(crate) retries: u32,
+    pub(crate) backoff_ms: u64,
+    pub(crate) timeout_ms: Option<u64>,
+}
+
+impl Running {
+    pub(crate) fn of(policy: Option<&JobPolicy>, spec: Option<&TriggerSpec>) -> Self {
+        let executor = spec.and_then(|spec| spec.executor);
+        let placement = match policy {
+            Some(policy) => policy.placement(executor),
+            None => Placement { executor: executor.map(str::to_owned), ..Placement::default() },
+        };
+        Running {
+            executor: placement.to_text(),
+            retries: policy.and_then(|policy| policy.retries).unwrap_or_else(|| spec.map_or(0, |spec| spec.retries)),
+            backoff_ms: policy.and_then(|policy| policy.backoff).map_or_else(|| spec.map_or(0, |spec| spec.backoff_ms), millis),
+            timeout_ms: policy.and_then(|policy| policy.timeout).map(millis).or_else(|| spec.and_then(|spec| spec.timeout_ms)),
         }
     }
 }

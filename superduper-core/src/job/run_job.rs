@@ -168,5 +168,5 @@ async fn attempt(
     traces.progress = ctx.reported_progress();
     let encoded = result?;
     let effects = ctx.take_effects();
-    store_effects(db, spec, encoded, effects).await.map_err(failed)
+    store_effects(db, spec, instances, encoded, effects).await.map_err(failed)
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a spawned job waits only for jobs that do not wait for the spawned job.
 
-use super::{JobSpec, context::SpawnRequest};
+use super::{Instances, JobPolicy, JobSpec, context::SpawnRequest, panics::caught, policy::Running};
 use crate::{
     Address, Error, ErrorKind, Result,
     db::DbInner,
@@ -15,7 +15,12 @@ use petgraph::{
 use std::{collections::HashMap, sync::Arc};
 
 /// Resolve the requests to spawn jobs. Returns the jobs in the order in which they were spawned.
-pub(super) async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests: Vec<SpawnRequest>) -> Result<Vec<NewJob>> {
+pub(super) async fn resolve_spawned(
+    db: &Arc<DbInner>,
+    spec: &JobSpec,
+    instances: &Arc<Instances>,
+    requests: Vec<SpawnRequest>,
+) -> Result<Vec<NewJob>> {
     if requests.is_empty() {
         return Ok(Vec::new());
     }
@@ -23,7 +28,7 @@ pub(super) async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests:
     if index.len() < requests.len() {
         return Err(Error::invalid("two spawned jobs have the same key").fatal());
     }
-    let mut resolver = Resolver { db, spec, index, known: None, versions: HashMap::new() };
+    let mut resolver = Resolver { db, spec, instances, index, known: None, versions: HashMap::new(), policies: HashMap::new() };
     let at = Timestamp::now();
     let mut jobs = Vec::with_capacity(requests.len());
     for (position, request) in requests.into_iter().enumerate() {
@@ -36,11 +41,14 @@ pub(super) async fn resolve_spawned(db: &Arc<DbInner>, spec: &JobSpec, requests:
 struct Resolver<'a> {
     db: &'a Arc<DbInner>,
     spec: &'a JobSpec,
+    instances: &'a Arc<Instances>,
     /// The keys of the jobs that are spawned together, with their places.
     index: HashMap<String, usize>,
     /// The keys that the run had before; read when one is needed.
     known: Option<HashMap<String, JobId>>,
     versions: HashMap<String, Address>,
+    /// What the policies of triggers say, by component and trigger.
+    policies: HashMap<(Address, String), Option<JobPolicy>>,
 }
 
 impl Resolver<'_> {
@@ -53,6 +61,11 @@ impl Resolver<'_> {
         for key in &request.after {
             needs.push(Need { job: self.needed(position, &request.key, key).await?, parameter: None });
         }
+        let policy = match (entry.has_policy)(&request.trigger) {
+            true => self.policy(&target, &request.trigger).await?,
+            false => None,
+        };
+        let Running { executor, retries, backoff_ms, timeout_ms } = Running::of(policy.as_ref(), Some(trigger));
         Ok(NewJob {
             target,
             role: JobRole::Trigger,
@@ -60,15 +73,29 @@ impl Resolver<'_> {
             key: Some(request.key),
             retry_of: None,
             blocked: None,
-            executor: trigger.executor.map(str::to_owned),
-            retries: trigger.retries,
-            backoff_ms: trigger.backoff_ms,
-            timeout_ms: trigger.timeout_ms,
+            executor,
+            retries,
+            backoff_ms,
+            timeout_ms,
             needs,
             claim: None,
             pool: None,
             at,
         })
+    }
+
+    /// What the policy of a trigger says for a component.
+    async fn policy(&mut self, target: &Address, trigger: &str) -> Result<Option<JobPolicy>> {
+        let key = (target.clone(), trigger.to_owned());
+        if let Some(known) = self.policies.get(&key) {
+            return Ok(known.clone());
+        }
+        let instance = self.instances.get(self.db, target).await?;
+        // It is user code.
+        let policy = caught(|| instance.component.__policy(trigger));
+        let policy = policy.map_err(|failure| failure.to_error(ErrorKind::User, format!("the policy of `{trigger}` of `{target}`")))?;
+        self.policies.insert(key, policy.clone());
+        Ok(policy)
     }
 
     /// The job that has the key `needed`, for the spawned job at a place.
@@ -128,9 +155,10 @@ async fn refuse_cycle(db: &Arc<DbInner>, spec: &JobSpec, jobs: &[NewJob]) -> Res
         for needs in job.needs.iter().filter_map(older) {
             if let Some(waiting) = spec.waiting.iter().find(|waiting| waits_for(needs, **waiting)) {
                 let key = job.key.as_deref().unwrap_or_default();
+                let chain = if needs == *waiting { String::new() } else { format!("job {needs} waits for job {waiting}, ") };
                 let text = format!(
-                    "spawned job `{key}` would wait for itself: it comes after job {needs}, which waits for job {waiting} or is it, and job {waiting} \
-                    waits for all that this job spawns"
+                    "spawned job `{key}` would wait for itself: it waits for job {needs}, {chain}and job {waiting} waits for all jobs that \
+                    this job spawns"
                 );
                 return Err(Error::invalid(text).with_hint("spawn it after something that does not wait for this job").fatal());
             }

@@ -40,6 +40,12 @@ pub(crate) async fn in_folder() -> Database {
     Database::over(plain.metadata().clone(), plain.artifact_store().clone(), Some(folder), None).await
 }
 
+/// A database in a folder that another handle has open, too.
+pub(crate) async fn in_folder_at(path: &std::path::Path) -> Database {
+    let plain = Db::open(path).await.expect("a database in a folder opens");
+    Database::over(plain.metadata().clone(), plain.artifact_store().clone(), None, None).await
+}
+
 impl Database {
     async fn over(
         metadata: Arc<dyn MetadataStore>,

@@ -139,7 +139,8 @@ impl Shell {
             for _ in 0..MOST_FAILURES {
                 let ops = vec![Op::ReturnPlace { job, attempt, owner }];
                 let written = caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full)).await;
-                if written.is_ok() {
+                let site = Site::RUN.run(run).job(job).attempt(attempt);
+                if written.or_warn(site, "returning a place of a pool").is_some() {
                     break;
                 }
                 tokio::time::sleep(PAUSE).await;

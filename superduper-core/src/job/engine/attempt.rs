@@ -78,6 +78,11 @@ impl Shell {
                 Report::Finish(Box::new(finish))
             }
         };
+        if matches!(report, Report::Unable)
+            && let Some(target) = self.books.get(&run).and_then(|book| book.target(job))
+        {
+            db.program.cannot_read(target);
+        }
         events::ended(run, job, attempt, &report);
         let is_late = late.is_some();
         if let Some(returned) = late {

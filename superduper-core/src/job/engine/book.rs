@@ -224,6 +224,11 @@ impl Book {
         }
     }
 
+    /// The component of a job.
+    pub(super) fn target(&self, job: JobId) -> Option<Address> {
+        self.rows.get(&job).map(|row| row.target.clone())
+    }
+
     /// When an attempt started, as far as that is known here.
     pub(super) fn started_at(&self, job: JobId) -> Option<Timestamp> {
         self.rows.get(&job).and_then(|row| row.started_at)

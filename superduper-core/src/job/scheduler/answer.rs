@@ -335,7 +335,11 @@ impl RunState {
                     self.out.push(Effect::Abandon { run, job, attempt });
                 }
                 Phase::Ending { .. } => {
-                    ops.extend(self.entries[index].end.take().map(Op::Finish));
+                    if let Some(mut end) = self.entries[index].end.take() {
+                        // A thread that has returned keeps no place, whether or not this end was written before.
+                        end.late &= !self.entries[index].returned;
+                        ops.push(Op::Finish(end));
+                    }
                     if self.entries[index].returned {
                         self.return_place(index);
                     }
