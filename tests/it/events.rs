@@ -1,6 +1,6 @@
 //! What the engine says of itself as `tracing` events, to a subscriber of this thread.
 
-use crate::support::{Database, in_memory};
+use crate::support::{Database, busy::Busy, in_memory};
 use std::{
     collections::BTreeMap,
     fmt::Debug,
@@ -63,24 +63,6 @@ impl Lifecycle for Kept {
     async fn on_create(&self, ctx: &JobContext) -> Result<()> {
         ctx.log("created");
         Ok(())
-    }
-}
-
-/// Has a trigger that ends when it is cancelled.
-#[derive(Component)]
-#[component(kind = "events.Busy")]
-struct Busy {
-    identifier: String,
-}
-
-#[triggers]
-impl Busy {
-    #[trigger("apply")]
-    async fn wait(&self, ctx: &JobContext) -> Result<()> {
-        loop {
-            ctx.check_cancelled()?;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 }
 

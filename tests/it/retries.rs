@@ -1,6 +1,6 @@
 //! Calls that are tried again beside other writers and sweeps: import, removal and renaming.
 
-use crate::support::{Database, databases, refused, says};
+use crate::support::{Database, busy::Busy, databases, refused, says};
 use std::{
     future::IntoFuture,
     path::PathBuf,
@@ -30,24 +30,6 @@ struct Memo {
     #[component(breaking)]
     text: String,
     data: Artifact<Bytes>,
-}
-
-/// Has a trigger that waits for the test.
-#[derive(Component, Clone)]
-#[component(kind = "retries.Busy")]
-struct Busy {
-    identifier: String,
-}
-
-#[triggers]
-impl Busy {
-    #[trigger("apply")]
-    async fn wait(&self, ctx: &JobContext) -> Result<()> {
-        loop {
-            ctx.check_cancelled()?;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
 }
 
 fn memo(name: &str, text: &str) -> Memo {
@@ -216,10 +198,10 @@ async fn e19_what_stands_in_the_way_is_named() {
     for on in databases().await {
         let run = on.db.apply(Busy { identifier: "b".into() }).detach().await.expect("applies");
         let id = format!("run {}", run.id().expect("a run"));
-        let renamed = refused(on.db.rename("retries.Busy/b", "retries.Busy/c").await);
-        says(&renamed, ErrorKind::Conflict, &[&id, "retries.Busy/b", "is not finished"]);
+        let renamed = refused(on.db.rename("support.Busy/b", "support.Busy/c").await);
+        says(&renamed, ErrorKind::Conflict, &[&id, "support.Busy/b", "is not finished"]);
         let removed = refused(on.db.remove::<Busy>("b").exclusive().await);
-        says(&removed, ErrorKind::Conflict, &[&id, "retries.Busy/b", "is not finished"]);
+        says(&removed, ErrorKind::Conflict, &[&id, "support.Busy/b", "is not finished"]);
         run.cancel().await.expect("cancels");
     }
 }

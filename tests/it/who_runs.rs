@@ -498,6 +498,12 @@ async fn e01_by_force_a_removal_ends_that_nobody_can_clean_up_for() {
     assert_eq!(error.kind(), ErrorKind::UnknownKind, "{error}");
     soon("by force", without.remove_dyn(address).force()).await.unwrap();
     assert!(without.list().await.unwrap().is_empty());
+    // The same where the removal on record was by force already: whoever resumes it ends it.
+    place.open(registry()).await.apply(Cleaned { identifier: "d".into() }).await.unwrap();
+    let removing = tokio::time::timeout(Duration::from_millis(300), observer.remove::<Cleaned>("d").force().into_future()).await;
+    assert!(removing.is_err(), "no process runs its cleanup");
+    soon("resume", without.resume()).await.unwrap();
+    assert!(without.list().await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

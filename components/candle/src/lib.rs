@@ -104,7 +104,7 @@ pub use data::{Batch, Table};
 pub use fit::Fitted;
 pub use hooks::{ClipNorm, GradientHook};
 pub use logistic::LogisticRegression;
-pub use metrics::{Closeness, Evaluation};
+pub use metrics::{Evaluation, RegressionMetrics};
 pub use mlp::{Mlp, MlpSpec};
 pub use net::{Net, NetSpec};
 pub use network::{Architecture, Network};

@@ -1,6 +1,6 @@
 //! A linear layer with a backward pass of its own.
 //!
-//! candle's `matmul` also computes the gradient of data that nobody trains, which is a third of the work
+//! candle's `matmul` also computes the gradient of the input data, which is not trained; that is a third of the work
 //! of a first layer, and gives the gradient of a transposed weight transposed. Here the gradient of the
 //! input is left out where nothing depends on it, and each gradient comes in the layout of its tensor.
 

@@ -5,7 +5,7 @@
 use crate::{
     cnn::{Cnn, CnnSpec},
     data::Table,
-    metrics::{Closeness, Evaluation},
+    metrics::{Evaluation, RegressionMetrics},
     mlp::{Mlp, MlpSpec},
     net::NetSpec,
     network_model::{Line, NetworkModel},
@@ -200,8 +200,8 @@ impl Network {
     /// How close it comes to the values of a table.
     ///
     /// # Errors
-    /// Those of [`model`](Network::model) and [`NetworkModel::closeness`].
-    pub async fn closeness(&self, table: &Table) -> Result<Closeness> {
-        self.model().await?.closeness(table)
+    /// Those of [`model`](Network::model) and [`NetworkModel::regression_metrics`].
+    pub async fn regression_metrics(&self, table: &Table) -> Result<RegressionMetrics> {
+        self.model().await?.regression_metrics(table)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     cnn::Cnn,
     data::{Batch, Table, stretch},
     fit::{check_features, features, only},
-    metrics::{Closeness, Evaluation, Prediction, closeness, evaluate, mean_squared_error, most_likely},
+    metrics::{Evaluation, Prediction, RegressionMetrics, evaluate, mean_squared_error, most_likely, regression_metrics},
     mlp::Mlp,
     train::{Model, Scores},
     weights::Weights,
@@ -114,11 +114,11 @@ impl NetworkModel {
     ///
     /// # Errors
     /// `InvalidInput` for a table that does not fit, and for a network that tells classes apart.
-    pub fn closeness(&self, table: &Table) -> Result<Closeness> {
+    pub fn regression_metrics(&self, table: &Table) -> Result<RegressionMetrics> {
         self.of_values()?;
         self.check(table)?;
         match self.prediction(table)? {
-            Prediction::Values(values) => closeness(&values, table.targets().unwrap_or_default()),
+            Prediction::Values(values) => regression_metrics(&values, table.targets().unwrap_or_default()),
             Prediction::Logits(_) => Err(Error::internal("a network of values predicted classes")),
         }
     }
@@ -177,7 +177,7 @@ impl NetworkModel {
         if !self.is_of_values() {
             return Ok(());
         }
-        Err(Error::invalid("the network predicts values, not classes").with_hint("ask it for `predict_values` or `closeness`"))
+        Err(Error::invalid("the network predicts values, not classes").with_hint("ask it for `predict_values` or `regression_metrics`"))
     }
 
     fn of_values(&self) -> Result<()> {

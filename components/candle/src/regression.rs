@@ -7,7 +7,7 @@ use crate::{
     data::Table,
     fit::{Fitted, Learner, adamw, constant, learner, one, one_fifth, thirty, thirty_two},
     hooks::GradientHook,
-    metrics::Closeness,
+    metrics::RegressionMetrics,
     network::Architecture,
     network_model::NetworkModel,
     optim::Optimizer,
@@ -82,8 +82,8 @@ impl LinearRegression {
 
     /// `None` where no rows are held out.
     #[trigger("apply", depends_on = "fit")]
-    fn evaluate(&self) -> Result<Option<Closeness>> {
-        self.score_rows(NetworkModel::closeness)
+    fn evaluate(&self) -> Result<Option<RegressionMetrics>> {
+        self.score_rows(NetworkModel::regression_metrics)
     }
 }
 
@@ -118,7 +118,7 @@ impl LinearRegression {
     ///
     /// # Errors
     /// Those of [`model`](LinearRegression::model); `InvalidInput` for a table that does not fit.
-    pub async fn evaluate_on(&self, table: &Table) -> Result<Closeness> {
-        self.network()?.closeness(table).await
+    pub async fn evaluate_on(&self, table: &Table) -> Result<RegressionMetrics> {
+        self.network()?.regression_metrics(table).await
     }
 }

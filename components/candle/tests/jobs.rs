@@ -319,7 +319,7 @@ async fn every_model_that_learns_a_table_can_be_trained_as_a_job() {
     let run = trainer.train(regression.unwrap(), TrainSpec::new()).await.unwrap();
     let network: Network = run.load().await.unwrap();
     assert!((network.predict_value(&[1.0]).await.unwrap() - 3.5).abs() < 0.02);
-    assert!(network.closeness(&line).await.unwrap().mean_squared_error < 1e-3);
+    assert!(network.regression_metrics(&line).await.unwrap().mean_squared_error < 1e-3);
     assert_eq!(series(&run, "validation_mse").await, series(&run, "validation_loss").await);
     let error = network.predict(&[1.0]).await.unwrap_err();
     assert!(error.to_string().starts_with("the network predicts values, not classes"), "{error}");

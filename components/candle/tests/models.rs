@@ -7,8 +7,8 @@ mod table;
 use std::{collections::BTreeMap, sync::Arc};
 use superduper::{Action, Artifact, Component, Db, Error, ErrorKind, Result};
 use superduper_candle::{
-    AdamW, Architecture, Array, Classifier, Closeness, Cnn, CnnClassifier, CnnSpec, Convolution, CosineWarmup, Evaluation,
-    LinearRegression, LogisticRegression, MlpSpec, Optimizer, OptimizerState, Rng, Sgd, Table, Training, Validated, Validation, Weights,
+    AdamW, Architecture, Array, Classifier, Cnn, CnnClassifier, CnnSpec, Convolution, CosineWarmup, Evaluation, LinearRegression,
+    LogisticRegression, MlpSpec, Optimizer, OptimizerState, RegressionMetrics, Rng, Sgd, Table, Training, Validated, Validation, Weights,
     go_on,
     metrics::{Accuracy, Auc, MacroF1, MeanSquaredError, Metric, Perplexity},
     stop,
@@ -106,7 +106,7 @@ async fn linear_models_learn() -> Result<()> {
 
     let line = LinearRegression::builder("line").table(Artifact::new(line()?)).inputs(2);
     let line = line.optimizer(Box::new(AdamW { learning_rate: 0.05, weight_decay: 0.0, ..AdamW::default() })).build()?;
-    let scores = db.apply(line).await?.result::<Option<Closeness>>("evaluate")?.ok_or_else(|| Error::msg("none held out"))?;
+    let scores = db.apply(line).await?.result::<Option<RegressionMetrics>>("evaluate")?.ok_or_else(|| Error::msg("none held out"))?;
     // Uniform noise of ±0.01 has a variance of 1e-4 / 3.
     assert!(scores.rows == 80 && scores.mean_squared_error < 6e-5 && scores.r2.is_some_and(|r2| r2 > 0.9999), "{scores:?}");
     let line: LinearRegression = db.load("line").await?;

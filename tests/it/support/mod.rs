@@ -2,6 +2,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod at_once;
+pub(crate) mod busy;
 mod counting;
 mod gate;
 

@@ -10,4 +10,4 @@ pub use classes::{Evaluation, accuracy, confusion_matrix, cross_entropy, evaluat
 pub use metric::{Accuracy, Auc, MacroF1, MeanSquaredError, Metric, Perplexity, Prediction};
 pub use ranking::{auc, binary_auc};
 pub use similarity::{Similarity, pearson, similarity, spearman};
-pub use values::{Closeness, closeness, mean_squared_error};
+pub use values::{RegressionMetrics, mean_squared_error, regression_metrics};

@@ -6,7 +6,7 @@ use superduper::{Error, Result};
 
 /// How close the values of a model are to those of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Closeness {
+pub struct RegressionMetrics {
     /// The number of rows.
     pub rows: usize,
     /// See [`mean_squared_error`].
@@ -22,12 +22,12 @@ pub struct Closeness {
 ///
 /// # Errors
 /// `InvalidInput` for lists of different length or without rows, and for a number that is not finite.
-pub fn closeness(predicted: &[f32], values: &[f32]) -> Result<Closeness> {
+pub fn regression_metrics(predicted: &[f32], values: &[f32]) -> Result<RegressionMetrics> {
     let mean_squared_error = mean_squared_error(predicted, values)?;
     let rows = values.len() as f64;
     let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / rows;
     let variance = values.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / rows;
-    Ok(Closeness {
+    Ok(RegressionMetrics {
         rows: values.len(),
         mean_squared_error,
         mean_absolute_error: errors(predicted, values).map(f64::abs).sum::<f64>() / rows,
@@ -63,11 +63,11 @@ mod tests {
     fn scores_are_those_computed_by_hand() -> Result<()> {
         // scikit-learn's user guide: mean_squared_error([3, -0.5, 2, 7], [2.5, 0.0, 2, 8]) is 0.375, the mean absolute
         // error 0.5, r2_score 0.948….
-        let scores = closeness(&[2.5, 0.0, 2.0, 8.0], &[3.0, -0.5, 2.0, 7.0])?;
+        let scores = regression_metrics(&[2.5, 0.0, 2.0, 8.0], &[3.0, -0.5, 2.0, 7.0])?;
         assert_eq!((scores.rows, scores.mean_squared_error, scores.mean_absolute_error), (4, 0.375, 0.5));
         // The mean is 2.875, the sum of squares around it 29.1875.
         assert!(scores.r2.is_some_and(|r2| (r2 - (1.0 - 1.5 / 29.1875)).abs() < 1e-12));
-        assert_eq!(closeness(&[1.0, 2.0], &[5.0, 5.0])?.r2, None);
+        assert_eq!(regression_metrics(&[1.0, 2.0], &[5.0, 5.0])?.r2, None);
         assert!(mean_squared_error(&[], &[]).is_err() && mean_squared_error(&[1.0], &[1.0, 2.0]).is_err());
         Ok(())
     }

@@ -43,13 +43,13 @@ impl RunState {
         }
     }
 
-    /// What an end means in a process that closes: an end that only came of the close gives the job back.
+    /// What an end means in a process that closes: an end that only came of the close gives the job back. An attempt that paused
+    /// is no case of its own: the store queues a job that pauses without a request on record.
     pub(super) fn conclude_closing(&self, index: usize, end: Finished) -> Finished {
-        let signals = self.entries[index].signals;
+        let asked = self.entries[index].signals.cancel;
         match end {
-            Finished::Paused(_) if self.closing && !signals.pause => Finished::Released,
             Finished::Succeeded(_) => end,
-            _ if self.stopping && !signals.cancel => Finished::Released,
+            _ if self.stopping && !asked => Finished::Released,
             end => end,
         }
     }
