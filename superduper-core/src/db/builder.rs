@@ -222,19 +222,8 @@ impl DbBuilder {
             None => Registry::linked()?,
         };
         let cores = std::thread::available_parallelism().map_or(4, usize::from).max(4);
-        let mut executors: HashMap<&'static str, Arc<dyn Executor>> = HashMap::new();
-        let process = Process { program: self.program.clone() };
-        let built_in: [Arc<dyn Executor>; 2] = [Arc::new(Threads), Arc::new(process)];
-        for executor in built_in.into_iter().chain(self.executors) {
-            executors.insert(executor.name(), executor);
-        }
         let asked = self.executor.as_deref().unwrap_or("threads");
-        let executor = executors.keys().copied().find(|name| *name == asked);
-        let executor = executor.ok_or_else(|| {
-            let mut known: Vec<&str> = executors.keys().copied().collect();
-            known.sort_unstable();
-            Error::new(ErrorKind::Unsupported, format!("unknown executor `{asked}`; known are: {}", known.join(", ")))
-        })?;
+        let (executors, executor) = executors(self.program.clone(), self.executors, asked)?;
         // Last, so that nothing is made where anything else is wrong.
         let mode = self.mode;
         let (mut metadata, mut artifacts) = (metadata.open(mode)?, artifacts.open(mode)?);
@@ -282,4 +271,19 @@ impl DbBuilder {
         }
         Ok(Db::from_inner(inner))
     }
+}
+
+type Executors = HashMap<&'static str, Arc<dyn Executor>>;
+
+/// All executors, by name, and the name of the one that was asked for.
+fn executors(program: Option<PathBuf>, added: Vec<Arc<dyn Executor>>, asked: &str) -> Result<(Executors, &'static str)> {
+    let built_in: [Arc<dyn Executor>; 2] = [Arc::new(Threads), Arc::new(Process { program })];
+    let executors: HashMap<_, _> = built_in.into_iter().chain(added).map(|executor| (executor.name(), executor)).collect();
+    let found = executors.keys().copied().find(|name| *name == asked);
+    let found = found.ok_or_else(|| {
+        let mut known: Vec<&str> = executors.keys().copied().collect();
+        known.sort_unstable();
+        Error::new(ErrorKind::Unsupported, format!("unknown executor `{asked}`; known are: {}", known.join(", ")))
+    })?;
+    Ok((executors, found))
 }

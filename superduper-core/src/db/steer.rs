@@ -1,7 +1,7 @@
 //! Steering jobs: resume, retry, cancel, unblock, wait.
 
 use super::{
-    Db, Run,
+    Db, DbInner, Run,
     cancel::{cancel, cancel_jobs},
     launch::Launch,
 };
@@ -11,7 +11,8 @@ use crate::{
     job::{Command, Outcome, describe},
     lifecycle::BoxFuture,
     store::{
-        Batch, Durability, Expect, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, Timestamp, Wish,
+        Batch, Durability, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose,
+        Timestamp, Wish,
     },
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
@@ -144,59 +145,11 @@ impl Db {
         }
         let rows = self.jobs(JobFilter { run: Some(row.run), ..JobFilter::default() }).await?;
         let edges = db.metadata.dependencies(row.run).await?;
-        // The job, what it needs that was not done either, and what was skipped below those.
-        let mut wanted = vec![job];
-        let mut next = 0;
-        while next < wanted.len() {
-            let current = wanted[next];
-            next += 1;
-            let row_of = |id: JobId| rows.iter().find(|row| row.id == id);
-            for edge in &edges {
-                if edge.job == current
-                    && row_of(edge.needs).is_some_and(|row| row.state != JobState::Succeeded)
-                    && !wanted.contains(&edge.needs)
-                {
-                    wanted.push(edge.needs);
-                }
-                if edge.needs == current
-                    && row_of(edge.job).is_some_and(|row| row.state == JobState::Skipped)
-                    && !wanted.contains(&edge.job)
-                {
-                    wanted.push(edge.job);
-                }
-            }
-        }
+        let wanted = wanted_again(job, &rows, &edges);
         let again: Vec<&JobRow> = rows.iter().filter(|row| wanted.contains(&row.id)).collect();
         let mut expect = super::planning::check_retried(db, &again).await?;
         let at = Timestamp::now();
-        let place = |id: JobId| again.iter().position(|row| row.id == id);
-        let jobs: Vec<NewJob> = again
-            .iter()
-            .map(|row| NewJob {
-                target: row.target.clone(),
-                role: row.role,
-                method: row.method.clone(),
-                key: row.key.clone(),
-                retry_of: Some(row.id),
-                blocked: None,
-                executor: db.placement_of(row),
-                retries: row.retries,
-                backoff_ms: row.backoff_ms,
-                timeout_ms: row.timeout_ms,
-                needs: edges
-                    .iter()
-                    .filter(|edge| edge.job == row.id)
-                    .map(|edge| Need {
-                        job: place(edge.needs).map_or(JobRef::Id(edge.needs), JobRef::New),
-                        // What it needed in its own run must have succeeded.
-                        parameter: edge.parameter.clone(),
-                    })
-                    .collect(),
-                claim: None,
-                pool: None,
-                at,
-            })
-            .collect();
+        let jobs = jobs_again(db, &again, &edges, at);
         let run = NewRun { purpose: RunPurpose::Apply, root: row.target.clone(), data: serde_json::Value::Null, at };
         // The job's own run may have jobs of other components that go on.
         let alone = exclusive.then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
@@ -379,4 +332,51 @@ impl Db {
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }
+}
+
+/// The jobs that are tried again with a job: what it needs that was not done either, and what was skipped below those.
+fn wanted_again(job: JobId, rows: &[JobRow], edges: &[JobDependency]) -> Vec<JobId> {
+    let state = |id: JobId| rows.iter().find(|row| row.id == id).map(|row| row.state);
+    let (mut wanted, mut next) = (vec![job], 0);
+    while let Some(current) = wanted.get(next).copied() {
+        next += 1;
+        for edge in edges {
+            let needed = edge.job == current && state(edge.needs).is_some_and(|state| state != JobState::Succeeded);
+            if needed && !wanted.contains(&edge.needs) {
+                wanted.push(edge.needs);
+            }
+            let skipped = edge.needs == current && state(edge.job) == Some(JobState::Skipped);
+            if skipped && !wanted.contains(&edge.job) {
+                wanted.push(edge.job);
+            }
+        }
+    }
+    wanted
+}
+
+/// The rows of jobs that are tried again.
+fn jobs_again(db: &DbInner, again: &[&JobRow], edges: &[JobDependency], at: Timestamp) -> Vec<NewJob> {
+    let place = |id: JobId| again.iter().position(|row| row.id == id);
+    let need = |edge: &JobDependency| Need {
+        job: place(edge.needs).map_or(JobRef::Id(edge.needs), JobRef::New),
+        // What it needed in its own run must have succeeded.
+        parameter: edge.parameter.clone(),
+    };
+    let new = |row: &&JobRow| NewJob {
+        target: row.target.clone(),
+        role: row.role,
+        method: row.method.clone(),
+        key: row.key.clone(),
+        retry_of: Some(row.id),
+        blocked: None,
+        executor: db.placement_of(row),
+        retries: row.retries,
+        backoff_ms: row.backoff_ms,
+        timeout_ms: row.timeout_ms,
+        needs: edges.iter().filter(|edge| edge.job == row.id).map(need).collect(),
+        claim: None,
+        pool: None,
+        at,
+    };
+    again.iter().map(new).collect()
 }
