@@ -420,6 +420,24 @@ impl JobFailure {
     }
 }
 
+impl From<&str> for JobFailure {
+    fn from(message: &str) -> Self {
+        JobFailure::new(FailureKind::Error, message)
+    }
+}
+
+impl From<String> for JobFailure {
+    fn from(message: String) -> Self {
+        JobFailure::new(FailureKind::Error, message)
+    }
+}
+
+impl From<Error> for JobFailure {
+    fn from(error: Error) -> Self {
+        JobFailure::of(&error)
+    }
+}
+
 impl fmt::Display for JobFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (text, hint) = self.parts();

@@ -155,22 +155,11 @@ async fn record_unfinished(db: &Db, executor: Option<&str>, blocked: bool) {
     use superduper::store::{Batch, Durability, JobRef, JobRole, Need, NewJob, NewRun, Op, RunPurpose, Timestamp};
     let target: Address = format!("{MODEL}@0.0").parse().expect("an address");
     let new = |method: &str, needs: Vec<Need>| NewJob {
-        target: target.clone(),
-        role: JobRole::Trigger,
-        method: method.to_owned(),
-        key: None,
-        retry_of: None,
-        blocked: None,
         executor: executor.filter(|_| method == "old").map(str::to_owned),
-        retries: 0,
-        backoff_ms: 0,
-        timeout_ms: None,
         needs,
-        claim: None,
-        pool: None,
-        at: Timestamp::now(),
+        ..NewJob::new(target.clone(), JobRole::Trigger, method, Timestamp::now())
     };
-    let jobs = vec![new("old", Vec::new()), new("after", vec![Need { job: JobRef::New(0), parameter: None }]), new("other", Vec::new())];
+    let jobs = vec![new("old", Vec::new()), new("after", vec![Need::success(JobRef::New(0))]), new("other", Vec::new())];
     let ops = vec![
         Op::Owe { address: target.clone(), owes: false },
         Op::Run(NewRun { purpose: RunPurpose::Apply, root: target.clone(), data: json!(null), at: Timestamp::now() }),

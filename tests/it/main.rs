@@ -11,6 +11,7 @@ mod children;
 mod crash;
 mod deploys;
 mod depth;
+mod doors;
 mod drift;
 mod elsewhere;
 mod encoding;

@@ -91,7 +91,7 @@ impl Study {
         ctx.metric("loss", 1, 0.5);
         let state: Artifact<Bytes> = Bytes::from("state of step 1").into();
         ctx.checkpoint(1, Some(0.25), Encoded::of(&state)?, Vec::new()).await?;
-        Err(ctx.block("a grant"))
+        Err(ctx.block("a grant").into())
     }
     #[trigger("apply", depends_on = "learn")]
     fn report(&self) -> Result<String> {

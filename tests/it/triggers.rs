@@ -629,7 +629,7 @@ struct Blocked {
 impl Blocked {
     #[trigger("apply")]
     fn needs_grant(&self, ctx: &JobContext) -> Result<i64> {
-        if diary(&self.identifier).read().is_empty() { Err(ctx.block("a grant for site A")) } else { Ok(1) }
+        if diary(&self.identifier).read().is_empty() { Err(ctx.block("a grant for site A").into()) } else { Ok(1) }
     }
 }
 

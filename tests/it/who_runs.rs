@@ -278,7 +278,7 @@ impl Counts {
             done += 1;
             if ctx.asked() == Asked::Pause {
                 ctx.checkpoint(done, None, ctx.encode(&done)?, Vec::new()).await?;
-                return Err(ctx.block("paused"));
+                return Err(ctx.block("paused").into());
             }
         }
         Ok(done)

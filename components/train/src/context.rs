@@ -255,7 +255,7 @@ impl TrainContext {
     }
 
     fn paused(&self) -> Error {
-        self.job.block(crate::PAUSED)
+        self.job.block(crate::PAUSED).into()
     }
 
     /// Steps done: where [`resume`](TrainContext::resume) goes on.

@@ -1,6 +1,6 @@
 //! Reads that take more than a lookup.
 
-use crate::state::{Counter, Edge, Job, State};
+use crate::state::{Counter, Dependency, Edge, Job, State};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use superduper_core::{
     Address, Digest,
@@ -174,6 +174,7 @@ impl State {
         let wanted = |row: &JobRow| {
             filter.ids.as_ref().is_none_or(|ids| ids.contains(&row.id))
                 && filter.run.is_none_or(|run| run == row.run)
+                && filter.key.as_ref().is_none_or(|key| row.key.as_ref() == Some(key))
                 && filter.roles.as_ref().is_none_or(|roles| roles.contains(&row.role))
                 && filter.states.as_ref().is_none_or(|states| states.contains(&row.state))
                 && filter.target.as_ref().is_none_or(|target| {
@@ -185,6 +186,10 @@ impl State {
             (Some(ids), _) => {
                 let ids: std::collections::BTreeSet<JobId> = ids.iter().copied().collect();
                 Box::new(ids.into_iter().filter_map(|id| self.jobs.get(&id)))
+            }
+            (None, Some(run)) if filter.key.is_some() => {
+                let key = (run, filter.key.clone().unwrap_or_default());
+                Box::new(self.job_keys.get(&key).and_then(|id| self.jobs.get(id)).into_iter())
             }
             (None, Some(run)) => Box::new(self.jobs_of(run)),
             (None, None) => Box::new(self.jobs.iter().map(|(_, job)| job)),
@@ -198,7 +203,14 @@ impl State {
     pub(crate) fn dependencies_of(&self, run: RunId) -> Vec<JobDependency> {
         let of = |id: JobId| self.dependencies.range((id, JobId(i64::MIN))..=(id, JobId(i64::MAX)));
         let all = self.jobs_of(run).flat_map(|job| of(job.row.id));
-        all.map(|((job, needs), parameter)| JobDependency { job: *job, needs: *needs, parameter: parameter.clone() }).collect()
+        all.map(dependency).collect()
+    }
+
+    pub(crate) fn edges_of(&self, job: JobId) -> (Vec<JobDependency>, Vec<JobDependency>) {
+        let needs = self.dependencies.range((job, JobId(i64::MIN))..=(job, JobId(i64::MAX))).map(dependency).collect();
+        let dependents = self.dependents.range((job, JobId(i64::MIN))..=(job, JobId(i64::MAX)));
+        let waiting = dependents.filter_map(|((needs, job), ())| Some(((*job, *needs), self.dependencies.get(&(*job, *needs))?)));
+        (needs, waiting.map(|(key, row)| dependency((&key, row))).collect())
     }
 
     pub(crate) fn changes(&self, run: RunId, after: ChangeCursor) -> Option<RunChanges> {
@@ -218,9 +230,7 @@ impl State {
         };
         Some(RunChanges {
             run: row,
-            dependencies: dependencies
-                .map(|((job, needs), parameter)| JobDependency { job: *job, needs: *needs, parameter: parameter.clone() })
-                .collect(),
+            dependencies: dependencies.map(dependency).collect(),
             jobs: changed.iter().filter_map(|id| self.jobs.get(id)).map(|job| job.row.clone()).collect(),
             cursor,
         })
@@ -284,4 +294,8 @@ impl State {
         let all: std::collections::BTreeSet<Digest> = all.map(|(_, _, blob)| blob.digest).collect();
         all.into_iter().collect()
     }
+}
+
+fn dependency(((job, needs), row): (&(JobId, JobId), &Dependency)) -> JobDependency {
+    JobDependency { job: *job, needs: *needs, parameter: row.parameter.clone(), any_end: row.any_end }
 }

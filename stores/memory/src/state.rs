@@ -66,6 +66,14 @@ pub(crate) struct Checkpoint {
     pub(crate) blobs: Vec<BlobRow>,
 }
 
+/// How a job waits for another one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dependency {
+    /// The parameter that takes the result.
+    pub(crate) parameter: Option<String>,
+    pub(crate) any_end: bool,
+}
+
 /// Numbers that must not be reused although their rows go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Counter {
@@ -105,7 +113,8 @@ tables! {
     jobs_of_run: (RunId, JobId) => (),
     jobs_of_version: (ComponentId, u32, JobId) => (),
     job_keys: (RunId, String) => JobId,
-    dependencies: (JobId, JobId) => Option<String>,
+    dependencies: (JobId, JobId) => Dependency,
+    dependents: (JobId, JobId) => (),
     attempts: (JobId, u32) => AttemptRow,
     metrics: (JobId, String, u64) => MetricRow,
     checkpoints: (JobId, u32) => Checkpoint,
@@ -215,7 +224,7 @@ impl State {
         for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
             let again = match row.key {
                 None => !seen.insert((row.role, row.method.as_str())),
-                Some(_) => row.state == JobState::Succeeded || retried.contains(&row.id),
+                Some(_) => row.tolerated || row.state == JobState::Succeeded || retried.contains(&row.id),
             };
             if !again {
                 newest.push(row);

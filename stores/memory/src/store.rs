@@ -144,6 +144,10 @@ impl MetadataStore for MemoryStore {
         self.read(move |state| state.dependencies_of(run))
     }
 
+    fn edges(&self, job: JobId) -> BoxFuture<'_, Result<(Vec<JobDependency>, Vec<JobDependency>)>> {
+        self.read(move |state| state.edges_of(job))
+    }
+
     fn changes(&self, run: RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
         self.read(move |state| state.changes(run, after))
     }

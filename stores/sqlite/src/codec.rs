@@ -127,6 +127,11 @@ pub(crate) fn json_or_mark(row: &Row<'_>, column: usize) -> rusqlite::Result<Val
     Ok(bytes(row, column)?.map_or_else(|| unreadable(MISSING), read_or_mark))
 }
 
+/// JSON, or the mark that tells why it cannot be read; `None` where there is none.
+pub(crate) fn optional_json(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Value>> {
+    Ok(bytes(row, column)?.map(read_or_mark))
+}
+
 pub(crate) fn failure(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<JobFailure>> {
     let unreadable = |_| JobFailure::new(FailureKind::Error, "the failure on record is not readable");
     Ok(bytes(row, column)?.map(|bytes| serde_json::from_slice(bytes).unwrap_or_else(unreadable)))

@@ -27,3 +27,14 @@ CREATE TABLE pool_place (
     PRIMARY KEY (pool, job, attempt, owner)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pool_place_job ON pool_place (job, owner);
+
+-- What the job that spawned a job passed to it; whether the end of the job counts for nothing.
+ALTER TABLE job ADD COLUMN input TEXT;
+ALTER TABLE job ADD COLUMN tolerated INTEGER NOT NULL DEFAULT 0;
+-- When a blocked job was blocked, and when it is queued again by itself.
+ALTER TABLE job ADD COLUMN blocked_since INTEGER;
+ALTER TABLE job ADD COLUMN blocked_until INTEGER;
+-- Whether any end of the other job will do.
+ALTER TABLE job_dependency ADD COLUMN any_end INTEGER NOT NULL DEFAULT 0;
+-- Which jobs wait for a job.
+CREATE INDEX job_dependency_needs ON job_dependency (needs);

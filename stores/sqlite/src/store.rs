@@ -242,6 +242,10 @@ impl MetadataStore for SqliteStore {
         self.read(false, move |sql| read::dependencies(sql, run))
     }
 
+    fn edges(&self, job: JobId) -> BoxFuture<'_, Result<(Vec<JobDependency>, Vec<JobDependency>)>> {
+        self.read(true, move |sql| read::edges(sql, job))
+    }
+
     fn changes(&self, run: RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
         self.read(false, move |sql| read::changes(sql, run, after))
     }

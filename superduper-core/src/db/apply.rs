@@ -535,22 +535,17 @@ pub(crate) fn new_jobs(planned: &[PlannedJob], at: Timestamp) -> Vec<NewJob> {
                 NeededJob::Recorded(id) => JobRef::Id(id),
             },
             parameter: need.parameter.clone(),
+            any_end: false,
         };
         NewJob {
-            target: job.target.clone(),
-            role: job.role,
-            method: job.method.clone(),
             key: job.key.clone(),
             retry_of: job.retry_of,
-            blocked: None,
             executor,
             retries,
             backoff_ms,
             timeout_ms,
             needs: job.needs.iter().map(need).collect(),
-            claim: None,
-            pool: None,
-            at,
+            ..NewJob::new(job.target.clone(), job.role, job.method.clone(), at)
         }
     };
     planned.iter().map(row).collect()

@@ -9,11 +9,14 @@ use crate::{
     Error, Result,
     job::{Instances, Loaded, Placement, RunHandle, new_row, work_of_new},
     store::{
-        Batch, ChangeCursor, Committed, Durability, Expect, JobDependency, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId, RunRow,
-        RunState,
+        Batch, ChangeCursor, Committed, Durability, Expect, JobDependency, JobFilter, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId,
+        RunRow, RunState,
     },
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// A batch that may record a run.
 pub(crate) struct Launch {
@@ -47,6 +50,7 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
         db.committed();
         return Ok((committed, None));
     };
+    inherit(db, &mut jobs).await?;
     let starting = db.start_gate.read().await;
     // Closed in the meantime: nothing was written, and this process is not listed as a worker again.
     db.check_writable("record a run")?;
@@ -86,6 +90,26 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     Ok((committed, Some(handle)))
 }
 
+/// What spawned jobs that are tried again keep of the jobs before them: the input, and a policy that came with it.
+async fn inherit(db: &Arc<DbInner>, jobs: &mut [NewJob]) -> Result<()> {
+    let again: HashMap<JobId, usize> =
+        jobs.iter().enumerate().filter(|(_, job)| job.key.is_some()).filter_map(|(place, job)| Some((job.retry_of?, place))).collect();
+    if again.is_empty() {
+        return Ok(());
+    }
+    let rows = db.metadata.jobs(JobFilter { ids: Some(again.keys().copied().collect()), ..JobFilter::default() }).await?;
+    for row in rows {
+        let Some(job) = again.get(&row.id).and_then(|place| jobs.get_mut(*place)) else { continue };
+        job.input = row.input.clone();
+        job.tolerated = row.tolerated;
+        if Placement::of_text(row.executor.as_deref()).kept {
+            job.executor = db.placement_of(&row);
+            (job.retries, job.backoff_ms, job.timeout_ms) = (row.retries, row.backoff_ms, row.timeout_ms);
+        }
+    }
+    Ok(())
+}
+
 /// A run as it is on record once it is recorded, without reading it back.
 fn recorded(id: RunId, run: NewRun, jobs: Vec<NewJob>, ids: &[JobId]) -> Loaded {
     let NewRun { purpose, root, data, at } = run;
@@ -97,7 +121,7 @@ fn recorded(id: RunId, run: NewRun, jobs: Vec<NewJob>, ids: &[JobId]) -> Loaded 
                 JobRef::New(index) => ids[index],
                 JobRef::Id(id) => id,
             };
-            dependencies.push(JobDependency { job: *job_id, needs, parameter: need.parameter });
+            dependencies.push(JobDependency { job: *job_id, needs, parameter: need.parameter, any_end: need.any_end });
         }
         rows.push(new_row(job, *job_id, id));
     }

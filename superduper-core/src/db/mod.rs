@@ -3,6 +3,7 @@
 mod apply;
 mod builder;
 mod cancel;
+mod complete;
 mod detached;
 mod encoding;
 mod events;

@@ -197,6 +197,7 @@ impl Db {
             job: None,
             attempt: 1,
             key: None,
+            input: None,
             owner: None,
         };
         let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));

@@ -105,7 +105,7 @@ impl Db {
         let component = decode_stored(db, stored.clone(), |document| (entry.decode)(document))?;
         let tree = encode_tree(&*component)?;
         let tree = Arc::new(super::apply::finish(tree).await?);
-        let identity = Identity { target, uuid, run: None, job: None, attempt: 1, key: None, owner: None };
+        let identity = Identity { target, uuid, run: None, job: None, attempt: 1, key: None, input: None, owner: None };
         let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
         let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
         // In a task of its own: hooks are user code and may panic.

@@ -264,10 +264,14 @@ impl Db {
         if row.state != JobState::Blocked {
             return Err(Error::invalid(format!("job {job} is {}, not blocked", row.state)));
         }
-        db.metadata
-            .commit(Batch { expect: Vec::new(), ops: vec![Op::Block { job, reason: None, at: Timestamp::now() }] }, Durability::Full)
-            .await?;
+        let ops = vec![Op::Block { job, reason: None, at: Timestamp::now() }];
+        let committed = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
         db.committed();
+        if !committed.ignored.is_empty() {
+            // Another call released it, or ended it.
+            let row = self.job(job).await?;
+            return Err(Error::invalid(format!("job {job} is {}, not blocked any more", row.state)));
+        }
         // If no process leads its run, `resume` or `work` continues it.
         if let Some(handle) = db.engine.handle(row.run) {
             handle.tell(Command::Look);
@@ -341,7 +345,7 @@ fn wanted_again(job: JobId, rows: &[JobRow], edges: &[JobDependency]) -> Vec<Job
     while let Some(current) = wanted.get(next).copied() {
         next += 1;
         for edge in edges {
-            let needed = edge.job == current && state(edge.needs).is_some_and(|state| state != JobState::Succeeded);
+            let needed = edge.job == current && !edge.any_end && state(edge.needs).is_some_and(|state| state != JobState::Succeeded);
             if needed && !wanted.contains(&edge.needs) {
                 wanted.push(edge.needs);
             }
@@ -361,22 +365,17 @@ fn jobs_again(db: &DbInner, again: &[&JobRow], edges: &[JobDependency], at: Time
         job: place(edge.needs).map_or(JobRef::Id(edge.needs), JobRef::New),
         // What it needed in its own run must have succeeded.
         parameter: edge.parameter.clone(),
+        any_end: edge.any_end,
     };
     let new = |row: &&JobRow| NewJob {
-        target: row.target.clone(),
-        role: row.role,
-        method: row.method.clone(),
         key: row.key.clone(),
         retry_of: Some(row.id),
-        blocked: None,
         executor: db.placement_of(row),
         retries: row.retries,
         backoff_ms: row.backoff_ms,
         timeout_ms: row.timeout_ms,
         needs: edges.iter().filter(|edge| edge.job == row.id).map(need).collect(),
-        claim: None,
-        pool: None,
-        at,
+        ..NewJob::new(row.target.clone(), row.role, row.method.clone(), at)
     };
     again.iter().map(new).collect()
 }

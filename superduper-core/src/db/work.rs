@@ -210,7 +210,9 @@ impl Search<'_> {
         }
         let open = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
         let jobs: Vec<JobRow> = db.metadata.jobs(JobFilter { run: Some(run), states: open, ..JobFilter::default() }).await?;
-        let can = |job: &JobRow| job.state == JobState::Queued && job.owner.is_none() && db.program.lacks(&work_of(job)).is_none();
+        // A blocked job with a time is queued again by the process that leads its run.
+        let waits = |job: &JobRow| job.state == JobState::Queued || (job.state == JobState::Blocked && job.blocked_until.is_some());
+        let can = |job: &JobRow| waits(job) && job.owner.is_none() && db.program.lacks(&work_of(job)).is_none();
         Ok(jobs.is_empty() || jobs.iter().any(can))
     }
 }

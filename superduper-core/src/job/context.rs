@@ -1,13 +1,13 @@
 //! What a hook or trigger is given: who it is, what it may report, what it may ask for.
 
-use super::{Asked, CancelToken, NoteBuffer};
+use super::{Asked, CancelToken, NoteBuffer, Spawn};
 use crate::{
     Address, Digest, Error, ErrorKind, Output, Result,
     db::DbInner,
     encode::{DecodeEnv, Encoded, decode_some, decode_value},
     output::PendingOutput,
     registry::Registry,
-    store::{JobId, LogLevel, LogRow, OwnerId, RunId, Timestamp},
+    store::{Block, JobId, LogLevel, LogRow, OwnerId, RunId, Timestamp},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -36,24 +36,17 @@ pub(crate) struct Identity {
     pub(crate) job: Option<JobId>,
     pub(crate) attempt: u32,
     pub(crate) key: Option<String>,
+    /// What the job that spawned this one passed to it.
+    pub(crate) input: Option<Value>,
     /// Who runs the job.
     pub(crate) owner: Option<OwnerId>,
-}
-
-/// A job asked for with [`JobContext::spawn`].
-#[derive(Debug, Clone)]
-pub(crate) struct SpawnRequest {
-    pub(crate) key: String,
-    pub(crate) target: Address,
-    pub(crate) trigger: String,
-    pub(crate) after: Vec<String>,
 }
 
 /// What a job leaves behind beside its result.
 #[derive(Default)]
 pub(crate) struct Effects {
     pub(crate) outputs: Vec<PendingOutput>,
-    pub(crate) spawned: Vec<SpawnRequest>,
+    pub(crate) spawned: Vec<Spawn>,
     pub(crate) messages: Vec<(String, Value)>,
 }
 
@@ -65,7 +58,7 @@ struct Shared {
     cancel: Arc<CancelToken>,
     overlay: Mutex<HashMap<usize, Arc<dyn Any + Send + Sync>>>,
     effects: Mutex<Effects>,
-    blocked: Mutex<Option<(String, Asked)>>,
+    blocked: Mutex<Option<(Block, Asked)>>,
     progress: (AtomicU64, AtomicU64),
     /// The attempt has ended for its job, though its thread goes on.
     over: AtomicBool,
@@ -168,7 +161,7 @@ impl JobContext {
     }
 
     /// Why it is blocked, and what was asked of it then.
-    pub(crate) fn take_blocked(&self) -> Option<(String, Asked)> {
+    pub(crate) fn take_blocked(&self) -> Option<(Block, Asked)> {
         self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -283,18 +276,21 @@ impl JobContext {
     /// # Errors
     /// `InvalidInput` for an empty key, or an unknown trigger when the job ends.
     pub fn spawn(&self, key: impl Into<String>, component: &Address, trigger: impl Into<String>, after: &[&str]) -> Result<()> {
-        let key = key.into();
-        if key.is_empty() {
-            return Err(Error::invalid("the key of a spawned job is empty"));
-        }
-        let request = SpawnRequest {
-            key,
-            target: component.clone(),
-            trigger: trigger.into(),
-            after: after.iter().map(|key| (*key).to_owned()).collect(),
-        };
-        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).spawned.push(request);
-        Ok(())
+        self.spawn_with(Spawn::new(key, component, trigger).after(after.iter().copied()))
+    }
+
+    pub(super) fn push_spawned(&self, spawned: Spawn) {
+        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).spawned.push(spawned);
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// Change why the attempt is blocked.
+    pub(super) fn blocks(&self, change: impl FnOnce(&mut Block)) {
+        let mut blocked = self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut blocked.get_or_insert_with(|| (Block::default(), self.asked())).0);
     }
 
     /// Send a message to the outside, together with this job's result; see `db.on_message`.
@@ -316,13 +312,6 @@ impl JobContext {
         }
         self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).messages.push((topic, payload.value));
         Ok(())
-    }
-
-    /// Give up for now: return this error to let the job wait until `db.unblock(job)` releases it.
-    pub fn block(&self, reason: impl fmt::Display) -> Error {
-        let reason = reason.to_string();
-        *self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason.clone(), self.asked()));
-        Error::new(ErrorKind::User, format!("blocked: {reason}"))
     }
 
     /// The database, for looking things up; a job that applies something must `.detach()`.

@@ -23,8 +23,11 @@ mod record;
 mod run_job;
 #[cfg_attr(not(feature = "simulate"), allow(dead_code, unreachable_pub, reason = "what only the simulator calls"))]
 pub(crate) mod scheduler;
+mod siblings;
 mod signals;
+mod spawn;
 mod spawned;
+mod waiting;
 
 pub(crate) use abilities::{Program, work_of, work_of_new};
 pub use context::JobContext;
@@ -45,5 +48,7 @@ pub use policy::{JobPolicy, Placement};
 pub use process::worker;
 pub(crate) use process::{Process, is_worker};
 pub(crate) use run_job::JobSpec;
-pub(crate) use scheduler::{Loaded, cancellations};
+pub(crate) use scheduler::{Loaded, after_completion, cancellations};
 pub(crate) use signals::CancelToken;
+pub use spawn::Spawn;
+pub use waiting::Waiting;

@@ -67,9 +67,9 @@ impl Outcome {
         }
     }
 
-    /// The first job that failed, if one did.
+    /// The first job that failed, if one did; tolerated jobs do not count.
     pub fn first_failure(&self) -> Option<&JobRow> {
-        self.jobs.iter().find(|job| job.state == JobState::Failed)
+        self.jobs.iter().find(|job| job.state == JobState::Failed && !job.tolerated)
     }
 
     /// The error that stands for this outcome, or the outcome itself where all went well.
@@ -82,8 +82,15 @@ impl Outcome {
             let error = describe(job, ErrorKind::JobFailed);
             return Err(error.with_outcome(self));
         }
-        if let Some(job) = self.jobs.iter().find(|job| job.state == JobState::Cancelled) {
+        if let Some(job) = self.jobs.iter().find(|job| job.state == JobState::Cancelled && !job.tolerated) {
             let error = describe(job, ErrorKind::Cancelled);
+            return Err(error.with_outcome(self));
+        }
+        if self.run.state == RunState::Failed
+            && let Some(job) = self.jobs.iter().find(|job| job.state == JobState::Skipped && !job.tolerated)
+        {
+            // What it needed was tolerated, and did not succeed.
+            let error = describe(job, ErrorKind::JobFailed);
             return Err(error.with_outcome(self));
         }
         if self.run.state == RunState::Running

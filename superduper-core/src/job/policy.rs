@@ -78,6 +78,9 @@ pub struct Placement {
     /// See [`JobPolicy::cpu`], in seconds, rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_s: Option<u64>,
+    /// Whether the policy came with a spawned job: another try of the job keeps it, whatever the trigger says then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 impl Placement {
@@ -102,6 +105,11 @@ impl Placement {
         serde_json::to_string(self).ok()
     }
 
+    /// The text for a row of a spawned job that came with a policy of its own.
+    pub(crate) fn kept(text: Option<&str>) -> Option<String> {
+        Placement { kept: true, ..Placement::of_text(text) }.to_text()
+    }
+
     pub(crate) fn grace(&self) -> Option<Duration> {
         self.grace_ms.map(Duration::from_millis)
     }
@@ -112,6 +120,21 @@ impl Placement {
 }
 
 impl JobPolicy {
+    /// This policy, and where it leaves something open, another one.
+    pub(crate) fn or(self, other: JobPolicy) -> Self {
+        JobPolicy {
+            executor: self.executor.or(other.executor),
+            pool: self.pool.or(other.pool),
+            retries: self.retries.or(other.retries),
+            backoff: self.backoff.or(other.backoff),
+            timeout: self.timeout.or(other.timeout),
+            grace: self.grace.or(other.grace),
+            stall: self.stall.or(other.stall),
+            memory: self.memory.or(other.memory),
+            cpu: self.cpu.or(other.cpu),
+        }
+    }
+
     /// What goes into the row, with the executor of the trigger's attribute where the policy names none.
     pub(crate) fn placement(&self, executor: Option<&str>) -> Placement {
         Placement {
@@ -120,6 +143,7 @@ impl JobPolicy {
             grace_ms: self.grace.map(millis),
             stall_ms: self.stall.map(millis),
             memory: self.memory,
+            kept: false,
             cpu_s: self.cpu.map(|limit| limit.as_secs().saturating_add(u64::from(limit.subsec_nanos() > 0))),
         }
     }

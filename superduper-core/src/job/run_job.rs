@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Error, FailureKind, JobFailure,
     db::DbInner,
-    store::{Finish, Finished, JobId, JobRole, JobRow, OwnerId, Timestamp, Wish, bounded},
+    store::{Block, Finish, Finished, JobId, JobRole, JobRow, OwnerId, Timestamp, Wish, bounded},
 };
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -48,7 +48,7 @@ pub struct Draft {
 #[derive(Default)]
 struct Traces {
     lingering: Option<oneshot::Receiver<()>>,
-    blocked: Option<(String, Asked)>,
+    blocked: Option<(Block, Asked)>,
     progress: Option<(u64, u64)>,
     lacks: bool,
 }
@@ -79,8 +79,8 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
         }
         Err(failure) => {
             finish.end = match traces.blocked.filter(|_| !cancel.is_cancelled()) {
-                Some((reason, Asked::Pause)) => Finished::Paused(reason),
-                Some((reason, _)) => Finished::Blocked(reason),
+                Some((block, Asked::Pause)) => Finished::Paused(block.reason),
+                Some((block, _)) => Finished::Blocked(block),
                 None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
             }
         }
@@ -151,6 +151,7 @@ async fn attempt(
         job: Some(row.id),
         attempt: spec.attempt,
         key: row.key.clone(),
+        input: row.input.clone(),
         owner: Some(spec.owner),
     };
     let ctx =

@@ -2,11 +2,12 @@
 //!
 //! Invariant: a spawned job waits only for jobs that do not wait for the spawned job.
 
-use super::{Instances, JobPolicy, JobSpec, context::SpawnRequest, panics::caught, policy::Running};
+use super::{Instances, JobPolicy, JobSpec, Placement, Spawn, panics::caught, policy::Running};
 use crate::{
     Address, Error, ErrorKind, Result,
     db::DbInner,
     store::{JobFilter, JobId, JobRef, JobRole, Need, NewJob, Timestamp},
+    trigger::TriggerSpec,
 };
 use petgraph::{
     algo::has_path_connecting,
@@ -19,7 +20,7 @@ pub(super) async fn resolve_spawned(
     db: &Arc<DbInner>,
     spec: &JobSpec,
     instances: &Arc<Instances>,
-    requests: Vec<SpawnRequest>,
+    requests: Vec<Spawn>,
 ) -> Result<Vec<NewJob>> {
     if requests.is_empty() {
         return Ok(Vec::new());
@@ -28,7 +29,7 @@ pub(super) async fn resolve_spawned(
     if index.len() < requests.len() {
         return Err(Error::invalid("two spawned jobs have the same key").fatal());
     }
-    let mut resolver = Resolver { db, spec, instances, index, known: None, versions: HashMap::new(), policies: HashMap::new() };
+    let mut resolver = Resolver { db, spec, instances, index, known: HashMap::new(), versions: HashMap::new(), policies: HashMap::new() };
     let at = Timestamp::now();
     let mut jobs = Vec::with_capacity(requests.len());
     for (position, request) in requests.into_iter().enumerate() {
@@ -44,44 +45,52 @@ struct Resolver<'a> {
     instances: &'a Arc<Instances>,
     /// The keys of the jobs that are spawned together, with their places.
     index: HashMap<String, usize>,
-    /// The keys that the run had before; read when one is needed.
-    known: Option<HashMap<String, JobId>>,
+    /// The keys that the run had before, as far as they were needed.
+    known: HashMap<String, JobId>,
     versions: HashMap<String, Address>,
     /// What the policies of triggers say, by component and trigger.
     policies: HashMap<(Address, String), Option<JobPolicy>>,
 }
 
 impl Resolver<'_> {
-    async fn job(&mut self, position: usize, request: SpawnRequest, at: Timestamp) -> Result<NewJob> {
+    async fn job(&mut self, position: usize, request: Spawn, at: Timestamp) -> Result<NewJob> {
         let target = self.target(&request.target).await?;
         let entry = self.db.registry.entry(&target.kind)?;
         let trigger = (entry.trigger)(&request.trigger)
             .ok_or_else(|| Error::not_found(format!("`{}` has no trigger `{}` to spawn", target.kind, request.trigger)).fatal())?;
         let mut needs = Vec::with_capacity(request.after.len());
-        for key in &request.after {
-            needs.push(Need { job: self.needed(position, &request.key, key).await?, parameter: None });
+        for (key, any_end) in &request.after {
+            needs.push(Need { job: self.needed(position, &request.key, key).await?, parameter: None, any_end: *any_end });
         }
-        let policy = match (entry.has_policy)(&request.trigger) {
+        let declared = match (entry.has_policy)(&request.trigger) {
             true => self.policy(&target, &request.trigger).await?,
             false => None,
         };
+        let is_given = request.policy.is_some();
+        let policy = match (request.policy, declared) {
+            (Some(given), Some(declared)) => Some(given.or(declared)),
+            (given, declared) => given.or(declared),
+        };
+        self.check_executor(policy.as_ref(), trigger, &target)?;
         let Running { executor, retries, backoff_ms, timeout_ms } = Running::of(policy.as_ref(), Some(trigger));
         Ok(NewJob {
-            target,
-            role: JobRole::Trigger,
-            method: request.trigger,
             key: Some(request.key),
-            retry_of: None,
-            blocked: None,
-            executor,
+            executor: if is_given { Placement::kept(executor.as_deref()) } else { executor },
             retries,
             backoff_ms,
             timeout_ms,
             needs,
-            claim: None,
-            pool: None,
-            at,
+            input: request.input.transpose()?,
+            tolerated: request.tolerated,
+            ..NewJob::new(target, JobRole::Trigger, request.trigger, at)
         })
+    }
+
+    /// Refuse a job that no process of this program can run.
+    fn check_executor(&self, policy: Option<&JobPolicy>, trigger: &TriggerSpec, target: &Address) -> Result<()> {
+        let asked = policy.and_then(|policy| policy.executor.as_deref()).or(trigger.executor);
+        let checked = self.db.check_executor(asked);
+        checked.map_err(|error| error.context(format_args!("`{}` of `{target}`", trigger.name)).fatal())
     }
 
     /// What the policy of a trigger says for a component.
@@ -108,11 +117,16 @@ impl Resolver<'_> {
             None => {}
         }
         let run = self.spec.row.run;
-        if self.known.is_none() {
-            let rows = self.db.metadata.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await?;
-            self.known = Some(rows.into_iter().filter_map(|row| Some((row.key?, row.id))).collect());
+        let id = match self.known.get(needed) {
+            Some(id) => Some(*id),
+            None => {
+                let filter = JobFilter { run: Some(run), key: Some(needed.to_owned()), ..JobFilter::default() };
+                self.db.metadata.jobs(filter).await?.pop().map(|row| row.id)
+            }
+        };
+        if let Some(id) = id {
+            self.known.insert(needed.to_owned(), id);
         }
-        let id = self.known.as_ref().and_then(|known| known.get(needed)).copied();
         id.map(JobRef::Id).ok_or_else(|| Error::not_found(format!("no job of run {run} has the key `{needed}`")).fatal())
     }
 

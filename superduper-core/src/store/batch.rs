@@ -160,6 +160,10 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
+    /// A blocked job becomes final without an attempt. Ignored if the job is not blocked.
+    ///
+    /// What follows an ignored completion in the batch was decided on it, as with an ignored end.
+    Complete(Box<Completion>),
     /// Ask for jobs to be cancelled; who runs them sees the mark.
     RequestCancel {
         /// The jobs.
@@ -387,6 +391,15 @@ pub struct Need {
     pub job: JobRef,
     /// The parameter that takes its result.
     pub parameter: Option<String>,
+    /// Whether any end of the other job will do; else it must succeed.
+    pub any_end: bool,
+}
+
+impl Need {
+    /// The other job must succeed.
+    pub fn success(job: JobRef) -> Self {
+        Need { job, parameter: None, any_end: false }
+    }
 }
 
 /// A named limit on how many jobs may run at once, in all processes of the database.
@@ -427,6 +440,10 @@ pub struct NewJob {
     pub timeout_ms: Option<u64>,
     /// What it waits for inside.
     pub needs: Vec<Need>,
+    /// What the job that spawned it passed to it.
+    pub input: Option<Value>,
+    /// Whether its end counts for nothing: it neither fails its run nor is the component of its target unhealthy because of it.
+    pub tolerated: bool,
     /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. If the pool is full, the job is recorded as
     /// queued, and is not in [`Committed::claimed`].
     pub claim: Option<OwnerId>,
@@ -434,6 +451,30 @@ pub struct NewJob {
     pub pool: Option<Pool>,
     /// When.
     pub at: Timestamp,
+}
+
+impl NewJob {
+    /// A job that runs once, at once, and without a time limit.
+    pub fn new(target: Address, role: JobRole, method: impl Into<String>, at: Timestamp) -> Self {
+        NewJob {
+            target,
+            role,
+            method: method.into(),
+            key: None,
+            retry_of: None,
+            blocked: None,
+            executor: None,
+            retries: 0,
+            backoff_ms: 0,
+            timeout_ms: None,
+            needs: Vec::new(),
+            input: None,
+            tolerated: false,
+            claim: None,
+            pool: None,
+            at,
+        }
+    }
 }
 
 /// The end of an attempt.
@@ -536,11 +577,43 @@ pub enum Finished {
     Retry(JobFailure, Timestamp),
     /// Given back unstarted or interrupted by an orderly shutdown; no try is lost.
     Released,
-    /// Waits for something outside; no try is lost.
-    Blocked(String),
+    /// Waits for something outside; no try is lost. If a component that the attempt read has changed since, the job is queued again.
+    Blocked(Block),
     /// Gave up because of the wish to pause. Where that is still on record the job is blocked, for this reason; where it was
     /// taken back meanwhile, it is queued again. No try is lost.
     Paused(String),
+}
+
+/// Why a job waits for something outside, and until when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Block {
+    /// What it waits for.
+    pub reason: String,
+    /// When it is queued again by itself.
+    pub until: Option<Timestamp>,
+    /// The components that the attempt read, by kind and identifier, with the newest version and revision that it saw; `None`: there
+    /// was no such component.
+    pub read: Vec<(Address, Option<(u32, u32)>)>,
+}
+
+impl Block {
+    /// To wait until somebody releases the job.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Block { reason: reason.into(), ..Block::default() }
+    }
+}
+
+/// An end of a blocked job that came from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// The job.
+    pub job: JobId,
+    /// Its result, or why it failed.
+    pub end: Result<Value, JobFailure>,
+    /// Blobs that the result refers to.
+    pub blobs: Vec<BlobRow>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// An output that a job set.

@@ -24,6 +24,8 @@ pub struct JobFilter {
     pub ids: Option<Vec<JobId>>,
     /// Jobs of this run.
     pub run: Option<RunId>,
+    /// The spawned job of this key; with `run`, at most one.
+    pub key: Option<String>,
     /// Jobs of this component, of any version or, if the address has one, of that version; jobs of removed components
     /// of the same name included.
     pub target: Option<Address>,
@@ -160,6 +162,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>>;
     /// Which jobs of a run wait for which, also for jobs of other runs.
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>>;
+    /// What one job waits for, and which jobs wait for it, in this order. A store SHOULD answer without reading the rest of its run.
+    fn edges(&self, job: JobId) -> BoxFuture<'_, Result<(Vec<JobDependency>, Vec<JobDependency>)>>;
     /// What changed in a run since a place in its changes; from the beginning all of it. `None`: there is no such run.
     ///
     /// A job is changed when its row is, apart from its progress and the name of its component, or when it waits for one

@@ -18,8 +18,8 @@ pub use crate::json::{check_readable, read_json, read_or_mark, unreadable};
 pub use crate::runtime_check::check_runtime;
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
-    Batch, BlobRow, Claimed, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignals, Need, NewCheckpoint, NewJob,
-    NewRun, Op, OutputRow, Pool, PutAction, PutVersion, Wish,
+    Batch, BlobRow, Block, Claimed, Committed, Completion, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignals, Need,
+    NewCheckpoint, NewJob, NewRun, Op, OutputRow, Pool, PutAction, PutVersion, Wish,
 };
 pub use health::ComponentHealth;
 pub(crate) use limits::bounded;
@@ -29,7 +29,7 @@ pub use open::{OpenMode, StoreLocations};
 pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
 pub use removal::being_removed;
 pub use rows::{
-    AttemptRow, AuditedOutput, AuditedRevision, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId, JobRole, JobRow,
-    JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OutputWriter, OwnerId, Reference, RunId, RunPurpose,
-    RunRow, RunState, Snapshot, StoredVersion, Timestamp, Worker,
+    AttemptRow, AuditedOutput, AuditedRevision, BlockedUntil, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId,
+    JobRole, JobRow, JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OutputWriter, OwnerId, Reference, RunId,
+    RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp, Worker,
 };

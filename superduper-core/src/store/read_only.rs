@@ -65,6 +65,7 @@ impl MetadataStore for ReadOnlyMetadata {
         output_writers(addresses: Vec<Address>) -> Vec<OutputWriter>;
         jobs(filter: JobFilter) -> Vec<JobRow>;
         dependencies(run: RunId) -> Vec<JobDependency>;
+        edges(job: JobId) -> (Vec<JobDependency>, Vec<JobDependency>);
         changes(run: RunId, after: ChangeCursor) -> Option<RunChanges>;
         attempts(job: JobId) -> Vec<AttemptRow>;
         logs(job: JobId) -> Vec<LogRow>;

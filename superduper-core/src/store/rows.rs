@@ -44,13 +44,24 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// The time of this machine's clock.
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::of(SystemTime::now())
+    }
+
+    /// A time of the system's clock. A time before 1970 is 1970.
+    pub fn of(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// This many milliseconds later.
     pub fn plus_ms(self, ms: u64) -> Self {
         Timestamp(self.0.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Timestamp::of(time)
     }
 }
 
@@ -85,7 +96,7 @@ impl JobState {
         use JobState::*;
         match self {
             Queued => matches!(next, Blocked | Running | Cancelled | Skipped | Failed),
-            Blocked => matches!(next, Queued | Cancelled | Skipped | Failed),
+            Blocked => matches!(next, Queued | Succeeded | Cancelled | Skipped | Failed),
             Running => matches!(next, Queued | Blocked | Succeeded | Failed | Cancelled),
             Succeeded | Failed | Cancelled | Skipped => false,
         }
@@ -413,6 +424,8 @@ pub struct JobRow {
     pub state: JobState,
     /// Why it is blocked.
     pub blocked: Option<String>,
+    /// When it is queued again by itself, where that was said; with the time at which it was blocked.
+    pub blocked_until: Option<BlockedUntil>,
     /// Number of the current or last attempt, from 1; 0 before the first. Each [`Op::Claim`](super::Op::Claim) counts, so that
     /// no two attempts of a job share a number.
     pub attempt: u32,
@@ -439,6 +452,10 @@ pub struct JobRow {
     pub timeout_ms: Option<u64>,
     /// Not to be started before.
     pub not_before: Option<Timestamp>,
+    /// What the job that spawned it passed to it.
+    pub input: Option<Value>,
+    /// Whether its end counts for nothing: see [`NewJob::tolerated`](super::NewJob::tolerated).
+    pub tolerated: bool,
     /// Steps done and in total, as last reported.
     pub progress: Option<(u64, u64)>,
     /// The result.
@@ -460,6 +477,15 @@ impl JobRow {
     }
 }
 
+/// How long a job is blocked, by the clock of the process that blocked it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockedUntil {
+    /// When it was blocked.
+    pub since: Timestamp,
+    /// When it is queued again.
+    pub until: Timestamp,
+}
+
 /// That one job waits for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobDependency {
@@ -469,6 +495,8 @@ pub struct JobDependency {
     pub needs: JobId,
     /// The parameter that takes the result, if one does.
     pub parameter: Option<String>,
+    /// Whether any end of the other job will do; else it must succeed.
+    pub any_end: bool,
 }
 
 /// An attempt that ended.

@@ -249,6 +249,7 @@ impl MetadataStore for CountingMetadata {
         unhealthy() -> Vec<superduper::store::JobBrief>;
         output_writers(addresses: Vec<Address>) -> Vec<superduper::store::OutputWriter>;
         dependencies(run: superduper::store::RunId) -> Vec<JobDependency>;
+        edges(job: superduper::store::JobId) -> (Vec<JobDependency>, Vec<JobDependency>);
         attempts(job: JobId) -> Vec<AttemptRow>;
         logs(job: JobId) -> Vec<LogRow>;
         metrics(job: JobId) -> Vec<superduper::store::MetricRow>;

@@ -9,7 +9,7 @@ use crate::{
 use superduper_core::{
     FailureKind, JobFailure,
     simulate::{Effect, Input, Report},
-    store::{Finish, Finished, JobId, JobSignals, Op, RunId, RunState},
+    store::{Block, Finish, Finished, JobId, JobSignals, Op, RunId, RunState},
 };
 
 impl World {
@@ -191,7 +191,7 @@ impl World {
             How::Late => failed(FailureKind::Timeout, true),
             How::Fatal => failed(FailureKind::Error, false),
             How::Cancelled => failed(FailureKind::Cancelled, false),
-            How::Blocked => Finished::Blocked("a grant".to_owned()),
+            How::Blocked => Finished::Blocked(Block { until: (job.0 % 2 == 1).then(|| wall.plus_ms(700)), ..Block::new("a grant") }),
             How::Paused => Finished::Paused("paused".to_owned()),
         };
         let mut finish = Finish::plain(job, attempt, process.worker, wall, wall, end);

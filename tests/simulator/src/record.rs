@@ -26,7 +26,7 @@ pub(crate) const BASE: i64 = 1_700_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Record {
     store: MemoryStore,
-    /// The jobs that a job needs, with whether they are of its run.
+    /// The jobs that a job needs, with whether they must succeed.
     needs: HashMap<JobId, Vec<(JobId, bool)>>,
     /// The jobs of the shape, by id; what is spawned is plain.
     pub(crate) shapes: HashMap<JobId, JobShape>,
@@ -67,20 +67,13 @@ pub(crate) const SPECIAL: &str = "special";
 pub(crate) fn new_job(shape: &JobShape, key: Option<&str>) -> NewJob {
     let placement = Placement { pool: shape.pooled.then(|| ("p".to_owned(), 1)), ..Placement::default() };
     NewJob {
-        target: target(),
-        role: JobRole::Trigger,
-        method: if shape.special { SPECIAL } else { "go" }.to_owned(),
         key: key.map(str::to_owned),
-        retry_of: None,
+        tolerated: shape.tolerated,
         blocked: shape.blocked.then(|| "a grant".to_owned()),
         executor: shape.pooled.then(|| serde_json::to_string(&placement).unwrap_or_default()),
         retries: shape.retries,
         backoff_ms: BACKOFF,
-        timeout_ms: None,
-        needs: Vec::new(),
-        claim: None,
-        pool: None,
-        at: Timestamp(BASE),
+        ..NewJob::new(target(), JobRole::Trigger, if shape.special { SPECIAL } else { "go" }, Timestamp(BASE))
     }
 }
 
@@ -124,7 +117,7 @@ impl Record {
         let jobs = shapes.iter().map(|shape| {
             let need = |place: &usize| {
                 let job = if *place < first { JobRef::Id(self.jobs[*place]) } else { JobRef::New(*place - first) };
-                Need { job, parameter: None }
+                Need { job, parameter: None, any_end: shape.any_end }
             };
             NewJob { needs: shape.needs.iter().map(need).collect(), ..new_job(shape, None) }
         });
@@ -134,7 +127,7 @@ impl Record {
         self.runs.push(run);
         self.jobs.extend(&made.jobs);
         for (shape, id) in shapes.iter().zip(&made.jobs) {
-            let needs = shape.needs.iter().map(|place| (self.jobs[*place], *place >= first));
+            let needs = shape.needs.iter().map(|place| (self.jobs[*place], *place >= first && !shape.any_end));
             self.needs.insert(*id, needs.collect());
             self.shapes.insert(*id, shape.clone());
             self.run_of.insert(*id, run);
@@ -154,7 +147,7 @@ impl Record {
         self.read_events();
         for claimed in &committed.claimed {
             let needs = self.needs.get(&claimed.job).cloned().unwrap_or_default();
-            let early = needs.iter().find(|(need, same_run)| !is_met(self.finals.get(need).copied(), *same_run));
+            let early = needs.iter().find(|(need, must_succeed)| !is_met(self.finals.get(need).copied(), *must_succeed));
             self.must(early.is_none(), || format!("job {} was claimed before job {early:?} was done", claimed.job));
         }
         for op in &ops {
@@ -212,8 +205,8 @@ impl Record {
             self.must(before.is_none(), || format!("job {job} became {state} after it was {before:?}"));
             if state == JobState::Skipped {
                 let needs = self.needs.get(&job).cloned().unwrap_or_default();
-                let lost = |(need, same_run): &(JobId, bool)| {
-                    *same_run && self.finals.get(need).is_some_and(|state| *state != JobState::Succeeded)
+                let lost = |(need, must_succeed): &(JobId, bool)| {
+                    *must_succeed && self.finals.get(need).is_some_and(|state| *state != JobState::Succeeded)
                 };
                 let explained = needs.iter().any(lost);
                 self.must(explained, || format!("job {job} was skipped, and all that it needs may still succeed: {needs:?}"));
@@ -244,7 +237,8 @@ impl Record {
 
     /// The jobs of the same run that need a job and have not ended.
     pub(crate) fn waiting_for(&self, job: JobId) -> Vec<JobId> {
-        let waits = |id: &&JobId| self.needs[*id].contains(&(job, true)) && !self.finals.contains_key(*id);
+        let needs = |id: &JobId| self.needs[id].iter().any(|(need, _)| *need == job) && self.run_of[id] == self.run_of[&job];
+        let waits = |id: &&JobId| needs(id) && !self.finals.contains_key(*id);
         self.jobs.iter().filter(waits).copied().collect()
     }
 
@@ -280,7 +274,7 @@ impl Record {
             let needs = self.needs.get(&job).cloned().unwrap_or_default();
             match row.state {
                 JobState::Succeeded => {
-                    let met = needs.iter().all(|(need, same_run)| is_met(self.finals.get(need).copied(), *same_run));
+                    let met = needs.iter().all(|(need, must_succeed)| is_met(self.finals.get(need).copied(), *must_succeed));
                     self.must(met, || format!("job {job} succeeded, and what it needs did not: {needs:?}"));
                 }
                 JobState::Cancelled => {
@@ -296,10 +290,12 @@ impl Record {
             }
         }
         for run in self.runs.clone() {
-            let states: Vec<JobState> = self.jobs.iter().filter(|job| self.run_of[*job] == run).map(|job| self.finals[job]).collect();
+            let counts = |job: &&JobId| self.run_of[*job] == run && !self.shapes[*job].tolerated;
+            let states: Vec<JobState> = self.jobs.iter().filter(counts).map(|job| self.finals[job]).collect();
             let expected = match states {
                 states if states.contains(&JobState::Failed) => RunState::Failed,
                 states if states.contains(&JobState::Cancelled) => RunState::Cancelled,
+                states if states.contains(&JobState::Skipped) => RunState::Failed,
                 _ => RunState::Succeeded,
             };
             let found = self.run_state(run);

@@ -24,7 +24,7 @@ fn random_worlds_are_clean() {
     for (share, size) in
         [(8, SIX_JOBS), (1, Size { jobs: 3, processes: 1 }), (1, Size { jobs: 8, processes: 3 }), (1, Size { jobs: 6, processes: 4 })]
     {
-        let summary = clean(random(0..seeds(if cfg!(debug_assertions) { 4_400 } else { 50_000 }) * share / 11, size, Fault::None));
+        let summary = clean(random(0..seeds(if cfg!(debug_assertions) { 6_600 } else { 50_000 }) * share / 11, size, Fault::None));
         all.coverage.add(&summary.coverage);
         all.worlds += summary.worlds;
     }

@@ -4,7 +4,7 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     ErrorKind, FailureKind, JobFailure,
-    store::{Finished, JobState, MetadataStore, Op, OwnerId, RunState, Wish},
+    store::{Block, Finished, JobState, MetadataStore, Op, OwnerId, RunState, Wish},
 };
 
 /// Success stores the result and frees the job.
@@ -158,7 +158,7 @@ pub async fn jobs_may_end_blocked(store: &dyn MetadataStore) {
     let owner = enlist(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let before = done(store.last_event().await);
-    commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked("paused".to_owned()))]).await;
+    commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked(Block::new("paused")))]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.owner, row.blocked.as_deref(), row.tries), (JobState::Blocked, None, Some("paused"), 0));
     commit(store, vec![Op::Block { job: ids[0], reason: None, at: at(9) }, claim(&ids, owner, true), succeeded(ids[0], 2, owner)]).await;

@@ -4,7 +4,7 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     ErrorKind,
-    store::{Finished, JobId, JobState, MetadataStore, MetricRow, NewCheckpoint, Notes, Op, OutputRow, OwnerId, PutAction, Wish},
+    store::{Block, Finished, JobId, JobState, MetadataStore, MetricRow, NewCheckpoint, Notes, Op, OutputRow, OwnerId, PutAction, Wish},
 };
 
 fn kept(job: JobId, attempt: u32, owner: OwnerId, step: u64) -> NewCheckpoint {
@@ -124,7 +124,7 @@ pub async fn wishes_stay_until_they_are_fulfilled(store: &dyn MetadataStore) {
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.pause_requested, row.stop_requested), (false, true), "only the wish to pause is taken back");
     commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Pause }]).await;
-    commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked("paused".to_owned()))]).await;
+    commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked(Block::new("paused")))]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.pause_requested, row.stop_requested), (JobState::Blocked, false, true));
     commit(store, vec![Op::RequestCancel { jobs: ids.clone() }]).await;

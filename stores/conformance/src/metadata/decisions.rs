@@ -112,7 +112,7 @@ async fn changes(store: &dyn MetadataStore, run: RunId, after: ChangeCursor) -> 
 /// From the beginning all of a run is told, and nothing twice after it.
 pub async fn changes_begin_with_everything(store: &dyn MetadataStore) {
     let (other, first) = run_of(store, "a", &["of_another_run"]).await;
-    let need = |job| Need { job, parameter: None };
+    let need = Need::success;
     let second = NewJob { needs: vec![need(JobRef::New(0)), need(JobRef::Id(first[0]))], ..job("a", "two") };
     let committed = commit(store, vec![start_run("a"), jobs(vec![job("a", "one"), second])]).await;
     let run = committed.run.expect("a run");

@@ -82,22 +82,7 @@ pub(super) fn start_run(name: &str) -> Op {
 }
 
 pub(super) fn job(name: &str, method: &str) -> NewJob {
-    NewJob {
-        target: exact(name, 0, 0),
-        role: JobRole::Trigger,
-        method: method.to_owned(),
-        key: None,
-        retry_of: None,
-        blocked: None,
-        executor: None,
-        retries: 0,
-        backoff_ms: 0,
-        timeout_ms: None,
-        needs: Vec::new(),
-        claim: None,
-        pool: None,
-        at: at(2),
-    }
+    NewJob::new(exact(name, 0, 0), JobRole::Trigger, method, at(2))
 }
 
 pub(super) fn jobs(jobs: Vec<NewJob>) -> Op {

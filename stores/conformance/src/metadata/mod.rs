@@ -19,6 +19,7 @@ pub mod places;
 pub mod reads;
 pub mod removals;
 pub mod spawned;
+pub mod waiting;
 
 use std::sync::Arc;
 use superduper_core::store::MetadataStore;
@@ -124,6 +125,13 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
             keys_are_unique_in_a_run,
             messages_wait_until_delivered,
             outputs_come_with_success,
+        }
+        waiting {
+            blocked_jobs_are_completed_once,
+            blocks_may_have_a_time,
+            a_block_is_refused_if_what_was_read_moved,
+            spawned_jobs_have_inputs_and_edges,
+            tolerated_jobs_are_not_unhealthy,
         }
         checkpoints {
             metrics_are_kept_by_name_and_step,

@@ -15,8 +15,8 @@ pub async fn spawned_jobs_come_with_success(store: &dyn MetadataStore) {
     let keyed = |key: &str, needs| NewJob { key: Some(key.to_owned()), needs, ..job("a", "work") };
     let spawned = vec![
         keyed("k0", vec![]),
-        keyed("k1", vec![Need { job: JobRef::New(0), parameter: Some("before".to_owned()) }]),
-        NewJob { claim: Some(owner), ..keyed("k2", vec![Need { job: JobRef::Id(ids[0]), parameter: None }]) },
+        keyed("k1", vec![Need { job: JobRef::New(0), parameter: Some("before".to_owned()), any_end: false }]),
+        NewJob { claim: Some(owner), ..keyed("k2", vec![Need::success(JobRef::Id(ids[0]))]) },
     ];
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(1)));
     end.spawned = spawned;

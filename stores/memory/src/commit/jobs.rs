@@ -3,7 +3,7 @@
 //! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its run.
 
 use super::Commit;
-use crate::state::Job;
+use crate::state::{Dependency, Job};
 use superduper_core::{
     Address, Error, Result, VersionRef,
     store::{Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, OwnerId, Pool, RunId, Timestamp, being_removed},
@@ -48,19 +48,23 @@ impl Commit<'_> {
                     *ids.get(index).ok_or_else(|| Error::invalid(format!("a job waits for number {index} of {} new jobs", ids.len())))?
                 }
             };
-            self.add_dependency(id, other, need.parameter)?;
+            self.add_dependency(id, other, Dependency { parameter: need.parameter, any_end: need.any_end })?;
         }
         Ok(ids)
     }
 
-    pub(super) fn add_dependency(&mut self, job: JobId, needs: JobId, parameter: Option<String>) -> Result<()> {
+    pub(super) fn add_dependency(&mut self, job: JobId, needs: JobId, new: Dependency) -> Result<()> {
         for id in [job, needs] {
             if !self.state.jobs.contains(&id) {
                 return Err(Error::not_found(format!("there is no job {id}")));
             }
         }
-        let known = self.state.dependencies.get(&(job, needs)).cloned().flatten();
-        self.state.dependencies.set((job, needs), known.or(parameter));
+        let merged = match self.state.dependencies.get(&(job, needs)).cloned() {
+            Some(known) => Dependency { parameter: known.parameter.or(new.parameter), any_end: known.any_end && new.any_end },
+            None => new,
+        };
+        self.state.dependencies.set((job, needs), merged);
+        self.state.dependents.set((needs, job), ());
         Ok(())
     }
 
@@ -90,6 +94,7 @@ impl Commit<'_> {
             retry_of: job.retry_of,
             state,
             blocked: job.blocked.clone(),
+            blocked_until: None,
             attempt: u32::from(owner.is_some()),
             tries: 0,
             lost: 0,
@@ -103,6 +108,8 @@ impl Commit<'_> {
             backoff_ms: job.backoff_ms,
             timeout_ms: job.timeout_ms,
             not_before: None,
+            input: job.input,
+            tolerated: job.tolerated,
             progress: None,
             result: None,
             failure: None,

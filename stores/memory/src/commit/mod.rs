@@ -107,6 +107,7 @@ impl Commit<'_> {
                 self.block(job, reason, at);
                 Ok(())
             }
+            Op::Complete(end) => self.complete(*end),
             Op::RequestCancel { jobs } => {
                 for id in &jobs {
                     self.state.jobs.change(id, |job| job.row.cancel_requested |= !job.row.state.is_terminal());

@@ -4,11 +4,11 @@
 //! sweep takes, or may have taken, changes nothing.
 
 use super::Commit;
-use crate::state::{Counter, Job, OutputValue};
+use crate::state::{Counter, Dependency, Job, OutputValue};
 use std::collections::{BTreeSet, HashSet};
 use superduper_core::{
-    Digest, Error, FailureKind, JobFailure, Result,
-    store::{AttemptRow, Finish, Finished, JobId, JobState, MessageRow, OwnerId, Timestamp},
+    Address, Digest, Error, FailureKind, JobFailure, Result,
+    store::{AttemptRow, Block, BlockedUntil, Completion, Finish, Finished, JobId, JobState, MessageRow, OwnerId, Timestamp},
 };
 
 /// With so many lost attempts a job is given up.
@@ -75,9 +75,10 @@ impl Commit<'_> {
                 self.state.jobs.change(&id, |job| job.row.tries += 1);
                 self.event(at, run, Some(id), "job.retrying", Some(failure.message));
             }
-            Finished::Paused(reason) if row.pause_requested => self.end_blocked(id, at, reason),
-            Finished::Blocked(reason) => self.end_blocked(id, at, reason),
-            Finished::Released | Finished::Paused(_) => {
+            Finished::Paused(reason) if row.pause_requested => self.end_blocked(id, at, Block::new(reason)),
+            Finished::Blocked(block) if !self.has_moved(&block) => self.end_blocked(id, at, block),
+            // What the job waits for may have happened already.
+            Finished::Released | Finished::Paused(_) | Finished::Blocked(_) => {
                 self.requeue(id, row.not_before);
                 if row.state == JobState::Running {
                     self.event(at, run, Some(id), "job.released", None);
@@ -89,13 +90,49 @@ impl Commit<'_> {
         Ok(())
     }
 
-    fn end_blocked(&mut self, id: JobId, at: Timestamp, reason: String) {
+    /// Whether a component that an attempt read before it decided to wait has changed since.
+    fn has_moved(&self, block: &Block) -> bool {
+        let newest = |address: &Address| {
+            let component = self.state.live(address)?;
+            let number = self.state.newest_version(component)?;
+            Some((number, self.state.versions.get(&(component, number))?.revision))
+        };
+        block.read.iter().any(|(address, seen)| newest(address) != *seen)
+    }
+
+    /// A blocked job ends without an attempt.
+    pub(super) fn complete(&mut self, end: Completion) -> Result<()> {
+        let id = end.job;
+        let target = match self.state.jobs.get(&id).map(|job| &job.row) {
+            Some(row) if row.state == JobState::Blocked && row.owner.is_none() => row.target.clone(),
+            _ => {
+                self.invalidate();
+                return Ok(());
+            }
+        };
+        self.check_blobs(&target, &end.blobs)?;
+        match end.end {
+            Ok(value) => {
+                self.state.jobs.change(&id, |job| {
+                    job.row.result = Some(value);
+                    job.blobs = end.blobs;
+                });
+                self.end_job_with(id, JobState::Succeeded, None, end.at, None);
+            }
+            Err(failure) => self.end_job(id, JobState::Failed, Some(failure), end.at),
+        }
+        Ok(())
+    }
+
+    fn end_blocked(&mut self, id: JobId, at: Timestamp, block: Block) {
+        let Block { reason, until, .. } = block;
         let run = self.state.jobs.get(&id).map(|job| job.row.run);
         self.state.jobs.change(&id, |job| {
             job.row.state = JobState::Blocked;
             job.row.pause_requested = false;
             job.row.owner = None;
             job.row.blocked = Some(reason.clone());
+            job.row.blocked_until = until.map(|until| BlockedUntil { since: at, until });
         });
         self.event(at, run, Some(id), "job.blocked", Some(reason));
     }
@@ -127,7 +164,7 @@ impl Commit<'_> {
             let spawned = *ids
                 .get(index)
                 .ok_or_else(|| Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len())))?;
-            self.add_dependency(waiting, spawned, None)?;
+            self.add_dependency(waiting, spawned, Dependency::default())?;
             changed.insert(waiting);
         }
         changed.into_iter().for_each(|waiting| self.silent_change(waiting));
@@ -168,6 +205,7 @@ impl Commit<'_> {
             row.state = state;
             row.owner = None;
             row.blocked = None;
+            row.blocked_until = None;
             row.failure = failure;
             row.ended_at = Some(at);
             run = Some(row.run);
@@ -209,6 +247,7 @@ impl Commit<'_> {
         self.state.jobs.change(&id, |job| {
             job.row.state = next;
             job.row.blocked = reason.clone();
+            job.row.blocked_until = None;
         });
         let kind = if next == JobState::Blocked { "job.blocked" } else { "job.unblocked" };
         self.event(at, Some(run), Some(id), kind, reason);

@@ -3,7 +3,7 @@
 //! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its run.
 
 use super::{Commit, Of};
-use crate::codec::{Code, asked, number, number_list, signals, signed};
+use crate::codec::{Code, asked, json_text, number, number_list, signals, signed};
 use std::{borrow::Cow, collections::HashMap};
 use superduper_core::{
     Address, Error, Result,
@@ -129,8 +129,8 @@ impl<'b> Commit<'_, 'b> {
 
     fn write_jobs(&self, run: i64, rows: &[NewRow<'_>]) -> Result<()> {
         let head = "INSERT INTO job (run, component, version, revision, role, method, state, attempt, phase, owner, retries, backoff_ms, \
-            timeout_ms, created_at, started_at, retry_of, key, executor, blocked, cancel_requested)";
-        self.sql.insert("record jobs", (head, 20, ""), rows, |row, new @ NewRow { job, target, asked, .. }| {
+            timeout_ms, created_at, started_at, retry_of, key, executor, blocked, cancel_requested, input, tolerated)";
+        self.sql.insert("record jobs", (head, 22, ""), rows, |row, new @ NewRow { job, target, asked, .. }| {
             let owner = new.owner();
             let state = match (&job.blocked, owner) {
                 (Some(_), _) => JobState::Blocked,
@@ -156,7 +156,9 @@ impl<'b> Commit<'_, 'b> {
             row.bind(job.key.as_deref())?;
             row.bind(job.executor.as_deref())?;
             row.bind(job.blocked.as_deref())?;
-            row.bind(asked)
+            row.bind(asked)?;
+            row.bind(job.input.as_ref().map(json_text))?;
+            row.bind(job.tolerated)
         })
     }
 
@@ -170,20 +172,23 @@ impl<'b> Commit<'_, 'b> {
                         .get(index)
                         .ok_or_else(|| Error::invalid(format!("a job waits for number {index} of {} new jobs", ids.len())))?,
                 };
-                needs.push((job, other.0, need.parameter.as_deref()));
+                needs.push((job, other.0, need.parameter.as_deref(), need.any_end));
             }
         }
         self.depend(&needs)
     }
 
-    /// Record that jobs wait for others: the one that waits, the other, and the parameter that takes its result.
-    pub(super) fn depend(&self, needs: &[(i64, i64, Option<&str>)]) -> Result<()> {
-        let tail = " ON CONFLICT (job, needs) DO UPDATE SET parameter = coalesce(parameter, excluded.parameter)";
-        let head = "INSERT INTO job_dependency (job, needs, parameter)";
-        self.sql.insert("record the order of jobs", (head, 3, tail), needs, |row, (job, other, parameter)| {
+    /// Record that jobs wait for others: the one that waits, the other, the parameter that takes its result, and whether any end of the
+    /// other will do.
+    pub(super) fn depend(&self, needs: &[(i64, i64, Option<&str>, bool)]) -> Result<()> {
+        let tail = " ON CONFLICT (job, needs) DO UPDATE SET parameter = coalesce(parameter, excluded.parameter), \
+            any_end = min(any_end, excluded.any_end)";
+        let head = "INSERT INTO job_dependency (job, needs, parameter, any_end)";
+        self.sql.insert("record the order of jobs", (head, 4, tail), needs, |row, (job, other, parameter, any_end)| {
             row.bind(job)?;
             row.bind(other)?;
-            row.bind(parameter)
+            row.bind(parameter)?;
+            row.bind(any_end)
         })
     }
 

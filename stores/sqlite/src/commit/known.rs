@@ -10,7 +10,7 @@ use crate::{
 use std::collections::{HashMap, HashSet};
 use superduper_core::{
     Address, Error, Result,
-    store::{Batch, Expect, Op},
+    store::{Batch, Expect, Finished, Op},
 };
 
 /// A component that is not removed.
@@ -183,7 +183,12 @@ impl<'b> Names<'b> {
             Op::Removing { address, .. } | Op::Delete { address, .. } => self.add_newest(address),
             Op::Run(run) => self.add_newest(&run.root),
             Op::Jobs { jobs, .. } => jobs.iter().for_each(|job| self.add(&job.target)),
-            Op::Finish(finish) => finish.spawned.iter().for_each(|job| self.add(&job.target)),
+            Op::Finish(finish) => {
+                finish.spawned.iter().for_each(|job| self.add(&job.target));
+                if let Finished::Blocked(block) = &finish.end {
+                    block.read.iter().for_each(|(address, _)| self.add_newest(address));
+                }
+            }
             Op::Label { address, version, .. } => self.insert((&address.kind, &address.identifier, *version)),
             Op::Rewrite { address, .. } => self.add_newest(address),
             Op::Rename { from, to, .. } => {

@@ -133,6 +133,7 @@ impl<'b> Commit<'_, 'b> {
             Op::Finish(finish) => self.finish(finish),
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
             Op::Block { job, reason, at } => self.block(*job, reason.as_deref(), *at),
+            Op::Complete(end) => self.complete(end),
             Op::RequestCancel { jobs } => self.ask(jobs, asked::CANCEL),
             Op::Ask { jobs, wish } => match wish {
                 Wish::Stop => self.ask(jobs, asked::STOP),

@@ -8,7 +8,7 @@ use super::{Commit, Of, blobs::Reference, jobs::attempt_text};
 use crate::codec::{Code, asked, entering, failure_text, json_text, number, number_list};
 use superduper_core::{
     Error, FailureKind, JobFailure, Result,
-    store::{Finish, Finished, JobId, JobState, OwnerId, Timestamp},
+    store::{Block, Completion, Finish, Finished, JobId, JobState, OwnerId, Timestamp},
 };
 
 /// With so many lost attempts a job is given up.
@@ -20,6 +20,7 @@ struct End<'b> {
     result: Option<String>,
     failure: Option<&'b JobFailure>,
     blocked: Option<&'b str>,
+    until: Option<Timestamp>,
     not_before: Option<Timestamp>,
     /// Whether it is blocked only as long as the wish to pause is on record; else it is queued.
     if_paused: bool,
@@ -35,6 +36,7 @@ impl<'b> End<'b> {
             result: None,
             failure: None,
             blocked: None,
+            until: None,
             not_before: None,
             if_paused: false,
             ran: true,
@@ -46,7 +48,9 @@ impl<'b> End<'b> {
             Finished::Cancelled(failure) => End { state: JobState::Cancelled, failure: Some(failure), ..base },
             Finished::Retry(_, not_before) => End { not_before: Some(*not_before), is_try: true, ..base },
             Finished::Released => End { ran: false, ..base },
-            Finished::Blocked(reason) => End { state: JobState::Blocked, blocked: Some(reason), ran: false, ..base },
+            Finished::Blocked(block) => {
+                End { state: JobState::Blocked, blocked: Some(&block.reason), until: block.until, ran: false, ..base }
+            }
             Finished::Paused(reason) => End { state: JobState::Blocked, blocked: Some(reason), if_paused: true, ran: false, ..base },
         }
     }
@@ -59,14 +63,18 @@ impl<'b> Commit<'_, 'b> {
             self.invalidate();
             return Ok(());
         }
-        let end = End::of(&finish.end);
+        let end = match &finish.end {
+            // What the job waits for may have happened already.
+            Finished::Blocked(block) if self.has_moved(block) => End::of(&Finished::Released),
+            end => End::of(end),
+        };
         let is_final = end.state.is_terminal();
         // OR FAIL, as where jobs are taken: without it SQLite copies the pages that the statement changes, to undo it alone; here an
         // error takes back the whole request.
         let text = "UPDATE OR FAIL job SET state = iif(?13 AND cancel_requested & 4 = 0, 0, ?4), succeeded = ?4 = 3, result = ?5, \
                 failure = ?6, owner = NULL, started_at = coalesce(?7, started_at), ended_at = ?8, \
                 not_before = coalesce(?9, not_before), blocked = iif(?13 AND cancel_requested & 4 = 0, NULL, ?10), \
-                tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
+                blocked_since = iif(?4 = 1, ?15, NULL), blocked_until = iif(?4 = 1, ?14, NULL), tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
             WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1, state = 1, \
                 cancel_requested & 1, executor LIKE '{%'";
         let values = rusqlite::params![
@@ -83,6 +91,8 @@ impl<'b> Commit<'_, 'b> {
             end.is_try,
             if is_final { 2 } else { 4 },
             end.if_paused,
+            end.until.map(|at| at.0),
+            end.until.map(|_| finish.at.0),
         ];
         let row = self.sql.query_first("record the end of a job", text, values, |row| {
             Ok((
@@ -122,7 +132,7 @@ impl<'b> Commit<'_, 'b> {
                 self.sql.execute("record an attempt", insert, values)?;
                 self.event(finish.at, of, "job.retrying", Some((&*failure.message).into()));
             }
-            Finished::Blocked(reason) | Finished::Paused(reason) if is_blocked => {
+            Finished::Blocked(Block { reason, .. }) | Finished::Paused(reason) if is_blocked => {
                 self.event(finish.at, of, "job.blocked", Some((&**reason).into()));
             }
             Finished::Released | Finished::Blocked(_) | Finished::Paused(_) => {
@@ -133,6 +143,40 @@ impl<'b> Commit<'_, 'b> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Whether a component that an attempt read before it decided to wait has changed since.
+    fn has_moved(&self, block: &Block) -> bool {
+        let newest = |address| {
+            let live = self.known.live(address)?;
+            Some((live.newest, live.revisions.get(&live.newest).copied().unwrap_or(0)))
+        };
+        block.read.iter().any(|(address, seen)| newest(address) != *seen)
+    }
+
+    /// A blocked job ends without an attempt.
+    pub(super) fn complete(&mut self, end: &'b Completion) -> Result<()> {
+        let (state, result, failure) = match &end.end {
+            Ok(value) => (JobState::Succeeded, Some(json_text(value)), None),
+            Err(failure) => (JobState::Failed, None, Some(failure)),
+        };
+        let text = "UPDATE job SET state = ?2, succeeded = ?2 = 3, result = ?3, failure = ?4, ended_at = ?5, blocked = NULL, \
+                blocked_since = NULL, blocked_until = NULL \
+            WHERE id = ?1 AND owner IS NULL AND state = 1 RETURNING run, component, version";
+        let values = (end.job.0, state.code(), result, failure.map(failure_text), end.at.0);
+        let row = self
+            .sql
+            .query_first("complete a job", text, values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, number(row, 2)?)))?;
+        let Some((run, component, version)) = row else {
+            self.invalidate();
+            return Ok(());
+        };
+        let owner = Reference::result(component, version, end.job.0);
+        let references: Vec<_> = end.blobs.iter().map(|blob| owner.of_job(blob)).collect();
+        self.refer(&references).map_err(|error| error.context(format!("job {}", end.job)))?;
+        let detail = failure.map(|failure| (&*failure.message).into());
+        self.event(end.at, Of::Job { run, job: end.job.0 }, entering(state), detail);
         Ok(())
     }
 
@@ -149,7 +193,7 @@ impl<'b> Commit<'_, 'b> {
             let mut needs = Vec::with_capacity(finish.spawned_before.len());
             for (waiting, index) in &finish.spawned_before {
                 let missing = || Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len()));
-                needs.push((waiting.0, ids.get(*index).ok_or_else(missing)?.0, None));
+                needs.push((waiting.0, ids.get(*index).ok_or_else(missing)?.0, None, false));
                 self.silent_change(run, waiting.0);
             }
             self.depend(&needs)?;
@@ -167,7 +211,7 @@ impl<'b> Commit<'_, 'b> {
         if !matches!(state, JobState::Skipped | JobState::Cancelled | JobState::Failed) {
             return Err(Error::invalid(format!("job {job} cannot be settled as {state}")));
         }
-        let text = "UPDATE job SET state = ?2, failure = ?3, ended_at = ?4, blocked = NULL \
+        let text = "UPDATE job SET state = ?2, failure = ?3, ended_at = ?4, blocked = NULL, blocked_since = NULL, blocked_until = NULL \
             WHERE id = ?1 AND owner IS NULL AND state < 3 RETURNING run";
         let values = (job.0, state.code(), failure_text(failure), at.0);
         if let Some(run) = self.sql.query_first("settle a job", text, values, |row| row.get(0))? {
@@ -191,7 +235,10 @@ impl<'b> Commit<'_, 'b> {
                 }
                 ("UPDATE job SET state = 1, blocked = ?2 WHERE id = ?1 AND owner IS NULL AND state = 0 RETURNING run", "job.blocked")
             }
-            None => ("UPDATE job SET state = 0, blocked = ?2 WHERE id = ?1 AND state = 1 RETURNING run", "job.unblocked"),
+            None => (
+                "UPDATE job SET state = 0, blocked = ?2, blocked_since = NULL, blocked_until = NULL WHERE id = ?1 AND state = 1 RETURNING run",
+                "job.unblocked",
+            ),
         };
         if let Some(run) = self.sql.query_first("block a job", text, (job.0, reason), |row| row.get(0))? {
             self.event(at, Of::Job { run, job: job.0 }, kind, reason.map(Into::into));

@@ -1,15 +1,15 @@
 //! Jobs, their order and their attempts.
 
 use crate::{
-    codec::{Code, address, address_list, failure, json_or_mark, number, number_list, optional_time, signals, text},
+    codec::{Code, address, address_list, failure, json_or_mark, number, number_list, optional_json, optional_time, signals, text},
     sql::Sql,
 };
 use rusqlite::{Row, ToSql};
 use superduper_core::{
     Address, Error, Result,
     store::{
-        AttemptRow, ChangeCursor, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState, OutputWriter, OwnerId,
-        RunChanges, RunFilter, RunId, StoredVersion, Timestamp,
+        AttemptRow, BlockedUntil, ChangeCursor, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState,
+        OutputWriter, OwnerId, RunChanges, RunFilter, RunId, StoredVersion, Timestamp,
     },
 };
 
@@ -37,7 +37,7 @@ pub(super) fn newest_jobs(sql: Sql<'_>, versions: &[StoredVersion]) -> Result<Ve
             SELECT max(o.id) FROM json_each(?1) k CROSS JOIN job o ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 \
             WHERE o.key IS NULL GROUP BY o.component, o.version, o.role, o.method \
             UNION ALL SELECT o.id FROM json_each(?1) k CROSS JOIN job o INDEXED BY job_unsucceeded \
-            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.succeeded = 0 AND o.key IS NOT NULL \
+            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.succeeded = 0 AND o.key IS NOT NULL AND o.tolerated = 0 \
             AND NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = o.id)) ORDER BY j.id"
     );
     sql.query("read the newest jobs of components", &query, [keys], brief)
@@ -46,7 +46,7 @@ pub(super) fn newest_jobs(sql: Sql<'_>, versions: &[StoredVersion]) -> Result<Ve
 /// That a job `j` which did not succeed is the newest of its trigger or hook; of a spawned one that it was not tried again.
 const UNHEALTHY: &str = "NOT EXISTS (SELECT 1 FROM job o WHERE o.component = j.component AND o.version = j.version \
     AND o.role = j.role AND o.method = j.method AND o.key IS NULL AND j.key IS NULL AND o.id > j.id) \
-    AND (j.key IS NULL OR NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = j.id))";
+    AND (j.key IS NULL OR j.tolerated = 0 AND NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = j.id))";
 
 pub(crate) fn unhealthy(sql: Sql<'_>) -> Result<Vec<JobBrief>> {
     let query = format!(
@@ -121,6 +121,10 @@ pub(crate) fn jobs(sql: Sql<'_>, filter: &JobFilter) -> Result<Vec<JobRow>> {
         conditions.push("j.role IN (SELECT value FROM json_each(?))".to_owned());
         values.push(Box::new(number_list(roles.iter().map(|role| role.code()))));
     }
+    if let Some(key) = &filter.key {
+        conditions.push("j.key = ?".to_owned());
+        values.push(Box::new(key.clone()));
+    }
     let mut index = "";
     if let Some(states) = &filter.states {
         conditions.push("j.state IN (SELECT value FROM json_each(?))".to_owned());
@@ -135,7 +139,8 @@ pub(crate) fn jobs(sql: Sql<'_>, filter: &JobFilter) -> Result<Vec<JobRow>> {
     let query = format!(
         "SELECT c.kind, c.identifier, j.version, j.revision, j.id, j.run, j.component, j.role, j.method, j.key, j.retry_of, j.state, \
             j.blocked, j.attempt, j.tries, j.lost, j.owner, j.cancel_requested, j.executor, j.retries, j.backoff_ms, j.timeout_ms, \
-            j.not_before, j.progress_done, j.progress_total, j.result, j.failure, j.created_at, j.started_at, j.ended_at \
+            j.not_before, j.progress_done, j.progress_total, j.result, j.failure, j.created_at, j.started_at, j.ended_at, \
+            j.input, j.tolerated, j.blocked_since, j.blocked_until \
         FROM job j {index} CROSS JOIN component c ON c.id = j.component WHERE {condition} ORDER BY j.id DESC LIMIT ?"
     );
     let values = rusqlite::params_from_iter(values);
@@ -160,6 +165,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         retry_of: row.get::<_, Option<i64>>(10)?.map(JobId),
         state,
         blocked: text(row, 12)?,
+        blocked_until: optional_time(row, 32)?.zip(optional_time(row, 33)?).map(|(since, until)| BlockedUntil { since, until }),
         attempt: number(row, 13)?,
         tries: number(row, 14)?,
         lost: number(row, 15)?,
@@ -172,6 +178,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         backoff_ms: unsigned(20)?.unwrap_or(0),
         timeout_ms: unsigned(21)?,
         not_before: optional_time(row, 22)?,
+        input: optional_json(row, 30)?,
+        tolerated: row.get(31)?,
         progress: unsigned(23)?.zip(unsigned(24)?),
         result: (state == JobState::Succeeded).then(|| json_or_mark(row, 25)).transpose()?,
         failure: failure(row, 26)?,
@@ -182,7 +190,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
 }
 
 pub(crate) fn dependencies(sql: Sql<'_>, run: RunId) -> Result<Vec<JobDependency>> {
-    let query = "SELECT d.job, d.needs, d.parameter FROM job j CROSS JOIN job_dependency d ON d.job = j.id WHERE j.run = ?1 \
+    let query = "SELECT d.job, d.needs, d.parameter, d.any_end FROM job j CROSS JOIN job_dependency d ON d.job = j.id WHERE j.run = ?1 \
         ORDER BY d.job, d.needs";
     sql.query("read the order of jobs", query, [run.0], dependency)
 }
@@ -209,15 +217,23 @@ pub(crate) fn changes(sql: Sql<'_>, run: RunId, after: ChangeCursor) -> Result<O
     if changed.is_empty() {
         return Ok(Some(RunChanges { run: row, jobs: Vec::new(), dependencies: Vec::new(), cursor }));
     }
-    let query =
-        "SELECT d.job, d.needs, d.parameter FROM json_each(?1) j CROSS JOIN job_dependency d ON d.job = j.value ORDER BY d.job, d.needs";
+    let query = "SELECT d.job, d.needs, d.parameter, d.any_end FROM json_each(?1) j CROSS JOIN job_dependency d ON d.job = j.value ORDER BY d.job, d.needs";
     let dependencies = sql.query("read the order of jobs", query, [number_list(changed.iter().copied())], dependency)?;
     let ids = Some(changed.into_iter().map(JobId).collect());
     Ok(Some(RunChanges { run: row, jobs: jobs(sql, &JobFilter { ids, ..JobFilter::default() })?, dependencies, cursor }))
 }
 
 fn dependency(row: &Row<'_>) -> rusqlite::Result<JobDependency> {
-    Ok(JobDependency { job: JobId(row.get(0)?), needs: JobId(row.get(1)?), parameter: text(row, 2)? })
+    Ok(JobDependency { job: JobId(row.get(0)?), needs: JobId(row.get(1)?), parameter: text(row, 2)?, any_end: row.get(3)? })
+}
+
+/// What a job waits for, and what waits for it.
+pub(crate) fn edges(sql: Sql<'_>, job: JobId) -> Result<(Vec<JobDependency>, Vec<JobDependency>)> {
+    let of = |column: &str| {
+        let query = format!("SELECT job, needs, parameter, any_end FROM job_dependency WHERE {column} = ?1 ORDER BY job, needs");
+        sql.query("read what a job waits for", &query, [job.0], dependency)
+    };
+    Ok((of("job")?, of("needs")?))
 }
 
 pub(crate) fn attempts(sql: Sql<'_>, job: JobId) -> Result<Vec<AttemptRow>> {

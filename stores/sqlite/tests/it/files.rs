@@ -95,9 +95,10 @@ async fn first_format(folder: &Path) {
     let store = SqliteStore::open(folder).expect("a new database");
     store.commit(apply("a"), Durability::Full).await.expect("the batch is valid");
     drop(store);
-    let back = "DROP TABLE pool_place; ALTER TABLE lease DROP COLUMN kinds; DROP TABLE job_change; DROP TABLE label; DROP TABLE metric; DROP TABLE checkpoint; ALTER TABLE artifact_ref DROP COLUMN checkpoint; \
+    let back = "DROP TABLE label; DROP TABLE metric; DROP TABLE checkpoint; ALTER TABLE artifact_ref DROP COLUMN checkpoint; \
         PRAGMA user_version = 1; UPDATE meta SET value = 1 WHERE name = 'format';";
-    Connection::open(folder.join("metadata.sqlite")).and_then(|sql| sql.execute_batch(back)).expect("our file");
+    let back = format!("{WITHOUT_FORMAT_3}{back}");
+    Connection::open(folder.join("metadata.sqlite")).and_then(|sql| sql.execute_batch(&back)).expect("our file");
 }
 
 #[tokio::test]

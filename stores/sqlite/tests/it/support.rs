@@ -39,22 +39,16 @@ pub(crate) fn run(name: &str) -> Op {
     Op::Run(NewRun { purpose: RunPurpose::Apply, root: address(name).at(0), data: json!(null), at: Timestamp(1) })
 }
 
+/// Takes away what format 3 added.
+pub(crate) const WITHOUT_FORMAT_3: &str = "DROP TABLE pool_place; ALTER TABLE lease DROP COLUMN kinds; DROP TABLE job_change; \
+    ALTER TABLE job DROP COLUMN input; ALTER TABLE job DROP COLUMN tolerated; ALTER TABLE job DROP COLUMN blocked_since; \
+    ALTER TABLE job DROP COLUMN blocked_until; DROP INDEX job_dependency_needs; \
+    ALTER TABLE job_dependency DROP COLUMN any_end;";
+
 pub(crate) fn job(name: &str, method: &str, needs: &[usize]) -> NewJob {
     NewJob {
-        target: exact(name),
-        role: JobRole::Trigger,
-        method: method.to_owned(),
-        key: None,
-        retry_of: None,
-        blocked: None,
-        executor: None,
-        retries: 0,
-        backoff_ms: 0,
-        timeout_ms: None,
-        needs: needs.iter().map(|index| Need { job: JobRef::New(*index), parameter: None }).collect(),
-        claim: None,
-        pool: None,
-        at: Timestamp(1),
+        needs: needs.iter().map(|index| Need::success(JobRef::New(*index))).collect(),
+        ..NewJob::new(exact(name), JobRole::Trigger, method, Timestamp(1))
     }
 }
 

@@ -80,7 +80,7 @@ async fn read(db: &Arc<DbInner>, run: RunId, after: ChangeCursor, others: Vec<Jo
         rows.retain(|row| row.run != run);
         let open: Vec<JobId> = changes.jobs.iter().filter(|row| !row.state.is_terminal()).map(|row| row.id).collect();
         for needs in stopped {
-            changes.dependencies.extend(open.iter().map(|job| JobDependency { job: *job, needs, parameter: None }));
+            changes.dependencies.extend(open.iter().map(|job| JobDependency { job: *job, needs, parameter: None, any_end: true }));
         }
         return Ok(Loaded { changes, others: rows, other_workers });
     }

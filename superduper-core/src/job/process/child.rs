@@ -12,7 +12,7 @@ use crate::{
     Db, Error, ErrorKind, Result,
     db::DbInner,
     job::{CancelToken, Instances, JobSpec, Placement, engine::is_forced, limits, program, record::record, run_job::run_job},
-    store::{JobFilter, JobId, JobRow, RunFilter, StoreLocations, Wish},
+    store::{JobDependency, JobFilter, JobId, JobRow, RunFilter, RunId, StoreLocations, Wish},
 };
 use serde_json::Value;
 use std::{
@@ -196,22 +196,30 @@ async fn read_job(db: &Arc<DbInner>, request: &Request) -> Result<JobSpec> {
         return Err(Error::conflict(format!("attempt {attempt} of job {job} is not the current one")));
     }
     let run = db.metadata.runs(RunFilter { id: Some(row.run), ..RunFilter::default() }).await?.pop();
-    let edges = db.metadata.dependencies(row.run).await?;
-    let needed: Vec<JobId> = edges.iter().filter(|edge| edge.job == job && edge.parameter.is_some()).map(|edge| edge.needs).collect();
+    let (needs, waiting) = db.metadata.edges(job).await?;
+    let needed: Vec<JobId> = needs.iter().filter(|edge| edge.parameter.is_some()).map(|edge| edge.needs).collect();
     let results: HashMap<JobId, Value> = if needed.is_empty() {
         HashMap::new()
     } else {
         let rows = db.metadata.jobs(JobFilter { ids: Some(needed), ..JobFilter::default() }).await?;
         rows.into_iter().filter_map(|row| Some((row.id, row.result?))).collect()
     };
-    let dependencies = edges
-        .iter()
-        .filter(|edge| edge.job == job)
-        .filter_map(|edge| Some((edge.parameter.clone()?, results.get(&edge.needs).cloned().unwrap_or_default())))
-        .collect();
-    let waiting = edges.iter().filter(|edge| edge.needs == job).map(|edge| edge.job).collect();
+    let dependencies =
+        needs.iter().filter_map(|edge| Some((edge.parameter.clone()?, results.get(&edge.needs).cloned().unwrap_or_default()))).collect();
+    // A job of another run that waits for this one does not wait for what this one spawns.
+    let waiting = in_run(db, row.run, waiting).await?;
     let forced = run.as_ref().is_some_and(is_forced);
     Ok(JobSpec { row: without_limits(row), attempt, owner, dependencies, waiting, forced })
+}
+
+/// The jobs among these edges that belong to a run.
+async fn in_run(db: &DbInner, run: RunId, edges: Vec<JobDependency>) -> Result<Vec<JobId>> {
+    if edges.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = Some(edges.into_iter().map(|edge| edge.job).collect());
+    let rows = db.metadata.jobs(JobFilter { ids, ..JobFilter::default() }).await?;
+    Ok(rows.into_iter().filter(|row| row.run == run).map(|row| row.id).collect())
 }
 
 /// The job without its time limits. The parent keeps those: it can kill this process, and notices if this process is stopped.

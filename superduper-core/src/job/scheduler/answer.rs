@@ -58,6 +58,8 @@ impl RunState {
                 Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.claim_answered(index, &answer, now, permits)),
                 Sent::EndRun(state, at) if !ignored => self.ended = Some((state, Some(at))),
                 Sent::EndRun(..) => self.read_again(),
+                // Another process may have released it, or ended it.
+                Sent::Release(index) => self.forget(index, permits),
                 Sent::Delete => {}
             }
         }
@@ -162,7 +164,8 @@ impl RunState {
             }
         }
         let find = |state: &Self, id: &JobId| state.by_id.get(id).copied();
-        let kind = if self.purpose.forced { super::entry::Kind::AnyEnd } else { super::entry::Kind::Success };
+        let forced = self.purpose.forced;
+        let kind_of = |any_end: bool| if forced || any_end { super::entry::Kind::AnyEnd } else { super::entry::Kind::Success };
         for (new, id) in end.spawned.iter().zip(ids).filter(|(_, id)| !answer.known.contains(id)) {
             let Some(index) = find(self, id) else { continue };
             for need in &new.needs {
@@ -171,7 +174,7 @@ impl RunState {
                     JobRef::Id(id) => find(self, &id),
                 };
                 match needed {
-                    Some(needed) => self.add_edge(index, (needed, kind)),
+                    Some(needed) => self.add_edge(index, (needed, kind_of(need.any_end))),
                     None => self.read_again(),
                 }
             }
@@ -179,7 +182,7 @@ impl RunState {
         for (waiting, place) in &end.spawned_before {
             let spawned = ids.get(*place).and_then(|id| find(self, id));
             if let (Some(waiting), Some(spawned)) = (find(self, waiting), spawned) {
-                self.add_edge(waiting, (spawned, kind));
+                self.add_edge(waiting, (spawned, kind_of(false)));
             }
         }
         for id in ids {
@@ -280,7 +283,7 @@ impl RunState {
                         self.set(index, Phase::Elsewhere);
                     }
                 }
-                Sent::Settle(index, _) => self.forget(index, permits),
+                Sent::Settle(index, _) | Sent::Release(index) => self.forget(index, permits),
                 Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.forget(index, permits)),
                 Sent::EndRun(..) | Sent::Delete => {}
             }

@@ -53,7 +53,7 @@ impl RunState {
                 entry.end.is_some() && fits && (!entry.holds || entry.lane != GENERAL)
             }
             Phase::Settling(_) => !entry.holds && is_sent(&|sent| matches!(sent, Sent::Settle(other, _) if *other == index)),
-            Phase::Prefetched { .. } | Phase::Backoff { .. } | Phase::Blocked | Phase::Elsewhere | Phase::Final(_) => !entry.holds,
+            Phase::Prefetched { .. } | Phase::Backoff { .. } | Phase::Blocked { .. } | Phase::Elsewhere | Phase::Final(_) => !entry.holds,
         }
     }
 
@@ -62,7 +62,7 @@ impl RunState {
         let counts = [
             ("running", self.running, count(&|entry| matches!(entry.phase, Phase::Running { .. }))),
             ("saving", self.saving, count(&|entry| matches!(entry.phase, Phase::Ending { step: Step::Saving, .. }))),
-            ("away", self.away, count(&|entry| entry.own && matches!(entry.phase, Phase::Elsewhere | Phase::Blocked))),
+            ("away", self.away, count(&|entry| entry.own && matches!(entry.phase, Phase::Elsewhere | Phase::Blocked { .. }))),
             ("undecided", self.undecided, count(&|entry| entry.own && entry.verdict.is_none())),
             ("open jobs of others", self.others_open, count(&|entry| !entry.own && entry.verdict.is_none())),
             ("due", self.due.len(), count(&|entry| entry.phase.due().is_some())),

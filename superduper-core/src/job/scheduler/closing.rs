@@ -3,7 +3,7 @@
 use super::{Abilities, Config, Effect, Fault, Loaded, Now, Phase, RunState, commit::Turns, permits::Permits, run_state::Call};
 use crate::{
     FailureKind, JobFailure,
-    store::{self, Finished, JobId, JobSignals, Op, OwnerId, Timestamp},
+    store::{self, Finished, JobId, JobSignals, JobState, Op, OwnerId, Timestamp},
 };
 
 impl RunState {
@@ -70,6 +70,21 @@ impl RunState {
 /// no process has are cancelled, the jobs that need them are skipped, and the run ends if all its jobs are final then. Jobs that
 /// a process has are left out: that process must be told.
 pub fn cancellations(loaded: Loaded, jobs: Option<Vec<JobId>>, at: Timestamp) -> Vec<Op> {
+    decided(loaded, at, |run, now| run.on_signal(jobs, JobSignals { cancel: true, ..JobSignals::default() }, now))
+}
+
+/// The operations that follow from the end of a blocked job that came from outside: jobs that need it are skipped if it failed, and
+/// the run ends if all its jobs are final then. They follow the operation that completes the job.
+pub fn after_completion(loaded: Loaded, job: JobId, state: JobState, at: Timestamp) -> Vec<Op> {
+    decided(loaded, at, |run, _| {
+        if let Some(index) = run.by_id.get(&job).copied() {
+            run.set(index, Phase::Settling(state));
+        }
+    })
+}
+
+/// What a process that runs no jobs decides about a run.
+fn decided(loaded: Loaded, at: Timestamp, change: impl FnOnce(&mut RunState, Now)) -> Vec<Op> {
     if loaded.changes.run.state != store::RunState::Running {
         return Vec::new();
     }
@@ -85,7 +100,7 @@ pub fn cancellations(loaded: Loaded, jobs: Option<Vec<JobId>>, at: Timestamp) ->
     let (now, mut permits) = (Now { ms: 0, wall: at }, Permits::new(0));
     let mut run = RunState::new(&loaded.changes.run, &config, now.ms);
     run.take(loaded, now, &mut permits);
-    run.on_signal(jobs, JobSignals { cancel: true, ..JobSignals::default() }, now);
+    change(&mut run, now);
     run.commit(now, &Turns::new(), &mut permits);
     let commit = run.out.into_iter().find_map(|effect| if let Effect::Commit { ops, .. } = effect { Some(ops) } else { None });
     commit.unwrap_or_default()

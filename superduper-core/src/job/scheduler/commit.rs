@@ -37,6 +37,7 @@ impl RunState {
             if self.ended.is_none() {
                 if !self.closing {
                     self.send_claims(now, turns, permits, &mut ops);
+                    self.send_releases(now, &mut ops);
                 }
                 self.send_end_of_run(now, &mut ops);
             }
@@ -135,6 +136,17 @@ impl RunState {
         self.send_claim(ahead, false, None, now, ops);
     }
 
+    /// Queue blocked jobs again whose time has come.
+    fn send_releases(&mut self, now: Now, ops: &mut Vec<Op>) {
+        for index in self.due_by(now) {
+            if matches!(self.entries[index].phase, Phase::Blocked { .. }) {
+                ops.push(Op::Block { job: self.entries[index].id, reason: None, at: now.wall });
+                self.sent.push(Sent::Release(index));
+                self.set(index, Phase::Elsewhere);
+            }
+        }
+    }
+
     fn send_claim(&mut self, indexes: Vec<usize>, permit: bool, pool: Option<Pool>, now: Now, ops: &mut Vec<Op>) {
         if indexes.is_empty() {
             return;
@@ -173,7 +185,7 @@ impl RunState {
             return store::RunState::Failed;
         }
         let is = |state: JobState| {
-            self.entries.iter().filter(|entry| entry.own).any(|entry| match entry.phase {
+            self.entries.iter().filter(|entry| entry.own && !entry.facts.tolerated).any(|entry| match entry.phase {
                 Phase::Final(other) | Phase::Settling(other) => other == state,
                 Phase::Ending { .. } => match entry.end.as_ref().map(|end| &end.end) {
                     Some(store::Finished::Cancelled(_)) => state == JobState::Cancelled,
@@ -189,6 +201,9 @@ impl RunState {
             store::RunState::Failed
         } else if is(JobState::Cancelled) {
             store::RunState::Cancelled
+        } else if is(JobState::Skipped) {
+            // What it needed was a tolerated job that did not succeed.
+            store::RunState::Failed
         } else {
             store::RunState::Succeeded
         }

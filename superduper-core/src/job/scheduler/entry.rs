@@ -3,7 +3,7 @@
 use super::{Phase, permits::Lane};
 use crate::{
     Address,
-    store::{Finish, JobId, JobSignals},
+    store::{BlockedUntil, Finish, JobId, JobSignals},
 };
 
 /// How a job needs another one.
@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) method: String,
     pub(super) retries: u32,
     pub(super) backoff_ms: u64,
+    /// Its end counts for nothing in the outcome of the run.
+    pub(super) tolerated: bool,
 }
 
 /// A job.
@@ -67,6 +69,8 @@ pub(super) struct Entry {
     pub(super) returned: bool,
     /// An attempt found that this program lacks something that the job needs.
     pub(super) unable: bool,
+    /// How long its row says that it is blocked.
+    pub(super) blocked: Option<BlockedUntil>,
 }
 
 impl Entry {
@@ -95,6 +99,7 @@ impl Entry {
             keeps_place: None,
             returned: false,
             unable: false,
+            blocked: None,
         }
     }
 

@@ -41,7 +41,13 @@ impl RunState {
 
     /// Add a job of this or another run from its row; the row itself is taken afterwards.
     pub(super) fn add_row(&mut self, row: &JobRow, permits: &mut Permits) -> usize {
-        let facts = Facts { target: row.target.clone(), method: row.method.clone(), retries: row.retries, backoff_ms: row.backoff_ms };
+        let facts = Facts {
+            target: row.target.clone(),
+            method: row.method.clone(),
+            retries: row.retries,
+            backoff_ms: row.backoff_ms,
+            tolerated: row.tolerated,
+        };
         let lane =
             self.lane_of(&Work { target: &row.target, role: row.role, method: &row.method, executor: row.executor.as_deref() }, permits);
         self.add(Entry::new(row.id, row.run == self.id, lane, facts))
@@ -49,7 +55,13 @@ impl RunState {
 
     /// Add a job that an end of this process spawned.
     pub(super) fn add_spawned(&mut self, id: JobId, new: &NewJob, permits: &mut Permits) -> usize {
-        let facts = Facts { target: new.target.clone(), method: new.method.clone(), retries: new.retries, backoff_ms: new.backoff_ms };
+        let facts = Facts {
+            target: new.target.clone(),
+            method: new.method.clone(),
+            retries: new.retries,
+            backoff_ms: new.backoff_ms,
+            tolerated: new.tolerated,
+        };
         let lane =
             self.lane_of(&Work { target: &new.target, role: new.role, method: &new.method, executor: new.executor.as_deref() }, permits);
         self.add(Entry::new(id, true, lane, facts))
@@ -73,7 +85,7 @@ impl RunState {
         let needs = *self.by_id.get(&edge.needs).ok_or(edge.needs)?;
         if let Some(job) = self.by_id.get(&edge.job).copied() {
             // A job of another run may have come to any end, unless its result is needed.
-            let any = self.purpose.forced || (!self.entries[needs].own && edge.parameter.is_none());
+            let any = edge.any_end || self.purpose.forced || (!self.entries[needs].own && edge.parameter.is_none());
             self.add_edge(job, (needs, if any { Kind::AnyEnd } else { Kind::Success }));
         }
         Ok(())

@@ -84,20 +84,8 @@ fn place(job: JobId) -> usize {
 
 fn new_job(needs: impl Iterator<Item = JobId>) -> NewJob {
     NewJob {
-        target: Address::new("oracle.Kind", "one"),
-        role: JobRole::Trigger,
-        method: "run".to_owned(),
-        key: None,
-        retry_of: None,
-        blocked: None,
-        executor: None,
-        retries: 0,
-        backoff_ms: 0,
-        timeout_ms: None,
-        needs: needs.map(|job| Need { job: JobRef::Id(job), parameter: None }).collect(),
-        claim: None,
-        pool: None,
-        at: Timestamp(0),
+        needs: needs.map(|job| Need::success(JobRef::Id(job))).collect(),
+        ..NewJob::new(Address::new("oracle.Kind", "one"), JobRole::Trigger, "run", Timestamp(0))
     }
 }
 
@@ -160,7 +148,8 @@ impl World {
         };
         let edges = self.oracle.needs.iter().enumerate();
         let edges = edges.flat_map(|(job, needs)| needs.iter().map(move |need| (job, *need)));
-        let dependencies = edges.map(|(job, needs)| JobDependency { job: id(job), needs: id(needs), parameter: None }).collect();
+        let dependencies =
+            edges.map(|(job, needs)| JobDependency { job: id(job), needs: id(needs), parameter: None, any_end: false }).collect();
         let changes = RunChanges { run, jobs: self.rows.clone(), dependencies, cursor: ChangeCursor::default() };
         self.on(Input::Attach(Box::new(Loaded { changes, others: Vec::new(), other_workers: false })));
         self.settle();

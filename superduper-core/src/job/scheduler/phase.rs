@@ -10,7 +10,7 @@
 //! | `Ending` | ours until the answer | the answer |
 //! | `Settling` | free until the answer | the answer |
 //! | `Backoff` | queued, free | a timer |
-//! | `Blocked` | blocked | a changed row |
+//! | `Blocked` | blocked | a changed row; a timer |
 //! | `Elsewhere` | another worker's, or unknown | a changed row |
 //! | `Final` | final | nothing |
 
@@ -59,7 +59,10 @@ pub enum Phase {
         until: u64,
     },
     /// It waits for something outside.
-    Blocked,
+    Blocked {
+        /// When it is queued again by itself.
+        until: Option<u64>,
+    },
     /// Another worker has it, or what the record says is not known.
     Elsewhere,
     /// It is over.
@@ -120,7 +123,7 @@ names! {
     Ending: Phase::Ending { .. },
     Settling: Phase::Settling(_),
     Backoff: Phase::Backoff { .. },
-    Blocked: Phase::Blocked,
+    Blocked: Phase::Blocked { .. },
     Elsewhere: Phase::Elsewhere,
     Final: Phase::Final(_),
 }
@@ -129,7 +132,7 @@ impl Phase {
     /// The time at which something has to be done about it.
     pub(super) fn due(self) -> Option<u64> {
         match self {
-            Phase::Backoff { until } | Phase::Prefetched { until: Some(until), .. } => Some(until),
+            Phase::Backoff { until } | Phase::Prefetched { until: Some(until), .. } | Phase::Blocked { until: Some(until) } => Some(until),
             Phase::Running { start: Start::Due(time), .. } => Some(time),
             _ => None,
         }
@@ -137,6 +140,6 @@ impl Phase {
 
     /// Whether the record says that nobody has the job and that it is not final.
     pub(super) fn is_free(self) -> bool {
-        matches!(self, Phase::Waiting | Phase::Ready | Phase::Backoff { .. } | Phase::Blocked)
+        matches!(self, Phase::Waiting | Phase::Ready | Phase::Backoff { .. } | Phase::Blocked { .. })
     }
 }

@@ -168,7 +168,7 @@ impl RunState {
                 Phase::Prefetched { attempt: row.attempt, started: row.state == JobState::Running, until }
             }
             Some(_) => Phase::Elsewhere,
-            None if row.state == JobState::Blocked => Phase::Blocked,
+            None if row.state == JobState::Blocked => self.blocked(index, row, now),
             None if !self.entries[index].own => Phase::Elsewhere,
             None => match (self.entries[index].phase, remaining(row, now, self.has(super::Fault::TrustedClock))) {
                 // Its own pause is measured by a clock that nobody sets.
@@ -193,6 +193,21 @@ impl RunState {
                 self.give_back_closing(index, now);
             }
             _ => {}
+        }
+    }
+
+    /// The phase of a blocked job. How long it stays blocked is measured by a clock that nobody sets.
+    fn blocked(&mut self, index: usize, row: &JobRow, now: Now) -> Phase {
+        let known = std::mem::replace(&mut self.entries[index].blocked, row.blocked_until);
+        match (self.entries[index].phase, row.blocked_until) {
+            (same @ Phase::Blocked { .. }, _) if known == row.blocked_until => same,
+            // A job of another run is released by the process that leads that run.
+            (_, Some(blocked)) if self.entries[index].own => {
+                let left = |time: store::Timestamp| u64::try_from(blocked.until.0.saturating_sub(time.0)).unwrap_or(0);
+                // The clock may have been set back since: the job waits no longer than it was to wait from the beginning.
+                Phase::Blocked { until: Some(now.ms + left(now.wall).min(left(blocked.since))) }
+            }
+            _ => Phase::Blocked { until: None },
         }
     }
 

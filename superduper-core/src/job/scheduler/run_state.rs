@@ -33,6 +33,8 @@ pub(super) enum Sent {
     /// With the reason, and when.
     Settle(usize, Box<(JobFailure, store::Timestamp)>),
     Claim(Vec<usize>),
+    /// A blocked job is queued again.
+    Release(usize),
     EndRun(store::RunState, store::Timestamp),
     Delete,
 }
@@ -212,7 +214,7 @@ impl RunState {
         let count = match phase {
             Phase::Running { .. } => &mut self.running,
             Phase::Ending { step: Step::Saving, .. } => &mut self.saving,
-            Phase::Elsewhere | Phase::Blocked if own => &mut self.away,
+            Phase::Elsewhere | Phase::Blocked { .. } if own => &mut self.away,
             _ => return,
         };
         *count = if enters { *count + 1 } else { *count - 1 };
@@ -225,7 +227,7 @@ impl RunState {
         let entry = &self.entries[index];
         match entry.phase {
             Phase::Final(state) => Some(state == JobState::Succeeded),
-            Phase::Settling(_) => Some(false),
+            Phase::Settling(state) => Some(state == JobState::Succeeded),
             Phase::Ending { step: Step::Unsent | Step::Sent, .. } => {
                 let end = entry.end.as_ref()?;
                 match &end.end {

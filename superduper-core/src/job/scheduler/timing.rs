@@ -79,7 +79,7 @@ impl RunState {
     /// Whether a job waits for a time or for a place in a pool: another process may end it meanwhile.
     fn waits_long(&self) -> bool {
         let in_pools = self.ready.iter().any(|(lane, ready)| *lane != GENERAL && !ready.is_empty());
-        in_pools || self.due.iter().any(|(_, index)| matches!(self.entries[*index].phase, Phase::Backoff { .. }))
+        in_pools || self.due.iter().any(|(_, index)| matches!(self.entries[*index].phase, Phase::Backoff { .. } | Phase::Blocked { .. }))
     }
 
     /// Take what was read of single jobs: one that is not ours any more may have spawned others, so all is read then.

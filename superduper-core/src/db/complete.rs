@@ -1,0 +1,118 @@
+//! Ends of blocked jobs that come from outside: an answer of a person, or of another system.
+//!
+//! Invariant: a process that completes a job runs none of them, nor any other job of its run.
+
+use super::{Db, DbInner};
+use crate::{
+    Error, JobFailure, Result,
+    encode::Encoded,
+    job::{Command, after_completion, load_quietly, save_encoded},
+    store::{Batch, BlobRow, Completion, Durability, Expect, JobId, JobState, Op, Timestamp},
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// How often a commit is tried if other processes move the job in between.
+const MOST_TRIES: u32 = 16;
+
+impl Db {
+    /// Let a blocked job succeed with a result that came from outside. What waits for it goes on, where a process leads its run; else
+    /// `resume` or `work` continues it.
+    ///
+    /// One commit records the end of the job and, if it was the last one, of its run. This process runs none of the jobs.
+    ///
+    /// ```
+    /// # use superduper_core as superduper;
+    /// # async fn example(db: superduper::Db, job: superduper::store::JobId) -> superduper::Result<()> {
+    /// // The job returned `Err(ctx.block("a review").into())`.
+    /// db.complete(job, "approved by the data owner").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` for a job that is not blocked, or no longer; `Encode`, with the path, for a value that JSON cannot
+    /// hold; `Store`.
+    pub async fn complete(&self, job: JobId, value: impl Serialize) -> Result<()> {
+        self.inner().check_writable("complete a job")?;
+        let encoded = Encoded::of(&value);
+        if encoded.is_err() {
+            crate::json::drop_refused(value);
+        }
+        let encoded = encoded.map_err(|error| error.context(format_args!("the result of job {job}")))?;
+        end(self, job, End::Success(encoded)).await
+    }
+
+    /// Let a blocked job fail, for a reason that came from outside. What needs it is skipped. It is not tried again by itself.
+    ///
+    /// # Errors
+    /// As for [`Db::complete`].
+    pub async fn reject(&self, job: JobId, failure: impl Into<JobFailure>) -> Result<()> {
+        self.inner().check_writable("reject a job")?;
+        end(self, job, End::Failure(failure.into())).await
+    }
+}
+
+enum End {
+    Success(Encoded),
+    Failure(JobFailure),
+}
+
+async fn end(db: &Db, job: JobId, end: End) -> Result<()> {
+    let inner = db.inner();
+    let row = db.job(job).await?;
+    let refuse = |state: JobState| Err(Error::invalid(format!("job {job} is {state}, not blocked; only a blocked job ends from outside")));
+    if row.state != JobState::Blocked {
+        return refuse(row.state);
+    }
+    let mut retry = super::Retry::new(format!("completing job {job}"));
+    for _ in 0..MOST_TRIES {
+        let epoch = inner.metadata.snapshot(Vec::new()).await?.sweep_epoch;
+        let (value, blobs) = match &end {
+            End::Success(encoded) => {
+                let (value, blobs) = save_encoded(&inner.artifacts, encoded.clone(), "result").await?;
+                (Ok(value), blobs)
+            }
+            End::Failure(failure) => (Err(failure.clone()), Vec::new()),
+        };
+        let digests: Vec<_> = blobs.iter().map(|blob| blob.digest).collect();
+        let expect = if blobs.is_empty() { Vec::new() } else { vec![Expect::SweepEpoch(epoch)] };
+        match write(inner, &row, value, blobs, expect).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                let now = db.job(job).await?;
+                if now.state != JobState::Blocked {
+                    return refuse(now.state);
+                }
+            }
+            Err(refused) => retry.again(inner, refused, epoch, &digests).await?,
+        }
+    }
+    Err(Error::conflict(format!("completing job {job}: other processes moved it again and again")))
+}
+
+/// Write one commit. Returns whether the job ended by it.
+async fn write(
+    db: &Arc<DbInner>,
+    row: &crate::store::JobRow,
+    end: Result<Value, JobFailure>,
+    blobs: Vec<BlobRow>,
+    expect: Vec<Expect>,
+) -> Result<bool> {
+    let at = Timestamp::now();
+    let loaded = load_quietly(db, row.run).await?;
+    let state = if end.is_ok() { JobState::Succeeded } else { JobState::Failed };
+    let mut ops = vec![Op::Complete(Box::new(Completion { job: row.id, end, blobs, at }))];
+    let follows = after_completion(loaded, row.id, state, at);
+    // What a removal deletes, the process that leads it deletes.
+    if !follows.iter().any(|op| matches!(op, Op::Delete { .. })) {
+        ops.extend(follows);
+    }
+    let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    db.committed();
+    if let Some(handle) = db.engine.handle(row.run) {
+        handle.tell(Command::Look);
+    }
+    Ok(!committed.ignored.contains(&0))
+}

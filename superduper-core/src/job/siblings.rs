@@ -1,0 +1,89 @@
+//! What a job reads of the job that spawned it, and of other spawned jobs of its run.
+
+use super::{JobContext, describe};
+use crate::{
+    Error, ErrorKind, Result,
+    encode::decode_value,
+    store::{JobFilter, JobId, JobRow, JobState, RunId},
+};
+use serde::de::DeserializeOwned;
+
+impl JobContext {
+    /// What the job that spawned this one passed to it: [`Spawn::input`](super::Spawn::input).
+    ///
+    /// # Errors
+    /// `NotFound` for a job without an input; `Decode` if the input is no `T`. Both are fatal: another attempt gets the same input.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T> {
+        let identity = self.identity();
+        let value = identity.input.clone().ok_or_else(|| {
+            let name = identity.key.as_deref().map_or_else(|| "this job".to_owned(), |key| format!("the spawned job `{key}`"));
+            Error::not_found(format!("{name} has no input")).with_hint("pass one with `Spawn::input`").fatal()
+        })?;
+        decode_value(value, self.env(), "the input of the job").map_err(Error::fatal)
+    }
+
+    /// The result of a spawned job of this run, by its key.
+    ///
+    /// A job that tries another one again, in a run of its own, also finds the jobs of that one's run.
+    ///
+    /// # Errors
+    /// `NotFound` if no job has the key, or if the job has not ended; `JobFailed` and `Cancelled` if it ended without a result;
+    /// `Decode` if the result is no `T`; `Store`.
+    pub async fn result_of<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
+        let row = self.spawned_job(key).await?;
+        let value = match (row.state, row.result) {
+            (JobState::Succeeded, result) => result.unwrap_or_default(),
+            (JobState::Failed | JobState::Skipped, result) => return Err(describe(&JobRow { result, ..row }, ErrorKind::JobFailed)),
+            (JobState::Cancelled, result) => return Err(describe(&JobRow { result, ..row }, ErrorKind::Cancelled)),
+            (state, _) => {
+                let text = format!("job {} (`{key}`) has no result: it is {state}", row.id);
+                return Err(Error::not_found(text).with_hint("wait for it with `Spawn::after` or `Spawn::after_end`"));
+            }
+        };
+        decode_value(value, self.env(), &format!("the result of job {}", row.id))
+            .map_err(|error| error.context(format_args!("result of `{key}`")))
+    }
+
+    /// As [`JobContext::result_of`], for a method that is not async.
+    ///
+    /// # Errors
+    /// As for [`JobContext::result_of`]; `Unsupported` in async code.
+    pub fn blocking_result_of<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
+        let db = self.db()?;
+        let runtime = &db.inner().runtime;
+        // A runtime refuses to wait in async code by a panic.
+        let may_wait = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(async {}))).is_ok();
+        if !may_wait {
+            return Err(Error::new(ErrorKind::Unsupported, "`blocking_result_of` was called in async code")
+                .with_hint("use `ctx.result_of(key).await`")
+                .fatal());
+        }
+        runtime.block_on(self.result_of(key))
+    }
+
+    async fn spawned_job(&self, key: &str) -> Result<JobRow> {
+        let db = self.db()?;
+        let metadata = &db.inner().metadata;
+        let (mut run, mut job) = (self.run_id(), self.job_id());
+        while let Some(at) = run {
+            let filter = JobFilter { run: Some(at), key: Some(key.to_owned()), ..JobFilter::default() };
+            if let Some(row) = metadata.jobs(filter).await?.pop() {
+                return Ok(row);
+            }
+            (run, job) = match job {
+                Some(job) => before(&db, job).await?,
+                None => (None, None),
+            };
+        }
+        let run = self.run_id().map_or_else(|| "no run".to_owned(), |run| format!("run {run}"));
+        Err(Error::not_found(format!("no job of {run} has the key `{key}`")))
+    }
+}
+
+/// The job that a job tries again, and its run.
+async fn before(db: &crate::Db, job: JobId) -> Result<(Option<RunId>, Option<JobId>)> {
+    let one = |id: JobId| JobFilter { ids: Some(vec![id]), ..JobFilter::default() };
+    let metadata = &db.inner().metadata;
+    let Some(old) = metadata.jobs(one(job)).await?.pop().and_then(|row| row.retry_of) else { return Ok((None, None)) };
+    Ok((metadata.jobs(one(old)).await?.pop().map(|row| row.run), Some(old)))
+}

@@ -1,0 +1,93 @@
+//! Giving up for now, to wait for something outside.
+
+use super::JobContext;
+use crate::{
+    Address, Error, ErrorKind,
+    store::{Block, Timestamp},
+};
+use std::fmt;
+
+/// That a job waits for something outside; made by [`JobContext::block`]. Return it as the error of the job.
+///
+/// ```
+/// # extern crate superduper_core as superduper;
+/// use std::time::{Duration, SystemTime};
+/// use superduper::{JobContext, prelude::*};
+///
+/// #[derive(Component)]
+/// struct Report {
+///     identifier: String,
+/// }
+///
+/// #[triggers]
+/// impl Report {
+///     #[trigger("apply")]
+///     fn send(&self, ctx: &JobContext) -> Result<()> {
+///         if !std::path::Path::new("numbers.csv").exists() {
+///             let soon = SystemTime::now() + Duration::from_secs(60);
+///             return Err(ctx.block("the numbers of this week").until(soon).into());
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+#[must_use = "return it as the error of the job"]
+pub struct Waiting {
+    ctx: JobContext,
+    reason: String,
+}
+
+impl JobContext {
+    /// Give up for now: return this as the job's error, and the job is blocked until [`Db::unblock`](crate::Db::unblock) queues it
+    /// again, or [`Db::complete`](crate::Db::complete) or [`Db::reject`](crate::Db::reject) ends it. No try is lost.
+    pub fn block(&self, reason: impl fmt::Display) -> Waiting {
+        let reason = reason.to_string();
+        self.blocks(|block| *block = Block::new(reason.clone()));
+        Waiting { ctx: self.clone(), reason }
+    }
+}
+
+impl Waiting {
+    /// Queue the job again at this time by itself, if nobody did before; also after a restart. A clock that is set back meanwhile
+    /// does not make the job wait longer than the time from now until then.
+    pub fn until(self, time: impl Into<Timestamp>) -> Self {
+        let until = time.into();
+        self.ctx.blocks(|block| block.until = Some(until));
+        self
+    }
+
+    /// Say which components the job read before it decided to wait. If one of them has changed when the end of the attempt is recorded,
+    /// the job is not blocked, but queued again: it must not wait for a change that has happened already.
+    ///
+    /// An address with version and revision says that it was the newest one. An address without a version says that there was no such
+    /// component. An address with a version and no revision stands for revision 0.
+    pub fn as_read<'a>(self, components: impl IntoIterator<Item = &'a Address>) -> Self {
+        let read = |address: &Address| {
+            let seen = address.version.map(|at| (at.version, at.revision.unwrap_or(0)));
+            (address.unversioned(), seen)
+        };
+        self.ctx.blocks(|block| block.read.extend(components.into_iter().map(read)));
+        self
+    }
+}
+
+impl From<Waiting> for Error {
+    fn from(waiting: Waiting) -> Self {
+        Error::new(ErrorKind::User, waiting.to_string())
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "blocked: {}", self.reason)
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Waiting({})", self.reason)
+    }
+}
+
+impl std::error::Error for Waiting {}

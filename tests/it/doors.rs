@@ -1,0 +1,402 @@
+//! Spawned jobs with inputs, jobs that end however they do, and jobs that wait for the outside.
+
+use crate::fresh;
+use std::time::{Duration, Instant, SystemTime};
+use superduper::{
+    Error, ErrorKind, FailureKind, JobPolicy, Spawn,
+    prelude::*,
+    store::{JobFilter, JobId, JobRow, JobState, RunFilter, RunState},
+};
+
+/// One round of a training over sites.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Round")]
+struct Round {
+    identifier: String,
+    sites: Vec<String>,
+    tolerant: bool,
+    /// How often a site fails before it does not.
+    failures: u32,
+}
+
+#[triggers]
+impl Round {
+    #[trigger("call")]
+    async fn train(&self, ctx: &JobContext) -> Result<f64> {
+        let site: Site = ctx.input()?;
+        match &*site.name {
+            "fails" => Err(Error::msg("no rows")),
+            "late" => {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                Ok(0.0)
+            }
+            "gone" => {
+                ctx.db()?.cancel(ctx.job_id().expect("a job")).await?;
+                ctx.until_cancelled().await;
+                Err(Error::new(ErrorKind::Cancelled, "as asked"))
+            }
+            _ if ctx.attempt() <= self.failures => Err(Error::msg("not yet")),
+            _ => Ok(site.weight),
+        }
+    }
+
+    #[trigger("call")]
+    async fn gather(&self, ctx: &JobContext) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for site in &self.sites {
+            found.push(match ctx.result_of::<f64>(site).await {
+                Ok(weight) => weight.to_string(),
+                Err(error) => format!("{:?}", error.kind()),
+            });
+        }
+        Ok(found)
+    }
+
+    #[trigger("apply")]
+    fn open(&self, ctx: &JobContext) -> Result<()> {
+        for (place, name) in self.sites.iter().enumerate() {
+            let policy = JobPolicy { timeout: Some(Duration::from_millis(300)), retries: Some(self.failures), ..JobPolicy::default() };
+            let site = Site { name: name.clone(), weight: place as f64 + 0.5 };
+            let spawn = Spawn::new(name, ctx.address(), "train").input(&site).policy(policy);
+            ctx.spawn_with(if self.tolerant { spawn.tolerated() } else { spawn })?;
+        }
+        ctx.spawn_with(Spawn::new("gather", ctx.address(), "gather").after_end(&self.sites))
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Site {
+    name: String,
+    weight: f64,
+}
+
+fn round(identifier: &str, sites: &[&str]) -> Round {
+    let sites = sites.iter().map(|site| (*site).to_owned()).collect();
+    Round { identifier: identifier.into(), sites, tolerant: true, failures: 0 }
+}
+
+async fn by_key(db: &Db, key: &str) -> JobRow {
+    let rows = db.jobs(JobFilter { key: Some(key.to_owned()), ..JobFilter::default() }).await.unwrap();
+    rows.into_iter().next_back().unwrap_or_else(|| panic!("no job has the key {key}"))
+}
+
+fn result<T: serde::de::DeserializeOwned>(row: &JobRow) -> T {
+    serde_json::from_value(row.result.clone().expect("it has a result")).expect("it is one of these")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e06_a_round_goes_on_with_the_sites_that_answered() {
+    let db = fresh::db().await;
+    let sites = ["good", "fails", "late", "gone"];
+    let applied = db.apply(round("r", &sites)).await.expect("tolerated ends do not fail the run");
+    assert!(applied.outcome.as_ref().expect("it ran").succeeded());
+    let found: Vec<String> = result(&by_key(&db, "gather").await);
+    assert_eq!(found, ["0.5", "JobFailed", "JobFailed", "Cancelled"]);
+    let failed = by_key(&db, "late").await;
+    assert_eq!(failed.failure.expect("it failed").kind, FailureKind::Timeout);
+    assert_eq!(db.status("doors.Round/r").await.unwrap(), superduper::Status::Ready);
+    let before = db.jobs(JobFilter::default()).await.unwrap().len();
+    let again = db.apply(round("r", &sites)).await.unwrap();
+    assert!(again.outcome.is_none(), "an apply of equal content does not try them again");
+    assert_eq!(db.jobs(JobFilter::default()).await.unwrap().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e06_without_it_one_site_fails_the_run_and_gather_runs_all_the_same() {
+    let db = fresh::db().await;
+    let error = db.apply(Round { tolerant: false, ..round("r", &["good", "fails"]) }).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JobFailed, "{error}");
+    assert_eq!(result::<Vec<String>>(&by_key(&db, "gather").await), ["0.5", "JobFailed"]);
+}
+
+/// Waits for the success of a tolerated job that fails.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Strict")]
+struct Strict {
+    identifier: String,
+}
+
+#[triggers]
+impl Strict {
+    #[trigger("call")]
+    fn fail(&self) -> Result<()> {
+        Err(Error::msg("on purpose"))
+    }
+
+    #[trigger("call")]
+    fn follow(&self) -> Result<()> {
+        Ok(())
+    }
+
+    #[trigger("apply")]
+    fn open(&self, ctx: &JobContext) -> Result<()> {
+        ctx.spawn_with(Spawn::new("first", ctx.address(), "fail").tolerated())?;
+        ctx.spawn_with(Spawn::new("second", ctx.address(), "follow").after(["first"]))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e06_work_that_was_asked_for_and_skipped_fails_the_run() {
+    let db = fresh::db().await;
+    let error = db.apply(Strict { identifier: "s".into() }).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JobFailed);
+    assert!(error.to_string().contains("`follow` of `doors.Strict/s@0.0`) skipped"), "{error}");
+    assert_eq!(error.outcome().unwrap().run.state, RunState::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e08_an_input_is_the_same_in_every_attempt_and_in_a_later_apply() {
+    let db = fresh::db().await;
+    let strict = Round { tolerant: false, failures: 2, ..round("r", &["a", "b"]) };
+    db.apply(strict.clone()).await.unwrap();
+    let row = by_key(&db, "b").await;
+    assert_eq!((row.attempt, result::<f64>(&row)), (3, 1.5), "the policy of the spawn allows two more tries");
+    // A job that fails for good, and is tried again by a re-apply, in a run of its own.
+    let bad = Round { tolerant: false, ..round("again", &["fails"]) };
+    db.apply(bad.clone()).await.unwrap_err();
+    let first = by_key(&db, "fails").await;
+    db.apply(bad).await.unwrap_err();
+    let second = by_key(&db, "fails").await;
+    assert_eq!((second.retry_of, second.input.clone()), (Some(first.id), first.input.clone()));
+    assert_ne!(second.run, first.run);
+    assert_eq!((second.executor, second.retries, second.timeout_ms), (first.executor, first.retries, first.timeout_ms));
+    // And by a retry of one job.
+    db.retry(second.id).await.unwrap_err();
+    assert_eq!(by_key(&db, "fails").await.input, first.input);
+}
+
+/// Asks for what is not there.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Asks")]
+struct Asks {
+    identifier: String,
+    what: String,
+}
+
+#[triggers]
+impl Asks {
+    #[trigger("call")]
+    fn train(&self) -> Result<f64> {
+        Ok(0.0)
+    }
+
+    #[trigger("apply")]
+    async fn go(&self, ctx: &JobContext) -> Result<()> {
+        match &*self.what {
+            "key" => ctx.result_of::<u32>("nothing").await.map(drop),
+            "input" => ctx.input::<u32>().map(drop),
+            "blob" => ctx.spawn_with(Spawn::new("k", ctx.address(), "train").input(Artifact::new(Bytes::from(vec![1, 2])))),
+            "nan" => ctx.spawn_with(Spawn::new("k", ctx.address(), "train").input(f64::NAN)),
+            "executor" => {
+                let policy = JobPolicy { executor: Some("thread".to_owned()), ..JobPolicy::default() };
+                ctx.spawn_with(Spawn::new("k", ctx.address(), "train").policy(policy))
+            }
+            "blocking" => ctx.blocking_result_of::<u32>("k").map(drop),
+            other => Err(Error::msg(other.to_owned())),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e08_what_is_not_there_is_named() {
+    let db = fresh::db().await;
+    let expected = [
+        ("key", "no job of run 1 has the key `nothing`"),
+        ("input", "this job has no input"),
+        ("blob", "the input of the spawned job `k` holds artifacts"),
+        ("nan", "the input of the spawned job `k`"),
+        ("executor", "unknown executor `thread`"),
+        ("blocking", "`blocking_result_of` was called in async code"),
+    ];
+    for (what, text) in expected {
+        let error = db.apply(Asks { identifier: what.into(), what: what.into() }).await.unwrap_err();
+        assert!(error.to_string().contains(text), "{what}: {error}");
+    }
+}
+
+/// A job that waits for a person, and one that takes what came of it.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Review")]
+struct Review {
+    identifier: String,
+}
+
+#[triggers]
+impl Review {
+    #[trigger("apply")]
+    fn ask(&self, ctx: &JobContext) -> Result<String> {
+        Err(ctx.block("a review").into())
+    }
+
+    #[trigger("apply", depends_on = "ask")]
+    fn publish(&self, ask: String) -> Result<String> {
+        Ok(format!("published: {ask}"))
+    }
+}
+
+async fn blocked(db: &Db) -> JobId {
+    loop {
+        let rows = db.jobs(JobFilter { states: Some(vec![JobState::Blocked]), ..JobFilter::default() }).await.unwrap();
+        if let Some(row) = rows.first() {
+            return row.id;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e09_a_blocked_job_ends_from_outside() {
+    let db = fresh::db().await;
+    let run = db.apply(Review { identifier: "yes".into() }).detach().await.unwrap();
+    db.complete(blocked(&db).await, "fine").await.unwrap();
+    let outcome = run.wait().await.unwrap().unwrap();
+    assert_eq!(outcome.result::<String>("publish").unwrap(), "published: fine");
+    let run = db.apply(Review { identifier: "no".into() }).detach().await.unwrap();
+    let job = blocked(&db).await;
+    db.reject(job, "it names people").await.unwrap();
+    let error = run.wait().await.unwrap_err();
+    assert!(error.to_string().contains("it names people"), "{error}");
+    let outcome = error.outcome().unwrap();
+    assert_eq!(outcome.job("publish").unwrap().state, JobState::Skipped);
+    for refused in [db.complete(job, "late").await, db.reject(job, "late").await, db.unblock(job).await] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&format!("job {job} is failed")), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e09_an_observer_ends_a_job_and_runs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::open(folder.path().join("x.db")).await.unwrap();
+    let run = db.apply(Review { identifier: "r".into() }).detach().await.unwrap().id().unwrap();
+    let job = blocked(&db).await;
+    db.close(Duration::from_secs(5)).await.unwrap();
+    let observer = Db::builder().at(folder.path().join("x.db")).unwrap().observer().build().await.unwrap();
+    observer.complete(job, "fine").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let rows = observer.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await.unwrap();
+    let states: Vec<JobState> = rows.iter().map(|row| row.state).collect();
+    assert_eq!(states, [JobState::Succeeded, JobState::Queued], "who completes a job does not run what follows");
+    let worker = Db::open(folder.path().join("x.db")).await.unwrap();
+    let outcomes = worker.resume().await.unwrap();
+    assert_eq!(outcomes[0].result::<String>("publish").unwrap(), "published: fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e09_the_last_job_of_a_run_that_is_rejected_ends_the_run_in_one_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::open(folder.path().join("x.db")).await.unwrap();
+    let run = db.apply(Review { identifier: "r".into() }).detach().await.unwrap().id().unwrap();
+    let job = blocked(&db).await;
+    db.close(Duration::from_secs(5)).await.unwrap();
+    let observer = Db::builder().at(folder.path().join("x.db")).unwrap().observer().build().await.unwrap();
+    observer.reject(job, "no").await.unwrap();
+    let rows = observer.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await.unwrap();
+    let states: Vec<JobState> = rows.iter().map(|row| row.state).collect();
+    assert_eq!(states, [JobState::Failed, JobState::Skipped]);
+    let filter = RunFilter { id: Some(run), ..RunFilter::default() };
+    assert_eq!(observer.runs(filter).await.unwrap()[0].state, RunState::Failed);
+}
+
+/// Waits for a time, or for a component that is looked for.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Waits")]
+struct Waits {
+    identifier: String,
+    millis: u64,
+}
+
+#[triggers]
+impl Waits {
+    #[trigger("apply")]
+    async fn wait(&self, ctx: &JobContext) -> Result<u32> {
+        if ctx.attempt() == 1 {
+            let until = SystemTime::now() + Duration::from_millis(self.millis);
+            return Err(ctx.block("the time").until(until).into());
+        }
+        Ok(ctx.attempt())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e10_a_blocked_job_goes_on_at_its_time() {
+    let db = fresh::db().await;
+    let begun = Instant::now();
+    let applied = db.apply(Waits { identifier: "w".into(), millis: 400 }).await.unwrap();
+    let took = begun.elapsed();
+    assert_eq!(applied.result::<u32>("wait").unwrap(), 2);
+    assert!(took >= Duration::from_millis(390) && took < Duration::from_millis(1400), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e10_and_after_a_restart_by_resume_or_work() {
+    for by_work in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(folder.path().join("x.db")).await.unwrap();
+        db.apply(Waits { identifier: "w".into(), millis: 900 }).detach().await.unwrap();
+        let begun = Instant::now();
+        let job = blocked(&db).await;
+        db.close(Duration::from_secs(5)).await.unwrap();
+        drop(db);
+        let db = Db::open(folder.path().join("x.db")).await.unwrap();
+        if by_work {
+            let worker = db.clone();
+            let work = tokio::spawn(async move { worker.work().await });
+            db.wait(job, Duration::from_secs(10)).await.unwrap();
+            db.close(Duration::from_secs(5)).await.unwrap();
+            work.await.unwrap().unwrap();
+        } else {
+            db.resume().await.unwrap();
+        }
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(800) && took < Duration::from_millis(2500), "{by_work}: {took:?}");
+    }
+}
+
+#[derive(Component, Clone)]
+#[component(kind = "doors.Grant")]
+struct Grant {
+    identifier: String,
+    to: String,
+}
+
+/// Looks for a grant, and waits where there is none; the gate holds it between the look and the wait.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Guarded")]
+struct Guarded {
+    identifier: String,
+    says_what_it_read: bool,
+}
+
+#[triggers]
+impl Guarded {
+    #[trigger("apply")]
+    async fn use_data(&self, ctx: &JobContext) -> Result<String> {
+        let grant = Address::new("doors.Grant", "g");
+        let found = ctx.db()?.load::<Grant>("g").await;
+        match found {
+            Ok(grant) => Ok(grant.to),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // The owner grants it in this very moment.
+                ctx.db()?.apply(Grant { identifier: "g".into(), to: "me".into() }).detach().await?;
+                let waiting = ctx.block("a grant");
+                Err(if self.says_what_it_read { waiting.as_read([&grant]).into() } else { waiting.into() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e11_a_job_does_not_wait_for_what_has_happened() {
+    let db = fresh::db().await;
+    let applied = db.apply(Guarded { identifier: "says".into(), says_what_it_read: true }).await.unwrap();
+    assert_eq!(applied.result::<String>("use_data").unwrap(), "me");
+    db.remove::<Grant>("g").await.unwrap();
+    let run = db.apply(Guarded { identifier: "silent".into(), says_what_it_read: false }).detach().await.unwrap();
+    let job = blocked(&db).await;
+    assert_eq!(db.jobs(JobFilter { run: run.id(), ..JobFilter::default() }).await.unwrap()[0].id, job, "without it the job waits");
+    db.unblock(job).await.unwrap();
+    assert_eq!(run.wait().await.unwrap().unwrap().result::<String>("use_data").unwrap(), "me");
+}
