@@ -51,7 +51,8 @@ pub use digest::{Digest, Hasher};
 pub use encode::{BlobUse, ChildUse, Encoded, Inline, MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
 pub use job::{
-    Asked, Attempt, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, Outcome, Placement, Spawn, Waiting, job_layer, worker,
+    Asked, Attempt, AttemptEnd, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, JobRequest, Outcome, Placement, Spawn,
+    Waiting, job_layer, worker,
 };
 pub use json::MAX_NESTING;
 pub use lifecycle::{BoxFuture, HookFuture, Lifecycle};

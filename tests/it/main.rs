@@ -17,6 +17,7 @@ mod elsewhere;
 mod encoding;
 mod engine;
 mod events;
+mod executors;
 mod extremes;
 mod fresh;
 mod fuzz;

@@ -1,4 +1,8 @@
-//! What every store of superduper must do, as functions that a test calls.
+//! What every store and every executor of superduper must do, as functions that a test calls.
+
+// The macros of components name this crate.
+extern crate superduper_core as superduper;
 
 pub mod artifacts;
+pub mod executors;
 pub mod metadata;

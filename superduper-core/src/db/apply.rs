@@ -188,7 +188,11 @@ impl Apply {
         let Apply { db, source, options, .. } = self;
         match source {
             Source::Plan(plan) => Ok(*plan),
-            source => Ok(Planner::of(db.inner(), source, options).await?.plan(db.inner()).await?.0),
+            source => {
+                let plan = Planner::of(db.inner(), source, options).await?.plan(db.inner()).await?.0;
+                plan.jobs.iter().try_for_each(|job| db.inner().knows_executor(job.placement().executor.as_deref()).map(drop))?;
+                Ok(plan)
+            }
         }
     }
 

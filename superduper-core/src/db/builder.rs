@@ -223,7 +223,7 @@ impl DbBuilder {
         };
         let cores = std::thread::available_parallelism().map_or(4, usize::from).max(4);
         let asked = self.executor.as_deref().unwrap_or("threads");
-        let (executors, executor) = executors(self.program.clone(), self.executors, asked)?;
+        let (executors, executor) = executors(self.program, self.executors, asked)?;
         // Last, so that nothing is made where anything else is wrong.
         let mode = self.mode;
         let (mut metadata, mut artifacts) = (metadata.open(mode)?, artifacts.open(mode)?);
@@ -248,7 +248,6 @@ impl DbBuilder {
                 gc_grace: self.gc_grace.unwrap_or(Duration::from_secs(60)),
                 worker_args: self.worker_args,
                 worker_env: self.worker_env,
-                program: self.program,
                 read_only,
                 observer: self.observer,
             },

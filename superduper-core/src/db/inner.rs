@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    job::{Engine, Executor, Instances, NoteBuffer, Placement, Process, Program, RunHandle, events, load, watch},
+    job::{Engine, Executor, Instances, NoteBuffer, Placement, Program, RunHandle, events, load, locations, watch},
     registry::Registry,
     store::{
         ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId, RunFilter, RunId,
@@ -16,7 +16,6 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -29,7 +28,6 @@ pub(crate) struct Options {
     pub(crate) gc_grace: Duration,
     pub(crate) worker_args: Vec<String>,
     pub(crate) worker_env: Vec<(String, String)>,
-    pub(crate) program: Option<PathBuf>,
     pub(crate) read_only: bool,
     /// This process records applies, cancels and retries, and runs no jobs.
     pub(crate) observer: bool,
@@ -71,24 +69,32 @@ impl DbInner {
         self.executors.get(name).cloned().ok_or_else(|| {
             let mut known: Vec<&str> = self.executors.keys().copied().collect();
             known.sort_unstable();
-            Error::new(ErrorKind::Unsupported, format!("unknown executor `{name}`; this database has: {}", known.join(", "))).with_hint(
-                "add it with `DbBuilder::with_executor`, or apply the component again: its jobs run where its triggers say today",
-            )
+            let text = format!("unknown executor `{name}`; this database has: {}", known.join(", "));
+            let nearest = known.iter().map(|known| (strsim::damerau_levenshtein(known, name), *known)).min();
+            let hint = match nearest {
+                Some((1..=2, near)) => format!("did you mean `{near}`?"),
+                _ => "add it with `DbBuilder::with_executor`, or apply the component again: its jobs run where its triggers say today"
+                    .to_owned(),
+            };
+            Error::new(ErrorKind::Unsupported, text).with_hint(hint)
         })
     }
 
     /// Refuse jobs that cannot run before anything is written.
-    pub(crate) fn check_executor(&self, asked: Option<&str>) -> Result<()> {
-        if self.options.observer {
-            // The process that runs them has the executors.
-            return Ok(());
-        }
-        let name = asked.unwrap_or(self.options.executor);
-        let executor = self.executor(name)?;
+    pub(crate) fn check_executor(self: &Arc<Self>, asked: Option<&str>) -> Result<()> {
+        let Some(executor) = self.knows_executor(asked)? else { return Ok(()) };
         if executor.capabilities().needs_shared_stores {
-            Process { program: self.options.program.clone() }.check(self)?;
+            locations(self)?;
         }
-        Ok(())
+        executor.check(&super::Db::from_inner(self.clone()))
+    }
+
+    /// The executor of this name; `None` in an observer, since the process that runs the jobs has the executors.
+    pub(crate) fn knows_executor(&self, asked: Option<&str>) -> Result<Option<Arc<dyn Executor>>> {
+        match self.options.observer {
+            true => Ok(None),
+            false => self.executor(asked.unwrap_or(self.options.executor)).map(Some),
+        }
     }
 
     /// Refuse a call that changes something, before it does any work.

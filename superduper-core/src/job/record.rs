@@ -4,7 +4,7 @@
 //! may take one between the two. The store then leaves the end out, and the blobs are looked for again. Invariant: no
 //! end names a blob that a sweep took.
 
-use super::run_job::{Draft, conclude};
+use super::run_job::{AttemptResult, conclude};
 use crate::unreturned::Site;
 use crate::{
     Digest, Error, JobFailure, Result,
@@ -68,33 +68,33 @@ async fn is_written(db: &Arc<DbInner>, row: &JobRow, attempt: u32) -> Result<boo
 ///
 /// # Errors
 /// Those of the store.
-pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut draft: Draft, cancelled: impl Fn() -> bool) -> Result<(Committed, bool)> {
+pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut result: AttemptResult, cancelled: impl Fn() -> bool) -> Result<(Committed, bool)> {
     let mut is_whole = true;
     let mut failures = 0;
     loop {
-        let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(draft.finish.clone()))] };
+        let batch = Batch { expect: Vec::new(), ops: vec![Op::Finish(Box::new(result.finish.clone()))] };
         let mut committed = match db.metadata.commit(batch, Durability::Full).await {
             // An end is a fact: what may or may not be written is written once more.
             Err(error) if error.is_retryable() && failures < MOST_FAILURES => {
                 failures += 1;
-                Site::RUN.run(row.run).job(row.id).attempt(draft.finish.attempt).warn(&error, "recording the end of an attempt");
+                Site::RUN.run(row.run).job(row.id).attempt(result.finish.attempt).warn(&error, "recording the end of an attempt");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
             committed => committed?,
         };
-        if failures > 0 && !committed.fenced.is_empty() && is_written(db, row, draft.finish.attempt).await? {
+        if failures > 0 && !committed.fenced.is_empty() && is_written(db, row, result.finish.attempt).await? {
             committed.fenced.clear();
         }
         if committed.swept.is_empty() {
             return Ok((committed, is_whole));
         }
-        match draft.blobs.save_again(db).await {
-            Ok(epoch) => draft.finish.sweep_epoch = Some(epoch),
+        match result.blobs.save_again(db).await {
+            Ok(epoch) => result.finish.sweep_epoch = Some(epoch),
             Err(error) => {
-                let Finish { job, attempt, owner, started_at, at, .. } = draft.finish;
+                let Finish { job, attempt, owner, started_at, at, .. } = result.finish;
                 let end = conclude(row, JobFailure::of(&error), cancelled(), at);
-                draft.finish = Finish::plain(job, attempt, owner, started_at, at, end);
+                result.finish = Finish::plain(job, attempt, owner, started_at, at, end);
                 is_whole = false;
             }
         }

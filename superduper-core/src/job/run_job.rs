@@ -31,8 +31,7 @@ pub(crate) struct JobSpec {
 }
 
 /// How an attempt ended, ready to be recorded.
-#[doc(hidden)]
-pub struct Draft {
+pub(crate) struct AttemptResult {
     pub(crate) finish: Finish,
     /// The blobs of result and outputs.
     pub(crate) blobs: ResultBlobs,
@@ -54,7 +53,7 @@ struct Traces {
 }
 
 /// Run an attempt in this process.
-pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<Instances>, cancel: Arc<CancelToken>) -> Draft {
+pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<Instances>, cancel: Arc<CancelToken>) -> AttemptResult {
     let started_at = Timestamp::now();
     let mut traces = Traces::default();
     if spec.row.stop_requested {
@@ -85,7 +84,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             }
         }
     }
-    Draft { finish, blobs: ResultBlobs::new(blobs), lingering: traces.lingering, progress: traces.progress, lacks: traces.lacks }
+    AttemptResult { finish, blobs: ResultBlobs::new(blobs), lingering: traces.lingering, progress: traces.progress, lacks: traces.lacks }
 }
 
 /// What a failed attempt means for the job: another try, or the end.

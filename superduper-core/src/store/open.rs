@@ -1,5 +1,6 @@
 //! How stores are opened, and where a job process finds those of its parent.
 
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What opening a store may do to the place where it is.
@@ -16,7 +17,7 @@ pub enum OpenMode {
 
 /// Where the stores of a database are, as their capabilities tell it: what a job process opens, so that it works on the stores of
 /// its parent. Secrets are no part of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreLocations {
     /// What to open the metadata store with: [`MetadataCapabilities::shared`](super::MetadataCapabilities::shared).
     pub metadata: PathBuf,

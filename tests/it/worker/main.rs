@@ -9,6 +9,7 @@ mod declared;
 mod shared;
 
 use superduper::prelude::*;
+use superduper_conformance as _;
 
 #[superduper::main]
 async fn main() -> Result<()> {

@@ -5,10 +5,10 @@ use crate::{
     FailureKind, JobFailure,
     db::DbInner,
     job::{
-        CancelToken, Ended, JobSpec, Placement, events,
-        executor::Attempt,
+        CancelToken, JobSpec, Placement, events,
+        executor::{Attempt, AttemptEnd, End},
         record::{MOST_FAILURES, PAUSE},
-        run_job::Draft,
+        run_job::AttemptResult,
         scheduler::{Input, Report},
     },
     store::{Finish, Finished, JobId, RunId, Timestamp},
@@ -34,7 +34,7 @@ impl Shell {
                     Site::RUN.run(run).job(job).attempt(number).warn(&error, "reading the outputs of other processes");
                     if failures > MOST_FAILURES || !error.is_retryable() {
                         let failure = JobFailure::of(&error.context("reading the outputs of other processes"));
-                        return Message::Ended { run, job, attempt: number, ended: Ended::Lost(failure) };
+                        return Message::Ended { run, job, attempt: number, ended: AttemptEnd::lost(failure) };
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -45,28 +45,28 @@ impl Shell {
                     // Without an answer the job would hold its place for ever.
                     let execution = async move { executor.execute(attempt).await }.instrument(events::started(run, job, number));
                     let ended = AssertUnwindSafe(execution).catch_unwind().await;
-                    ended.unwrap_or_else(|_| Ended::Lost(JobFailure::new(FailureKind::Panic, "the executor panicked")))
+                    ended.unwrap_or_else(|_| AttemptEnd::lost(JobFailure::new(FailureKind::Panic, "the executor panicked")))
                 }
-                Err(error) => Ended::Lost(JobFailure::of(&error.context(format_args!("run {run}")).fatal())),
+                Err(error) => AttemptEnd::lost(JobFailure::of(&error.context(format_args!("run {run}")).fatal())),
             };
             Message::Ended { run, job, attempt: number, ended }
         });
     }
 
-    pub(super) fn ended(&mut self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32, ended: Ended) {
+    pub(super) fn ended(&mut self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32, ended: AttemptEnd) {
         let mut late = None;
-        let report = match ended {
-            Ended::Unable => Report::Unable,
-            Ended::Recorded => Report::Recorded,
-            Ended::Lost(failure) => {
+        let report = match ended.0 {
+            End::Unable => Report::Unable,
+            End::Recorded => Report::Recorded,
+            End::Lost(failure) => {
                 let at = Timestamp::now();
                 let started_at = self.books.get(&run).and_then(|book| book.started_at(job)).unwrap_or(at);
                 Report::Finish(Box::new(Finish::plain(job, attempt, self.owner, started_at, at, Finished::Failed(failure))))
             }
             // Another program may have what this one lacks.
-            Ended::Here(draft) if draft.lacks => Report::Unable,
-            Ended::Here(draft) => {
-                let Draft { mut finish, blobs, lingering, progress, .. } = *draft;
+            End::Here(draft) if draft.lacks => Report::Unable,
+            End::Here(draft) => {
+                let AttemptResult { mut finish, blobs, lingering, progress, .. } = *draft;
                 late = lingering;
                 if let Some(book) = self.books.get_mut(&run) {
                     book.came_back(job, attempt, blobs, progress);

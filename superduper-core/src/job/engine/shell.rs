@@ -11,7 +11,7 @@ use crate::{
     db::DbInner,
     job::{
         Instances,
-        executor::Ended,
+        executor::AttemptEnd,
         record::ResultBlobs,
         scheduler::{Config, Fault, Input, Loaded, Now, Scheduler},
     },
@@ -71,7 +71,7 @@ pub(super) enum Message {
         run: RunId,
         job: JobId,
         attempt: u32,
-        ended: Ended,
+        ended: AttemptEnd,
     },
     Saved {
         run: RunId,

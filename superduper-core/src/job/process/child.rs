@@ -9,15 +9,15 @@ use super::{
 };
 use crate::unreturned::{Site, Unreturned};
 use crate::{
-    Db, Error, ErrorKind, Result,
+    Db, Error, Result,
     db::DbInner,
-    job::{CancelToken, Instances, JobSpec, Placement, engine::is_forced, limits, program, record::record, run_job::run_job},
-    store::{JobDependency, JobFilter, JobId, JobRow, RunFilter, RunId, StoreLocations, Wish},
+    job::{
+        CancelToken, Placement, limits, program,
+        remote::{check_stores, finish_runs, read_job, run_and_record},
+    },
+    store::{JobFilter, JobId, JobRow, StoreLocations, Wish},
 };
-use serde_json::Value;
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -120,15 +120,7 @@ async fn obey(db: &Db, request: &Request, cancel: &Arc<CancelToken>) -> i32 {
         db.flush_notes().await;
         return LACKS;
     }
-    // Runs that the job started and did not wait for have no other process.
-    while let Some(mut run) = db.engine.any() {
-        if run.done.wait_for(Option::is_some).await.is_err() {
-            break;
-        }
-        // A run leaves the list a moment before or after it tells that it is done.
-        tokio::task::yield_now().await;
-    }
-    db.flush_notes().await;
+    finish_runs(db).await;
     0
 }
 
@@ -144,16 +136,7 @@ where
     F: Future<Output = Result<Db>>,
 {
     let db = open(stores.clone()).await?;
-    let is = |which: &str, opened: Option<PathBuf>, wanted: &Path| match opened {
-        Some(opened) if opened == wanted => Ok(()),
-        opened => {
-            let opened = opened.map_or_else(|| "a place of its own".to_owned(), |opened| format!("`{}`", opened.display()));
-            let text = format!("the worker has its {which} in {opened}, its parent has them in `{}`", wanted.display());
-            Err(Error::new(ErrorKind::Unsupported, text).with_hint("open what the closure of `worker` is given, both places"))
-        }
-    };
-    is("metadata", db.metadata().capabilities().shared, &stores.metadata)?;
-    is("artifacts", db.artifact_store().capabilities().shared, &stores.artifacts)?;
+    check_stores(&db, &stores)?;
     Ok(db)
 }
 
@@ -171,55 +154,12 @@ fn is_child_of(parent: u32) -> Result<bool> {
 
 /// Run the job and record its end. Whether nothing ran, since this program lacks something that the job needs.
 async fn work(db: &Arc<DbInner>, request: &Request, cancel: &Arc<CancelToken>) -> Result<bool> {
-    let spec = read_job(db, request).await?;
+    let mut spec = read_job(db, (request.job, request.attempt, request.owner)).await?;
+    spec.row = without_limits(spec.row);
     let watch = tokio::spawn(watch_signals(db.clone(), request.job, cancel.clone()));
-    let draft = run_job(db, &spec, &Arc::new(Instances::default()), cancel.clone()).await;
+    let ended = run_and_record(db, &spec, cancel).await;
     watch.abort();
-    db.flush_notes().await;
-    if draft.lacks {
-        return Ok(true);
-    }
-    let (committed, _) = record(db, &spec.row, draft, || cancel.is_cancelled()).await?;
-    if !committed.fenced.is_empty() {
-        db.note_fenced(request.job, request.attempt);
-        db.flush_notes().await;
-    }
-    Ok(false)
-}
-
-/// Read the job with the results that it needs of other jobs.
-async fn read_job(db: &Arc<DbInner>, request: &Request) -> Result<JobSpec> {
-    let Request { job, attempt, owner, .. } = *request;
-    let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await?;
-    let row = rows.into_iter().next().ok_or_else(|| Error::not_found(format!("job {job} is not on record")))?;
-    if row.owner != Some(owner) || row.attempt != attempt || row.state.is_terminal() {
-        return Err(Error::conflict(format!("attempt {attempt} of job {job} is not the current one")));
-    }
-    let run = db.metadata.runs(RunFilter { id: Some(row.run), ..RunFilter::default() }).await?.pop();
-    let (needs, waiting) = db.metadata.edges(job).await?;
-    let needed: Vec<JobId> = needs.iter().filter(|edge| edge.parameter.is_some()).map(|edge| edge.needs).collect();
-    let results: HashMap<JobId, Value> = if needed.is_empty() {
-        HashMap::new()
-    } else {
-        let rows = db.metadata.jobs(JobFilter { ids: Some(needed), ..JobFilter::default() }).await?;
-        rows.into_iter().filter_map(|row| Some((row.id, row.result?))).collect()
-    };
-    let dependencies =
-        needs.iter().filter_map(|edge| Some((edge.parameter.clone()?, results.get(&edge.needs).cloned().unwrap_or_default()))).collect();
-    // A job of another run that waits for this one does not wait for what this one spawns.
-    let waiting = in_run(db, row.run, waiting).await?;
-    let forced = run.as_ref().is_some_and(is_forced);
-    Ok(JobSpec { row: without_limits(row), attempt, owner, dependencies, waiting, forced })
-}
-
-/// The jobs among these edges that belong to a run.
-async fn in_run(db: &DbInner, run: RunId, edges: Vec<JobDependency>) -> Result<Vec<JobId>> {
-    if edges.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids = Some(edges.into_iter().map(|edge| edge.job).collect());
-    let rows = db.metadata.jobs(JobFilter { ids, ..JobFilter::default() }).await?;
-    Ok(rows.into_iter().filter(|row| row.run == run).map(|row| row.id).collect())
+    ended
 }
 
 /// The job without its time limits. The parent keeps those: it can kill this process, and notices if this process is stopped.

@@ -2,14 +2,13 @@
 
 use super::parent;
 use crate::{
-    Error, ErrorKind, JobFailure, Result,
-    db::DbInner,
+    Db, Error, ErrorKind, Result,
     job::{
-        executor::{Attempt, Ended, Executor, ExecutorCapabilities},
+        executor::{Attempt, AttemptEnd, Executor, ExecutorCapabilities},
         program::Program,
+        remote::locations,
     },
     lifecycle::BoxFuture,
-    store::StoreLocations,
 };
 use std::path::PathBuf;
 
@@ -29,27 +28,6 @@ impl Process {
                 .with_hint("mark its main function with `#[superduper::main]`, or call `superduper::worker().await?` in its first line; tests set `.program(path)`")),
         }
     }
-
-    /// Whether jobs can be given to job processes at all.
-    pub(crate) fn check(&self, db: &DbInner) -> Result<()> {
-        locations(db)?;
-        self.program().map(|_| ())
-    }
-}
-
-/// The places of the stores that a job process opens.
-fn locations(db: &DbInner) -> Result<StoreLocations> {
-    let refuse = |which: &str, location: String| {
-        let text = format!(
-            "the executor `process` needs stores that other processes can open; the {which} of `{location}` are in memory, or their \
-            store does not say how it is opened"
-        );
-        Error::new(ErrorKind::Unsupported, text)
-            .with_hint("open a folder with `Db::open(\"my.db\")`; blobs may be at another place by `artifacts_at`")
-    };
-    let metadata = db.metadata.capabilities().shared.ok_or_else(|| refuse("metadata", db.metadata.location()))?;
-    let artifacts = db.artifacts.capabilities().shared.ok_or_else(|| refuse("artifacts", db.artifacts.location()))?;
-    Ok(StoreLocations { metadata, artifacts })
 }
 
 impl Executor for Process {
@@ -61,15 +39,19 @@ impl Executor for Process {
         ExecutorCapabilities { isolates: true, needs_shared_stores: true }
     }
 
-    fn execute(&self, attempt: Attempt) -> BoxFuture<'static, Ended> {
+    fn check(&self, _db: &Db) -> Result<()> {
+        self.program().map(drop)
+    }
+
+    fn execute(&self, attempt: Attempt) -> BoxFuture<'static, AttemptEnd> {
         let ready = locations(&attempt.db).and_then(|stores| Ok((self.program()?, stores)));
         Box::pin(async move {
             match ready {
                 Ok((program, stores)) => {
                     let ended = parent::run(&program, &stores, attempt).await;
-                    ended.unwrap_or_else(|error| Ended::Lost(JobFailure::of(&error)))
+                    ended.unwrap_or_else(|error| AttemptEnd::lost(error))
                 }
-                Err(error) => Ended::Lost(JobFailure::of(&error.fatal())),
+                Err(error) => AttemptEnd::lost(error.fatal()),
             }
         })
     }

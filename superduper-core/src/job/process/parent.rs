@@ -16,7 +16,7 @@ use crate::{
     db::DbInner,
     job::{
         CancelToken, JobSpec, Placement,
-        executor::{Attempt, Ended},
+        executor::{Attempt, AttemptEnd},
         limits,
         program::Program,
     },
@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 const ENDED: Duration = Duration::from_millis(500);
 
 /// Run an attempt in a job process.
-pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Attempt) -> Result<Ended> {
+pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Attempt) -> Result<AttemptEnd> {
     let Attempt { db, spec, cancel, .. } = attempt;
     let placement = Placement::of_text(spec.row.executor.as_deref());
     let kills_before = limits::memory_kills();
@@ -52,7 +52,7 @@ pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Att
                 child.wait().await.or_warn(Site::WORKER.job(job), "waiting for the end of a job process");
                 child.clear(true).await;
             });
-            return Ok(Ended::Recorded);
+            return Ok(AttemptEnd::recorded());
         }
     };
     let status = child.wait().await?;
@@ -61,11 +61,11 @@ pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Att
     let recorded = rows.as_ref().is_ok_and(over);
     let last = child.clear(recorded).await;
     if recorded {
-        return Ok(Ended::Recorded);
+        return Ok(AttemptEnd::recorded());
     }
     rows?;
     if status.code() == Some(LACKS) && forced.is_none() {
-        return Ok(Ended::Unable);
+        return Ok(AttemptEnd::unable());
     }
     if status.code() == Some(CANNOT_OPEN) && forced.is_none() {
         let text = match last.as_str() {
@@ -75,7 +75,7 @@ pub(super) async fn run(program: &Program, stores: &StoreLocations, attempt: Att
         return Err(Error::new(ErrorKind::Unsupported, text).fatal());
     }
     let failure = forced.unwrap_or_else(|| limits::describe(status, &placement, kills_before));
-    Ok(Ended::Lost(explain(failure, &last)))
+    Ok(AttemptEnd::lost(explain(failure, &last)))
 }
 
 /// What the parent sees of its job process first.

@@ -16,7 +16,7 @@ impl Model {
     #[trigger("apply", retries = 1, retries = 2)]
     fn go(&self) {}
 
-    #[trigger("apply", depends = "go", depends_on = "start", retries = "3", executor = "proces")]
+    #[trigger("apply", depends = "go", depends_on = "start", retries = "3", executor = "")]
     fn stop(&self) {}
 
     #[trigger("apply", timeout)]
