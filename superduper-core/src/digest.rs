@@ -26,7 +26,7 @@ impl Digest {
     }
 
     /// The digest with these bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Digest(bytes)
     }
 

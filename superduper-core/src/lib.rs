@@ -44,8 +44,9 @@ pub use bundle::{Export, Exported, Import};
 pub use callable::{Callable, Function, Param};
 pub use component::{AsComponent, Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
 pub use db::{
-    Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Difference, Drift, Drifted, Encoding, Event, EventStream, Finding,
-    GcReport, Keep, Listed, Message, Prune, Pruned, Remove, Removed, Resume, Run, Severity, Status, Verify, VerifyReport,
+    AUDIT_LOG, Actor, Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Difference, Drift, Drifted, Encoding, Event,
+    EventStream, Finding, GcReport, Keep, Listed, Message, Prune, Pruned, Remove, Removed, Resume, Run, Severity, Status, Verify,
+    VerifyReport,
 };
 pub use digest::{Digest, Hasher};
 pub use encode::{BlobUse, ChildUse, Encoded, Inline, MAX_DEPTH, Record, Tree};

@@ -205,8 +205,13 @@ async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
         }
     }
     line!(found.state, "{newest:#?}");
-    let mut messages: Vec<String> =
-        db.metadata().messages(0, 1000).await?.iter().map(|message| format!("{} {}", message.topic, message.payload)).collect();
+    let mut messages: Vec<String> = db
+        .metadata()
+        .messages(superduper::store::Cursor::default(), 1000)
+        .await?
+        .iter()
+        .map(|message| format!("{} {}", message.topic, message.payload))
+        .collect();
     messages.sort();
     line!(found.history, "{messages:?}");
     Ok(all)
@@ -214,7 +219,7 @@ async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
 
 /// Each end is on record once.
 async fn events(db: &Db, jobs: &BTreeMap<i64, JobRow>, found: &mut Found) -> Result<()> {
-    let events: Vec<EventRow> = db.metadata().events(0, None, 100_000).await?;
+    let events: Vec<EventRow> = db.metadata().events(superduper::store::Cursor::default(), None, 100_000).await?;
     let ends = ["job.succeeded", "job.failed", "job.cancelled", "job.skipped"];
     for (id, job) in jobs {
         let ended: Vec<&str> = events

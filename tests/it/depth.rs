@@ -74,7 +74,10 @@ async fn b02_what_is_accepted_is_read_back_whole() {
                 "field" => assert_eq!(loaded.any, nested(levels)),
                 "output" => assert_eq!(*loaded.out.get().expect("set"), nested(levels)),
                 "result" => assert_eq!(jobs[0].result, Some(nested(levels))),
-                _ => assert_eq!(on.db.metadata().messages(0, 10).await.expect("messages")[0].payload, nested(levels)),
+                _ => assert_eq!(
+                    on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages")[0].payload,
+                    nested(levels)
+                ),
             }
             let again = on.db.apply(deep(what, levels)).await.expect("applies again");
             assert_eq!(again.action, superduper::Action::Unchanged);
@@ -113,7 +116,7 @@ async fn b02_what_is_deeper_is_refused_with_its_path() {
         }
         // Nothing of it was kept.
         assert!(on.jobs().await.iter().all(|job| job.result.is_none()), "{what:?}", what = on.job_states().await);
-        assert!(on.db.metadata().messages(0, 10).await.expect("messages").is_empty());
+        assert!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages").is_empty());
     }
 }
 
@@ -186,7 +189,7 @@ async fn b02_what_older_versions_stored_deeper_is_read() {
         );
         let loaded: Deep = on.db.load("output-1").await.expect("loads");
         assert_eq!((&loaded.any, &*loaded.out.get().expect("set")), (&nested(levels), &nested(levels)));
-        assert_eq!(on.db.metadata().messages(0, 10).await.expect("messages")[0].payload, nested(levels));
+        assert_eq!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages")[0].payload, nested(levels));
         let jobs = on.jobs().await;
         let made = jobs.iter().find(|job| job.method == "make").expect("a job");
         assert_eq!(made.result, Some(nested(levels)));
@@ -251,7 +254,7 @@ async fn b03_what_cannot_be_read_is_named_and_never_null() {
     let sender = jobs.iter().find(|job| job.target.identifier == "message-1" && job.method == "make").expect("a job").id;
     let logs = on.db.logs(sender).await.expect("logs");
     assert!(logs.iter().any(|line| line.message.contains("message 1 of topic `deep` cannot be read")), "{logs:?}");
-    assert_eq!(on.db.metadata().messages(0, 10).await.expect("messages").len(), 1, "it stays");
+    assert_eq!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages").len(), 1, "it stays");
     // All of them are found.
     let report = on.db.verify().await.expect("verifies").to_string();
     for part in ["output", &format!("the result of job {made} cannot be read"), "message 1 cannot be read"] {

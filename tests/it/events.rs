@@ -234,7 +234,7 @@ async fn e22_a_sweep_after_a_removal_that_fails_gives_one_warning() {
     let (ear, _guard) = Ear::open();
     let on = in_memory().await;
     on.db.apply(Kept { identifier: "k".into(), data: Bytes::from_static(b"data").into() }).await.expect("applies");
-    on.metadata.fail_commits(|op| matches!(op, Op::Doom { .. }));
+    on.metadata.fail_commits(|op| matches!(op, Op::MarkForDeletion { .. }));
     on.db.remove::<Kept>("k").await.expect("what cannot be swept now is left for `gc`");
     let runs = on.db.metadata().runs(superduper::store::RunFilter::default()).await.expect("runs");
     let removal = runs.iter().find(|run| run.purpose == RunPurpose::Remove).expect("it had a cleanup");

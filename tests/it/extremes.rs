@@ -5,7 +5,7 @@ use std::time::Duration;
 use superduper::{
     DbBuilder, FailureKind, JobPolicy, Keep,
     prelude::*,
-    store::{JobFilter, JobState, RunFilter, Wish},
+    store::{Cursor, JobFilter, JobState, RunFilter, Wish},
 };
 
 const ENDS: [Duration; 2] = [Duration::ZERO, Duration::MAX];
@@ -77,9 +77,10 @@ async fn b18_waits_rules_and_filters_at_their_ends() {
             let jobs = db.jobs(JobFilter { limit: Some(limit), ..JobFilter::default() }).await.unwrap();
             let runs = db.runs(RunFilter { limit: Some(limit), ..RunFilter::default() }).await.unwrap();
             let store = db.metadata();
-            let (events, messages) = (store.events(i64::MIN, None, limit).await.unwrap(), store.messages(i64::MIN, limit).await.unwrap());
+            let (first, last) = (Cursor::of_number(i64::MIN), Cursor::of_number(i64::MAX));
+            let (events, messages) = (store.events(first.clone(), None, limit).await.unwrap(), store.messages(first, limit).await.unwrap());
             assert_eq!((jobs.len(), runs.len(), events.len() > 1), (limit.min(5), limit.min(5), limit > 1));
-            assert!(messages.is_empty() && store.events(i64::MAX, None, limit).await.unwrap().is_empty());
+            assert!(messages.is_empty() && store.events(last, None, limit).await.unwrap().is_empty());
         }
         for version in [0, u32::MAX] {
             let gone = db.load::<Plain>(&format!("a@{version}")).await;

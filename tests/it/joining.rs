@@ -343,7 +343,7 @@ async fn t08_an_attempt_that_lasts_is_on_record_as_running_however_it_was_taken(
         GO.store(true, Ordering::SeqCst);
         let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
         assert!(outcome.succeeded());
-        let events = db.metadata().events(0, None, 1000).await.expect("events");
+        let events = db.metadata().events(superduper::store::Cursor::default(), None, 1000).await.expect("events");
         let kinds: Vec<&str> = events.iter().filter(|event| event.job == Some(job.id)).map(|event| &*event.kind).collect();
         assert_eq!(kinds, ["job.started", "job.succeeded"], "a start is told once");
     }

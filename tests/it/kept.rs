@@ -325,7 +325,7 @@ async fn b01h_outputs_results_and_messages_are_compared() {
             assert!(error.to_string().contains(path), "{wrong}: {error}");
             let back: Jobs = on.db.load(wrong).await.expect("loads");
             assert_eq!(back.out.is_set(), wrong == "written", "{wrong}");
-            assert!(on.db.metadata().messages(0, 10).await.expect("reads").is_empty(), "{wrong}");
+            assert!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("reads").is_empty(), "{wrong}");
         }
         let given = Jobs { identifier: "fine".into(), wrong: String::new(), out: Output::empty(), sets: Output::empty() };
         let applied = on.db.apply(given).await.expect("sets have another order in each copy");

@@ -462,8 +462,11 @@ async fn messages_that_nobody_receives_stand_in_nobodys_way() {
         });
         until("the delivery", async || received.lock().expect("no panic").len() == 2).await;
         assert_eq!(*received.lock().expect("no panic"), [0, 1]);
-        let left = on.db.metadata().messages(0, 1000).await.expect("messages");
-        until("the marks", async || on.db.metadata().messages(0, 1000).await.expect("messages").len() == 600).await;
+        let left = on.db.metadata().messages(superduper::store::Cursor::default(), 1000).await.expect("messages");
+        until("the marks", async || {
+            on.db.metadata().messages(superduper::store::Cursor::default(), 1000).await.expect("messages").len() == 600
+        })
+        .await;
         assert!(left.len() <= 602);
     }
 }

@@ -8,6 +8,7 @@ mod bundle_fuzz;
 mod bundle_refused;
 mod callables;
 mod children;
+mod contract;
 mod crash;
 mod deploys;
 mod depth;

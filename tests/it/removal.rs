@@ -588,7 +588,7 @@ async fn fault_22_the_text_of_a_failure_is_bounded_with_a_mark() {
             assert!((MAX_FAILURE_TEXT..MAX_FAILURE_TEXT + 100).contains(&bytes), "{bytes} bytes");
             assert!(failure.message.starts_with("mmm") && failure.message.ends_with("bytes cut off]"));
         }
-        let events = on.db.metadata().events(0, None, 100).await.expect("events");
+        let events = on.db.metadata().events(superduper::store::Cursor::default(), None, 100).await.expect("events");
         assert!(events.iter().filter_map(|event| event.detail.as_ref()).all(|detail| detail.len() <= MAX_EVENT_DETAIL));
         // What fits is kept whole.
         on.db.apply(Loud { identifier: "whole".into(), megabytes: 1 }).await.expect_err("it fails");

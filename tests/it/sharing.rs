@@ -124,7 +124,7 @@ async fn assert_drained(db: &Db, count: usize) {
     let runs = db.metadata().runs(RunFilter::default()).await.unwrap();
     assert_eq!(runs.iter().map(|run| run.state).collect::<Vec<_>>(), [RunState::Succeeded]);
     assert_eq!(jobs(db).await.len(), count);
-    let events = db.metadata().events(0, None, usize::from(u16::MAX)).await.unwrap();
+    let events = db.metadata().events(superduper::store::Cursor::default(), None, usize::from(u16::MAX)).await.unwrap();
     for job in jobs(db).await {
         assert_eq!(job.state, JobState::Succeeded, "{job:?}");
         let ends = events.iter().filter(|event| event.job == Some(job.id) && event.kind == "job.succeeded").count();

@@ -100,7 +100,7 @@ fn maker() -> Maker {
 async fn assert_whole(db: &Db) {
     let report = db.verify().await.expect("verifies");
     assert!(report.findings.iter().all(|finding| finding.severity < superduper::Severity::Error), "{:?}", report.findings);
-    let events = db.metadata().events(0, None, 1000).await.expect("events");
+    let events = db.metadata().events(superduper::store::Cursor::default(), None, 1000).await.expect("events");
     for job in db.jobs(JobFilter::default()).await.expect("jobs") {
         let ends = events.iter().filter(|event| event.job == Some(job.id) && event.kind == format!("job.{}", job.state)).count();
         assert_eq!((ends, job.attempt), (1, 1), "{job:?}");
@@ -229,8 +229,9 @@ async fn r07_a_worker_process_saves_the_blobs_of_its_result_again() {
     let db = fresh::builder().executor("process").program(program()).build().await.expect("opens");
     let digest = Digest::of(b"always the same");
     let commit = async |op: Op| db.metadata().commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full).await.expect("commits");
-    let _right = db.metadata().sweep_right().await.expect("asks").expect("nobody sweeps");
-    assert_eq!(commit(Op::Doom { digests: vec![digest] }).await.doomed, [digest]);
+    let held = db.metadata().sweep_lock().await.expect("asks").expect("nothing sweeps");
+    let lock = held.token();
+    assert_eq!(commit(Op::MarkForDeletion { digests: vec![digest], lock }).await.marked, [digest]);
     let run = db.apply(task("r07", "same")).detach().await.expect("applies");
     let store = db.artifact_store();
     while store.size(digest).await.expect("a size").is_none() {
@@ -239,7 +240,7 @@ async fn r07_a_worker_process_saves_the_blobs_of_its_result_again() {
     // The worker may have met the mark by now, or meets it or the sweep later.
     tokio::time::sleep(Duration::from_millis(300)).await;
     store.delete(digest).await.expect("deletes");
-    commit(Op::Swept { digests: vec![digest] }).await;
+    commit(Op::ConfirmDeleted { digests: vec![digest], lock }).await;
     let outcome = run.wait_timeout(Duration::from_secs(30)).await.expect("succeeds").expect("it had jobs");
     assert_eq!(outcome.job("work").expect("the job").attempt, 1, "no attempt was lost");
     assert!(outcome.result::<String>("after").expect("a result").ends_with("always the same"));
@@ -255,10 +256,11 @@ async fn a_sweep_that_is_under_way_is_left_to_who_makes_it() {
         on.db.apply(holder).await.expect("applies");
         let [(digest, _)] = metadata.referenced_blobs(None).await.expect("blobs")[..] else { panic!("one blob") };
         let commit = async |op: Op| metadata.commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full).await.expect("commits");
-        let right = metadata.sweep_right().await.expect("asks").expect("nobody sweeps");
+        let right = metadata.sweep_lock().await.expect("asks").expect("nothing sweeps");
+        let lock = right.token();
         let address = "sweeps.Holder/gone".parse().expect("an address");
         commit(Op::Delete { address, versions: vec![0] }).await;
-        assert_eq!(commit(Op::Doom { digests: vec![digest] }).await.doomed, [digest]);
+        assert_eq!(commit(Op::MarkForDeletion { digests: vec![digest], lock }).await.marked, [digest]);
         on.db.resume().await.expect("resumes");
         assert!(on.db.artifact_store().size(digest).await.expect("asks").is_some(), "it is not this one's to delete");
         // An apply that needs it waits until it is swept, and stores it again.
@@ -270,7 +272,7 @@ async fn a_sweep_that_is_under_way_is_left_to_who_makes_it() {
         drop(right);
         applying.await.expect("no panic").expect("applies");
         assert!(on.db.artifact_store().size(digest).await.expect("asks").is_some());
-        assert!(metadata.doomed_blobs().await.expect("blobs").is_empty());
+        assert!(metadata.marked_blobs().await.expect("blobs").is_empty());
         on.db.gc(false).await.expect("collects");
         assert!(on.db.artifact_store().size(digest).await.expect("asks").is_some());
     }

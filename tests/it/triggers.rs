@@ -270,7 +270,7 @@ async fn t08_a_jobs_row_says_everything() {
     assert_eq!(go.target.to_string(), format!("{}@0.0", pair("t08").address()));
     assert_eq!(go.result, Some(json!("d1")));
     assert!(go.created_at <= go.started_at.unwrap() && go.started_at.unwrap() <= go.ended_at.unwrap());
-    let events = db.metadata().events(0, Some(run), 100).await.unwrap();
+    let events = db.metadata().events(superduper::store::Cursor::default(), Some(run), 100).await.unwrap();
     let of_go: Vec<&str> = events.iter().filter(|event| event.job == Some(go.id)).map(|event| event.kind.as_str()).collect();
     assert_eq!(of_go, ["job.started", "job.succeeded"]);
     assert_eq!(events.last().unwrap().kind, "run.ended");

@@ -243,7 +243,8 @@ async fn leftovers_of_sweeps_are_found_and_completed() {
         let report = verify(&on.db).await;
         assert_eq!((only(&report).severity, report.is_sound()), (Severity::Info, true));
         assert!(only(&report).what.contains("1 blobs of 6 bytes"), "{report}");
-        let doom = Batch { expect: Vec::new(), ops: vec![Op::Doom { digests: vec![Digest::of(b"orphan")] }] };
+        let lock = on.db.metadata().sweep_lock().await.expect("asks").expect("nothing sweeps").token();
+        let doom = Batch { expect: Vec::new(), ops: vec![Op::MarkForDeletion { digests: vec![Digest::of(b"orphan")], lock }] };
         on.db.metadata().commit(doom, Durability::Full).await.expect("dooms");
         let report = verify(&on.db).await;
         assert!(only(&report).severity == Severity::Warning && only(&report).what.contains("interrupted"), "{report}");

@@ -19,7 +19,8 @@
 
 use std::{path::PathBuf, process::ExitStatus};
 use superduper::{
-    Attempt, AttemptEnd, BoxFuture, BuildAt, Db, Error, ErrorKind, Executor, ExecutorCapabilities, FailureKind, JobFailure, JobRequest, Result,
+    Attempt, AttemptEnd, BoxFuture, BuildAt, Db, Error, ErrorKind, Executor, ExecutorCapabilities, FailureKind, JobFailure, JobRequest,
+    Result,
 };
 use tokio::process::{Child, Command};
 
@@ -43,7 +44,9 @@ impl Launcher {
     pub fn new<S: Into<String>>(launcher: impl IntoIterator<Item = S>) -> Result<Self> {
         let launcher: Vec<String> = launcher.into_iter().map(Into::into).collect();
         if launcher.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "the launcher has no command").with_hint("for example `[\"nice\", \"-n\", \"19\"]`"));
+            return Err(
+                Error::new(ErrorKind::InvalidInput, "the launcher has no command").with_hint("for example `[\"nice\", \"-n\", \"19\"]`")
+            );
         }
         Ok(Launcher { launcher, program: std::env::current_exe()? })
     }

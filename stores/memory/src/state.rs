@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
-        AttemptRow, BlobRow, CheckpointRow, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogRow, MessageRow, MetricRow,
-        OwnerId, RunId, RunRow, StoredVersion, Timestamp,
+        AttemptRow, BlobRow, CheckpointRow, CommitToken, Committed, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogEntry,
+        LogHead, LogRow, MessageRow, MetricRow, OwnerId, RunId, RunRow, StoredVersion, Timestamp,
     },
 };
 
@@ -80,13 +80,15 @@ pub(crate) enum Counter {
     Message,
     SweepEpoch,
     SilentChange,
+    SweepLock,
+    Answer,
 }
 
 macro_rules! tables {
-    ($($name:ident: $key:ty => $row:ty,)*) => {
+    ($($(#[$doc:meta])* $name:ident: $key:ty => $row:ty,)*) => {
         #[derive(Debug, Default)]
         pub(crate) struct State {
-            $(pub(crate) $name: Table<$key, $row>,)*
+            $($(#[$doc])* pub(crate) $name: Table<$key, $row>,)*
         }
 
         impl State {
@@ -122,7 +124,11 @@ tables! {
     silent: (RunId, i64) => JobId,
     logs: (JobId, usize) => LogRow,
     messages: i64 => MessageRow,
-    doomed: Digest => (),
+    /// Marked for deletion.
+    marked: Digest => (),
+    /// Answers to commits that carry a token, with their times.
+    answers: CommitToken => (Timestamp, Committed),
+    log_entries: (String, u64) => LogEntry,
     places: (String, JobId, u32, OwnerId) => (),
     owners: OwnerId => Option<Vec<String>>,
     counters: Counter => i64,
@@ -137,6 +143,11 @@ impl State {
         let next = self.counter(counter) + 1;
         self.counters.set(counter, next);
         next
+    }
+
+    pub(crate) fn log_head(&self, log: &str) -> LogHead {
+        let entries = self.log_entries.range((log.to_owned(), 0)..=(log.to_owned(), u64::MAX));
+        entries.last().map_or(LogHead::EMPTY, |(_, entry)| LogHead { seq: entry.seq, hash: entry.hash })
     }
 
     pub(crate) fn next_run(&self) -> RunId {

@@ -1,6 +1,9 @@
 //! The store: one mutex around the state, each call under one lock.
 
-use crate::{commit::commit, state::State};
+use crate::{
+    commit::commit,
+    state::{Counter, State},
+};
 use std::{
     collections::BTreeSet,
     fmt,
@@ -9,10 +12,10 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow,
-        JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
-        MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion,
-        SweepRight, Worker,
+        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
+        EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
+        MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Page, Reference, RunChanges, RunFilter, RunId,
+        RunRow, Snapshot, StoredVersion, SweepLock, Worker,
     },
 };
 
@@ -23,7 +26,7 @@ use superduper_core::{
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
-    /// Held by who sweeps, and by nobody else but this.
+    /// Held by the sweep lock that is out, and by nothing else but this.
     sweeping: Arc<()>,
 }
 
@@ -50,6 +53,23 @@ impl MemoryStore {
             }
             outcome
         })
+    }
+}
+
+/// The sweep lock of a store that no other process has: it is held as long as it lives.
+#[derive(Debug)]
+struct Held {
+    token: i64,
+    _out: Arc<()>,
+}
+
+impl SweepLock for Held {
+    fn token(&self) -> i64 {
+        self.token
+    }
+
+    fn holds(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async { Ok(true) })
     }
 }
 
@@ -175,27 +195,45 @@ impl MetadataStore for MemoryStore {
         self.read(move |state| state.filter_runs(&filter))
     }
 
-    fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
-        self.read(move |state| {
-            let later = state.events.range(after.saturating_add(1)..).map(|(_, row)| row);
-            later.filter(|row| run.is_none_or(|run| row.run == Some(run))).take(limit).cloned().collect()
+    fn events(&self, after: Cursor, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>> {
+        self.with(move |state| {
+            let later = state.events.range(after.number()?.saturating_add(1)..).map(|(_, row)| row);
+            let rows: Vec<EventRow> = later.filter(|row| run.is_none_or(|run| row.run == Some(run))).take(limit).cloned().collect();
+            let next = rows.last().map_or(after, |last| Cursor::of_number(last.seq));
+            Ok(Page { rows, next })
         })
     }
 
-    fn last_event(&self) -> BoxFuture<'_, Result<i64>> {
-        self.read(move |state| state.events.last_key().copied().unwrap_or(0))
+    fn last_event(&self) -> BoxFuture<'_, Result<Cursor>> {
+        self.read(move |state| Cursor::of_number(state.events.last_key().copied().unwrap_or(0)))
     }
 
-    fn messages(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
-        self.read(move |state| state.messages.iter().filter(|(id, _)| **id > after).take(limit).map(|(_, row)| row.clone()).collect())
+    fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>> {
+        self.with(move |state| {
+            let first = after.number()?.saturating_add(1);
+            let rows: Vec<MessageRow> = state.messages.range(first..).take(limit).map(|(_, row)| row.clone()).collect();
+            let next = rows.last().map_or(after, |last| Cursor::of_number(last.id));
+            Ok(Page { rows, next })
+        })
+    }
+
+    fn log_entries(&self, log: String, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<LogEntry>>> {
+        self.read(move |state| {
+            let later = state.log_entries.range((log.clone(), after.saturating_add(1))..=(log, u64::MAX));
+            later.take(limit).map(|(_, entry)| entry.clone()).collect()
+        })
+    }
+
+    fn log_head(&self, log: String) -> BoxFuture<'_, Result<LogHead>> {
+        self.read(move |state| state.log_head(&log))
     }
 
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
         self.read(move |state| state.referenced_blobs(first))
     }
 
-    fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
-        self.read(move |state| state.doomed.iter().map(|(digest, ())| *digest).collect())
+    fn marked_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
+        self.read(move |state| state.marked.iter().map(|(digest, ())| *digest).collect())
     }
 
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>> {
@@ -218,11 +256,14 @@ impl MetadataStore for MemoryStore {
         })
     }
 
-    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
-        // Under the lock of the state, so that of two who ask one gets it.
-        self.with(|_| {
-            let is_free = Arc::strong_count(&self.sweeping) == 1;
-            Ok(is_free.then(|| Box::new(self.sweeping.clone()) as SweepRight))
+    fn sweep_lock(&self) -> BoxFuture<'_, Result<Option<Box<dyn SweepLock>>>> {
+        // Under the lock of the state, so that of two calls one gets it.
+        self.with(|state| {
+            if Arc::strong_count(&self.sweeping) > 1 {
+                return Ok(None);
+            }
+            let token = state.count(Counter::SweepLock);
+            Ok(Some(Box::new(Held { token, _out: self.sweeping.clone() }) as Box<dyn SweepLock>))
         })
     }
 

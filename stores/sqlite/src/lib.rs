@@ -19,6 +19,7 @@ mod place;
 mod read;
 mod sql;
 mod store;
+mod sweep;
 mod writer;
 
 pub use store::SqliteStore;

@@ -38,3 +38,25 @@ ALTER TABLE job ADD COLUMN blocked_until INTEGER;
 ALTER TABLE job_dependency ADD COLUMN any_end INTEGER NOT NULL DEFAULT 0;
 -- Which jobs wait for a job.
 CREATE INDEX job_dependency_needs ON job_dependency (needs);
+
+-- Answers to commits that carry a token, so that one whose answer was lost can be written again. Rows go after a day.
+CREATE TABLE commit_token (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    token BLOB NOT NULL UNIQUE,
+    at INTEGER NOT NULL,
+    answer TEXT NOT NULL
+) STRICT;
+
+-- Append-only logs. `hash` covers the entry and the hash before it.
+CREATE TABLE log_entry (
+    log TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    run INTEGER,
+    payload TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (log, seq)
+) STRICT, WITHOUT ROWID;
+
+-- The number of the sweep lock that was taken last.
+INSERT INTO meta VALUES ('sweep_lock', 0);

@@ -2,13 +2,14 @@
 
 use crate::{
     codec::{Code, signed},
-    commit::commit,
+    commit::{commit, once},
     error::file_failed,
     open::{self, FILE},
     owners::Owners,
     place::{self, Door, Place},
     read::{self, Readers},
     sql::{Counters, Sql},
+    sweep::FileLock,
     writer::Writer,
 };
 use rusqlite::OpenFlags;
@@ -21,10 +22,10 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, ErrorKind, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Durability, EventRow,
-        JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
-        MetadataStore, MetricRow, Notes, OpenMode, OutputWriter, OwnerId, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot,
-        StoredVersion, SweepRight, Worker, check_runtime,
+        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
+        EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
+        MetadataCapabilities, MetadataStore, MetricRow, Notes, OpenMode, OutputWriter, OwnerId, Page, Reference, RunChanges, RunFilter,
+        RunId, RunRow, Snapshot, StoredVersion, SweepLock, Worker, check_runtime,
     },
 };
 
@@ -49,10 +50,17 @@ pub struct SqliteStore {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     readers: Readers,
     owners: Owners,
     counters: Arc<Counters>,
+}
+
+impl Shared {
+    /// A short read.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Sql<'_>) -> Result<T>) -> Result<T> {
+        self.readers.read(&self.counters, read)
+    }
 }
 
 impl SqliteStore {
@@ -270,24 +278,32 @@ impl MetadataStore for SqliteStore {
         self.read(filter.id.is_some(), move |sql| read::runs(sql, &filter))
     }
 
-    fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
-        self.read(limit <= FEW, move |sql| read::events(sql, after, run, limit))
+    fn events(&self, after: Cursor, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>> {
+        self.read(limit <= FEW, move |sql| read::events(sql, &after, run, limit))
     }
 
-    fn last_event(&self) -> BoxFuture<'_, Result<i64>> {
+    fn last_event(&self) -> BoxFuture<'_, Result<Cursor>> {
         self.read(true, read::last_event)
     }
 
-    fn messages(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>> {
-        self.read(limit <= FEW, move |sql| read::messages(sql, after, limit))
+    fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>> {
+        self.read(limit <= FEW, move |sql| read::messages(sql, &after, limit))
+    }
+
+    fn log_entries(&self, log: String, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<LogEntry>>> {
+        self.read(limit <= FEW, move |sql| read::log_entries(sql, &log, after, limit))
+    }
+
+    fn log_head(&self, log: String) -> BoxFuture<'_, Result<LogHead>> {
+        self.read(true, move |sql| once::head(sql, &log))
     }
 
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>> {
         self.read(false, move |sql| read::referenced_blobs(sql, first))
     }
 
-    fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
-        self.read(true, read::doomed_blobs)
+    fn marked_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>> {
+        self.read(true, read::marked_blobs)
     }
 
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>> {
@@ -311,7 +327,7 @@ impl MetadataStore for SqliteStore {
         })
     }
 
-    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
+    fn sweep_lock(&self) -> BoxFuture<'_, Result<Option<Box<dyn SweepLock>>>> {
         let path = self.folder.join("sweep.lock");
         Box::pin(async move {
             if self.writer.is_none() {
@@ -321,10 +337,14 @@ impl MetadataStore for SqliteStore {
             let failed = |error| file_failed(format!("lock `{}`", path.display()), error);
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
             match file.try_lock() {
-                Ok(()) => Ok(Some(Box::new(file) as SweepRight)),
-                Err(TryLockError::WouldBlock) => Ok(None),
-                Err(TryLockError::Error(error)) => Err(failed(error)),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
+            let count = "UPDATE meta SET value = value + 1 WHERE name = 'sweep_lock' RETURNING value";
+            let token = self.write(Durability::Relaxed, |sql| sql.query_first("take the sweep lock", count, [], |row| row.get(0))).await?;
+            let token = token.ok_or_else(|| Error::store("the database has no number of sweep locks"))?;
+            Ok(Some(Box::new(FileLock { file, path, token, shared: self.shared.clone() }) as Box<dyn SweepLock>))
         })
     }
 

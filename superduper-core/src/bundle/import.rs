@@ -211,8 +211,9 @@ async fn commit(db: &Db, bundle: &Bundle, plan: &Plan, stored: &Stored) -> Resul
         let run = NewRun { purpose: RunPurpose::Apply, root: plan.root.clone(), data: serde_json::Value::Null, at };
         (run, new_jobs(&plan.jobs, at))
     });
-    let (committed, handle) = inner.launch(Launch { expect, ops, run, instances: Arc::default(), starts: true }).await?;
-    Ok(Run::new(inner.clone(), committed.run, handle.into_iter().collect(), applied))
+    let (committed, handle) =
+        inner.launch(Launch { expect, ops, run, audit: db.audit("import", &plan.root), instances: Arc::default(), starts: true }).await?;
+    Ok(Run::new(inner.clone(), committed.run, handle.into_iter().collect(), applied).started_by(db))
 }
 
 /// What stores the components that are not here, children first.

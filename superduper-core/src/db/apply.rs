@@ -197,10 +197,10 @@ impl Apply {
     }
 
     pub(super) async fn start(self) -> Result<Run> {
-        let db = self.db.inner().clone();
+        let (handle, db) = (self.db.clone(), self.db.inner().clone());
         db.check_writable("apply")?;
-        match self.source {
-            Source::Plan(plan) if plan.purpose == RunPurpose::Remove => super::remove::start(self.db, *plan).await,
+        let run = match self.source {
+            Source::Plan(plan) if plan.purpose == RunPurpose::Remove => super::remove::start(self.db, *plan, "remove").await,
             Source::Plan(plan) if plan.tree.is_none() => Err(Error::invalid(format!("the plan of importing `{}` has no blobs", plan.root))
                 .with_hint("give the bundle to `db.import(path)`, which makes the plan again")),
             Source::Plan(plan) => {
@@ -208,13 +208,15 @@ impl Apply {
                 // The conditions alone, before any blob is uploaded; a plan without work has no other commit.
                 db.metadata.commit(Batch { expect: plan.expect.clone(), ops: Vec::new() }, Durability::Relaxed).await?;
                 let snapshot = Snapshot::default();
-                commit_plan(&db, &plan, &snapshot).await?.ok_or_else(|| Error::internal("a plan lost its components"))
+                let audit = handle.audit("apply", &plan.root);
+                commit_plan(&db, &plan, &snapshot, audit).await?.ok_or_else(|| Error::internal("a plan lost its components"))
             }
             source => {
                 let planner = Planner::of(&db, source, self.options).await?;
-                start_planned(&db, &planner, self.exclusive).await
+                start_planned(&handle, &planner, self.exclusive).await
             }
-        }
+        };
+        Ok(run?.started_by(&handle))
     }
 
     /// Wait for the jobs too. Where jobs of triggers that are gone were ended, what had waited for them runs now.
@@ -222,9 +224,9 @@ impl Apply {
         if matches!(self.source, Source::Plan(_)) {
             return self.start().await?.finish().await;
         }
-        let (db, exclusive) = (self.db.inner().clone(), self.exclusive);
-        db.check_writable("apply")?;
-        let planner = Planner::of(&db, self.source, self.options).await?;
+        let (db, exclusive) = (self.db.clone(), self.exclusive);
+        db.inner().check_writable("apply")?;
+        let planner = Planner::of(db.inner(), self.source, self.options).await?;
         let run = start_planned(&db, &planner, exclusive).await?;
         let ended_stale = run.ended_stale();
         let applied = run.finish().await?;
@@ -240,7 +242,8 @@ impl Apply {
 }
 
 /// Plan and commit until no other writer comes in between.
-async fn start_planned(db: &Arc<DbInner>, planner: &Planner, exclusive: bool) -> Result<Run> {
+async fn start_planned(handle: &Db, planner: &Planner, exclusive: bool) -> Result<Run> {
+    let db = handle.inner();
     let (mut retry, mut first) = (None, None);
     loop {
         let (mut plan, snapshot) = planner.plan(db).await?;
@@ -254,7 +257,8 @@ async fn start_planned(db: &Arc<DbInner>, planner: &Planner, exclusive: bool) ->
                 return Err(Error::conflict(format!("another apply of `{path}` had an unfinished job at the same time")));
             }
         }
-        let refused = match commit_plan(db, &plan, &snapshot).await {
+        let audit = handle.audit(planner.action(), &plan.root);
+        let refused = match commit_plan(db, &plan, &snapshot, audit).await {
             Ok(Some(run)) => return Ok(run),
             Ok(None) => return Err(Error::internal("a plan lost its components")),
             Err(error) => error,
@@ -277,6 +281,14 @@ impl Planner {
             Source::Tree(tree) => Ok(Planner::Apply(prepare(db, tree?).await?, options)),
             Source::Back(wanted) => Ok(Planner::Back(wanted, options)),
             Source::Plan(_) => Err(Error::internal("a plan is planned again")),
+        }
+    }
+
+    /// What the audit log calls it.
+    fn action(&self) -> &'static str {
+        match self {
+            Planner::Apply(..) => "apply",
+            Planner::Back(..) => "rollback",
         }
     }
 
@@ -388,7 +400,7 @@ pub(super) async fn finish(mut tree: Tree) -> Result<Tree> {
 }
 
 /// Upload what is missing, write everything in one transaction, start the run.
-async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Result<Option<Run>> {
+async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot, audit: Option<Op>) -> Result<Option<Run>> {
     let Some(tree) = plan.tree.as_ref() else { return Ok(None) };
     let Some(root) = plan.components.last() else { return Ok(None) };
     for job in &plan.jobs {
@@ -449,7 +461,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot) -> Res
         Some(_) => instances_of(plan, tree, snapshot),
         None => Instances::default(),
     };
-    let (committed, handle) = db.launch(Launch { expect, ops, run, instances: Arc::new(instances), starts: true }).await?;
+    let (committed, handle) = db.launch(Launch { expect, ops, run, audit, instances: Arc::new(instances), starts: true }).await?;
     let ended_stale = end_stale(db, plan).await?;
     let Some(handle) = handle else { return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied))) };
     Ok(Some(Run::new(db.clone(), committed.run, vec![handle], applied).with_recorded(committed.jobs).with_ended_stale(ended_stale)))

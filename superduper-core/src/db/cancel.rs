@@ -7,7 +7,7 @@ use crate::{
     Result,
     job::{Command, Loaded, cancellations, load_quietly},
     lifecycle::BoxFuture,
-    store::{Batch, Durability, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
+    store::{Batch, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,21 +15,23 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 const MOST_TRIES: u32 = 16;
 
 /// Cancel jobs of any runs.
-pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>) -> Result<()> {
+pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>, mut audit: Option<Op>) -> Result<()> {
     let rows = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
     let mut runs: BTreeMap<RunId, Vec<JobId>> = BTreeMap::new();
     for row in rows.iter().filter(|row| !row.state.is_terminal()) {
         runs.entry(row.run).or_default().push(row.id);
     }
     for (run, jobs) in runs {
-        cancel(db, run, Some(jobs)).await?;
+        cancel(db, run, Some(jobs), audit.take()).await?;
     }
     Ok(())
 }
 
 /// Cancel jobs of a run, or all of them. The commit marks the jobs and ends those that no process has. It skips the jobs that
 /// need them, and ends the run if all its jobs are final. A process that has one of the other jobs sees the mark on record.
-pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) -> BoxFuture<'_, Result<()>> {
+///
+/// `audit` says who did it; it is part of the first commit.
+pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>, mut audit: Option<Op>) -> BoxFuture<'_, Result<()>> {
     Box::pin(async move {
         // Otherwise a job of a process that is gone would not end before another process takes it over.
         db.reclaim_dead().await?;
@@ -47,7 +49,7 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) ->
             if open.is_empty() && !is_removal {
                 break;
             }
-            if write(db, unmarked, loaded, jobs.clone()).await? {
+            if write(db, unmarked, loaded, jobs.clone(), &mut audit).await? {
                 if is_last {
                     break;
                 }
@@ -63,10 +65,12 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>) ->
 }
 
 /// Write one commit. Returns whether all of it applied: `false` if another process moved a job in between.
-async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Option<Vec<JobId>>) -> Result<bool> {
+async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Option<Vec<JobId>>, audit: &mut Option<Op>) -> Result<bool> {
     let mut ops = Vec::new();
     if !unmarked.is_empty() {
         ops.push(Op::RequestCancel { jobs: unmarked });
+        // Before what may be left out.
+        ops.extend(audit.clone());
     }
     ops.extend(cancellations(loaded, jobs, Timestamp::now()));
     if ops.iter().any(|op| matches!(op, Op::Delete { .. })) {
@@ -76,7 +80,11 @@ async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Op
     if ops.is_empty() {
         return Ok(true);
     }
-    let committed = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+    let is_audited = ops.iter().any(|op| matches!(op, Op::Append { .. }));
+    let committed = db.commit_once(Batch { expect: Vec::new(), ops }).await?;
     db.committed();
+    if is_audited {
+        *audit = None;
+    }
     Ok(committed.ignored.is_empty())
 }

@@ -7,7 +7,7 @@ use crate::{
     Error, JobFailure, Result,
     encode::Encoded,
     job::{Command, after_completion, load_quietly, save_encoded},
-    store::{Batch, BlobRow, Completion, Durability, Expect, JobId, JobState, Op, Timestamp},
+    store::{Batch, BlobRow, Completion, Expect, JobId, JobState, Op, Timestamp},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -78,7 +78,9 @@ async fn end(db: &Db, job: JobId, end: End) -> Result<()> {
         };
         let digests: Vec<_> = blobs.iter().map(|blob| blob.digest).collect();
         let expect = if blobs.is_empty() { Vec::new() } else { vec![Expect::SweepEpoch(epoch)] };
-        match write(inner, &row, value, blobs, expect).await {
+        let action = if value.is_ok() { "complete" } else { "reject" };
+        let audit = db.audit(action, format_args!("job {job}"));
+        match write(inner, &row, (value, blobs), expect, audit).await {
             Ok(true) => return Ok(()),
             Ok(false) => {
                 let now = db.job(job).await?;
@@ -96,20 +98,21 @@ async fn end(db: &Db, job: JobId, end: End) -> Result<()> {
 async fn write(
     db: &Arc<DbInner>,
     row: &crate::store::JobRow,
-    end: Result<Value, JobFailure>,
-    blobs: Vec<BlobRow>,
+    (end, blobs): (Result<Value, JobFailure>, Vec<BlobRow>),
     expect: Vec<Expect>,
+    audit: Option<Op>,
 ) -> Result<bool> {
     let at = Timestamp::now();
     let loaded = load_quietly(db, row.run).await?;
     let state = if end.is_ok() { JobState::Succeeded } else { JobState::Failed };
     let mut ops = vec![Op::Complete(Box::new(Completion { job: row.id, end, blobs, at }))];
+    ops.extend(audit);
     let follows = after_completion(loaded, row.id, state, at);
     // What a removal deletes, the process that leads it deletes.
     if !follows.iter().any(|op| matches!(op, Op::Delete { .. })) {
         ops.extend(follows);
     }
-    let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    let committed = db.commit_once(Batch { expect, ops }).await?;
     db.committed();
     if let Some(handle) = db.engine.handle(row.run) {
         handle.tell(Command::Look);

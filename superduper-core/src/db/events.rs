@@ -6,7 +6,7 @@ use crate::{
     BoxError, Error, Result,
     json::check_readable,
     lifecycle::BoxFuture,
-    store::{Batch, Durability, EventRow, JobFilter, JobId, Op, RunId},
+    store::{Batch, Cursor, Durability, EventRow, JobFilter, JobId, Op, RunId},
 };
 use serde_json::Value;
 use std::{
@@ -47,7 +47,7 @@ pub enum Event {
 pub struct EventStream {
     db: Arc<DbInner>,
     run: Option<RunId>,
-    after: Option<i64>,
+    after: Option<Cursor>,
     none: bool,
     waiting: VecDeque<Event>,
     commits: watch::Receiver<u64>,
@@ -56,7 +56,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    fn new(db: &Arc<DbInner>, run: Option<RunId>, after: Option<i64>, none: bool) -> Self {
+    fn new(db: &Arc<DbInner>, run: Option<RunId>, after: Option<Cursor>, none: bool) -> Self {
         EventStream {
             db: db.clone(),
             run,
@@ -70,7 +70,7 @@ impl EventStream {
     }
 
     pub(super) fn of_run(db: &Arc<DbInner>, run: Option<RunId>) -> Self {
-        EventStream::new(db, run, Some(0), run.is_none())
+        EventStream::new(db, run, Some(Cursor::default()), run.is_none())
     }
 
     /// The next event; `None` after the end of the run that is followed.
@@ -89,11 +89,11 @@ impl EventStream {
             if self.over {
                 return Ok(None);
             }
-            let after = match self.after {
-                Some(after) => after,
+            let after = match &self.after {
+                Some(after) => after.clone(),
                 None => {
                     let last = self.db.metadata.last_event().await?;
-                    self.after = Some(last);
+                    self.after = Some(last.clone());
                     last
                 }
             };
@@ -102,8 +102,8 @@ impl EventStream {
             if !rows.is_empty() {
                 // What jobs reported before they ended comes before their end, and is not lost with the end of the run.
                 self.take_progress();
+                self.after = Some(rows.next.clone());
                 for row in rows {
-                    self.after = Some(row.seq);
                     if self.run.is_some() && row.kind == "run.ended" {
                         self.over = true;
                     }
@@ -139,6 +139,14 @@ impl EventStream {
     /// Whether a report of progress is of the run that is followed.
     fn follows(&self, event: &Event) -> bool {
         self.run.is_none() || matches!(event, Event::Progress { run, .. } if *run == self.run)
+    }
+}
+
+impl EventStream {
+    /// The place behind all events that this stream has read, some of which [`EventStream::next`] may still have to give. A stream that
+    /// begins there misses none. `None` before the first event of a stream that begins now.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        self.after.as_ref()
     }
 }
 
@@ -201,9 +209,9 @@ impl Db {
         EventStream::new(self.inner(), None, None, false)
     }
 
-    /// What happened after a place in the order of events, and what happens from now on; 0 is the beginning.
-    pub fn events_after(&self, seq: i64) -> EventStream {
-        EventStream::new(self.inner(), None, Some(seq), false)
+    /// What happened after a place in the order of events, and what happens from now on. The default cursor is the beginning.
+    pub fn events_after(&self, after: Cursor) -> EventStream {
+        EventStream::new(self.inner(), None, Some(after), false)
     }
 
     /// Receive the messages of a topic that jobs send with `ctx.emit`.
@@ -298,12 +306,14 @@ async fn deliver_all(db: &Arc<DbInner>) -> (usize, Vec<(Option<JobId>, Error)>) 
 async fn deliver_some(db: &Arc<DbInner>, delivered: &mut usize, failed: &mut Vec<(Option<JobId>, Error)>) -> Result<()> {
     // One at a time, or a message would be delivered twice at the same time.
     let mut unreadable = db.handlers.unreadable.lock().await;
-    let mut after = 0;
+    let mut after = Cursor::default();
     loop {
         // All of them: those of topics that nobody here receives stay, and must not stand before the others.
         let messages = db.metadata.messages(after, 256).await?;
-        let Some(last) = messages.last() else { return Ok(()) };
-        after = last.id;
+        if messages.is_empty() {
+            return Ok(());
+        }
+        after = messages.next.clone();
         for row in messages {
             let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
             let Some(handler) = handler else { continue };

@@ -1,6 +1,6 @@
 //! The handle of a database, and the calls that need no file of their own.
 
-use super::{Apply, DbBuilder, DbInner};
+use super::{Actor, Apply, DbBuilder, DbInner};
 use crate::{
     component::AsComponent,
     plan::Plan,
@@ -20,7 +20,11 @@ use std::{fmt, sync::Arc};
 /// # Assumptions
 /// It is used inside a tokio runtime with time enabled.
 #[derive(Clone)]
-pub struct Db(Arc<DbInner>);
+pub struct Db {
+    inner: Arc<DbInner>,
+    /// In whose name it writes.
+    actor: Option<Arc<Actor>>,
+}
 
 impl Db {
     /// Choose stores, registry and limits by hand.
@@ -29,11 +33,19 @@ impl Db {
     }
 
     pub(crate) fn from_inner(inner: Arc<DbInner>) -> Self {
-        Db(inner)
+        Db { inner, actor: None }
+    }
+
+    pub(crate) fn with_actor(&self, actor: Arc<Actor>) -> Self {
+        Db { inner: self.inner.clone(), actor: Some(actor) }
+    }
+
+    pub(crate) fn actor(&self) -> Option<&Arc<Actor>> {
+        self.actor.as_ref()
     }
 
     pub(crate) fn inner(&self) -> &Arc<DbInner> {
-        &self.0
+        &self.inner
     }
 
     /// Make a component exist: store what is new or changed, and run its jobs.
@@ -64,17 +76,17 @@ impl Db {
 
     /// Where documents, versions, runs and jobs are.
     pub fn metadata(&self) -> &Arc<dyn MetadataStore> {
-        &self.0.metadata
+        &self.inner.metadata
     }
 
     /// Where blobs are.
     pub fn artifact_store(&self) -> &Arc<dyn ArtifactStore> {
-        &self.0.artifacts
+        &self.inner.artifacts
     }
 }
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Db({})", self.0.metadata.location())
+        write!(f, "Db({})", self.inner.metadata.location())
     }
 }

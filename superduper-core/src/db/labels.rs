@@ -4,7 +4,7 @@ use super::Db;
 use crate::{
     Address, Error, Locator, Result,
     locator::{LATEST, check_label},
-    store::{Batch, Durability, Expect, LabelRow, Op, Timestamp},
+    store::{Batch, Expect, LabelRow, Op, Timestamp},
 };
 
 impl Db {
@@ -44,7 +44,14 @@ impl Db {
             before.push(self.labelled(&address, label).await?);
             ops.push(Op::Label { address: address.unversioned(), label: label.to_owned(), version: Some(version), at });
         }
-        self.inner().metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        let targets = ops.iter().filter_map(|op| match op {
+            Op::Label { address, label, version, .. } => Some(format!("{address}@{} {label}", version.unwrap_or(0))),
+            _ => None,
+        });
+        let targets: Vec<String> = targets.collect();
+        let audit = self.audit("label", targets.join(", "));
+        ops.extend(audit);
+        self.inner().commit_once(Batch { expect: Vec::new(), ops }).await?;
         self.inner().committed();
         Ok(before)
     }
@@ -63,8 +70,10 @@ impl Db {
         };
         let address = address.unversioned();
         let expect = vec![Expect::Label { address: address.clone(), label: label.to_owned(), version: from }];
-        let ops = vec![Op::Label { address, label: label.to_owned(), version: Some(version), at: Timestamp::now() }];
-        self.inner().metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+        let audit = self.audit("label", format_args!("{address}@{version} {label}"));
+        let mut ops = vec![Op::Label { address, label: label.to_owned(), version: Some(version), at: Timestamp::now() }];
+        ops.extend(audit);
+        self.inner().commit_once(Batch { expect, ops }).await?;
         self.inner().committed();
         Ok(())
     }
@@ -77,8 +86,10 @@ impl Db {
         let address = address.try_into().map_err(Into::into)?.unversioned();
         self.inner().check_writable("take a label away")?;
         let before = self.labelled(&address, label).await?;
-        let ops = vec![Op::Label { address, label: label.to_owned(), version: None, at: Timestamp::now() }];
-        self.inner().metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        let audit = self.audit("unlabel", format_args!("{address} {label}"));
+        let mut ops = vec![Op::Label { address, label: label.to_owned(), version: None, at: Timestamp::now() }];
+        ops.extend(audit);
+        self.inner().commit_once(Batch { expect: Vec::new(), ops }).await?;
         self.inner().committed();
         Ok(before)
     }

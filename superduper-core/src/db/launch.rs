@@ -9,8 +9,8 @@ use crate::{
     Error, Result,
     job::{Instances, Loaded, Placement, RunHandle, new_row, work_of_new},
     store::{
-        Batch, ChangeCursor, Committed, Durability, Expect, JobDependency, JobFilter, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId,
-        RunRow, RunState,
+        Batch, ChangeCursor, Committed, Expect, JobDependency, JobFilter, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId, RunRow,
+        RunState,
     },
 };
 use std::{
@@ -25,6 +25,8 @@ pub(crate) struct Launch {
     pub(crate) ops: Vec<Op>,
     /// The run, where there is one, and its jobs.
     pub(crate) run: Option<(NewRun, Vec<NewJob>)>,
+    /// Who did it: written last.
+    pub(crate) audit: Option<Op>,
     /// What the jobs share, as far as it is known.
     pub(crate) instances: Arc<Instances>,
     /// Whether jobs that need nothing may start at once; else the run is led as it is on record.
@@ -44,9 +46,10 @@ impl DbInner {
 }
 
 async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed, Option<RunHandle>)> {
-    let Launch { expect, mut ops, run, instances, starts } = launch;
+    let Launch { expect, mut ops, run, audit, instances, starts } = launch;
     let Some((run, mut jobs)) = run else {
-        let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+        ops.extend(audit);
+        let committed = db.commit_once(Batch { expect, ops }).await?;
         db.committed();
         return Ok((committed, None));
     };
@@ -71,7 +74,8 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     }
     ops.push(Op::Run(run.clone()));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
-    let committed = db.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+    ops.extend(audit);
+    let committed = db.commit_once(Batch { expect, ops }).await?;
     db.committed();
     let id = committed.run.ok_or_else(|| Error::internal("a run was recorded without an id"))?;
     let handle = if let Some(owner) = leader {

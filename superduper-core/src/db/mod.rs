@@ -1,5 +1,6 @@
 //! The database: components applied, loaded and removed; their jobs run.
 
+mod actor;
 mod apply;
 mod builder;
 mod cancel;
@@ -28,6 +29,7 @@ mod upkeep;
 mod verify;
 mod work;
 
+pub use actor::{AUDIT_LOG, Actor};
 pub(crate) use apply::new_jobs;
 pub use apply::{Applied, Apply, Detach};
 pub use builder::DbBuilder;

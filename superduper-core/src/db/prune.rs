@@ -141,7 +141,7 @@ impl Prune {
                 pruned.held.push((target, format!("its job {} is {}", job.id, job.state)));
                 continue;
             }
-            let removal = self.db.remove_dyn(target.clone());
+            let removal = self.db.remove_dyn(target.clone()).action("prune");
             let done = if self.dry_run { removal.plan().await.map(drop) } else { removal.await.map(drop) };
             match done {
                 Ok(()) => pruned.removed.push(target),

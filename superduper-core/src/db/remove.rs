@@ -17,7 +17,7 @@ use crate::{
     job::Outcome,
     lifecycle::BoxFuture,
     plan::{Action, Plan, Removal, build_removal},
-    store::{Batch, Durability, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, RunState, Timestamp},
+    store::{Batch, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, RunState, Timestamp},
 };
 use std::{collections::BTreeSet, future::IntoFuture, sync::Arc};
 
@@ -40,6 +40,8 @@ pub struct Remove {
     force: bool,
     exclusive: bool,
     unless: Option<String>,
+    /// What the audit log calls it.
+    action: &'static str,
 }
 
 /// What a removal did.
@@ -62,7 +64,16 @@ impl Db {
 
     /// Remove a component by its address; with a version in it, that version only.
     pub fn remove_dyn(&self, address: Address) -> Remove {
-        Remove { db: self.clone(), address, aliases: &[], children: Children::Leave, force: false, exclusive: false, unless: None }
+        Remove {
+            db: self.clone(),
+            address,
+            aliases: &[],
+            children: Children::Leave,
+            force: false,
+            exclusive: false,
+            unless: None,
+            action: "remove",
+        }
     }
 
     /// What removing a component would do. Writes nothing.
@@ -142,6 +153,12 @@ impl Remove {
         self
     }
 
+    /// What the audit log calls it.
+    pub(crate) fn action(mut self, action: &'static str) -> Self {
+        self.action = action;
+        self
+    }
+
     /// Refuse, with `Conflict`, where the component has this label, also if the whole component would go and its labels with it.
     pub fn unless_labelled(mut self, label: impl Into<String>) -> Self {
         self.unless = Some(label.into());
@@ -194,7 +211,7 @@ impl Remove {
                 plan => plan?,
             };
             let (removal, seen) = (removal_of(&plan)?, plan.expect.clone());
-            let refused = match start(self.db.clone(), plan).await {
+            let refused = match start(self.db.clone(), plan, self.action).await {
                 Ok(run) => {
                     let outcome = run.wait().await.map_err(explain)?;
                     done.versions.extend(removal.addresses());
@@ -224,7 +241,7 @@ impl Remove {
             let outcome = super::run::outcome_of(db, &db.attach(run.id).await?).await?;
             if outcome.run.state == RunState::Running && self.force {
                 // This program cannot run its cleanups: by force, this removal goes on without them.
-                super::cancel::cancel(db, run.id, None).await?;
+                super::cancel::cancel(db, run.id, None, None).await?;
             }
             match outcome.into_result() {
                 Ok(outcome) => {
@@ -265,8 +282,9 @@ fn removal_of(plan: &Plan) -> Result<Removal> {
 }
 
 /// Carry out the plan of a removal.
-pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
+pub(super) async fn start(db: Db, plan: Plan, action: &'static str) -> Result<Run> {
     let inner = db.inner().clone();
+    let audit = db.audit(action, &plan.root);
     let removal = removal_of(&plan)?;
     let applied = Applied {
         address: plan.root.clone(),
@@ -279,12 +297,13 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
     let at = Timestamp::now();
     let candidates = blobs(&inner, &removal).await?;
     if plan.jobs.is_empty() && removal.live.is_empty() {
-        let ops = removal
+        let mut ops: Vec<Op> = removal
             .versions
             .iter()
             .map(|(address, versions)| Op::Delete { address: address.clone(), versions: versions.clone() })
             .collect();
-        inner.metadata.commit(Batch { expect, ops }, Durability::Full).await?;
+        ops.extend(audit);
+        inner.commit_once(Batch { expect, ops }).await?;
         inner.committed();
         inner.sweep(candidates).await?;
         return Ok(Run::new(inner, None, Vec::new(), applied));
@@ -301,7 +320,7 @@ pub(super) async fn start(db: Db, plan: Plan) -> Result<Run> {
         ops.push(Op::RequestCancel { jobs: removal.live.clone() });
     }
     let run = (NewRun { purpose: RunPurpose::Remove, root: plan.root.clone(), data, at }, new_jobs(&plan.jobs, at));
-    let launch = Launch { expect, ops, run: Some(run), instances: Arc::default(), starts };
+    let launch = Launch { expect, ops, run: Some(run), audit, instances: Arc::default(), starts };
     let handle = inner.launch(launch).await?.1.ok_or_else(|| Error::internal("a removal was recorded without a run"))?;
     Ok(Run::new(inner, Some(handle.run), vec![handle], applied))
 }

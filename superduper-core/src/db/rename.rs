@@ -8,7 +8,7 @@ use crate::{
     Address, Digest, Error, Result,
     encode::{hashes, mark_of},
     json::check_readable,
-    store::{Batch, Durability, Expect, Op, StoredVersion, Timestamp, being_removed},
+    store::{Batch, Expect, Op, StoredVersion, Timestamp, being_removed},
 };
 use serde_json::Value;
 use std::{
@@ -45,9 +45,10 @@ impl Db {
         }
         let mut retry = Retry::new(format!("renaming `{}`", from.path()));
         loop {
-            let (batch, written) = plan(db, &from, &to).await?;
+            let (mut batch, written) = plan(db, &from, &to).await?;
             let seen = batch.expect.clone();
-            match db.metadata.commit(batch, Durability::Full).await {
+            batch.ops.extend(self.audit("rename", format_args!("{from} to {to}")));
+            match db.commit_once(batch).await {
                 Ok(_) => {
                     db.committed();
                     return Ok(written);

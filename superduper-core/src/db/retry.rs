@@ -82,7 +82,7 @@ async fn outlast_sweep(db: &Arc<DbInner>, blobs: &[Digest]) -> Result<()> {
         return Ok(());
     }
     let mut pause = Duration::from_millis(5);
-    while db.metadata.doomed_blobs().await?.iter().any(|doomed| blobs.contains(doomed)) {
+    while db.metadata.marked_blobs().await?.iter().any(|marked| blobs.contains(marked)) {
         tokio::time::sleep(pause).await;
         // If the process that swept is gone, no other process completes its sweep.
         db.finish_sweeps().await?;

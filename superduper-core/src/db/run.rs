@@ -1,6 +1,6 @@
 //! A run that is under way.
 
-use super::{Applied, DbInner, EventStream};
+use super::{Actor, Applied, Db, DbInner, EventStream};
 use crate::{
     Error, ErrorKind, Result,
     job::{Outcome, RunHandle},
@@ -20,15 +20,22 @@ pub struct Run {
     applied: Option<Applied>,
     recorded: Vec<JobId>,
     ended_stale: bool,
+    /// In whose name it was started, and is cancelled.
+    actor: Option<Arc<Actor>>,
 }
 
 impl Run {
     pub(crate) fn new(db: Arc<DbInner>, id: Option<RunId>, handles: Vec<RunHandle>, applied: Applied) -> Self {
-        Run { db, id, handles, applied: Some(applied), recorded: Vec::new(), ended_stale: false }
+        Run { db, id, handles, applied: Some(applied), recorded: Vec::new(), ended_stale: false, actor: None }
     }
 
     pub(crate) fn resumed(db: Arc<DbInner>, id: RunId, handle: RunHandle) -> Self {
-        Run { db, id: Some(id), handles: vec![handle], applied: None, recorded: Vec::new(), ended_stale: false }
+        Run { db, id: Some(id), handles: vec![handle], applied: None, recorded: Vec::new(), ended_stale: false, actor: None }
+    }
+
+    /// In the name of who started it.
+    pub(crate) fn started_by(self, db: &Db) -> Self {
+        Run { actor: db.actor().cloned(), ..self }
     }
 
     pub(crate) fn with_ended_stale(self, ended_stale: bool) -> Self {
@@ -111,7 +118,12 @@ impl Run {
     /// `Store`.
     pub async fn cancel(&self) -> Result<()> {
         match self.id {
-            Some(id) => super::cancel::cancel(&self.db, id, None).await,
+            Some(id) => {
+                let db = Db::from_inner(self.db.clone());
+                let db = self.actor.clone().map_or(db.clone(), |actor| db.with_actor(actor));
+                let audit = db.audit("cancel", format!("run {id}"));
+                super::cancel::cancel(&self.db, id, None, audit).await
+            }
             None => Ok(()),
         }
     }

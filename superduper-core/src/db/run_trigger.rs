@@ -64,7 +64,7 @@ impl Db {
                 }
             };
             let handle = handle.ok_or_else(|| Error::internal("a trigger was recorded without a run"))?;
-            return Ok(Run::resumed(self.inner().clone(), handle.run, handle).with_recorded(committed.jobs));
+            return Ok(Run::resumed(self.inner().clone(), handle.run, handle).with_recorded(committed.jobs).started_by(self));
         }
     }
 
@@ -95,7 +95,14 @@ impl Db {
         let jobs = new_jobs(std::slice::from_ref(&job), at);
         let root = version.address.clone();
         let run = NewRun { purpose: RunPurpose::Apply, root, data: serde_json::Value::Null, at };
-        Ok(Launch { expect, ops: Vec::new(), run: Some((run, jobs)), instances: Arc::default(), starts: true })
+        Ok(Launch {
+            expect,
+            ops: Vec::new(),
+            run: Some((run, jobs)),
+            audit: self.audit("run", format_args!("{trigger} of {address}")),
+            instances: Arc::default(),
+            starts: true,
+        })
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
     job::{Command, Outcome, describe},
     lifecycle::BoxFuture,
     store::{
-        Batch, Durability, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose,
-        Timestamp, Wish,
+        Batch, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, Timestamp,
+        Wish,
     },
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
@@ -154,9 +154,16 @@ impl Db {
         // The job's own run may have jobs of other components that go on.
         let alone = exclusive.then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
         expect.extend(alone);
-        let launch = Launch { expect, ops: Vec::new(), run: Some((run, jobs)), instances: Arc::default(), starts: true };
+        let launch = Launch {
+            expect,
+            ops: Vec::new(),
+            run: Some((run, jobs)),
+            audit: self.audit("retry", format_args!("job {job}")),
+            instances: Arc::default(),
+            starts: true,
+        };
         let handle = db.launch(launch).await?.1.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
-        Ok(Run::resumed(db.clone(), handle.run, handle))
+        Ok(Run::resumed(db.clone(), handle.run, handle).started_by(self))
     }
 
     /// Ask for a job or all jobs of a run to be cancelled; what needs them is skipped.
@@ -171,11 +178,13 @@ impl Db {
         match what.into() {
             Cancel::Run(run) => {
                 self.inner().run_row(run).await?;
-                cancel(self.inner(), run, None).await
+                let audit = self.audit("cancel", format!("run {run}"));
+                cancel(self.inner(), run, None, audit).await
             }
             Cancel::Job(job) => {
                 self.job(job).await?;
-                cancel_jobs(self.inner(), vec![job]).await
+                let audit = self.audit("cancel", format!("job {job}"));
+                cancel_jobs(self.inner(), vec![job], audit).await
             }
         }
     }
@@ -190,7 +199,7 @@ impl Db {
         db.check_writable("ask something of a job")?;
         let row = self.job(job).await?;
         let ops = vec![Op::Ask { jobs: vec![job], wish }];
-        db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        db.commit_once(Batch { expect: Vec::new(), ops }).await?;
         if let Some(handle) = db.engine.handle(row.run) {
             handle.tell(Command::Ask(vec![job], wish));
         }
@@ -264,8 +273,9 @@ impl Db {
         if row.state != JobState::Blocked {
             return Err(Error::invalid(format!("job {job} is {}, not blocked", row.state)));
         }
-        let ops = vec![Op::Block { job, reason: None, at: Timestamp::now() }];
-        let committed = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        let mut ops = vec![Op::Block { job, reason: None, at: Timestamp::now() }];
+        ops.extend(self.audit("unblock", format_args!("job {job}")));
+        let committed = db.commit_once(Batch { expect: Vec::new(), ops }).await?;
         db.committed();
         if !committed.ignored.is_empty() {
             // Another call released it, or ended it.
@@ -294,8 +304,9 @@ impl Db {
         if row.state != JobState::Queued {
             return refuse(&row);
         }
-        let ops = vec![Op::Block { job, reason: Some(reason.into()), at: Timestamp::now() }];
-        db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+        let mut ops = vec![Op::Block { job, reason: Some(reason.into()), at: Timestamp::now() }];
+        ops.extend(self.audit("block", format_args!("job {job}")));
+        db.commit_once(Batch { expect: Vec::new(), ops }).await?;
         db.committed();
         if let Some(handle) = db.engine.handle(row.run) {
             handle.tell(Command::Look);

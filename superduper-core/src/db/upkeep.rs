@@ -1,6 +1,6 @@
 //! Keeping house: sweeping blobs, rolling back.
 //!
-//! The protocol that lets a sweep run beside applies: blobs without references are *doomed* in one commit,
+//! The protocol that lets a sweep run beside applies: blobs without references are *marked for deletion* in one commit,
 //! deleted, then *swept* in another, which counts the sweep. An apply is refused, and tries again, where it
 //! names a doomed blob or where a sweep was completed since it looked whether its blobs are there.
 //! The end of a job that names blobs is left out of its commit in the same way; see `job/record.rs`.
@@ -9,7 +9,7 @@ use super::{Applied, Apply, Db, DbInner, detached::detached};
 use crate::{
     Address, Digest, Error, Result, VersionRef,
     plan::Plan,
-    store::{Batch, Durability, Op, SweepRight},
+    store::{Batch, Op, SweepLock},
     unreturned::Site,
 };
 use std::{
@@ -49,7 +49,8 @@ impl Db {
             db.finish_sweeps().await?;
         }
         // No blob is as old as a grace that reaches back beyond the calendar.
-        let before = SystemTime::now().checked_sub(db.options.gc_grace).unwrap_or(SystemTime::UNIX_EPOCH);
+        // By the clock that tells the times of blobs.
+        let before = db.artifacts.now().await?.checked_sub(db.options.gc_grace).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut report = GcReport { dry_run, ..GcReport::default() };
         let mut orphans: Vec<(Digest, u64)> = Vec::new();
         for first in 0..=u8::MAX {
@@ -145,54 +146,59 @@ impl DbInner {
         // Who stops waiting in the middle must not leave blobs doomed that are not deleted.
         let db = self.clone();
         let swept = async move {
-            let Some(_right) = db.sweep_right(PATIENCE).await? else { return Ok(BTreeSet::new()) };
-            let doom = Batch { expect: Vec::new(), ops: vec![Op::Doom { digests: candidates }] };
-            let doomed = db.metadata.commit(doom, Durability::Full).await?.doomed;
-            db.delete_doomed(doomed).await
+            let Some(lock) = db.sweep_lock(PATIENCE).await? else { return Ok(BTreeSet::new()) };
+            let mark = Op::MarkForDeletion { digests: candidates, lock: lock.token() };
+            let marked = db.commit_once(Batch { expect: Vec::new(), ops: vec![mark] }).await?.marked;
+            db.delete_marked(&*lock, marked).await
         };
         detached(Site::SWEEP, "sweeping blobs", swept).await
     }
 
     /// Complete sweeps that a crash interrupted; one that is under way is left to who makes it.
     pub(crate) async fn finish_sweeps(self: &Arc<Self>) -> Result<()> {
-        if self.metadata.doomed_blobs().await?.is_empty() {
+        if self.metadata.marked_blobs().await?.is_empty() {
             return Ok(());
         }
         let db = self.clone();
         let finished = async move {
-            let Some(_right) = db.metadata.sweep_right().await? else { return Ok(()) };
-            // Read anew: what was doomed a moment ago may be swept, and stored again.
-            let doomed = db.metadata.doomed_blobs().await?;
-            let swept = db.delete_doomed(doomed).await?;
+            let Some(lock) = db.metadata.sweep_lock().await? else { return Ok(()) };
+            // Read again: a blob that was marked a moment ago may be deleted, and stored again.
+            let marked = db.metadata.marked_blobs().await?;
+            let swept = db.delete_marked(&*lock, marked).await?;
             tracing::info!(target: "superduper::sweep", blobs = swept.len(), "recovery: a sweep of a process that is gone was completed");
             Ok(())
         };
         detached(Site::SWEEP, "completing a sweep", finished).await
     }
 
-    async fn sweep_right(&self, patience: Duration) -> Result<Option<SweepRight>> {
+    async fn sweep_lock(&self, patience: Duration) -> Result<Option<Box<dyn SweepLock>>> {
         let begun = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            match self.metadata.sweep_right().await? {
+            match self.metadata.sweep_lock().await? {
                 None if begun.elapsed() < patience => tokio::time::sleep(pause).await,
-                right => return Ok(right),
+                lock => return Ok(lock),
             }
             pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
 
-    /// For whom has the right to sweep.
-    async fn delete_doomed(self: &Arc<Self>, doomed: Vec<Digest>) -> Result<BTreeSet<Digest>> {
-        if doomed.is_empty() {
+    /// Delete marked blobs, for the holder of the lock. After the lock was lost, the blobs belong to the next holder: they may be stored
+    /// again by now, and are left alone.
+    async fn delete_marked(self: &Arc<Self>, lock: &dyn SweepLock, marked: Vec<Digest>) -> Result<BTreeSet<Digest>> {
+        if marked.is_empty() {
             return Ok(BTreeSet::new());
         }
-        for digest in &doomed {
+        for digest in &marked {
+            if !lock.holds().await? {
+                tracing::info!(target: "superduper::sweep", "the lock was lost: another process completes this sweep");
+                return Ok(BTreeSet::new());
+            }
             self.artifacts.delete(*digest).await?;
         }
-        let swept = Batch { expect: Vec::new(), ops: vec![Op::Swept { digests: doomed.clone() }] };
-        self.metadata.commit(swept, Durability::Full).await?;
-        tracing::debug!(target: "superduper::sweep", blobs = doomed.len(), "swept");
-        Ok(doomed.into_iter().collect())
+        let confirm = Op::ConfirmDeleted { digests: marked.clone(), lock: lock.token() };
+        self.commit_once(Batch { expect: Vec::new(), ops: vec![confirm] }).await?;
+        tracing::debug!(target: "superduper::sweep", blobs = marked.len(), "swept");
+        Ok(marked.into_iter().collect())
     }
 }

@@ -8,7 +8,7 @@ use crate::unreturned::{Site, Unreturned};
 use crate::{
     Error, ErrorKind, Result,
     job::{Command, work_of},
-    store::{JobFilter, JobId, JobRow, JobState, RunFilter, RunId, RunState},
+    store::{Cursor, JobFilter, JobId, JobRow, JobState, RunFilter, RunId, RunState},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -44,7 +44,7 @@ impl Db {
             db.check_runs_jobs("work")?;
             db.owner().await?;
         }
-        let mut search = Search { db, seen: 0, all_at: None, changed: BTreeSet::new(), not_before: HashMap::new() };
+        let mut search = Search { db, seen: Cursor::default(), all_at: None, changed: BTreeSet::new(), not_before: HashMap::new() };
         let (mut pause, mut failures) = (POLL.0, 0);
         let mut commits = db.commits.subscribe();
         while !db.is_closed() {
@@ -134,7 +134,7 @@ const MOST_FAILURES: u32 = 20;
 struct Search<'a> {
     db: &'a Arc<DbInner>,
     /// The last event that was seen.
-    seen: i64,
+    seen: Cursor,
     /// When all unfinished runs were last looked at.
     all_at: Option<Instant>,
     /// The runs that changed since they were looked at.
@@ -156,10 +156,12 @@ impl Search<'_> {
             runs.extend(db.unfinished_runs().await?.into_iter().map(|run| run.id));
         } else {
             loop {
-                let events = db.metadata.events(self.seen, None, EVENTS).await?;
+                let events = db.metadata.events(self.seen.clone(), None, EVENTS).await?;
                 runs.extend(events.iter().filter_map(|event| event.run));
-                let Some(last) = events.last() else { break };
-                self.seen = last.seq;
+                if events.is_empty() {
+                    break;
+                }
+                self.seen = events.next;
             }
         }
         let changed = died || !runs.is_empty();

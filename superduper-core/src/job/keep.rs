@@ -8,7 +8,7 @@ use crate::{
     Digest, Error, Result,
     db::Retry,
     encode::{Encoded, decode_value, encode_checked},
-    store::{Batch, CheckpointRow, Durability, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
+    store::{Batch, CheckpointRow, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -77,7 +77,7 @@ impl JobContext {
             let (attempt, at) = (self.attempt(), Timestamp::now());
             let new = NewCheckpoint { job, attempt, owner, step, score, data, blobs, drop: drop.clone(), at };
             let batch = Batch { expect, ops: vec![Op::Checkpoint(Box::new(new))] };
-            match inner.metadata.commit(batch, Durability::Full).await {
+            match inner.commit_once(batch).await {
                 Ok(committed) => break committed,
                 Err(refused) => retry.again(inner, refused, epoch, &digests).await?,
             }

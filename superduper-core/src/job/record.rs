@@ -68,7 +68,12 @@ async fn is_written(db: &Arc<DbInner>, row: &JobRow, attempt: u32) -> Result<boo
 ///
 /// # Errors
 /// Those of the store.
-pub(super) async fn record(db: &Arc<DbInner>, row: &JobRow, mut result: AttemptResult, cancelled: impl Fn() -> bool) -> Result<(Committed, bool)> {
+pub(super) async fn record(
+    db: &Arc<DbInner>,
+    row: &JobRow,
+    mut result: AttemptResult,
+    cancelled: impl Fn() -> bool,
+) -> Result<(Committed, bool)> {
     let mut is_whole = true;
     let mut failures = 0;
     loop {

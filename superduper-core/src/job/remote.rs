@@ -3,13 +3,7 @@
 //! Invariant: the process that claimed the job keeps the claim; this one only records the end, which the store ignores if the attempt
 //! is not the current one any more.
 
-use super::{
-    CancelToken, Instances, JobSpec, Placement,
-    engine::is_forced,
-    executor::AttemptEnd,
-    record::record,
-    run_job::run_job,
-};
+use super::{CancelToken, Instances, JobSpec, Placement, engine::is_forced, executor::AttemptEnd, record::record, run_job::run_job};
 use crate::{
     Address, Db, Error, ErrorKind, Result,
     db::DbInner,
@@ -173,10 +167,8 @@ pub(super) async fn read_job(db: &Arc<DbInner>, (job, attempt, owner): (JobId, u
         let rows = db.metadata.jobs(JobFilter { ids: Some(needed), ..JobFilter::default() }).await?;
         rows.into_iter().filter_map(|row| Some((row.id, row.result?))).collect()
     };
-    let dependencies = needs
-        .iter()
-        .filter_map(|edge| Some((edge.parameter.clone()?, results.get(&edge.needs).cloned().unwrap_or_default())))
-        .collect();
+    let dependencies =
+        needs.iter().filter_map(|edge| Some((edge.parameter.clone()?, results.get(&edge.needs).cloned().unwrap_or_default()))).collect();
     // A job of another run that waits for this one does not wait for what this one spawns.
     let waiting = in_run(db, row.run, waiting).await?;
     let forced = run.as_ref().is_some_and(is_forced);

@@ -71,6 +71,11 @@ pub trait ArtifactStore: Send + Sync + std::fmt::Debug {
     /// What is left of interrupted puts is removed if it is older than `leftovers_before`; puts under way MUST NOT be
     /// disturbed, however slow they are.
     fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>>;
+    /// The time of the clock by which [`BlobInfo::modified`] is told. Ages of blobs are measured with it alone. It may write a small
+    /// object to learn the time. The default is the clock of this machine.
+    fn now(&self) -> BoxFuture<'_, Result<SystemTime>> {
+        Box::pin(async { Ok(SystemTime::now()) })
+    }
     /// Move a blob away from its name and keep its bytes beside it, so that a later put writes it anew. It is no longer
     /// read or listed. Of a missing blob it MUST succeed.
     fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>>;

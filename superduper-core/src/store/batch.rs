@@ -2,6 +2,7 @@
 
 use super::rows::{ComponentId, JobId, JobRole, OwnerId, RunId, RunPurpose, RunState, Timestamp};
 use crate::{Address, Digest, JobFailure};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// How safe a commit is when the call returns.
@@ -15,7 +16,7 @@ pub enum Durability {
 
 /// Operations that commit together, or not at all.
 ///
-/// A number out of order in [`Op::Put`] is an error of kind `Conflict`, and so is an op that names a doomed blob, other
+/// A number out of order in [`Op::Put`] is an error of kind `Conflict`, and so is an op that names a blob that is marked for deletion, other
 /// than [`Op::Finish`], which is then left out: see [`Committed::swept`]. A component, version, run or job that does not exist is one of kind `NotFound`.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -23,6 +24,27 @@ pub struct Batch {
     pub expect: Vec<Expect>,
     /// What is written, in order.
     pub ops: Vec<Op>,
+}
+
+/// A name that one batch has and no other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommitToken([u8; 16]);
+
+impl CommitToken {
+    /// A new token. It holds 128 random bits, from the seeds that the standard library draws for its hash tables.
+    pub fn random() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let mut bytes = [0; 16];
+        for (place, half) in bytes.chunks_mut(8).enumerate() {
+            half.copy_from_slice(&RandomState::new().hash_one((std::process::id(), Timestamp::now(), place)).to_le_bytes());
+        }
+        CommitToken(bytes)
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 /// A condition of a commit.
@@ -35,7 +57,7 @@ pub enum Expect {
         /// Version, revision and whether that version is being removed; `None`: the component does not exist.
         state: Option<(u32, u32, bool)>,
     },
-    /// No sweep of blobs was completed since the snapshot, and no blob named by an op is doomed.
+    /// No sweep of blobs was completed since the snapshot, and no blob named by an op is marked for deletion.
     SweepEpoch(u64),
     /// No component outside of the list refers, in a current revision, to one of these versions.
     Unreferenced {
@@ -75,6 +97,19 @@ pub enum Expect {
 /// One write.
 #[derive(Debug, Clone)]
 pub enum Op {
+    /// If a batch with this token was written before, write nothing, and answer as then; it comes first in its batch. A caller that
+    /// lost the answer to a commit writes the same batch again. A store keeps tokens for a day at least.
+    Once(CommitToken),
+    /// Add an entry to an append-only log: see [`LogEntry`](super::LogEntry). The store makes its number and its hash inside of the
+    /// transaction, and notes the run of the batch.
+    Append {
+        /// The log.
+        log: String,
+        /// The content.
+        payload: Value,
+        /// When.
+        at: Timestamp,
+    },
     /// Store a version or revision. Children come before parents. A reference to a version that is being removed is an error of
     /// kind `Conflict`, and so is another revision of such a version.
     Put(PutVersion),
@@ -93,7 +128,7 @@ pub enum Op {
     Jobs {
         /// The run; `None` is the one of this batch.
         run: Option<RunId>,
-        /// The jobs. Their ids are consecutive, in this order.
+        /// The jobs. Their ids ascend, in this order.
         jobs: Vec<NewJob>,
     },
     /// Take jobs: those that are queued and not taken get the owner and the next attempt number.
@@ -132,10 +167,10 @@ pub enum Op {
     /// An attempt ended. Ignored, and listed in [`Committed::fenced`], unless owner and attempt are the current ones.
     /// What follows an ignored end in the batch was decided on it: see [`Op::follows_an_end`].
     ///
-    /// A success that names a doomed blob MUST be left out and listed in [`Committed::swept`], and so MUST one that
-    /// names an unknown blob where [`Finish::sweep_epoch`] is not the current one. Known is a blob to which something
-    /// refers; one to which something did since it was last swept may count as known. What else is in the batch counts
-    /// as it does beside an ignored end.
+    /// A success that names a blob that is marked for deletion MUST be left out and listed in [`Committed::swept`]. So MUST a success
+    /// that names an unknown blob if [`Finish::sweep_epoch`] is not the current epoch. A blob is *known* if a stored row refers to it;
+    /// a store may also treat it as known if a row has referred to it since the last sweep. The rest of the batch counts as it does
+    /// beside an ignored end.
     Finish(Box<Finish>),
     /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken or final; fulfilled
     /// already, and not ignored, if it is final in this very state.
@@ -278,15 +313,21 @@ pub enum Op {
         /// Its document's references to blobs.
         blobs: Vec<BlobRow>,
     },
-    /// Mark those of the blobs that nothing refers to as doomed; they are in [`Committed::doomed`].
-    Doom {
+    /// Mark those of the blobs that no row refers to for deletion; they are in [`Committed::marked`]. An error of kind `Conflict` if the
+    /// lock is not the one that was taken last.
+    MarkForDeletion {
         /// The candidates.
         digests: Vec<Digest>,
+        /// The token of the sweep lock.
+        lock: i64,
     },
-    /// Doomed blobs are deleted: forget them and count the sweep.
-    Swept {
+    /// Marked blobs were deleted: forget them and count the sweep. An error of kind `Conflict` if the lock is not the one that was taken
+    /// last.
+    ConfirmDeleted {
         /// The blobs.
         digests: Vec<Digest>,
+        /// The token of the sweep lock.
+        lock: i64,
     },
     /// A message was delivered.
     Delivered {
@@ -300,7 +341,7 @@ impl Op {
     /// settlement of a job, or on the end of a run. After one of these was ignored, a store MUST ignore it too; what
     /// other attempts ended with counts.
     pub fn follows_an_end(&self) -> bool {
-        matches!(self, Op::Claim { .. } | Op::Start { .. } | Op::Settle { .. } | Op::EndRun { .. } | Op::Delete { .. })
+        matches!(self, Op::Claim { .. } | Op::Start { .. } | Op::Settle { .. } | Op::EndRun { .. } | Op::Delete { .. } | Op::Append { .. })
     }
 }
 
@@ -628,7 +669,7 @@ pub struct OutputRow {
 }
 
 /// What somebody asked of a job and what is on record until the job ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSignals {
     /// To end without a result.
     pub cancel: bool,
@@ -641,7 +682,7 @@ pub struct JobSignals {
 /// A job that a commit claimed, as it is on record after the claim.
 ///
 /// Another process may have run the job since it was last read, so the counts and signals belong to the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// The job.
     pub job: JobId,
@@ -656,7 +697,8 @@ pub struct Claimed {
 }
 
 /// What a commit did.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Committed {
     /// The run of the batch.
     pub run: Option<RunId>,
@@ -683,8 +725,8 @@ pub struct Committed {
     pub spawned: Vec<(JobId, Vec<JobId>)>,
     /// Those of the spawned jobs that were on record before, under their key.
     pub known: Vec<JobId>,
-    /// Blobs that are now doomed.
-    pub doomed: Vec<Digest>,
+    /// Blobs that are now marked for deletion.
+    pub marked: Vec<Digest>,
     /// Jobs that [`Op::Reclaim`] queued again or failed.
     pub reclaimed: Vec<JobId>,
     /// The numbers of the checkpoints that were kept, in order.

@@ -2,7 +2,9 @@
 
 use super::{
     batch::{Batch, Committed, Durability},
+    cursor::{Cursor, Page},
     health::ComponentHealth,
+    journal::{LogEntry, LogHead},
     rows::*,
 };
 use crate::{Address, Digest, Result, lifecycle::BoxFuture};
@@ -74,8 +76,14 @@ pub struct RunChanges {
     pub cursor: ChangeCursor,
 }
 
-/// The right to sweep, as long as it lives.
-pub type SweepRight = Box<dyn std::any::Any + Send + Sync>;
+/// The lock of sweeps, as long as this lives.
+pub trait SweepLock: Send + Sync + std::fmt::Debug {
+    /// The number of the lock: higher than that of every lock before it.
+    fn token(&self) -> i64;
+    /// Whether the lock is still held. A store with leases MUST answer `false` from the moment on in which another process could take
+    /// the lock; what was marked under a lost lock belongs to the next holder.
+    fn holds(&self) -> BoxFuture<'_, Result<bool>>;
+}
 
 /// What running jobs say about themselves; losing the last of it in a crash is no harm.
 #[derive(Debug, Clone, Default)]
@@ -180,21 +188,26 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn checkpoints(&self, job: JobId) -> BoxFuture<'_, Result<Vec<CheckpointRow>>>;
     /// Runs, ascending.
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>>;
-    /// Events after a place in the order, at most so many; optionally of one run.
-    fn events(&self, after: i64, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>>;
-    /// The place of the newest event; 0 without any.
-    fn last_event(&self) -> BoxFuture<'_, Result<i64>>;
-    /// Messages that are not delivered, oldest first, after the one of an id (0 is the beginning), at most so many.
-    fn messages(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<MessageRow>>>;
+    /// Events after a place in their order, at most so many; optionally of one run. Their order is the same for all readers. An event
+    /// that becomes visible later than one with a higher number comes after it.
+    fn events(&self, after: Cursor, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>>;
+    /// The place behind the newest event.
+    fn last_event(&self) -> BoxFuture<'_, Result<Cursor>>;
+    /// Messages that are not delivered, after a place in their order, at most so many.
+    fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>>;
+    /// Entries of an append-only log after a number (0: from the beginning), at most so many.
+    fn log_entries(&self, log: String, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<LogEntry>>>;
+    /// The last entry of an append-only log; [`LogHead::EMPTY`] without any.
+    fn log_head(&self, log: String) -> BoxFuture<'_, Result<LogHead>>;
 
     /// The blobs that a stored version, output, live result or checkpoint refers to, each once, with its size; of a digest's first
     /// byte, where one is given, so that memory does not grow with their number.
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>>;
-    /// Blobs that are doomed and not yet swept.
-    fn doomed_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>>;
-    /// The right to sweep; `None` while somebody else has it, of this process or another one. It ends when it is dropped, and
-    /// with its process: who has it knows that doomed blobs which it did not doom itself were left by a crash.
-    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>>;
+    /// Blobs that are marked for deletion and not yet deleted.
+    fn marked_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>>;
+    /// Take the lock of sweeps; `None` while another call has it, of this process or another one. It ends when it is dropped, and with
+    /// its process. A holder knows that marked blobs which it did not mark itself were left by a crash.
+    fn sweep_lock(&self) -> BoxFuture<'_, Result<Option<Box<dyn SweepLock>>>>;
     /// The blobs that these versions refer to, by documents, outputs and results.
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>>;
 

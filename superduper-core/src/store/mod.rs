@@ -5,7 +5,9 @@
 
 mod artifact;
 mod batch;
+mod cursor;
 mod health;
+mod journal;
 mod limits;
 mod metadata;
 mod open;
@@ -18,13 +20,15 @@ pub use crate::json::{check_readable, read_json, read_or_mark, unreadable};
 pub use crate::runtime_check::check_runtime;
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
-    Batch, BlobRow, Block, Claimed, Committed, Completion, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignals, Need,
-    NewCheckpoint, NewJob, NewRun, Op, OutputRow, Pool, PutAction, PutVersion, Wish,
+    Batch, BlobRow, Block, Claimed, CommitToken, Committed, Completion, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignals,
+    Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow, Pool, PutAction, PutVersion, Wish,
 };
+pub use cursor::{Cursor, Page};
 pub use health::ComponentHealth;
+pub use journal::{LogEntry, LogHead};
 pub(crate) use limits::bounded;
 pub use limits::{MAX_EVENT_DETAIL, MAX_FAILURE_TEXT, event_detail};
-pub use metadata::{ChangeCursor, JobFilter, MetadataCapabilities, MetadataStore, Notes, RunChanges, RunFilter, SweepRight};
+pub use metadata::{ChangeCursor, JobFilter, MetadataCapabilities, MetadataStore, Notes, RunChanges, RunFilter, SweepLock};
 pub use open::{OpenMode, StoreLocations};
 pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
 pub use removal::being_removed;

@@ -4,9 +4,9 @@
 
 use super::{
     ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, CheckpointRow, Chunks, Committed,
-    ComponentHealth, ComponentId, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow,
-    ListedComponent, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Put, Reference,
-    RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepRight,
+    ComponentHealth, ComponentId, Cursor, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow,
+    ListedComponent, LogEntry, LogHead, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId,
+    Page, Put, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepLock,
 };
 use crate::{Address, Bytes, Digest, Error, ErrorKind, Result, lifecycle::BoxFuture};
 use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
@@ -72,11 +72,13 @@ impl MetadataStore for ReadOnlyMetadata {
         metrics(job: JobId) -> Vec<MetricRow>;
         checkpoints(job: JobId) -> Vec<CheckpointRow>;
         runs(filter: RunFilter) -> Vec<RunRow>;
-        events(after: i64, run: Option<RunId>, limit: usize) -> Vec<EventRow>;
-        last_event() -> i64;
-        messages(after: i64, limit: usize) -> Vec<MessageRow>;
+        events(after: Cursor, run: Option<RunId>, limit: usize) -> Page<EventRow>;
+        last_event() -> Cursor;
+        log_entries(log: String, after: u64, limit: usize) -> Vec<LogEntry>;
+        log_head(log: String) -> LogHead;
+        messages(after: Cursor, limit: usize) -> Page<MessageRow>;
         referenced_blobs(first: Option<u8>) -> Vec<(Digest, u64)>;
-        doomed_blobs() -> Vec<Digest>;
+        marked_blobs() -> Vec<Digest>;
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
         audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
         check() -> Vec<String>;
@@ -84,7 +86,7 @@ impl MetadataStore for ReadOnlyMetadata {
         workers() -> Vec<super::Worker>;
     }
 
-    fn sweep_right(&self) -> BoxFuture<'_, Result<Option<SweepRight>>> {
+    fn sweep_lock(&self) -> BoxFuture<'_, Result<Option<Box<dyn SweepLock>>>> {
         refuse("sweep")
     }
 
@@ -144,6 +146,10 @@ impl ArtifactStore for ReadOnlyArtifacts {
 
     fn quarantine(&self, _digest: Digest) -> BoxFuture<'_, Result<()>> {
         refuse("move a blob aside")
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<SystemTime>> {
+        self.0.now()
     }
 
     fn local_path(&self, digest: Digest) -> Option<PathBuf> {

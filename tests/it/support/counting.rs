@@ -2,6 +2,7 @@
 
 use super::gate::Gate;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::PathBuf,
     sync::{
@@ -14,10 +15,55 @@ use superduper::{
     Address, BoxFuture, Bytes, Digest, Error, Result,
     store::{
         ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, Chunks, Committed, ComponentId,
-        Durability, EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogRow, MessageRow, MetadataCapabilities,
-        MetadataStore, Notes, Op, OwnerId, Put, Reference, RunChanges, RunFilter, RunRow, Snapshot, StoredVersion,
+        Cursor, Durability, EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
+        MetadataCapabilities, MetadataStore, Notes, Op, OwnerId, Page, Put, Reference, RunChanges, RunFilter, RunRow, Snapshot,
+        StoredVersion,
     },
 };
+
+/// The orders in which events and messages became visible.
+#[derive(Debug, Default)]
+struct Late {
+    events: Order,
+    messages: Order,
+}
+
+/// The numbers of rows in the order in which they became visible; a cursor is a place in it.
+#[derive(Debug, Default)]
+struct Order {
+    visible: Vec<i64>,
+    held: BTreeSet<i64>,
+}
+
+impl Order {
+    fn page<T>(
+        &mut self,
+        all: Vec<T>,
+        number: impl Fn(&T) -> i64,
+        is_wanted: impl Fn(&T) -> bool,
+        (after, limit): (Cursor, usize),
+    ) -> Result<Page<T>> {
+        for seq in all.iter().map(&number).filter(|seq| !self.visible.contains(seq)).collect::<Vec<_>>() {
+            // Every third one is seen by the second look only, after those behind it.
+            if seq % 3 != 0 || !self.held.insert(seq) {
+                self.visible.push(seq);
+            }
+        }
+        let begin = usize::try_from(after.number()?).unwrap_or(0);
+        let mut by_number: BTreeMap<i64, T> = all.into_iter().map(|row| (number(&row), row)).collect();
+        let (mut rows, mut next) = (Vec::new(), after);
+        for (place, seq) in self.visible.iter().enumerate().skip(begin) {
+            if rows.len() == limit {
+                break;
+            }
+            if let Some(row) = by_number.remove(seq).filter(|row| is_wanted(row)) {
+                rows.push(row);
+                next = Cursor::of_number(place as i64 + 1);
+            }
+        }
+        Ok(Page { rows, next })
+    }
+}
 
 type Hook = Arc<dyn Fn(&Batch) -> Option<BoxFuture<'static, ()>> + Send + Sync>;
 
@@ -55,6 +101,12 @@ pub(crate) struct CountingMetadata {
     failing: Mutex<Option<IsOne>>,
     /// What happens before a commit that it picks.
     before: Mutex<Option<BeforeCommit>>,
+    /// Operations whose commits lose their answers, and how many still do.
+    losing: Mutex<Option<(IsOne, usize)>>,
+    /// The order in which events and messages became visible, where that is another one than that of their numbers.
+    late: Mutex<Option<Late>>,
+    /// Where commits that marked blobs wait before they answer.
+    pub(crate) marks: Gate,
     /// Where commits wait that hold ends of attempts.
     pub(crate) ends: Gate,
     /// Where commits wait that hold new versions.
@@ -78,6 +130,9 @@ impl CountingMetadata {
             noteless: AtomicBool::new(false),
             failing: Mutex::new(None),
             before: Mutex::new(None),
+            losing: Mutex::new(None),
+            late: Mutex::new(None),
+            marks: Gate::new(),
             ends: Gate::new(),
             puts: Gate::new(),
         })
@@ -91,6 +146,27 @@ impl CountingMetadata {
     /// Let commits with such operations fail from now on.
     pub(crate) fn fail_commits(&self, failing: fn(&Op) -> bool) {
         *self.failing.lock().expect("no panic") = Some(failing);
+    }
+
+    /// Let the answers to the next commits with such operations be lost: the commits are written.
+    pub(crate) fn lose_answers(&self, losing: fn(&Op) -> bool, times: usize) {
+        *self.losing.lock().expect("no panic") = Some((losing, times));
+    }
+
+    /// Whether the answer to this batch is to be lost.
+    fn loses(&self, batch: &Batch) -> bool {
+        match &mut *self.losing.lock().expect("no panic") {
+            Some((losing, left)) if *left > 0 && batch.ops.iter().any(*losing) => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Let every third event and message become visible later than those behind it.
+    pub(crate) fn reorder(&self) {
+        *self.late.lock().expect("no panic") = Some(Late::default());
     }
 
     /// Let something happen before each commit for which there is something.
@@ -204,7 +280,13 @@ impl MetadataStore for CountingMetadata {
             if batch.ops.iter().any(|op| matches!(op, Op::Put(_))) {
                 self.puts.pass().await;
             }
-            self.inner.commit(batch, durability).await
+            let is_lost = self.loses(&batch);
+            let marks = batch.ops.iter().any(|op| matches!(op, Op::MarkForDeletion { .. }));
+            let committed = self.inner.commit(batch, durability).await;
+            if marks {
+                self.marks.pass().await;
+            }
+            if is_lost { committed.and(Err(Error::store("read the answer: the cable came loose"))) } else { committed }
         })
     }
     fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
@@ -232,8 +314,26 @@ impl MetadataStore for CountingMetadata {
         }
         self.inner.changes(run, after)
     }
-    fn events(&self, after: i64, run: Option<superduper::store::RunId>, limit: usize) -> BoxFuture<'_, Result<Vec<EventRow>>> {
-        self.inner.events(after, run, limit)
+    fn events(&self, after: Cursor, run: Option<superduper::store::RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>> {
+        Box::pin(async move {
+            if self.late.lock().expect("no panic").is_none() {
+                return self.inner.events(after, run, limit).await;
+            }
+            let all = self.inner.events(Cursor::default(), None, usize::MAX).await?.rows;
+            let mut late = self.late.lock().expect("no panic");
+            let order = &mut late.as_mut().expect("it reorders").events;
+            order.page(all, |row| row.seq, |row| run.is_none_or(|run| row.run == Some(run)), (after, limit))
+        })
+    }
+    fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>> {
+        Box::pin(async move {
+            if self.late.lock().expect("no panic").is_none() {
+                return self.inner.messages(after, limit).await;
+            }
+            let all = self.inner.messages(Cursor::default(), usize::MAX).await?.rows;
+            let mut late = self.late.lock().expect("no panic");
+            late.as_mut().expect("it reorders").messages.page(all, |row| row.id, |_| true, (after, limit))
+        })
     }
     fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
         self.listings.fetch_add(1, Ordering::SeqCst);
@@ -255,13 +355,14 @@ impl MetadataStore for CountingMetadata {
         metrics(job: JobId) -> Vec<superduper::store::MetricRow>;
         checkpoints(job: JobId) -> Vec<superduper::store::CheckpointRow>;
         runs(filter: RunFilter) -> Vec<RunRow>;
-        last_event() -> i64;
-        messages(after: i64, limit: usize) -> Vec<MessageRow>;
+        last_event() -> Cursor;
+        log_entries(log: String, after: u64, limit: usize) -> Vec<LogEntry>;
+        log_head(log: String) -> LogHead;
         referenced_blobs(first: Option<u8>) -> Vec<(Digest, u64)>;
         audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
         check() -> Vec<String>;
-        doomed_blobs() -> Vec<Digest>;
-        sweep_right() -> Option<superduper::store::SweepRight>;
+        marked_blobs() -> Vec<Digest>;
+        sweep_lock() -> Option<Box<dyn superduper::store::SweepLock>>;
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
         enlist(kinds: Vec<String>) -> OwnerId;
         retire(owner: OwnerId) -> ();

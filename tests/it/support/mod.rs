@@ -157,8 +157,9 @@ impl Database {
         for run in store.runs(RunFilter::default()).await.expect("runs") {
             writeln!(text, "{run:?} {:?}", store.dependencies(run.id).await.expect("dependencies")).expect("text");
         }
-        writeln!(text, "{:#?}", store.events(0, None, usize::from(u16::MAX)).await.expect("events")).expect("text");
-        writeln!(text, "{:?}", store.messages(0, 1000).await.expect("messages")).expect("text");
+        writeln!(text, "{:#?}", store.events(superduper::store::Cursor::default(), None, usize::from(u16::MAX)).await.expect("events"))
+            .expect("text");
+        writeln!(text, "{:?}", store.messages(superduper::store::Cursor::default(), 1000).await.expect("messages")).expect("text");
         writeln!(text, "{:?}", sorted(store.referenced_blobs(None).await.expect("blobs"))).expect("text");
         let blobs = self.db.artifact_store().list(None, None).await.expect("blobs");
         writeln!(text, "{:#?}", sorted(blobs.into_iter().map(|blob| (blob.digest, blob.size, blob.modified)).collect())).expect("text");

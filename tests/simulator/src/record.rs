@@ -13,8 +13,8 @@ use std::{
 use superduper_core::{
     Address, Digest, Error, Placement, Result, VersionRef,
     store::{
-        Batch, BlobRow, ChangeCursor, Committed, Durability, JobFilter, JobId, JobRef, JobRole, JobRow, JobState, MetadataStore, Need,
-        NewJob, NewRun, Op, OwnerId, PutAction, PutVersion, RunChanges, RunFilter, RunId, RunPurpose, RunState, Timestamp,
+        Batch, BlobRow, ChangeCursor, Committed, Cursor, Durability, JobFilter, JobId, JobRef, JobRole, JobRow, JobState, MetadataStore,
+        Need, NewJob, NewRun, Op, OwnerId, PutAction, PutVersion, RunChanges, RunFilter, RunId, RunPurpose, RunState, Timestamp,
     },
 };
 use superduper_memory::MemoryStore;
@@ -37,7 +37,7 @@ pub(crate) struct Record {
     /// Jobs that somebody asked to cancel, and failures that were the last word on their job.
     pub(crate) asked: HashSet<JobId>,
     pub(crate) fatal: HashSet<JobId>,
-    last_event: i64,
+    last_event: Cursor,
     pub(crate) broken: Option<String>,
 }
 
@@ -102,7 +102,7 @@ impl Record {
             finals: HashMap::new(),
             asked: HashSet::new(),
             fatal: HashSet::new(),
-            last_event: 0,
+            last_event: Cursor::default(),
             broken: None,
         };
         sure(record.store.commit(Batch { expect: Vec::new(), ops: vec![Op::Put(put)] }, Durability::Relaxed));
@@ -191,8 +191,9 @@ impl Record {
 
     /// Each job has one end, and each end is an event.
     fn read_events(&mut self) {
-        for event in sure(self.store.events(self.last_event, None, usize::MAX)) {
-            self.last_event = event.seq;
+        let events = sure(self.store.events(self.last_event.clone(), None, usize::MAX));
+        self.last_event = events.next.clone();
+        for event in events {
             let state = match event.kind.as_str() {
                 "job.succeeded" => JobState::Succeeded,
                 "job.failed" => JobState::Failed,
@@ -258,8 +259,13 @@ impl Record {
         sure(self.store.snapshot(Vec::new())).sweep_epoch
     }
 
+    /// The number of a new sweep lock.
+    pub(crate) fn sweep_lock(&self) -> i64 {
+        sure(self.store.sweep_lock()).map_or(0, |lock| lock.token())
+    }
+
     pub(crate) fn doomed(&self) -> Vec<Digest> {
-        sure(self.store.doomed_blobs())
+        sure(self.store.marked_blobs())
     }
 
     pub(crate) fn run_state(&self, run: RunId) -> RunState {
@@ -307,7 +313,7 @@ impl Record {
     pub(crate) fn digest(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         let rows = sure(self.store.jobs(JobFilter::default()));
-        let (runs, events) = (sure(self.store.runs(RunFilter::default())), sure(self.store.events(0, None, usize::MAX)));
+        let (runs, events) = (sure(self.store.runs(RunFilter::default())), sure(self.store.events(Cursor::default(), None, usize::MAX)));
         let attempts: Vec<_> = rows.iter().map(|row| sure(self.store.attempts(row.id))).collect();
         hasher.update(format!("{rows:?}{runs:?}{events:?}{attempts:?}").as_bytes());
         hasher.finalize()

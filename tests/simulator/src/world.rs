@@ -505,7 +505,9 @@ impl World {
             }
             Outside::Doom(job) => {
                 let digests = vec![crate::record::blob(job).digest];
-                let doomed = self.record.commit(vec![Op::Doom { digests }]).map(|committed| committed.doomed).unwrap_or_default();
+                let lock = self.record.sweep_lock();
+                let doomed =
+                    self.record.commit(vec![Op::MarkForDeletion { digests, lock }]).map(|committed| committed.marked).unwrap_or_default();
                 if !doomed.is_empty() {
                     let time = self.now + 1 + self.delay();
                     self.at(time, Happening::Outside(Outside::Sweep(doomed)));
@@ -513,7 +515,8 @@ impl World {
                 Ok(())
             }
             Outside::Sweep(digests) => {
-                drop(self.record.commit(vec![Op::Swept { digests }]));
+                let lock = self.record.sweep_lock();
+                drop(self.record.commit(vec![Op::ConfirmDeleted { digests, lock }]));
                 Ok(())
             }
         }

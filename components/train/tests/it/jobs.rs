@@ -118,7 +118,7 @@ both! {
         }
         // Places are given in order; between that and the start on record there is a commit, which may be overtaken.
         assert!(started.windows(8).all(|jobs| jobs[0].0 <= jobs[7].0), "jobs start in the order of their submission: {started:?}");
-        let events = db.metadata().events(0, None, 10_000).await.unwrap();
+        let events = db.metadata().events(superduper::store::Cursor::default(), None, 10_000).await.unwrap();
         let (mut now, mut most) = (0_i32, 0);
         for event in events {
             match event.kind.as_str() {
@@ -353,7 +353,7 @@ async fn j11_the_limit_is_that_of_the_trainer_as_it_was_opened_last() {
     // Of those that started after the third: one at a time, though their rows name another limit.
     let first: Vec<_> = runs[..3].iter().map(|run| run.job()).collect();
     let mut now = 0_i32;
-    for event in db.metadata().events(0, None, 10_000).await.unwrap() {
+    for event in db.metadata().events(superduper::store::Cursor::default(), None, 10_000).await.unwrap() {
         match event.kind.as_str() {
             "job.started" if event.job.is_some_and(|job| !first.contains(&job)) => now += 1,
             "job.succeeded" if event.job.is_some_and(|job| !first.contains(&job)) => now -= 1,

@@ -55,13 +55,13 @@ pub async fn references_follow_versions_outputs_and_results(store: &dyn Metadata
 }
 
 /// What is doomed is not named until it is swept; what is named is not doomed.
-pub async fn doomed_blobs_are_not_named(store: &dyn MetadataStore) {
+pub async fn marked_blobs_are_not_named(store: &dyn MetadataStore) {
     commit(store, vec![with_blobs(create("a"), &["used"])]).await;
-    let doomed = commit(store, vec![Op::Doom { digests: vec![digest("used"), digest("orphan"), digest("other")] }]).await.doomed;
+    let doomed = mark(store, &["used", "orphan", "other"]).await;
     let mut doomed = doomed;
     doomed.sort();
     assert_eq!(doomed, digests(&["orphan", "other"]), "only what nothing refers to is doomed");
-    let mut left = done(store.doomed_blobs().await);
+    let mut left = done(store.marked_blobs().await);
     left.sort();
     assert_eq!(left, digests(&["orphan", "other"]), "doomed blobs are on record until they are swept");
     assert_eq!(referenced(store).await, digests(&["used"]), "a doomed blob is not referenced");
@@ -74,8 +74,8 @@ pub async fn doomed_blobs_are_not_named(store: &dyn MetadataStore) {
     end.blobs = vec![blob("other")];
     let left_out = commit(store, vec![Op::Finish(Box::new(end.clone()))]).await;
     assert_eq!((left_out.swept, left_out.fenced), (vec![ids[0]], vec![]), "an end that names a doomed blob is left out");
-    commit(store, vec![Op::Swept { digests: vec![digest("orphan"), digest("other"), digest("used")] }]).await;
-    assert!(done(store.doomed_blobs().await).is_empty());
+    commit(store, vec![confirm(store, &["orphan", "other", "used"]).await]).await;
+    assert!(done(store.marked_blobs().await).is_empty());
     assert_eq!(referenced(store).await, digests(&["used"]), "only doomed blobs are forgotten");
     commit(store, vec![with_blobs(create("b"), &["orphan"]), Op::Finish(Box::new(end))]).await;
     assert_eq!(referenced(store).await, digests(&["used", "orphan", "other"]), "after the sweep a blob can be named anew");
@@ -93,8 +93,8 @@ pub async fn ends_that_name_swept_blobs_are_left_out(store: &dyn MetadataStore) 
         end.sweep_epoch = sweep_epoch;
         Op::Finish(Box::new(end))
     };
-    commit(store, vec![Op::Doom { digests: vec![digest("gone"), digest("doomed")] }]).await;
-    commit(store, vec![Op::Swept { digests: vec![digest("gone")] }]).await;
+    mark(store, &["gone", "doomed"]).await;
+    commit(store, vec![confirm(store, &["gone"]).await]).await;
     let before = rows(store, &ids).await;
     for (name, seen) in [("gone", epoch), ("doomed", epoch + 1)] {
         let batch = vec![end(0, &["used", name], Some(seen)), claim(&ids[3..], owner, true)];
@@ -121,22 +121,39 @@ pub async fn sweeps_are_counted(store: &dyn MetadataStore) {
     assert_eq!(done(store.snapshot(vec![]).await).sweep_epoch, before, "an empty snapshot has the epoch, too");
     let check = async |at| try_commit(store, vec![Expect::SweepEpoch(at)], vec![]).await.map(|_| ());
     done(check(before).await);
-    commit(store, vec![Op::Doom { digests: vec![digest("x")] }]).await;
+    mark(store, &["x"]).await;
     assert_eq!(epoch().await, before, "only a completed sweep counts");
     done(check(before).await);
-    commit(store, vec![Op::Swept { digests: vec![digest("x")] }]).await;
+    commit(store, vec![confirm(store, &["x"]).await]).await;
     assert_ne!(epoch().await, before);
     refused(check(before).await, ErrorKind::Conflict);
     done(check(epoch().await).await);
 }
 
-/// One sweeps at a time, and whoever lets go of the right lets others have it.
-pub async fn the_right_to_sweep_is_exclusive(store: &dyn MetadataStore) {
-    let right = done(store.sweep_right().await);
+/// What was decided under a lock that another call has taken since is refused.
+pub async fn a_lost_sweep_lock_counts_no_more(store: &dyn MetadataStore) {
+    let first = done(store.sweep_lock().await).expect("nothing sweeps");
+    assert!(done(first.holds().await));
+    let (old, digests) = (first.token(), vec![digest("x")]);
+    commit(store, vec![Op::MarkForDeletion { digests: digests.clone(), lock: old }]).await;
+    drop(first);
+    let second = done(store.sweep_lock().await).expect("nothing sweeps");
+    assert!(second.token() > old, "each lock has a higher number");
+    for op in [Op::MarkForDeletion { digests: digests.clone(), lock: old }, Op::ConfirmDeleted { digests: digests.clone(), lock: old }] {
+        refused(try_commit(store, vec![], vec![op]).await, ErrorKind::Conflict);
+    }
+    assert_eq!(done(store.marked_blobs().await), digests, "they belong to the next holder");
+    commit(store, vec![Op::ConfirmDeleted { digests, lock: second.token() }]).await;
+    assert!(done(store.marked_blobs().await).is_empty());
+}
+
+/// One sweep at a time; who drops the lock lets others take it.
+pub async fn the_sweep_lock_is_exclusive(store: &dyn MetadataStore) {
+    let right = done(store.sweep_lock().await);
     assert!(right.is_some());
-    assert!(done(store.sweep_right().await).is_none(), "somebody has it");
+    assert!(done(store.sweep_lock().await).is_none(), "somebody has it");
     drop(right);
-    assert!(done(store.sweep_right().await).is_some());
-    let again = done(store.sweep_right().await);
+    assert!(done(store.sweep_lock().await).is_some());
+    let again = done(store.sweep_lock().await);
     assert!(again.is_some(), "nobody kept it");
 }

@@ -4,7 +4,9 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     ErrorKind,
-    store::{Block, Finished, JobId, JobState, MetadataStore, MetricRow, NewCheckpoint, Notes, Op, OutputRow, OwnerId, PutAction, Wish},
+    store::{
+        Block, Cursor, Finished, JobId, JobState, MetadataStore, MetricRow, NewCheckpoint, Notes, Op, OutputRow, OwnerId, PutAction, Wish,
+    },
 };
 
 fn kept(job: JobId, attempt: u32, owner: OwnerId, step: u64) -> NewCheckpoint {
@@ -99,9 +101,9 @@ pub async fn checkpoints_hold_their_blobs(store: &dyn MetadataStore) {
     let mut expected = vec![digest("shared"), digest("two")];
     expected.sort();
     assert_eq!(referenced().await, expected, "what is dropped refers to nothing");
-    assert_eq!(commit(store, vec![Op::Doom { digests: vec![digest("one"), digest("two")] }]).await.doomed, [digest("one")]);
+    assert_eq!(mark(store, &["one", "two"]).await, [digest("one")]);
     refused(try_commit(store, vec![], vec![with(3, "one", &[])]).await, ErrorKind::Conflict);
-    commit(store, vec![Op::Swept { digests: vec![digest("one")] }, succeeded(ids[0], 1, owner)]).await;
+    commit(store, vec![confirm(store, &["one"]).await, succeeded(ids[0], 1, owner)]).await;
     assert_eq!(referenced().await, expected, "success leaves checkpoints alone");
     assert_eq!(done(store.blobs_of(address("a"), vec![0]).await).len(), 2);
     commit(store, vec![Op::Delete { address: address("a"), versions: vec![0] }]).await;
@@ -151,7 +153,7 @@ pub async fn values_of_any_depth_come_back(store: &dyn MetadataStore) {
         let snapshot = done(store.snapshot(vec![address(name)]).await);
         assert!(snapshot.components.values().all(|stored| stored.document == value), "a snapshot, {levels} levels");
         assert!(job_row(store, id).await.result.as_ref() == Some(&value), "a result of {levels} levels");
-        assert!(done(store.messages(0, 10).await).iter().any(|row| row.payload == value), "a message of {levels} levels");
+        assert!(done(store.messages(Cursor::default(), 10).await).iter().any(|row| row.payload == value), "a message of {levels} levels");
         assert!(done(store.checkpoints(id).await)[0].data == value, "a checkpoint of {levels} levels");
         let audited = done(store.audit(None, 10).await);
         assert!(audited.iter().any(|row| row.document.as_ref() == Ok(&value)), "an audit, {levels} levels");

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use superduper_core::{
     ErrorKind,
-    store::{Finished, JobFilter, MetadataStore, Op},
+    store::{Cursor, Finished, JobFilter, MetadataStore, Op},
 };
 
 fn delete(name: &str, versions: &[u32]) -> Op {
@@ -86,7 +86,7 @@ pub async fn history_outlives_its_component(store: &dyn MetadataStore) {
     assert_eq!((row.component, row.target.clone()), (old, exact("a", 0, 0)), "a job keeps the name of its component");
     assert_eq!(row.result, Some(serde_json::json!(1)));
     assert_eq!(done(store.runs(Default::default()).await)[0].root, address("a").at(0));
-    assert!(!done(store.events(0, Some(run), 100).await).is_empty());
+    assert!(!done(store.events(Cursor::default(), Some(run), 100).await).is_empty());
     assert!(done(store.referenced_blobs(None).await).is_empty(), "results of deleted versions do not count as references");
     commit(store, vec![create("a")]).await;
     assert!(done(store.snapshot(vec![address("a")]).await).jobs.is_empty(), "a new component has no jobs of an old one");

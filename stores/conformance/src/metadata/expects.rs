@@ -3,14 +3,14 @@
 use super::fixture::*;
 use superduper_core::{
     ErrorKind,
-    store::{Expect, JobFilter, JobId, JobRole, MetadataStore, NewJob, NewRun, Op, RunFilter, RunId, RunPurpose, RunState},
+    store::{Cursor, Expect, JobFilter, JobId, JobRole, MetadataStore, NewJob, NewRun, Op, RunFilter, RunId, RunPurpose, RunState},
 };
 
 async fn is_empty(store: &dyn MetadataStore) -> bool {
     done(store.list(None).await).is_empty()
         && done(store.runs(RunFilter::default()).await).is_empty()
         && done(store.jobs(JobFilter::default()).await).is_empty()
-        && done(store.last_event().await) == 0
+        && done(store.last_event().await) == Cursor::default()
         && done(store.referenced_blobs(None).await).is_empty()
 }
 
@@ -33,11 +33,11 @@ pub async fn a_failed_operation_writes_nothing(store: &dyn MetadataStore) {
     // The store is usable afterwards, and numbers are as if the batch had never been.
     let committed = commit(store, vec![create("a"), start_run("a"), jobs(vec![job("a", "go")])]).await;
     assert_eq!(committed.jobs.len(), 1);
-    let (before, kinds) = (done(store.last_event().await), kinds_after(store, 0).await);
+    let (before, kinds) = (done(store.last_event().await), kinds_after(store, Cursor::default()).await);
     let ops = vec![version("a", 1), revision("a", 1, 1), Op::Removing { address: address("a"), on: true }, create("a")];
     refused(try_commit(store, vec![], ops).await, ErrorKind::Conflict);
     assert_eq!(done(store.last_event().await), before);
-    assert_eq!(kinds_after(store, 0).await, kinds, "a batch that fails leaves no event");
+    assert_eq!(kinds_after(store, Cursor::default()).await, kinds, "a batch that fails leaves no event");
     let found = done(store.tree(address("a")).await).remove(0);
     assert_eq!((found.address, found.removing, found.next_version), (exact("a", 0, 0), false, 1), "a batch that fails is undone");
 }

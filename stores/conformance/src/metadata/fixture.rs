@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use superduper_core::{
     Address, Digest, ErrorKind, FailureKind, JobFailure, Result, VersionRef,
     store::{
-        Batch, BlobRow, Committed, Durability, EdgeRow, EventRow, Expect, Finish, Finished, JobFilter, JobId, JobRole, JobRow, JobState,
-        MetadataStore, NewJob, NewRun, Op, OwnerId, PutAction, PutVersion, RunId, RunPurpose, Timestamp,
+        Batch, BlobRow, Committed, Cursor, Durability, EdgeRow, EventRow, Expect, Finish, Finished, JobFilter, JobId, JobRole, JobRow,
+        JobState, MetadataStore, NewJob, NewRun, Op, OwnerId, PutAction, PutVersion, RunId, RunPurpose, Timestamp,
     },
 };
 
@@ -152,6 +152,21 @@ pub(super) fn claimed(committed: &Committed) -> Vec<(JobId, u32)> {
     committed.claimed.iter().map(|claimed| (claimed.job, claimed.attempt)).collect()
 }
 
+/// The number of a sweep lock that is free again: marks and confirmations under it count until the next one is taken.
+pub(super) async fn sweep_token(store: &dyn MetadataStore) -> i64 {
+    done(store.sweep_lock().await).expect("nothing sweeps").token()
+}
+
+pub(super) async fn mark(store: &dyn MetadataStore, names: &[&str]) -> Vec<Digest> {
+    let lock = sweep_token(store).await;
+    commit(store, vec![Op::MarkForDeletion { digests: names.iter().map(|name| digest(name)).collect(), lock }]).await.marked
+}
+
+pub(super) async fn confirm(store: &dyn MetadataStore, names: &[&str]) -> Op {
+    let lock = sweep_token(store).await;
+    Op::ConfirmDeleted { digests: names.iter().map(|name| digest(name)).collect(), lock }
+}
+
 pub(super) async fn enlist(store: &dyn MetadataStore) -> OwnerId {
     done(store.enlist(Vec::new()).await)
 }
@@ -172,11 +187,11 @@ pub(super) async fn state(store: &dyn MetadataStore, id: JobId) -> JobState {
     job_row(store, id).await.state
 }
 
-pub(super) async fn events_after(store: &dyn MetadataStore, after: i64) -> Vec<EventRow> {
-    done(store.events(after, None, 10_000).await)
+pub(super) async fn events_after(store: &dyn MetadataStore, after: Cursor) -> Vec<EventRow> {
+    done(store.events(after, None, 10_000).await).rows
 }
 
-pub(super) async fn kinds_after(store: &dyn MetadataStore, after: i64) -> Vec<String> {
+pub(super) async fn kinds_after(store: &dyn MetadataStore, after: Cursor) -> Vec<String> {
     events_after(store, after).await.into_iter().map(|event| event.kind).collect()
 }
 

@@ -4,7 +4,7 @@ use super::fixture::*;
 use std::collections::BTreeSet;
 use superduper_core::{
     ErrorKind,
-    store::{JobId, JobRef, JobRole, JobState, MetadataStore, Need, NewJob, Op, OwnerId, RunId, RunState},
+    store::{Cursor, JobId, JobRef, JobRole, JobState, MetadataStore, Need, NewJob, Op, OwnerId, RunId, RunState},
 };
 
 /// Ids ascend; all that a job is recorded with comes back.
@@ -222,16 +222,18 @@ pub async fn runs_end_once(store: &dyn MetadataStore) {
 
 /// Events have growing places, in the order of the operations.
 pub async fn events_are_in_order(store: &dyn MetadataStore) {
-    assert_eq!(done(store.last_event().await), 0, "an empty store has no event");
+    assert_eq!(done(store.last_event().await), Cursor::default(), "an empty store has no event");
     let (run, ids) = run_of(store, "a", &["one", "two"]).await;
     let owner = enlist(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let (other, _) = run_of(store, "b", &[]).await;
     commit(store, vec![succeeded(ids[1], 1, owner), succeeded(ids[0], 1, owner)]).await;
     commit(store, vec![Op::EndRun { run, state: RunState::Succeeded, at: at(70) }]).await;
-    let all = events_after(store, 0).await;
+    let all = events_after(store, Cursor::default()).await;
     assert!(all.windows(2).all(|pair| pair[0].seq < pair[1].seq), "the places of events grow");
-    assert_eq!(all.last().map(|event| event.seq), Some(done(store.last_event().await)));
+    let last = done(store.last_event().await);
+    assert_eq!(done(store.events(Cursor::default(), None, 10_000).await).next, last);
+    assert!(events_after(store, last).await.is_empty());
     let line = |event: &superduper_core::store::EventRow| (event.kind.clone(), event.run, event.job);
     let text = |kind: &str, run, job| (kind.to_owned(), Some(run), job);
     let expected = [
@@ -248,8 +250,11 @@ pub async fn events_are_in_order(store: &dyn MetadataStore) {
     assert_eq!(all.iter().map(line).collect::<Vec<_>>(), expected, "each change is an event, in order");
     assert_eq!(all[0].detail.as_deref(), Some("test.Kind/a@0.0"), "the event of a component names it");
     assert_eq!(all[0].at, at(0), "an event has the time of its operation");
-    let of_run = done(store.events(all[1].seq, Some(run), 3).await);
+    let first = done(store.events(Cursor::default(), None, 2).await).next;
+    let of_run = done(store.events(first, Some(run), 3).await).rows;
     assert_eq!(of_run, [all[2].clone(), all[3].clone(), all[6].clone()], "events are filtered by run and limited");
-    assert_eq!(done(store.events(all[7].seq, None, 10).await), all[8..]);
-    assert_eq!(events_after(store, 0).await, all, "events do not change");
+    let eight = done(store.events(Cursor::default(), None, 8).await).next;
+    let kept: Cursor = serde_json::from_value(serde_json::json!(eight)).expect("a cursor can be kept");
+    assert_eq!(done(store.events(kept, None, 10).await).rows, all[8..]);
+    assert_eq!(events_after(store, Cursor::default()).await, all, "events do not change");
 }

@@ -14,6 +14,7 @@ pub mod expects;
 mod fixture;
 pub mod jobs;
 pub mod names;
+pub mod once;
 pub mod owners;
 pub mod places;
 pub mod reads;
@@ -154,10 +155,15 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
         }
         blobs {
             references_follow_versions_outputs_and_results,
-            doomed_blobs_are_not_named,
+            marked_blobs_are_not_named,
             ends_that_name_swept_blobs_are_left_out,
             sweeps_are_counted,
-            the_right_to_sweep_is_exclusive,
+            the_sweep_lock_is_exclusive,
+            a_lost_sweep_lock_counts_no_more,
+        }
+        once {
+            a_batch_with_a_token_is_written_once,
+            logs_are_chained,
         }
         audits {
             outputs_can_be_set,

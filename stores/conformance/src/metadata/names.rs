@@ -4,7 +4,7 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     Digest, ErrorKind,
-    store::{Expect, JobFilter, MetadataStore, Op},
+    store::{Cursor, Expect, JobFilter, MetadataStore, Op},
 };
 
 fn label(name: &str, label: &str, version: Option<u32>) -> Op {
@@ -95,7 +95,7 @@ pub async fn renaming_keeps_everything(store: &dyn MetadataStore) {
     assert_eq!(done(store.jobs(JobFilter { target: Some(address("b")), ..JobFilter::default() }).await).len(), 1);
     assert_eq!(done(store.runs(Default::default()).await)[0].root.path(), address("b").path(), "run {run} follows");
     assert_eq!(done(store.labels(None).await)[0].address, address("b").at(0), "labels follow");
-    assert!(!done(store.events(0, Some(run), 10).await).is_empty());
+    assert!(!done(store.events(Cursor::default(), Some(run), 10).await).is_empty());
     commit(store, vec![create("a")]).await;
     assert_ne!(done(store.tree(address("a")).await)[0].component, old.component, "the old name is free");
 }

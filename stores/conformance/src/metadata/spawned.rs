@@ -4,7 +4,7 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     ErrorKind,
-    store::{Finished, JobFilter, JobRef, JobState, MetadataStore, Need, NewJob, Op, OutputRow},
+    store::{Cursor, Finished, JobFilter, JobRef, JobState, MetadataStore, Need, NewJob, Op, OutputRow},
 };
 
 /// Spawned jobs join the run of their spawner, together with its result.
@@ -69,18 +69,21 @@ pub async fn messages_wait_until_delivered(store: &dyn MetadataStore) {
     end.messages = vec![("t".to_owned(), json!({"n": 1})), ("u".to_owned(), json!({"n": 2}))];
     let committed = commit(store, vec![Op::Finish(Box::new(failed)), Op::Finish(Box::new(end))]).await;
     assert!(committed.spawned.is_empty(), "only success spawns");
-    let waiting = done(store.messages(0, 10).await);
+    let waiting = done(store.messages(Cursor::default(), 10).await);
     let lines: Vec<_> = waiting.iter().map(|row| (row.job, row.topic.as_str(), row.payload.clone())).collect();
     assert_eq!(lines, [(ids[1], "t", json!({"n": 1})), (ids[1], "u", json!({"n": 2}))], "messages come with success, in order");
-    assert_eq!(done(store.messages(0, 1).await).len(), 1);
-    assert_eq!(done(store.messages(waiting[0].id, 10).await).iter().map(|row| row.id).collect::<Vec<_>>(), [waiting[1].id]);
+    assert_eq!(done(store.messages(Cursor::default(), 1).await).len(), 1);
+    assert_eq!(
+        done(store.messages(done(store.messages(Cursor::default(), 1).await).next, 10).await).iter().map(|row| row.id).collect::<Vec<_>>(),
+        [waiting[1].id]
+    );
     commit(store, waiting.iter().rev().map(|row| Op::Delivered { message: row.id }).collect()).await;
-    assert!(done(store.messages(0, 10).await).is_empty(), "a delivered message does not wait");
+    assert!(done(store.messages(Cursor::default(), 10).await).is_empty(), "a delivered message does not wait");
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut end = finish_of(ids[0], 2, owner, Finished::Succeeded(json!(1)));
     end.messages = vec![("t".to_owned(), json!(3))];
     commit(store, vec![Op::Finish(Box::new(end))]).await;
-    let id = done(store.messages(0, 10).await)[0].id;
+    let id = done(store.messages(Cursor::default(), 10).await)[0].id;
     assert!(waiting.iter().all(|row| row.id != id), "the id of a delivered message is not used again");
 }
 

@@ -14,8 +14,8 @@ use crate::state::{Checkpoint, Counter, Job, State};
 use superduper_core::{
     Address, Digest, Error, Result,
     store::{
-        Batch, BlobRow, CheckpointRow, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunPurpose, RunRow, RunState,
-        Timestamp, Wish, event_detail,
+        Batch, BlobRow, CheckpointRow, CommitToken, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunPurpose, RunRow,
+        RunState, Timestamp, Wish, event_detail,
     },
 };
 
@@ -30,6 +30,10 @@ pub(crate) struct Commit<'a> {
 
 /// Write a batch; after an error the state must be undone.
 pub(crate) fn commit(state: &mut State, batch: Batch) -> Result<Committed> {
+    let token = if let Some(Op::Once(token)) = batch.ops.first() { Some(*token) } else { None };
+    if let Some(answer) = token.and_then(|token| state.answers.get(&token)) {
+        return Ok(answer.1.clone());
+    }
     expect::check(state, &batch.expect)?;
     let run = batch.ops.iter().any(|op| matches!(op, Op::Run(_))).then(|| state.next_run());
     let mut commit = Commit { state, run, place: 0, done: Committed::default() };
@@ -48,7 +52,25 @@ pub(crate) fn commit(state: &mut State, batch: Batch) -> Result<Committed> {
             op => commit.apply(op)?,
         }
     }
+    if let Some(token) = token {
+        keep_answer(commit.state, token, commit.done.clone());
+    }
     Ok(commit.done)
+}
+
+/// How long an answer is kept, and how many are kept between two looks for old ones.
+const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+const BETWEEN: i64 = 256;
+
+fn keep_answer(state: &mut State, token: CommitToken, answer: Committed) {
+    let now = Timestamp::now();
+    state.answers.set(token, (now, answer));
+    if state.count(Counter::Answer) % BETWEEN == 0 {
+        let old = state.answers.iter().filter(|(_, (at, _))| at.0 < now.0 - KEPT_MS).map(|(token, _)| *token);
+        for token in old.collect::<Vec<_>>() {
+            state.answers.remove(&token);
+        }
+    }
 }
 
 impl Commit<'_> {
@@ -73,6 +95,12 @@ impl Commit<'_> {
 
     fn apply(&mut self, op: Op) -> Result<()> {
         match op {
+            Op::Once(_) => Ok(()),
+            Op::Append { log, payload, at } => {
+                let entry = self.state.log_head(&log).entry(&log, at, self.done.run, payload);
+                self.state.log_entries.set((log, entry.seq), entry);
+                Ok(())
+            }
             Op::Put(put) => self.put(put),
             Op::Owe { address, owes } => {
                 let key = self.state.find_or_error(&address)?;
@@ -140,12 +168,14 @@ impl Commit<'_> {
             Op::Rewrite { address, document, uuid, content_hash } => self.rewrite(&address, document, uuid, content_hash),
             Op::SetOutputs { address, outputs } => self.set_outputs(&address, outputs),
             Op::Relink { address, edges, blobs } => self.relink(&address, edges, blobs),
-            Op::Doom { digests } => {
-                self.doom(digests);
+            Op::MarkForDeletion { digests, lock } => {
+                self.check_lock(lock)?;
+                self.mark_blobs(digests);
                 Ok(())
             }
-            Op::Swept { digests } => {
-                digests.iter().for_each(|digest| self.state.doomed.remove(digest));
+            Op::ConfirmDeleted { digests, lock } => {
+                self.check_lock(lock)?;
+                digests.iter().for_each(|digest| self.state.marked.remove(digest));
                 self.state.count(Counter::SweepEpoch);
                 Ok(())
             }
@@ -231,16 +261,24 @@ impl Commit<'_> {
         places.iter().for_each(|place| self.state.silent.remove(place));
     }
 
-    fn doom(&mut self, digests: Vec<Digest>) {
+    /// Refuse what was decided under a sweep lock that was lost.
+    fn check_lock(&self, lock: i64) -> Result<()> {
+        match self.state.counter(Counter::SweepLock) {
+            newest if newest == lock => Ok(()),
+            newest => Err(Error::conflict(format!("the sweep lock {lock} was lost: another process has taken lock {newest}"))),
+        }
+    }
+
+    fn mark_blobs(&mut self, digests: Vec<Digest>) {
         let referenced: std::collections::HashSet<Digest> = self.state.blob_references().map(|(_, _, blob)| blob.digest).collect();
         for digest in digests.into_iter().filter(|digest| !referenced.contains(digest)) {
-            self.state.doomed.set(digest, ());
-            self.done.doomed.push(digest);
+            self.state.marked.set(digest, ());
+            self.done.marked.push(digest);
         }
     }
 
     fn check_blobs(&self, address: &Address, blobs: &[BlobRow]) -> Result<()> {
-        match blobs.iter().find(|blob| self.state.doomed.contains(&blob.digest)) {
+        match blobs.iter().find(|blob| self.state.marked.contains(&blob.digest)) {
             Some(blob) => Err(Error::conflict(format!("`{address}` names blob {}, which is being deleted", blob.digest))),
             None => Ok(()),
         }

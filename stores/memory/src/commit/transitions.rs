@@ -140,7 +140,7 @@ impl Commit<'_> {
     /// Whether an end names a blob that is being deleted, or that may have been since it was looked for.
     fn names_swept(&self, finish: &Finish) -> bool {
         let blobs = || finish.blobs.iter().chain(finish.outputs.iter().flat_map(|output| &output.blobs));
-        if blobs().any(|blob| self.state.doomed.contains(&blob.digest)) {
+        if blobs().any(|blob| self.state.marked.contains(&blob.digest)) {
             return true;
         }
         let now = u64::try_from(self.state.counter(Counter::SweepEpoch)).unwrap_or(0);

@@ -1,6 +1,6 @@
 //! References to blobs, outputs, and the marks of blobs that are to be deleted.
 //!
-//! Invariant: a doomed blob gets no reference; it has to be swept, uploaded again and named again.
+//! Invariant: a blob that is marked for deletion gets no reference; it has to be swept, uploaded again and named again.
 
 use super::Commit;
 use crate::{
@@ -59,7 +59,7 @@ impl<'b> Commit<'_, 'b> {
         if references.is_empty() {
             return Ok(());
         }
-        self.refuse_doomed(references)?;
+        self.refuse_marked(references)?;
         let head = ("INSERT INTO artifact (digest, size)", 2, " ON CONFLICT (digest) DO NOTHING");
         self.sql.insert("record blobs", head, references, |row, reference| {
             row.bind(&reference.blob.digest.as_bytes()[..])?;
@@ -78,13 +78,13 @@ impl<'b> Commit<'_, 'b> {
         })
     }
 
-    fn refuse_doomed(&mut self, references: &[BlobReference<'_>]) -> Result<()> {
+    fn refuse_marked(&mut self, references: &[BlobReference<'_>]) -> Result<()> {
         if !self.sweeps()?.1 {
             return Ok(());
         }
         for BlobReference { address, blob, .. } in references {
             let text = "SELECT 1 FROM artifact WHERE digest = ?1 AND doomed = 1";
-            if self.sql.query_first("read doomed blobs", text, [&blob.digest.as_bytes()[..]], |_| Ok(()))?.is_some() {
+            if self.sql.query_first("read marked blobs", text, [&blob.digest.as_bytes()[..]], |_| Ok(()))?.is_some() {
                 let by = address.map_or_else(|| "a job".to_owned(), |address| format!("`{address}`"));
                 return Err(Error::conflict(format!("{by} names blob {}, which is being deleted", blob.digest)));
             }
@@ -104,7 +104,7 @@ impl<'b> Commit<'_, 'b> {
             return Ok(false);
         }
         for blob in blobs() {
-            // A sweep takes the row along: what has one that is not doomed was spared, or named anew since.
+            // A sweep takes the row along: a blob that has one and is not marked was spared, or named again since.
             let text = "SELECT doomed FROM artifact WHERE digest = ?1";
             let doomed = self.sql.query_first("read a blob", text, [&blob.digest.as_bytes()[..]], |row| row.get::<_, bool>(0))?;
             if doomed.unwrap_or(moved) {
@@ -114,7 +114,7 @@ impl<'b> Commit<'_, 'b> {
         Ok(false)
     }
 
-    /// How many sweeps there were, and whether any blob is doomed.
+    /// How many sweeps there were, and whether any blob is marked for deletion.
     fn sweeps(&mut self) -> Result<(u64, bool)> {
         if let Some(known) = self.known.sweeps {
             return Ok(known);
@@ -122,7 +122,7 @@ impl<'b> Commit<'_, 'b> {
         let text = "SELECT value, EXISTS (SELECT 1 FROM artifact WHERE doomed = 1) FROM meta WHERE name = 'sweep_epoch'";
         let read = self
             .sql
-            .query_first("read doomed blobs", text, [], |row| Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?)))?;
+            .query_first("read marked blobs", text, [], |row| Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?)))?;
         let sweeps = read.ok_or_else(|| Error::store("the database has no count of sweeps"))?;
         self.known.sweeps = Some(sweeps);
         Ok(sweeps)
@@ -163,18 +163,27 @@ impl<'b> Commit<'_, 'b> {
         self.sql.execute("copy outputs", references, (component, from, to, &names)).map(drop)
     }
 
-    pub(super) fn doom(&mut self, digests: &[Digest]) -> Result<()> {
+    /// Refuse what was decided under a sweep lock that was lost.
+    pub(super) fn check_lock(&self, lock: i64) -> Result<()> {
+        let newest = sweep_lock(self.sql)?;
+        if newest == lock {
+            return Ok(());
+        }
+        Err(Error::conflict(format!("the sweep lock {lock} was lost: another process has taken lock {newest}")))
+    }
+
+    pub(super) fn mark_blobs(&mut self, digests: &[Digest]) -> Result<()> {
         let text = "INSERT INTO artifact (digest, size, doomed) SELECT unhex(j.value), 0, 1 FROM json_each(?1) j \
             WHERE NOT EXISTS (SELECT 1 FROM artifact_ref r WHERE r.digest = unhex(j.value)) \
             ON CONFLICT (digest) DO UPDATE SET doomed = 1 RETURNING digest";
-        self.done.doomed.extend(self.sql.query("doom blobs", text, [hex_list(digests)], |row| digest(row, 0))?);
+        self.done.marked.extend(self.sql.query("mark blobs for deletion", text, [hex_list(digests)], |row| digest(row, 0))?);
         self.known.sweeps = None;
         Ok(())
     }
 
-    pub(super) fn swept(&mut self, digests: &[Digest]) -> Result<()> {
+    pub(super) fn confirm_deleted(&mut self, digests: &[Digest]) -> Result<()> {
         let text = "DELETE FROM artifact WHERE doomed = 1 AND digest IN (SELECT unhex(value) FROM json_each(?1))";
-        self.sql.execute("forget swept blobs", text, [hex_list(digests)])?;
+        self.sql.execute("forget deleted blobs", text, [hex_list(digests)])?;
         self.known.sweeps = None;
         self.sql.execute("count a sweep", "UPDATE meta SET value = value + 1 WHERE name = 'sweep_epoch'", []).map(drop)
     }
@@ -183,6 +192,12 @@ impl<'b> Commit<'_, 'b> {
 fn drop_output_references(sql: Sql<'_>, component: i64, version: u32, output: Option<&str>) -> Result<()> {
     let text = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND output = ?3";
     sql.execute("replace an output", text, (component, version, output)).map(drop)
+}
+
+/// The number of the sweep lock that was taken last.
+pub(crate) fn sweep_lock(sql: Sql<'_>) -> Result<i64> {
+    let text = "SELECT value FROM meta WHERE name = 'sweep_lock'";
+    Ok(sql.query_first("read the sweep lock", text, [], |row| row.get(0))?.unwrap_or(0))
 }
 
 fn hex_list(digests: &[Digest]) -> String {

@@ -37,7 +37,7 @@ impl Live {
 #[derive(Default)]
 pub(super) struct Known<'b> {
     components: HashMap<(&'b str, &'b str), Live>,
-    /// How many sweeps there were, and whether any blob is doomed, where that was read.
+    /// How many sweeps there were, and whether any blob is marked for deletion, where that was read.
     pub(super) sweeps: Option<(u64, bool)>,
 }
 

@@ -3,13 +3,14 @@
 //! Neighbouring puts, deletions and all events go into few statements with many rows. Invariant: after an error the
 //! caller rolls the transaction or savepoint back; nothing here repairs a half-written batch.
 
-mod blobs;
+pub(crate) mod blobs;
 mod checkpoint;
 mod delete;
 mod expect;
 mod jobs;
 mod known;
 mod names;
+pub(crate) mod once;
 mod places;
 mod put;
 mod transitions;
@@ -61,6 +62,12 @@ struct Commit<'s, 'b> {
 
 /// Write a batch.
 pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
+    let token = if let Some(Op::Once(token)) = batch.ops.first() { Some(*token) } else { None };
+    if let Some(token) = token
+        && let Some(answer) = once::answer(sql, token)?
+    {
+        return Ok(answer);
+    }
     let known = Known::read(sql, batch)?;
     let mut commit = Commit { sql, known, events: Vec::new(), silent: BTreeMap::new(), place: 0, done: Committed::default() };
     commit.check(&batch.expect)?;
@@ -82,6 +89,9 @@ pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
     }
     commit.write_events()?;
     commit.write_silent_changes()?;
+    if let Some(token) = token {
+        once::keep(sql, token, &commit.done)?;
+    }
     Ok(commit.done)
 }
 
@@ -114,6 +124,8 @@ impl<'b> Commit<'_, 'b> {
         match op {
             // Handled in groups by the caller.
             Op::Put(_) | Op::Delete { .. } => Ok(()),
+            Op::Once(_) => Ok(()),
+            Op::Append { log, payload, at } => self.append(log, payload, *at),
             Op::Owe { address, owes } => {
                 let (component, version) = self.known.find_or_error(address)?;
                 let update = "UPDATE version SET owes_jobs = ?3 WHERE component = ?1 AND number = ?2";
@@ -153,8 +165,8 @@ impl<'b> Commit<'_, 'b> {
                 self.set_outputs(component, version, outputs)
             }
             Op::Relink { address, edges, blobs } => self.relink(address, edges, blobs),
-            Op::Doom { digests } => self.doom(digests),
-            Op::Swept { digests } => self.swept(digests),
+            Op::MarkForDeletion { digests, lock } => self.check_lock(*lock).and_then(|()| self.mark_blobs(digests)),
+            Op::ConfirmDeleted { digests, lock } => self.check_lock(*lock).and_then(|()| self.confirm_deleted(digests)),
             Op::Delivered { message } => {
                 self.sql.execute("forget a delivered message", "DELETE FROM message WHERE id = ?1", [message]).map(drop)
             }

@@ -11,8 +11,8 @@ pub(crate) fn referenced_blobs(sql: Sql<'_>, first: Option<u8>) -> Result<Vec<(D
     sql.query("read referenced blobs", query, (least, most), |row| Ok((digest(row, 0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))
 }
 
-pub(crate) fn doomed_blobs(sql: Sql<'_>) -> Result<Vec<Digest>> {
-    sql.query("read doomed blobs", "SELECT digest FROM artifact WHERE doomed = 1 ORDER BY digest", [], |row| digest(row, 0))
+pub(crate) fn marked_blobs(sql: Sql<'_>) -> Result<Vec<Digest>> {
+    sql.query("read marked blobs", "SELECT digest FROM artifact WHERE doomed = 1 ORDER BY digest", [], |row| digest(row, 0))
 }
 
 pub(crate) fn blobs_of(sql: Sql<'_>, address: &Address, versions: &[u32]) -> Result<Vec<Digest>> {

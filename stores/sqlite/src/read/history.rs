@@ -1,14 +1,15 @@
 //! Runs, events, logs and messages.
 
 use crate::{
-    codec::{Code, address, json_or_mark, number, optional_time, text},
+    codec::{Code, address, digest, json_or_mark, number, optional_time, text},
     sql::Sql,
 };
 use rusqlite::ToSql;
 use superduper_core::{
     Result,
     store::{
-        CheckpointRow, EventRow, JobId, LogLevel, LogRow, MessageRow, MetricRow, RunFilter, RunId, RunPurpose, RunRow, RunState, Timestamp,
+        CheckpointRow, Cursor, EventRow, JobId, LogEntry, LogLevel, LogRow, MessageRow, MetricRow, Page, RunFilter, RunId, RunPurpose,
+        RunRow, RunState, Timestamp,
     },
 };
 
@@ -55,10 +56,10 @@ pub(crate) fn runs(sql: Sql<'_>, filter: &RunFilter) -> Result<Vec<RunRow>> {
     Ok(runs)
 }
 
-pub(crate) fn events(sql: Sql<'_>, after: i64, run: Option<RunId>, at_most: usize) -> Result<Vec<EventRow>> {
+pub(crate) fn events(sql: Sql<'_>, after: &Cursor, run: Option<RunId>, at_most: usize) -> Result<Page<EventRow>> {
     let of_run = if run.is_some() { "run = ?3" } else { "?3 IS NULL" };
     let query = format!("SELECT seq, at, run, job, kind, detail FROM event WHERE seq > ?1 AND {of_run} ORDER BY seq LIMIT ?2");
-    sql.query("read events", &query, (after, limit(at_most), run.map(|run| run.0)), |row| {
+    let rows = sql.query("read events", &query, (after.number()?, limit(at_most), run.map(|run| run.0)), |row| {
         Ok(EventRow {
             seq: row.get(0)?,
             at: Timestamp(row.get(1)?),
@@ -67,12 +68,14 @@ pub(crate) fn events(sql: Sql<'_>, after: i64, run: Option<RunId>, at_most: usiz
             kind: <&'static str>::of(row.get(4)?).to_owned(),
             detail: text(row, 5)?,
         })
-    })
+    })?;
+    let next = rows.last().map_or_else(|| after.clone(), |last| Cursor::of_number(last.seq));
+    Ok(Page { rows, next })
 }
 
-pub(crate) fn last_event(sql: Sql<'_>) -> Result<i64> {
+pub(crate) fn last_event(sql: Sql<'_>) -> Result<Cursor> {
     let newest = sql.query_first("read the newest event", "SELECT max(seq) FROM event", [], |row| row.get::<_, Option<i64>>(0))?;
-    Ok(newest.flatten().unwrap_or(0))
+    Ok(Cursor::of_number(newest.flatten().unwrap_or(0)))
 }
 
 pub(crate) fn logs(sql: Sql<'_>, job: JobId) -> Result<Vec<LogRow>> {
@@ -111,10 +114,25 @@ pub(crate) fn checkpoints(sql: Sql<'_>, job: JobId) -> Result<Vec<CheckpointRow>
     })
 }
 
-pub(crate) fn messages(sql: Sql<'_>, after: i64, at_most: usize) -> Result<Vec<MessageRow>> {
+pub(crate) fn messages(sql: Sql<'_>, after: &Cursor, at_most: usize) -> Result<Page<MessageRow>> {
     let query = "SELECT id, job, topic, payload FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
-    sql.query("read messages", query, (after, limit(at_most)), |row| {
+    let rows = sql.query("read messages", query, (after.number()?, limit(at_most)), |row| {
         let topic = text(row, 2)?.unwrap_or_default();
         Ok(MessageRow { id: row.get(0)?, job: JobId(row.get(1)?), topic, payload: json_or_mark(row, 3)? })
+    })?;
+    let next = rows.last().map_or_else(|| after.clone(), |last| Cursor::of_number(last.id));
+    Ok(Page { rows, next })
+}
+
+pub(crate) fn log_entries(sql: Sql<'_>, log: &str, after: u64, at_most: usize) -> Result<Vec<LogEntry>> {
+    let query = "SELECT seq, at, run, payload, hash FROM log_entry WHERE log = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+    sql.query("read a log", query, (log, i64::try_from(after).unwrap_or(i64::MAX), limit(at_most)), |row| {
+        Ok(LogEntry {
+            seq: u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0),
+            at: Timestamp(row.get(1)?),
+            run: row.get::<_, Option<i64>>(2)?.map(RunId),
+            payload: json_or_mark(row, 3)?,
+            hash: digest(row, 4)?,
+        })
     })
 }

@@ -28,7 +28,7 @@ async fn everything_is_there_after_reopening() {
         let jobs = store.jobs(Default::default()).await.expect("jobs");
         let tree = store.tree(address("a")).await.expect("a tree");
         let runs = store.runs(RunFilter::default()).await.expect("runs");
-        (jobs, tree, runs, store.events(0, None, 100).await.expect("events"))
+        (jobs, tree, runs, store.events(superduper_core::store::Cursor::default(), None, 100).await.expect("events"))
     };
     let before = read(&store).await;
     drop(store);
@@ -172,7 +172,7 @@ async fn a_damaged_row_hides_nothing_else() {
     assert_eq!(store.jobs(Default::default()).await.expect("jobs").len(), 2);
     assert_eq!(store.runs(Default::default()).await.expect("runs").len(), 1);
     assert_eq!(store.unhealthy().await.expect("jobs").len(), 1);
-    assert_eq!(store.events(0, None, 10).await.expect("events").len(), 4);
+    assert_eq!(store.events(superduper_core::store::Cursor::default(), None, 10).await.expect("events").len(), 4);
     assert_eq!(store.tree(address("good")).await.expect("a tree").len(), 1);
     for (name, count) in [("bad", 1), ("parent", 2)] {
         let tree = store.tree(address(name)).await.expect("the others are told");

@@ -19,9 +19,9 @@ const SMALL: u64 = 128 * 1024;
 /// Check all blobs; the answer is the damaged ones, with the places of their findings.
 pub(super) async fn check(verify: &Verify, report: &mut VerifyReport) -> Result<BTreeMap<Digest, usize>> {
     let db = verify.db.inner();
-    let doomed = db.metadata.doomed_blobs().await?;
-    if !doomed.is_empty() {
-        let mut finding = Finding::new(Severity::Warning, format!("a sweep of {} blobs was interrupted; `gc` completes it", doomed.len()));
+    let marked = db.metadata.marked_blobs().await?;
+    if !marked.is_empty() {
+        let mut finding = Finding::new(Severity::Warning, format!("a sweep of {} blobs was interrupted; `gc` completes it", marked.len()));
         if verify.repair {
             db.finish_sweeps().await?;
             finding.repaired = true;
@@ -41,7 +41,7 @@ pub(super) async fn check(verify: &Verify, report: &mut VerifyReport) -> Result<
         }
         let known: HashMap<Digest, u64> = referenced.iter().copied().collect();
         for (digest, size) in stored.iter().filter(|(digest, _)| !known.contains_key(*digest)) {
-            if !doomed.contains(digest) {
+            if !marked.contains(digest) {
                 garbage += 1;
                 garbage_bytes += size;
             }

@@ -45,7 +45,7 @@ pub(super) async fn stop_what_goes(db: &Arc<DbInner>, removal: &Removal) -> Resu
         }
         let jobs: Vec<JobId> = jobs.into_iter().map(|job| job.id).collect();
         stopped.extend(&jobs);
-        crate::db::cancel(db, run, Some(jobs)).await?;
+        crate::db::cancel(db, run, Some(jobs), None).await?;
     }
     Ok(stopped)
 }

@@ -1,0 +1,186 @@
+//! Who does what: writes in somebody's name, and the log that they leave.
+//!
+//! Invariant: a write and its record of who did it are one commit.
+
+use super::{Db, DbInner};
+use crate::{
+    Error, Result,
+    encode::Encoded,
+    store::{Batch, CommitToken, Committed, Durability, LogEntry, LogHead, Op, Timestamp},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+
+/// The append-only log of who did what.
+pub const AUDIT_LOG: &str = "audit";
+
+/// Entries that are read at once to check a log.
+const PAGE: usize = 1000;
+
+/// In whose name a handle writes: see [`Db::acting_as`].
+///
+/// ```
+/// # extern crate superduper_core as superduper;
+/// let actor = superduper::Actor::new("maria").origin("dashboard, 10.0.0.7").note("ticket 4711");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// A person or a program.
+    pub name: String,
+    /// From where: a host, an address, a tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Actor {
+    /// Somebody of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Actor { name: name.into(), origin: None, note: None }
+    }
+
+    /// From where.
+    pub fn origin(self, origin: impl Into<String>) -> Self {
+        Actor { origin: Some(origin.into()), ..self }
+    }
+
+    /// Why.
+    pub fn note(self, note: impl Into<String>) -> Self {
+        Actor { note: Some(note.into()), ..self }
+    }
+}
+
+impl Db {
+    /// A handle on the same database that writes in somebody's name. Each apply, removal, retry, cancel, label, rename, rollback, prune,
+    /// import, completion, rejection, block and unblock of this handle adds an entry to the log [`AUDIT_LOG`], in the commit of the
+    /// write: `{"actor": …, "action": "apply", "target": "acme.Model/churn@3.0"}`. A call that writes nothing adds none.
+    ///
+    /// The log does not protect from somebody who can write to the database file. [`Db::check_log`] with a head that is kept
+    /// elsewhere shows whether entries were changed.
+    ///
+    /// ```
+    /// # extern crate superduper_core as superduper;
+    /// # use superduper::{Actor, Db, prelude::*};
+    /// # async fn example(db: &Db, model: impl superduper::AsComponent) -> Result<()> {
+    /// db.acting_as(Actor::new("maria").note("ticket 4711")).apply(model).await?;
+    /// for entry in db.log_entries("audit", 0, 100).await? {
+    ///     println!("{} {}", entry.payload["actor"]["name"], entry.payload["action"]);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acting_as(&self, actor: Actor) -> Db {
+        self.with_actor(Arc::new(actor))
+    }
+
+    /// The entry that records a write, if this handle acts for somebody.
+    pub(crate) fn audit(&self, action: &str, target: impl ToString) -> Option<Op> {
+        let actor = self.actor()?;
+        let payload = json!({ "actor": **actor, "action": action, "target": target.to_string() });
+        Some(Op::Append { log: AUDIT_LOG.to_owned(), payload, at: Timestamp::now() })
+    }
+
+    /// Add an entry to an append-only log.
+    ///
+    /// # Errors
+    /// `InvalidInput` for the log [`AUDIT_LOG`], which the library writes, for an empty name and for a payload with artifacts; `Encode`,
+    /// with the path, for a payload that JSON cannot hold; `Store`.
+    pub async fn append(&self, log: &str, payload: impl Serialize) -> Result<()> {
+        let db = self.inner();
+        db.check_writable("append to a log")?;
+        if log.is_empty() || log == AUDIT_LOG {
+            let text = format!("`{log}` cannot be the name of a log that a program writes");
+            return Err(Error::invalid(text).with_hint("choose another name; `audit` is written by `db.acting_as(…)`"));
+        }
+        let encoded = Encoded::of(&payload);
+        if encoded.is_err() {
+            crate::json::drop_refused(payload);
+        }
+        let encoded = encoded.map_err(|error| error.context(format_args!("an entry of the log `{log}`")))?;
+        if !encoded.blobs.is_empty() {
+            return Err(Error::invalid(format!("an entry of the log `{log}` cannot hold artifacts")));
+        }
+        let ops = vec![Op::Append { log: log.to_owned(), payload: encoded.value, at: Timestamp::now() }];
+        db.commit_once(Batch { expect: Vec::new(), ops }).await?;
+        Ok(())
+    }
+
+    /// Entries of an append-only log after a number (0: from the beginning), at most so many.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn log_entries(&self, log: &str, after: u64, limit: usize) -> Result<Vec<LogEntry>> {
+        self.inner().metadata.log_entries(log.to_owned(), after, limit).await
+    }
+
+    /// The last entry of an append-only log. Keep it elsewhere to be able to tell later whether the log is unchanged.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn log_head(&self, log: &str) -> Result<LogHead> {
+        self.inner().metadata.log_head(log.to_owned()).await
+    }
+
+    /// Check the chain of hashes of an append-only log, and that it holds what it held when `known` was its head. Gives the head.
+    ///
+    /// Without a known head, a log whose end was cut off, or which was written anew as a whole, looks sound.
+    ///
+    /// # Errors
+    /// `Integrity`, naming the first entry that was changed, exchanged or is missing; `Store`.
+    pub async fn check_log(&self, log: &str, known: Option<LogHead>) -> Result<LogHead> {
+        let mut head = LogHead::EMPTY;
+        let mut is_found = known.is_none_or(|known| known == head);
+        loop {
+            let entries = self.log_entries(log, head.seq, PAGE).await?;
+            if entries.is_empty() {
+                break;
+            }
+            head = head.follow(log, &entries)?;
+            let same = |entry: &LogEntry| known.is_some_and(|known| entry.seq == known.seq && entry.hash == known.hash);
+            is_found |= entries.iter().any(same);
+        }
+        match known {
+            Some(known) if !is_found => {
+                let what = if known.seq > head.seq { format!("ends with entry {}", head.seq) } else { "was written anew".to_owned() };
+                Err(Error::integrity(format!("log `{log}` {what}, but it had an entry {} with another hash", known.seq)))
+            }
+            _ => Ok(head),
+        }
+    }
+}
+
+/// The pauses before a commit whose answer was lost is written again.
+const PAUSES: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(300)];
+
+impl DbInner {
+    /// Write a batch, once: if the answer is lost, the same batch is written again, and the store answers as the first time.
+    ///
+    /// # Errors
+    /// Those of the store. If it failed several times in a row, the batch may have been written.
+    pub(crate) async fn commit_once(&self, batch: Batch) -> Result<Committed> {
+        let Batch { expect, mut ops } = batch;
+        ops.insert(0, Op::Once(CommitToken::random()));
+        let mut pauses = PAUSES.iter();
+        loop {
+            let batch = Batch { expect: expect.clone(), ops: ops.clone() };
+            match self.metadata.commit(batch, Durability::Full).await {
+                Ok(mut committed) => {
+                    // The places are those of the batch that was given.
+                    committed.ignored.iter_mut().for_each(|place| *place -= 1);
+                    return Ok(committed);
+                }
+                Err(error) if error.kind() == crate::ErrorKind::Store && error.is_retryable() => match pauses.next() {
+                    Some(pause) => {
+                        tracing::warn!(target: "superduper::run", %error, "a commit failed, and is written again: it may have been written");
+                        tokio::time::sleep(*pause).await;
+                    }
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
