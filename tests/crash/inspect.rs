@@ -219,7 +219,7 @@ async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
 
 /// Each end is on record once.
 async fn events(db: &Db, jobs: &BTreeMap<i64, JobRow>, found: &mut Found) -> Result<()> {
-    let events: Vec<EventRow> = db.metadata().events(superduper::store::Cursor::default(), None, 100_000).await?;
+    let events: Vec<EventRow> = db.metadata().events(superduper::store::Cursor::default(), None, 100_000).await?.rows;
     let ends = ["job.succeeded", "job.failed", "job.cancelled", "job.skipped"];
     for (id, job) in jobs {
         let ended: Vec<&str> = events
