@@ -19,6 +19,7 @@ use superduper::{
 #[component(kind = "contract.Model")]
 struct Model {
     identifier: String,
+    #[component(breaking)]
     number: u32,
     trained: Output<u32>,
 }
@@ -37,6 +38,7 @@ impl Model {
             16 => {
                 let state = superduper::Encoded::of(&7_u32)?;
                 ctx.checkpoint(1, None, state, Vec::new()).await?;
+                return Ok(u32::try_from(ctx.checkpoints().await?.len()).unwrap_or(0));
             }
             _ => {}
         }
@@ -81,8 +83,7 @@ async fn e18_a_commit_whose_answer_is_lost_counts_and_is_not_repeated() {
         assert_eq!(db.metadata().messages(Cursor::default(), 10).await.unwrap().len(), 1);
         on.metadata.lose_answers(|op| matches!(op, Op::Checkpoint(_)), 1);
         let applied = db.apply(model("m", 16)).await.expect("it was written");
-        let job = applied.outcome.unwrap().job("train").unwrap().id;
-        assert_eq!(db.metadata().checkpoints(job).await.unwrap().len(), 1, "one checkpoint");
+        assert_eq!(applied.result::<u32>("train").unwrap(), 1, "one checkpoint");
         let bundle = tempfile::tempdir().unwrap();
         let path = bundle.path().join("m.tar");
         db.export("contract.Model/m", &path).await.unwrap();
@@ -312,7 +313,7 @@ async fn e21_four_writers_make_one_chain_and_every_change_of_it_is_found() {
         ("UPDATE log_entry SET payload = '{\"by\":9}' WHERE seq = 40", "entry 40 was changed"),
         ("DELETE FROM log_entry WHERE seq = 40", "entry 40 is missing"),
         (
-            "UPDATE log_entry SET seq = seq + 1000 WHERE seq IN (40, 41); UPDATE log_entry SET seq = 2081 - seq WHERE seq > 1000",
+            "UPDATE log_entry SET seq = seq + 1000 WHERE seq IN (40, 41); UPDATE log_entry SET seq = 1081 - seq WHERE seq > 1000",
             "entry 40 was changed",
         ),
         ("DELETE FROM log_entry WHERE seq > 50", "ends with entry 50"),

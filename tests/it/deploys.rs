@@ -127,7 +127,7 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
             db.limit_pool("gone", 1);
             // `old` is left queued, or blocked, when the program ends.
             db.apply(first(false)).jobs(false).await.expect("applies");
-            let owner = db.metadata().enlist(Vec::new()).await.expect("another process");
+            let owner = db.metadata().enlist(Default::default()).await.expect("another process");
             record_unfinished(&db, None, blocked).await;
             drop(db);
             let db = on.program(build!(Second)).await;

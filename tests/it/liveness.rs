@@ -145,7 +145,7 @@ async fn t08_the_failure_of_a_stale_attempt_skips_nothing() {
         gate(&name).started.notified().await;
         let job = run.jobs().await.expect("jobs")[0].clone();
         // Another owner takes the job over, as after a lapse of the lease.
-        let other = on.db.metadata().enlist(Vec::new()).await.expect("an owner");
+        let other = on.db.metadata().enlist(Default::default()).await.expect("an owner");
         let at = Timestamp::now();
         let ops = vec![
             Op::Reclaim { owners: job.owner.into_iter().collect(), at },

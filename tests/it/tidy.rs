@@ -108,6 +108,8 @@ fn dependencies_go_one_way() {
                 "superduper-candle",
                 "superduper-train",
             ],
+            // An example, with the program that the tests of executors run.
+            "superduper-launcher" => &["superduper", "superduper-conformance"],
             _ => &["superduper-core", "superduper-derive"],
         };
         for dependency in ours {

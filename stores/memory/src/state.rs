@@ -10,7 +10,7 @@ use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
         AttemptRow, BlobRow, CheckpointRow, CommitToken, Committed, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogEntry,
-        LogHead, LogRow, MessageRow, MetricRow, OwnerId, RunId, RunRow, StoredVersion, Timestamp,
+        LogHead, LogRow, MessageRow, MetricRow, NewWorker, OwnerId, RunId, RunRow, StoredVersion, Timestamp,
     },
 };
 
@@ -130,7 +130,7 @@ tables! {
     answers: CommitToken => (Timestamp, Committed),
     log_entries: (String, u64) => LogEntry,
     places: (String, JobId, u32, OwnerId) => (),
-    owners: OwnerId => Option<Vec<String>>,
+    owners: OwnerId => Option<NewWorker>,
     counters: Counter => i64,
 }
 

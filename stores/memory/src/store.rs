@@ -14,8 +14,8 @@ use superduper_core::{
     store::{
         AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
         EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId, Page, Reference, RunChanges, RunFilter, RunId,
-        RunRow, Snapshot, StoredVersion, SweepLock, Worker,
+        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, Notes, OutputWriter, OwnerId, Page, Reference, RunChanges, RunFilter,
+        RunId, RunRow, Snapshot, StoredVersion, SweepLock, Worker,
     },
 };
 
@@ -248,10 +248,10 @@ impl MetadataStore for MemoryStore {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn enlist(&self, kinds: Vec<String>) -> BoxFuture<'_, Result<OwnerId>> {
+    fn enlist(&self, worker: NewWorker) -> BoxFuture<'_, Result<OwnerId>> {
         self.with(move |state| {
             let id = OwnerId(state.owners.last_key().map_or(1, |last| last.0 + 1));
-            state.owners.set(id, Some(kinds));
+            state.owners.set(id, Some(worker));
             Ok(id)
         })
     }
@@ -269,17 +269,20 @@ impl MetadataStore for MemoryStore {
 
     fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>> {
         self.with(move |state| {
-            state.owners.change(&owner, |kinds| *kinds = None);
+            state.owners.change(&owner, |worker| *worker = None);
             Ok(())
         })
     }
 
     fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
-        self.read(|state| state.owners.iter().filter(|(_, kinds)| kinds.is_some()).map(|(owner, _)| *owner).collect())
+        self.read(|state| state.owners.iter().filter(|(_, worker)| worker.is_some()).map(|(owner, _)| *owner).collect())
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>> {
-        let worker = |(id, kinds): (&OwnerId, &Option<Vec<String>>)| kinds.clone().map(|kinds| Worker { id: *id, kinds });
+        let worker = |(id, worker): (&OwnerId, &Option<NewWorker>)| {
+            let NewWorker { kinds, artifacts } = worker.clone()?;
+            Some(Worker { id: *id, kinds, artifacts })
+        };
         self.read(move |state| state.owners.iter().filter_map(worker).collect())
     }
 

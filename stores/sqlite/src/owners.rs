@@ -19,7 +19,7 @@ use std::{
 use superduper_core::unreturned::Site;
 use superduper_core::{
     Result,
-    store::{OwnerId, Timestamp, Worker},
+    store::{NewWorker, OwnerId, Timestamp, Worker},
 };
 
 /// The owners that this store object enlisted; their locks go with it.
@@ -50,11 +50,11 @@ impl Owners {
     }
 
     /// Make an owner, in a write transaction; [`Owners::hold`] it once that is durable.
-    pub(crate) fn enlist(&self, sql: Sql<'_>, kinds: &[String]) -> Result<(OwnerId, File)> {
-        let kinds = serde_json::Value::from(kinds).to_string();
+    pub(crate) fn enlist(&self, sql: Sql<'_>, worker: &NewWorker) -> Result<(OwnerId, File)> {
+        let kinds = serde_json::Value::from(&*worker.kinds).to_string();
         loop {
-            let insert = "INSERT INTO lease (process, created_at, kinds) VALUES (?1, ?2, ?3)";
-            sql.execute("enlist this process", insert, (std::process::id(), Timestamp::now().0, &kinds))?;
+            let insert = "INSERT INTO lease (process, created_at, kinds, artifacts) VALUES (?1, ?2, ?3, ?4)";
+            sql.execute("enlist this process", insert, (std::process::id(), Timestamp::now().0, &kinds, &worker.artifacts))?;
             let owner = OwnerId(sql.connection.last_insert_rowid());
             let path = self.path(owner);
             let failed = |error| file_failed(format!("make the lock file `{}`", path.display()), error);
@@ -116,11 +116,11 @@ impl Owners {
         let is_there = "SELECT COUNT(*) FROM pragma_table_info('lease') WHERE name = 'kinds'";
         if sql.query("look for a column", is_there, [], |row| row.get::<_, i64>(0))? == [0] {
             // A database of an older format that is opened read-only has no such column.
-            return Ok(live.into_iter().map(|id| Worker { id, kinds: Vec::new() }).collect());
+            return Ok(live.into_iter().map(|id| Worker { id, kinds: Vec::new(), artifacts: None }).collect());
         }
         let of_text = |text: String| serde_json::from_str(&text).unwrap_or_default();
-        let read = |row: &rusqlite::Row<'_>| Ok(Worker { id: OwnerId(row.get(0)?), kinds: of_text(row.get(1)?) });
-        let all = sql.query("read the workers", "SELECT id, kinds FROM lease ORDER BY id", [], read)?;
+        let read = |row: &rusqlite::Row<'_>| Ok(Worker { id: OwnerId(row.get(0)?), kinds: of_text(row.get(1)?), artifacts: row.get(2)? });
+        let all = sql.query("read the workers", "SELECT id, kinds, artifacts FROM lease ORDER BY id", [], read)?;
         Ok(all.into_iter().filter(|worker| live.contains(&worker.id)).collect())
     }
 

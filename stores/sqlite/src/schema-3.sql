@@ -15,8 +15,9 @@ CREATE INDEX IF NOT EXISTS version_key ON version (component, number, revision);
 -- The versions that are being removed alone.
 CREATE INDEX IF NOT EXISTS run_removal ON run (root, root_version) WHERE purpose = 1;
 
--- The kinds of components that a worker's program has, as a JSON list; empty where it was not told.
+-- The kinds of components that a worker's program has, as a JSON list, empty where it was not told; and where it keeps blobs.
 ALTER TABLE lease ADD COLUMN kinds TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE lease ADD COLUMN artifacts TEXT;
 
 -- Who has a place of a pool, a limit on how many jobs of a name run at once. Few rows: as many as the pools have places.
 CREATE TABLE pool_place (

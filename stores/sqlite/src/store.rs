@@ -24,8 +24,8 @@ use superduper_core::{
     store::{
         AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
         EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, MetricRow, Notes, OpenMode, OutputWriter, OwnerId, Page, Reference, RunChanges, RunFilter,
-        RunId, RunRow, Snapshot, StoredVersion, SweepLock, Worker, check_runtime,
+        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, Notes, OpenMode, OutputWriter, OwnerId, Page, Reference, RunChanges,
+        RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepLock, Worker, check_runtime,
     },
 };
 
@@ -318,11 +318,11 @@ impl MetadataStore for SqliteStore {
         self.read(false, read::check)
     }
 
-    fn enlist(&self, kinds: Vec<String>) -> BoxFuture<'_, Result<OwnerId>> {
+    fn enlist(&self, worker: NewWorker) -> BoxFuture<'_, Result<OwnerId>> {
         Box::pin(async move {
             let shared = self.shared.clone();
             // Where the commit fails, the lock goes with the answer.
-            let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql, &kinds)).await?;
+            let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql, &worker)).await?;
             self.shared.owners.hold(made)
         })
     }

@@ -174,7 +174,8 @@ impl DbInner {
                 }
                 Err(error) if error.kind() == crate::ErrorKind::Store && error.is_retryable() => match pauses.next() {
                     Some(pause) => {
-                        tracing::warn!(target: "superduper::run", %error, "a commit failed, and is written again: it may have been written");
+                        // If the last try fails, too, the caller gets its error.
+                        tracing::debug!(target: "superduper::run", %error, "a commit is tried again: it may have been written");
                         tokio::time::sleep(*pause).await;
                     }
                     None => return Err(error),

@@ -261,9 +261,7 @@ impl DbBuilder {
             handlers: Handlers::default(),
             start_gate: tokio::sync::RwLock::default(),
         });
-        if asked == "process" {
-            inner.check_executor(None)?;
-        }
+        inner.check_executor(None)?;
         // A worker process has a parent that looks after the rest.
         if !crate::job::is_worker() && !read_only {
             inner.reclaim_dead().await?;

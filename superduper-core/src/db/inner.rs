@@ -9,8 +9,8 @@ use crate::{
     job::{Engine, Executor, Instances, NoteBuffer, Placement, Program, RunHandle, events, load, locations, watch},
     registry::Registry,
     store::{
-        ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, Op, OwnerId, RunFilter, RunId,
-        RunRow, Timestamp,
+        ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, NewWorker, Op, OwnerId,
+        RunFilter, RunId, RunRow, Timestamp,
     },
     unreturned::{Site, Unreturned},
 };
@@ -61,8 +61,8 @@ pub(crate) struct DbInner {
 impl DbInner {
     /// This process as one that runs jobs; made known when it first takes one.
     pub(crate) async fn owner(&self) -> Result<OwnerId> {
-        let kinds = || self.registry.kinds().map(str::to_owned).collect();
-        self.owner.get_or_try_init(|| self.metadata.enlist(kinds())).await.copied()
+        let worker = || NewWorker { kinds: self.registry.kinds().map(str::to_owned).collect(), artifacts: Some(self.artifacts.location()) };
+        self.owner.get_or_try_init(|| self.metadata.enlist(worker())).await.copied()
     }
 
     pub(crate) fn executor(&self, name: &str) -> Result<Arc<dyn Executor>> {

@@ -217,9 +217,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// What the store finds wrong with itself, below the level of rows; empty where nothing is.
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>>>;
 
-    /// Make this process known as one that runs jobs, with the kinds of components that its program has; it counts as alive until
-    /// `retire` or its end.
-    fn enlist(&self, kinds: Vec<String>) -> BoxFuture<'_, Result<OwnerId>>;
+    /// Make this process known as one that runs jobs; it counts as alive until `retire` or its end.
+    fn enlist(&self, worker: NewWorker) -> BoxFuture<'_, Result<OwnerId>>;
     /// How long owners that are enlisted from now on may stand still before others may take their jobs over; 30 seconds
     /// unless this is called, never below 100 milliseconds. Ignored by a store that is not shared.
     fn set_lease(&self, _ttl: Duration) {}
@@ -235,6 +234,6 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// Owners that are alive, with jobs or without, those of this object included, ascending. One that stood still for its
     /// lease is none as long as it does.
     fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
-    /// The owners that [`live_owners`](Self::live_owners) returns, with the kinds that their programs have.
+    /// The owners that [`live_owners`](Self::live_owners) returns, with what they say of themselves.
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>>;
 }

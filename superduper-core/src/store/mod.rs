@@ -34,6 +34,6 @@ pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
 pub use removal::being_removed;
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, BlockedUntil, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId,
-    JobRole, JobRow, JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, OutputWriter, OwnerId, Reference, RunId,
-    RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp, Worker,
+    JobRole, JobRow, JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, NewWorker, OutputWriter, OwnerId,
+    Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp, Worker,
 };

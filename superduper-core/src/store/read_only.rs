@@ -90,7 +90,7 @@ impl MetadataStore for ReadOnlyMetadata {
         refuse("sweep")
     }
 
-    fn enlist(&self, _kinds: Vec<String>) -> BoxFuture<'_, Result<OwnerId>> {
+    fn enlist(&self, _worker: super::NewWorker) -> BoxFuture<'_, Result<OwnerId>> {
         refuse("run jobs")
     }
 

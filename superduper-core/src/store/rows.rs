@@ -271,6 +271,17 @@ pub struct Worker {
     pub id: OwnerId,
     /// The kinds of components that its program has, in order; empty if they are not on record.
     pub kinds: Vec<String>,
+    /// Where it keeps blobs, without secrets, as [`ArtifactStore::location`](super::ArtifactStore::location) says.
+    pub artifacts: Option<String>,
+}
+
+/// What a process says of itself when it is made known as one that runs jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewWorker {
+    /// See [`Worker::kinds`].
+    pub kinds: Vec<String>,
+    /// See [`Worker::artifacts`].
+    pub artifacts: Option<String>,
 }
 
 /// A job that set outputs of its version when it succeeded.

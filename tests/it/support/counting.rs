@@ -364,7 +364,7 @@ impl MetadataStore for CountingMetadata {
         marked_blobs() -> Vec<Digest>;
         sweep_lock() -> Option<Box<dyn superduper::store::SweepLock>>;
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
-        enlist(kinds: Vec<String>) -> OwnerId;
+        enlist(worker: superduper::store::NewWorker) -> OwnerId;
         retire(owner: OwnerId) -> ();
         dead_owners() -> Vec<OwnerId>;
         live_owners() -> Vec<OwnerId>;

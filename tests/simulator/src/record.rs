@@ -244,7 +244,7 @@ impl Record {
     }
 
     pub(crate) fn enlist(&self) -> OwnerId {
-        sure(self.store.enlist(Vec::new()))
+        sure(self.store.enlist(Default::default()))
     }
 
     pub(crate) fn retire(&self, worker: OwnerId) {

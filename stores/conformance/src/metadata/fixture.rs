@@ -168,7 +168,7 @@ pub(super) async fn confirm(store: &dyn MetadataStore, names: &[&str]) -> Op {
 }
 
 pub(super) async fn enlist(store: &dyn MetadataStore) -> OwnerId {
-    done(store.enlist(Vec::new()).await)
+    done(store.enlist(Default::default()).await)
 }
 
 /// A component with a run of jobs named after methods.

@@ -1,7 +1,7 @@
 //! Places in pools, which all processes share.
 
 use super::fixture::*;
-use superduper_core::store::{Committed, Finish, Finished, JobId, MetadataStore, NewJob, Op, OwnerId, Pool};
+use superduper_core::store::{Committed, Finish, Finished, JobId, MetadataStore, NewJob, NewWorker, Op, OwnerId, Pool};
 
 fn pool(limit: u32) -> Option<Pool> {
     Some(Pool { name: "p".to_owned(), limit })
@@ -79,10 +79,11 @@ pub async fn jobs_recorded_with_a_claim_count(store: &dyn MetadataStore) {
 /// The kinds of a program are listed with its worker, as long as the worker lives.
 pub async fn workers_are_told_with_their_kinds(store: &dyn MetadataStore) {
     let kinds = vec!["a.One".to_owned(), "a.Two".to_owned()];
-    let (one, two) = (done(store.enlist(kinds.clone()).await), enlist(store).await);
+    let new = NewWorker { kinds: kinds.clone(), artifacts: Some("s3://bucket/prefix".to_owned()) };
+    let (one, two) = (done(store.enlist(new).await), enlist(store).await);
     let workers = done(store.workers().await);
-    let told: Vec<_> = workers.iter().map(|worker| (worker.id, worker.kinds.clone())).collect();
-    assert_eq!(told, [(one, kinds), (two, vec![])]);
+    let told: Vec<_> = workers.iter().map(|worker| (worker.id, worker.kinds.clone(), worker.artifacts.as_deref())).collect();
+    assert_eq!(told, [(one, kinds, Some("s3://bucket/prefix")), (two, vec![], None)]);
     done(store.retire(one).await);
     assert_eq!(done(store.workers().await).len(), 1);
 }

@@ -26,14 +26,14 @@ async fn child() {
     let (Ok(folder), Ok(role)) = (std::env::var(FOLDER), std::env::var(ROLE)) else { return };
     let store = SqliteStore::open(&folder).expect("a shared database");
     if role == "die" {
-        let owner = store.enlist(Vec::new()).await.expect("an owner");
+        let owner = store.enlist(Default::default()).await.expect("an owner");
         let committed = store.commit(apply("of-the-dead"), Durability::Full).await.expect("the batch is valid");
         commit(&store, vec![claim(committed.jobs[0], owner)]).await;
         std::process::abort();
     }
     if role == "stand" {
         store.set_lease(Duration::from_millis(400));
-        let owner = store.enlist(Vec::new()).await.expect("an owner");
+        let owner = store.enlist(Default::default()).await.expect("an owner");
         let committed = store.commit(apply("paused"), Durability::Full).await.expect("the batch is valid");
         commit(&store, vec![claim(committed.jobs[0], owner)]).await;
         std::fs::write(Path::new(&folder).join("taken"), committed.jobs[0].to_string()).expect("a file");
@@ -165,7 +165,7 @@ async fn owners_die_with_their_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let one = SqliteStore::open(folder.path()).expect("a new database");
     let two = SqliteStore::open(folder.path()).expect("a database in use");
-    let owner = one.enlist(Vec::new()).await.expect("an owner");
+    let owner = one.enlist(Default::default()).await.expect("an owner");
     let jobs = one.commit(apply("a"), Durability::Relaxed).await.expect("the batch is valid").jobs;
     commit(&one, vec![claim(jobs[0], owner)]).await;
     assert!(two.dead_owners().await.expect("owners").is_empty(), "an owner is alive while its store is");
@@ -174,7 +174,7 @@ async fn owners_die_with_their_store() {
     drop(one);
     assert!(two.live_owners().await.expect("owners").is_empty());
     assert_eq!(two.dead_owners().await.expect("owners"), [owner]);
-    let third = two.enlist(Vec::new()).await.expect("an owner");
+    let third = two.enlist(Default::default()).await.expect("an owner");
     assert_ne!(third, owner);
 }
 
@@ -222,7 +222,7 @@ async fn a_lock_file_without_an_owner_stops_nobody() {
     std::fs::create_dir(folder.path().join("owners")).expect("a folder");
     let file = std::fs::File::create(folder.path().join("owners/1.lock")).expect("a file");
     file.lock().expect("nobody else has it");
-    let enlisted = tokio::time::timeout(Duration::from_secs(20), store.enlist(Vec::new())).await.expect("it does not wait");
+    let enlisted = tokio::time::timeout(Duration::from_secs(20), store.enlist(Default::default())).await.expect("it does not wait");
     let owner = enlisted.expect("an owner");
     assert_ne!(owner.0, 1);
     assert!(store.dead_owners().await.expect("owners").is_empty());

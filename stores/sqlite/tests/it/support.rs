@@ -40,7 +40,7 @@ pub(crate) fn run(name: &str) -> Op {
 }
 
 /// Takes away what format 3 added.
-pub(crate) const WITHOUT_FORMAT_3: &str = "DROP TABLE pool_place; ALTER TABLE lease DROP COLUMN kinds; DROP TABLE job_change; \
+pub(crate) const WITHOUT_FORMAT_3: &str = "DROP TABLE pool_place; ALTER TABLE lease DROP COLUMN kinds; ALTER TABLE lease DROP COLUMN artifacts; DROP TABLE job_change; \
     ALTER TABLE job DROP COLUMN input; ALTER TABLE job DROP COLUMN tolerated; ALTER TABLE job DROP COLUMN blocked_since; \
     ALTER TABLE job DROP COLUMN blocked_until; DROP INDEX job_dependency_needs; DROP TABLE commit_token; DROP TABLE log_entry; DELETE FROM meta WHERE name = 'sweep_lock'; \
     ALTER TABLE job_dependency DROP COLUMN any_end;";

@@ -5,6 +5,7 @@
 
 use super::{
     Effect, Fault, Now, Phase, Start, Step,
+    entry::{Edge, Entry},
     permits::{GENERAL, Lane, Permits},
     run_state::{Call, Care, RunState, Sent},
 };
@@ -180,6 +181,13 @@ impl RunState {
         }
     }
 
+    /// Whether a job that counts was skipped since it needs the success of a tolerated job.
+    fn lacks_tolerated(&self, entry: &Entry) -> bool {
+        let is_skipped = matches!(entry.phase, Phase::Final(JobState::Skipped) | Phase::Settling(JobState::Skipped));
+        let lacks = |(need, kind): &Edge| self.entries[*need].facts.tolerated && kind.is_lost(self.entries[*need].verdict);
+        entry.own && !entry.facts.tolerated && is_skipped && entry.needs.iter().any(lacks)
+    }
+
     fn outcome(&self) -> store::RunState {
         if self.spoiled.is_some() {
             return store::RunState::Failed;
@@ -201,8 +209,7 @@ impl RunState {
             store::RunState::Failed
         } else if is(JobState::Cancelled) {
             store::RunState::Cancelled
-        } else if is(JobState::Skipped) {
-            // What it needed was a tolerated job that did not succeed.
+        } else if self.entries.iter().any(|entry| self.lacks_tolerated(entry)) {
             store::RunState::Failed
         } else {
             store::RunState::Succeeded
