@@ -52,8 +52,8 @@ pub use digest::{Digest, Hasher};
 pub use encode::{BlobUse, ChildUse, Encoded, Inline, MAX_DEPTH, Record, Tree};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
 pub use job::{
-    Asked, Attempt, AttemptEnd, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, JobRequest, Outcome, Placement, Spawn,
-    Waiting, job_layer, worker,
+    Attempt, AttemptEnd, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, JobRequest, Outcome, Placement, Spawn, Waiting,
+    job_layer, worker,
 };
 pub use json::MAX_NESTING;
 pub use lifecycle::{BoxFuture, HookFuture, Lifecycle};
@@ -65,6 +65,7 @@ pub use registry::{Registry, RegistryBuilder};
 pub use runtime::Runtime;
 pub use secret::Secret;
 pub use serde_json::{Value, json};
+pub use store::JobSignal;
 pub use superduper_derive::{Component, callable, trigger, triggers};
 pub use trigger::{Dependency, Event as TriggerEvent, Requirement, TriggerOutput, TriggerSpec, Watch};
 

@@ -127,7 +127,7 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
             db.limit_pool("gone", 1);
             // `old` is left queued, or blocked, when the program ends.
             db.apply(first(false)).jobs(false).await.expect("applies");
-            let owner = db.metadata().enlist(Default::default()).await.expect("another process");
+            let owner = db.metadata().register_worker(Default::default()).await.expect("another process");
             record_unfinished(&db, None, blocked).await;
             drop(db);
             let db = on.program(build!(Second)).await;
@@ -136,9 +136,9 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
             assert_eq!(plan.stale().len(), 1, "{plan}");
             let state = if blocked { "blocked" } else { "queued" };
             assert!(plan.to_string().contains(&format!("which is {state}: the type no longer has it")), "{plan}");
-            db.metadata().retire(owner).await.expect("it ends");
-            for owner in db.metadata().live_owners().await.expect("owners") {
-                db.metadata().retire(owner).await.expect("it ends");
+            db.metadata().deregister_worker(owner).await.expect("it ends");
+            for owner in db.metadata().live_workers().await.expect("owners") {
+                db.metadata().deregister_worker(owner).await.expect("it ends");
             }
             db.apply(second(false)).await.expect("heals");
             let old = job(&db, "old").await;
@@ -161,7 +161,7 @@ async fn record_unfinished(db: &Db, executor: Option<&str>, blocked: bool) {
     };
     let jobs = vec![new("old", Vec::new()), new("after", vec![Need::success(JobRef::New(0))]), new("other", Vec::new())];
     let ops = vec![
-        Op::Owe { address: target.clone(), owes: false },
+        Op::SetJobsPending { address: target.clone(), pending: false },
         Op::Run(NewRun { purpose: RunPurpose::Apply, root: target.clone(), data: json!(null), at: Timestamp::now() }),
         Op::Jobs { run: None, jobs },
     ];

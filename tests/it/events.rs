@@ -338,7 +338,7 @@ async fn a_take_over_and_a_fence_are_said_as_information() {
     let job = only_job(&on).await;
     // As if its process had ended.
     let inner = on.metadata.inner();
-    inner.retire(job.owner.expect("it is claimed")).await.expect("retires");
+    inner.deregister_worker(job.owner.expect("it is claimed")).await.expect("retires");
     let resumed = on.db.resume().detach().await.expect("resumes");
     let taken = ear.hears("the take-over", |said| said.text().starts_with("take-over")).await;
     assert_eq!((taken.level, taken.target), (Level::INFO, "superduper::lease"));

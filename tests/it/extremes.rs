@@ -5,7 +5,7 @@ use std::time::Duration;
 use superduper::{
     DbBuilder, FailureKind, JobPolicy, Keep,
     prelude::*,
-    store::{Cursor, JobFilter, JobState, RunFilter, Wish},
+    store::{Cursor, JobFilter, JobSignal, JobState, RunFilter},
 };
 
 const ENDS: [Duration; 2] = [Duration::ZERO, Duration::MAX];
@@ -87,7 +87,7 @@ async fn b18_waits_rules_and_filters_at_their_ends() {
             assert_eq!(gone.is_ok(), version == 0);
             assert_eq!(db.rollback("extremes.Plain/a", (version, u32::MAX)).await.unwrap_err().kind(), ErrorKind::NotFound);
         }
-        db.ask(job, Wish::Continue).await.unwrap();
+        db.signal(job, JobSignal::Continue).await.unwrap();
         for rule in [Keep::newer_than(Duration::MAX), Keep::last(u32::MAX), Keep::last(u32::MAX).and_newer_than(Duration::ZERO)] {
             assert!(db.prune_all(rule).await.unwrap().removed.is_empty());
         }

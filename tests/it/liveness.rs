@@ -16,7 +16,7 @@ use std::{
 };
 use superduper::{
     prelude::*,
-    store::{Batch, Durability, JobFilter, JobState, Op, RunFilter, RunState, Timestamp},
+    store::{Batch, Durability, JobFilter, JobSignal, JobState, Op, RunFilter, RunState, Timestamp},
 };
 use tokio::sync::Notify;
 
@@ -145,7 +145,7 @@ async fn t08_the_failure_of_a_stale_attempt_skips_nothing() {
         gate(&name).started.notified().await;
         let job = run.jobs().await.expect("jobs")[0].clone();
         // Another owner takes the job over, as after a lapse of the lease.
-        let other = on.db.metadata().enlist(Default::default()).await.expect("an owner");
+        let other = on.db.metadata().register_worker(Default::default()).await.expect("an owner");
         let at = Timestamp::now();
         let ops = vec![
             Op::Reclaim { owners: job.owner.into_iter().collect(), at },
@@ -314,7 +314,7 @@ fn t15_a_cancel_on_record_outlasts_the_process_that_was_asked() {
         let run = db.apply(slow("marked", 1)).detach().await.expect("applies");
         gate("marked").started.notified().await;
         let jobs = vec![run.jobs().await.expect("jobs")[0].id];
-        let batch = Batch { expect: Vec::new(), ops: vec![Op::RequestCancel { jobs }] };
+        let batch = Batch { expect: Vec::new(), ops: vec![Op::Signal { jobs, signal: JobSignal::Cancel }] };
         db.metadata().commit(batch, Durability::Full).await.expect("commits");
     });
     runtime().block_on(async {

@@ -8,7 +8,7 @@ use superduper::{
     store::{JobFilter, JobRow, JobState},
 };
 
-/// Notes in a file when it begins and ends.
+/// Telemetry in a file when it begins and ends.
 #[derive(Component, Clone)]
 #[component(kind = "pools.Noted")]
 struct Noted {
@@ -101,8 +101,8 @@ async fn e15_places_of_a_process_that_is_gone_are_free() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(second.job(waits.recorded()[0]).await.unwrap().state, JobState::Queued, "the other process has the place");
     // As if the first process were gone.
-    let owner = first.metadata().live_owners().await.unwrap()[0];
-    first.metadata().retire(owner).await.unwrap();
+    let owner = first.metadata().live_workers().await.unwrap()[0];
+    first.metadata().deregister_worker(owner).await.unwrap();
     let began = std::time::Instant::now();
     tokio::time::timeout(Duration::from_secs(30), waits.wait()).await.expect("it gets the place").unwrap();
     assert!(began.elapsed() < Duration::from_secs(10));

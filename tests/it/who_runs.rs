@@ -4,7 +4,7 @@
 use crate::support::{refused, says};
 use std::{path::Path, time::Duration};
 use superduper::{
-    Asked, JobPolicy, Registry, Run,
+    JobPolicy, JobSignal, Registry, Run,
     prelude::*,
     store::{JobFilter, JobId, JobRow, JobState, RunState},
 };
@@ -171,7 +171,7 @@ async fn e02_an_observer_records_and_runs_nothing() {
     let kept = observer.apply(beta("kept")).detach().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     untouched(&jobs(&observer, &run).await, "apply");
-    assert!(observer.metadata().live_owners().await.unwrap().is_empty(), "it is no worker");
+    assert!(observer.metadata().live_workers().await.unwrap().is_empty(), "it is no worker");
     for refusal in
         [refused(observer.work().await), refused(observer.resume().detach().await), refused(observer.resume_run(run.id().unwrap()).await)]
     {
@@ -276,7 +276,7 @@ impl Counts {
         while done < self.to {
             tokio::time::sleep(Duration::from_millis(5)).await;
             done += 1;
-            if ctx.asked() == Asked::Pause {
+            if ctx.signal() == Some(JobSignal::Pause) {
                 ctx.checkpoint(done, None, ctx.encode(&done)?, Vec::new()).await?;
                 return Err(ctx.block("paused").into());
             }
@@ -314,7 +314,7 @@ async fn e04_close_pauses_gives_back_and_tells_who_waits() {
     assert_eq!((row.state, row.owner, row.lost, row.tries), (JobState::Queued, None, 0, 0), "given back, and nothing counted");
     assert_eq!(db.metadata().checkpoints(job).await.unwrap().len(), 1);
     says(&refused(db.apply(alpha("late")).await), ErrorKind::Unsupported, &["was closed"]);
-    assert!(db.metadata().live_owners().await.unwrap().is_empty());
+    assert!(db.metadata().live_workers().await.unwrap().is_empty());
     // Another process goes on from the checkpoint.
     let next = Db::open(place.path()).await.unwrap();
     let outcomes = soon("the next process", next.resume()).await.unwrap();
@@ -335,7 +335,7 @@ async fn e04_a_thread_that_does_not_return_keeps_its_claim() {
     let left = soon("the close", db.close(Duration::from_millis(50))).await.unwrap();
     assert_eq!(left, [hold]);
     assert_eq!(soon("a second close", db.close(Duration::from_millis(10))).await.unwrap(), [hold], "its thread still runs");
-    assert_eq!(db.metadata().live_owners().await.unwrap().len(), 1, "so no other process may take the job over");
+    assert_eq!(db.metadata().live_workers().await.unwrap().len(), 1, "so no other process may take the job over");
     assert_eq!(soon("who waits", run.wait()).await.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(db.job(hold).await.unwrap().state, JobState::Running, "no other process may start it beside the thread");
     let next = Db::open(place.path()).await.unwrap();
@@ -427,7 +427,7 @@ async fn e04_an_apply_beside_a_close_is_refused_or_given_back() {
         assert!(soon("the close", db.close(Duration::from_secs(5))).await.unwrap().is_empty());
         // It is told, one way or the other.
         drop(soon("the apply", applying).await.unwrap());
-        assert!(db.metadata().live_owners().await.unwrap().is_empty(), "{micros}");
+        assert!(db.metadata().live_workers().await.unwrap().is_empty(), "{micros}");
         let rows = db.jobs(JobFilter::default()).await.unwrap();
         assert!(rows.iter().all(|row| row.owner.is_none() && row.lost == 0), "{micros}: {rows:?}");
     }

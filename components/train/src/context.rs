@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use superduper::{Asked, ComponentType, Error, ErrorKind, JobContext, Result, Value, store::CheckpointRow};
+use superduper::{ComponentType, Error, ErrorKind, JobContext, JobSignal, Result, Value, store::CheckpointRow};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 /// Progress is reported so often at most.
@@ -241,16 +241,18 @@ impl TrainContext {
         {
             return Err(Error::new(ErrorKind::Timeout, format!("the attempt ran longer than its time limit of {limit:?}")));
         }
-        match self.job.asked() {
-            Asked::Nothing => Ok(Flow::Continue),
-            Asked::Stop => {
+        match self.job.signal() {
+            None => Ok(Flow::Continue),
+            Some(JobSignal::Stop) => {
                 self.stopped = true;
                 Ok(Flow::Stop)
             }
-            Asked::Cancel => Err(self.job.check_cancelled().err().unwrap_or_else(|| Error::msg("cancelled"))),
+            Some(JobSignal::Cancel | JobSignal::Continue) => {
+                Err(self.job.check_cancelled().err().unwrap_or_else(|| Error::msg("cancelled")))
+            }
             // A loop that writes checkpoints pauses at the next one, so that nothing is computed twice.
-            Asked::Pause if self.keeps => Ok(Flow::Continue),
-            Asked::Pause => Err(self.paused()),
+            Some(JobSignal::Pause) if self.keeps => Ok(Flow::Continue),
+            Some(JobSignal::Pause) => Err(self.paused()),
         }
     }
 
@@ -282,7 +284,7 @@ impl TrainContext {
     pub fn checkpoint<S: Serialize + DeserializeOwned>(&mut self, state: &S) -> Result<()> {
         self.keeps = true;
         let done = self.position.saturating_add(1);
-        let pause = self.job.asked() == Asked::Pause;
+        let pause = self.job.signal() == Some(JobSignal::Pause);
         if !pause && !self.is_due(done) {
             return Ok(());
         }
@@ -305,7 +307,7 @@ impl TrainContext {
         if pause {
             self.finish_writing()?;
             // It may have been taken back meanwhile.
-            if self.job.asked() == Asked::Pause {
+            if self.job.signal() == Some(JobSignal::Pause) {
                 return Err(self.paused());
             }
         }
@@ -319,7 +321,7 @@ impl TrainContext {
     pub fn checkpoint_due(&mut self, natural: bool) -> bool {
         self.keeps = true;
         let rhythm = self.strategy.every_steps > 1 || self.strategy.every.is_some();
-        self.job.asked() == Asked::Pause || if rhythm { self.is_due(self.position.saturating_add(1)) } else { natural }
+        self.job.signal() == Some(JobSignal::Pause) || if rhythm { self.is_due(self.position.saturating_add(1)) } else { natural }
     }
 
     fn is_due(&self, done: u64) -> bool {

@@ -11,7 +11,7 @@ use std::{
 };
 use superduper::{
     Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Placement, Result, Run, Value,
-    store::{JobFilter, JobId, JobRole, JobRow, JobState, LogRow, MetricRow, RunId, Wish, check_readable},
+    store::{JobFilter, JobId, JobRole, JobRow, JobSignal, JobState, LogRow, MetricRow, RunId, check_readable},
 };
 
 /// So long a job stays INTERRUPTED before whoever waits for it is told.
@@ -122,7 +122,7 @@ impl JobRun {
             return Ok(false);
         }
         if let Some(owner) = row.owner {
-            let gone = self.db.metadata().dead_owners().await?.contains(&owner) || self.db.has_stopped(self.run, owner).await;
+            let gone = self.db.metadata().dead_workers().await?.contains(&owner) || self.db.has_stopped(self.run, owner).await;
             // Whoever had it may have ended it, and itself, since the row was read.
             let is_still = |now: JobRow| !now.state.is_terminal() && (now.owner, now.attempt) == (row.owner, row.attempt);
             return Ok(gone && is_still(self.row().await?));
@@ -278,9 +278,9 @@ impl JobRun {
         let row = self.row().await?;
         match row.state {
             JobState::Blocked if row.attempt == 0 => self.db.cancel(self.job).await,
-            JobState::Queued | JobState::Running => self.db.ask(self.job, Wish::Stop).await,
+            JobState::Queued | JobState::Running => self.db.signal(self.job, JobSignal::Stop).await,
             JobState::Blocked => {
-                self.db.ask(self.job, Wish::Stop).await?;
+                self.db.signal(self.job, JobSignal::Stop).await?;
                 self.db.unblock(self.job).await
             }
             _ => Ok(()),
@@ -300,7 +300,7 @@ impl JobRun {
                     Err(error) if error.kind() == ErrorKind::InvalidInput => {}
                     blocked => return blocked,
                 },
-                JobState::Queued | JobState::Running => return self.db.ask(self.job, Wish::Pause).await,
+                JobState::Queued | JobState::Running => return self.db.signal(self.job, JobSignal::Pause).await,
                 JobState::Blocked => return Ok(()),
                 state => {
                     let text = format!("{} `{}` is {}, it cannot be paused", self.kind.what(), self.id, Status::of(state));
@@ -322,7 +322,7 @@ impl JobRun {
             return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id)));
         }
         if row.pause_requested {
-            self.db.ask(self.job, Wish::Continue).await?;
+            self.db.signal(self.job, JobSignal::Continue).await?;
         }
         // Read after that: an attempt that gave up before is blocked now, a later one goes on by itself.
         let row = self.row().await?;

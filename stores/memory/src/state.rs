@@ -10,7 +10,7 @@ use superduper_core::{
     Address, Digest, Error, Result, VersionRef,
     store::{
         AttemptRow, BlobRow, CheckpointRow, CommitToken, Committed, ComponentId, EventRow, JobBrief, JobId, JobRow, JobState, LogEntry,
-        LogHead, LogRow, MessageRow, MetricRow, NewWorker, OwnerId, RunId, RunRow, StoredVersion, Timestamp,
+        LogHead, LogRow, MessageRow, MetricRow, NewWorker, RunId, RunRow, StoredVersion, Timestamp, WorkerId,
     },
 };
 
@@ -129,8 +129,8 @@ tables! {
     /// Answers to commits that carry a token, with their times.
     answers: CommitToken => (Timestamp, Committed),
     log_entries: (String, u64) => LogEntry,
-    places: (String, JobId, u32, OwnerId) => (),
-    owners: OwnerId => Option<NewWorker>,
+    places: (String, JobId, u32, WorkerId) => (),
+    owners: WorkerId => Option<NewWorker>,
     counters: Counter => i64,
 }
 

@@ -14,8 +14,8 @@ use superduper_core::{
     store::{
         AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
         EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, Notes, OutputWriter, OwnerId, Page, Reference, RunChanges, RunFilter,
-        RunId, RunRow, Snapshot, StoredVersion, SweepLock, Worker,
+        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, OutputWriter, Page, Reference, RunChanges, RunFilter, RunId, RunRow,
+        Snapshot, StoredVersion, SweepLock, Telemetry, Worker, WorkerId,
     },
 };
 
@@ -92,7 +92,7 @@ impl MetadataStore for MemoryStore {
         self.with(move |state| commit(state, batch))
     }
 
-    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
+    fn record_telemetry(&self, notes: Telemetry) -> BoxFuture<'_, Result<()>> {
         self.with(move |state| {
             for (index, log) in notes.logs.into_iter().enumerate() {
                 if !state.jobs.contains(&log.job) {
@@ -248,9 +248,9 @@ impl MetadataStore for MemoryStore {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn enlist(&self, worker: NewWorker) -> BoxFuture<'_, Result<OwnerId>> {
+    fn register_worker(&self, worker: NewWorker) -> BoxFuture<'_, Result<WorkerId>> {
         self.with(move |state| {
-            let id = OwnerId(state.owners.last_key().map_or(1, |last| last.0 + 1));
+            let id = WorkerId(state.owners.last_key().map_or(1, |last| last.0 + 1));
             state.owners.set(id, Some(worker));
             Ok(id)
         })
@@ -267,29 +267,29 @@ impl MetadataStore for MemoryStore {
         })
     }
 
-    fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>> {
+    fn deregister_worker(&self, owner: WorkerId) -> BoxFuture<'_, Result<()>> {
         self.with(move |state| {
             state.owners.change(&owner, |worker| *worker = None);
             Ok(())
         })
     }
 
-    fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+    fn live_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>> {
         self.read(|state| state.owners.iter().filter(|(_, worker)| worker.is_some()).map(|(owner, _)| *owner).collect())
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>> {
-        let worker = |(id, worker): (&OwnerId, &Option<NewWorker>)| {
+        let worker = |(id, worker): (&WorkerId, &Option<NewWorker>)| {
             let NewWorker { kinds, artifacts } = worker.clone()?;
             Some(Worker { id: *id, kinds, artifacts })
         };
         self.read(move |state| state.owners.iter().filter_map(worker).collect())
     }
 
-    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+    fn dead_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>> {
         self.read(move |state| {
             let of_places = state.places.iter().map(|((_, _, _, owner), ())| *owner);
-            let taken: BTreeSet<OwnerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).chain(of_places).collect();
+            let taken: BTreeSet<WorkerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).chain(of_places).collect();
             taken.into_iter().filter(|owner| !state.owners.get(owner).is_some_and(Option::is_some)).collect()
         })
     }

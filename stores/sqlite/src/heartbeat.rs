@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     time::{Duration, Instant},
 };
-use superduper_core::store::OwnerId;
+use superduper_core::store::WorkerId;
 use superduper_core::unreturned::{Site, Unreturned};
 
 /// How long an owner may stand still unless something else was asked for.
@@ -53,7 +53,7 @@ pub(crate) struct Heartbeat {
 
 #[derive(Debug)]
 struct State {
-    files: BTreeMap<OwnerId, File>,
+    files: BTreeMap<WorkerId, File>,
     ttl: Duration,
     count: u64,
     /// From before the last beat was written.
@@ -78,12 +78,12 @@ impl Heartbeat {
         self.state().ttl = ttl.max(SHORTEST);
     }
 
-    pub(crate) fn owners(&self) -> BTreeSet<OwnerId> {
+    pub(crate) fn owners(&self) -> BTreeSet<WorkerId> {
         self.state().files.keys().copied().collect()
     }
 
     /// Beat in a file from now on.
-    pub(crate) fn add(&self, owner: OwnerId, file: File) -> io::Result<()> {
+    pub(crate) fn add(&self, owner: WorkerId, file: File) -> io::Result<()> {
         let mut state = self.state();
         if state.files.is_empty() {
             state.last = Instant::now();
@@ -100,7 +100,7 @@ impl Heartbeat {
     }
 
     /// Let go of a file; whether it was held.
-    pub(crate) fn remove(&self, owner: OwnerId) -> bool {
+    pub(crate) fn remove(&self, owner: WorkerId) -> bool {
         let mut state = self.state();
         let held = state.files.remove(&owner).is_some();
         if state.files.is_empty() {
@@ -110,7 +110,7 @@ impl Heartbeat {
     }
 
     /// How often this process stood still for as long as a lease.
-    pub(crate) fn lapses(&self, now: Instant) -> u64 {
+    pub(crate) fn lease_lapses(&self, now: Instant) -> u64 {
         self.state().look(now)
     }
 }
@@ -169,7 +169,7 @@ fn beat(shared: &Weak<Mutex<State>>, stopped: &mpsc::Receiver<()>) {
 
 /// What an observer has seen of other owners.
 #[derive(Debug, Default)]
-pub(crate) struct Sightings(BTreeMap<OwnerId, Sighting>);
+pub(crate) struct Sightings(BTreeMap<WorkerId, Sighting>);
 
 #[derive(Debug)]
 struct Sighting {
@@ -183,7 +183,7 @@ impl Sightings {
     ///
     /// The time between two looks counts for at most half of the lease. So it takes three looks, and an observer that
     /// stood still itself, together with the owner, does not take its own pause for one of the owner.
-    pub(crate) fn stands_still(&mut self, owner: OwnerId, beat: Beat, now: Instant) -> bool {
+    pub(crate) fn stands_still(&mut self, owner: WorkerId, beat: Beat, now: Instant) -> bool {
         let first = || Sighting { count: beat.count, looked: now, still: Duration::ZERO };
         let seen = self.0.entry(owner).or_insert_with(first);
         if seen.count != beat.count {
@@ -196,7 +196,7 @@ impl Sightings {
     }
 
     /// Forget all other owners.
-    pub(crate) fn keep(&mut self, owners: &BTreeSet<OwnerId>) {
+    pub(crate) fn keep(&mut self, owners: &BTreeSet<WorkerId>) {
         self.0.retain(|owner, _| owners.contains(owner));
     }
 }
@@ -205,7 +205,7 @@ impl Sightings {
 mod tests {
     use super::*;
 
-    const OWNER: OwnerId = OwnerId(1);
+    const OWNER: WorkerId = WorkerId(1);
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -242,18 +242,18 @@ mod tests {
         let file = File::options().create_new(true).read(true).write(true).open(&path).expect("a file");
         let heartbeat = Heartbeat::default();
         heartbeat.set_ttl(ms(60_000));
-        assert_eq!(heartbeat.lapses(Instant::now() + ms(600_000)), 0, "without an owner there is no lease");
+        assert_eq!(heartbeat.lease_lapses(Instant::now() + ms(600_000)), 0, "without an owner there is no lease");
         heartbeat.add(OWNER, file.try_clone().expect("a file")).expect("a beat");
         let first = Beat::read(&file).expect("a beat");
         assert_eq!(first.ttl, ms(60_000));
         let start = Instant::now();
         heartbeat.state().beat(start + ms(59_000));
         assert_ne!(Beat::read(&file), Some(first), "the file has another count after each beat");
-        assert_eq!(heartbeat.lapses(start + ms(118_000)), 0);
-        assert_eq!(heartbeat.lapses(start + ms(119_000)), 1);
-        assert_eq!(heartbeat.lapses(start + ms(119_001)), 1, "one pause counts once");
+        assert_eq!(heartbeat.lease_lapses(start + ms(118_000)), 0);
+        assert_eq!(heartbeat.lease_lapses(start + ms(119_000)), 1);
+        assert_eq!(heartbeat.lease_lapses(start + ms(119_001)), 1, "one pause counts once");
         heartbeat.state().beat(start + ms(200_000));
-        assert_eq!(heartbeat.lapses(start + ms(200_000)), 2, "also where the beat comes first");
+        assert_eq!(heartbeat.lease_lapses(start + ms(200_000)), 2, "also where the beat comes first");
         assert!(heartbeat.remove(OWNER) && !heartbeat.remove(OWNER));
     }
 

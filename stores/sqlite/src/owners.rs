@@ -19,7 +19,7 @@ use std::{
 use superduper_core::unreturned::Site;
 use superduper_core::{
     Result,
-    store::{NewWorker, OwnerId, Timestamp, Worker},
+    store::{NewWorker, Timestamp, Worker, WorkerId},
 };
 
 /// The owners that this store object enlisted; their locks go with it.
@@ -35,7 +35,7 @@ impl Owners {
         Owners { folder: folder.join("owners"), heartbeat: Heartbeat::default(), sightings: Mutex::default() }
     }
 
-    fn path(&self, owner: OwnerId) -> PathBuf {
+    fn path(&self, owner: WorkerId) -> PathBuf {
         self.folder.join(format!("{owner}.lock"))
     }
 
@@ -45,17 +45,17 @@ impl Owners {
     }
 
     /// How often the owners of this object stood still for as long as their lease.
-    pub(crate) fn lapses(&self) -> u64 {
-        self.heartbeat.lapses(Instant::now())
+    pub(crate) fn lease_lapses(&self) -> u64 {
+        self.heartbeat.lease_lapses(Instant::now())
     }
 
     /// Make an owner, in a write transaction; [`Owners::hold`] it once that is durable.
-    pub(crate) fn enlist(&self, sql: Sql<'_>, worker: &NewWorker) -> Result<(OwnerId, File)> {
+    pub(crate) fn register_worker(&self, sql: Sql<'_>, worker: &NewWorker) -> Result<(WorkerId, File)> {
         let kinds = serde_json::Value::from(&*worker.kinds).to_string();
         loop {
             let insert = "INSERT INTO lease (process, created_at, kinds, artifacts) VALUES (?1, ?2, ?3, ?4)";
             sql.execute("enlist this process", insert, (std::process::id(), Timestamp::now().0, &kinds, &worker.artifacts))?;
-            let owner = OwnerId(sql.connection.last_insert_rowid());
+            let owner = WorkerId(sql.connection.last_insert_rowid());
             let path = self.path(owner);
             let failed = |error| file_failed(format!("make the lock file `{}`", path.display()), error);
             fs::create_dir_all(&self.folder).map_err(failed)?;
@@ -70,14 +70,14 @@ impl Owners {
     }
 
     /// Keep the lock of an owner that is on record.
-    pub(crate) fn hold(&self, (owner, file): (OwnerId, File)) -> Result<OwnerId> {
+    pub(crate) fn hold(&self, (owner, file): (WorkerId, File)) -> Result<WorkerId> {
         let added = self.heartbeat.add(owner, file);
         added.map_err(|error| file_failed(format!("beat in the lock file `{}`", self.path(owner).display()), error))?;
         Ok(owner)
     }
 
     /// Let an owner go, in a write transaction.
-    pub(crate) fn retire(&self, sql: Sql<'_>, owner: OwnerId) -> Result<()> {
+    pub(crate) fn deregister_worker(&self, sql: Sql<'_>, owner: WorkerId) -> Result<()> {
         sql.execute("retire an owner", "UPDATE lease SET retired = 1 WHERE id = ?1", [owner.0])?;
         if self.heartbeat.remove(owner) {
             self.forget(owner);
@@ -87,7 +87,7 @@ impl Owners {
 
     /// The owners on record that are gone or stood still too long; owners of this object count as alive.
     pub(crate) fn dead(&self, sql: Sql<'_>) -> Result<Dead> {
-        let all = sql.query("read the owners", "SELECT id, retired FROM lease", [], |row| Ok((OwnerId(row.get(0)?), row.get(1)?)))?;
+        let all = sql.query("read the owners", "SELECT id, retired FROM lease", [], |row| Ok((WorkerId(row.get(0)?), row.get(1)?)))?;
         let here = self.heartbeat.owners();
         let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
         sightings.keep(&all.iter().map(|(id, _)| *id).collect());
@@ -104,8 +104,9 @@ impl Owners {
     }
 
     /// The owners on record that are none of these, ascending.
-    pub(crate) fn live(&self, sql: Sql<'_>) -> Result<Vec<OwnerId>> {
-        let all = sql.query("read the owners", "SELECT id FROM lease WHERE retired = 0 ORDER BY id", [], |row| Ok(OwnerId(row.get(0)?)))?;
+    pub(crate) fn live(&self, sql: Sql<'_>) -> Result<Vec<WorkerId>> {
+        let all =
+            sql.query("read the owners", "SELECT id FROM lease WHERE retired = 0 ORDER BY id", [], |row| Ok(WorkerId(row.get(0)?)))?;
         let Dead { gone, paused } = self.dead(sql)?;
         Ok(all.into_iter().filter(|owner| !gone.contains(owner) && !paused.contains(owner)).collect())
     }
@@ -119,13 +120,13 @@ impl Owners {
             return Ok(live.into_iter().map(|id| Worker { id, kinds: Vec::new(), artifacts: None }).collect());
         }
         let of_text = |text: String| serde_json::from_str(&text).unwrap_or_default();
-        let read = |row: &rusqlite::Row<'_>| Ok(Worker { id: OwnerId(row.get(0)?), kinds: of_text(row.get(1)?), artifacts: row.get(2)? });
+        let read = |row: &rusqlite::Row<'_>| Ok(Worker { id: WorkerId(row.get(0)?), kinds: of_text(row.get(1)?), artifacts: row.get(2)? });
         let all = sql.query("read the workers", "SELECT id, kinds, artifacts FROM lease ORDER BY id", [], read)?;
         Ok(all.into_iter().filter(|worker| live.contains(&worker.id)).collect())
     }
 
     /// Drop the rows and files of owners that are gone and hold no job, in a write transaction.
-    pub(crate) fn bury(&self, sql: Sql<'_>, gone: &[OwnerId]) -> Result<()> {
+    pub(crate) fn reap(&self, sql: Sql<'_>, gone: &[WorkerId]) -> Result<()> {
         for owner in gone {
             sql.execute("forget an owner", "DELETE FROM lease WHERE id = ?1", [owner.0])?;
             self.forget(*owner);
@@ -133,7 +134,7 @@ impl Owners {
         Ok(())
     }
 
-    fn sight(&self, owner: OwnerId) -> Sight {
+    fn sight(&self, owner: WorkerId) -> Sight {
         let file = match File::open(self.path(owner)) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Sight::Gone,
@@ -146,7 +147,7 @@ impl Owners {
         }
     }
 
-    fn forget(&self, owner: OwnerId) {
+    fn forget(&self, owner: WorkerId) {
         // A file that stays is small and harmless: its id is never given again.
         match fs::remove_file(self.path(owner)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Site::LEASE.warn(&error, "removing the file of a worker"),
@@ -159,14 +160,14 @@ impl Owners {
 #[derive(Debug, Default)]
 pub(crate) struct Dead {
     /// Their processes are gone, or they retired.
-    pub(crate) gone: Vec<OwnerId>,
+    pub(crate) gone: Vec<WorkerId>,
     /// Their processes are there and stand still. Their rows and files must stay: they may wake up and go on as owners.
-    pub(crate) paused: Vec<OwnerId>,
+    pub(crate) paused: Vec<WorkerId>,
 }
 
 impl Dead {
     /// Those that hold one of these jobs' locks, and those that are gone without.
-    pub(crate) fn split(self, taken: &BTreeSet<OwnerId>) -> (Vec<OwnerId>, Vec<OwnerId>) {
+    pub(crate) fn split(self, taken: &BTreeSet<WorkerId>) -> (Vec<WorkerId>, Vec<WorkerId>) {
         let (mut with_jobs, without): (Vec<_>, Vec<_>) = self.gone.into_iter().partition(|owner| taken.contains(owner));
         with_jobs.extend(self.paused.into_iter().filter(|owner| taken.contains(owner)));
         with_jobs.sort_unstable();

@@ -24,8 +24,8 @@ use superduper_core::{
     store::{
         AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
         EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, Notes, OpenMode, OutputWriter, OwnerId, Page, Reference, RunChanges,
-        RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepLock, Worker, check_runtime,
+        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, OpenMode, OutputWriter, Page, Reference, RunChanges, RunFilter, RunId,
+        RunRow, Snapshot, StoredVersion, SweepLock, Telemetry, Worker, WorkerId, check_runtime,
     },
 };
 
@@ -155,7 +155,7 @@ fn read_only() -> Error {
     Error::new(ErrorKind::Unsupported, "write: the database was opened for reading only").fatal()
 }
 
-fn note(sql: Sql<'_>, notes: &Notes) -> Result<()> {
+fn note(sql: Sql<'_>, notes: &Telemetry) -> Result<()> {
     let head = ("INSERT INTO log (job, attempt, at, level, message)", 5, "");
     sql.insert("write log lines", head, &notes.logs, |row, log| {
         row.bind(log.job.0)?;
@@ -194,7 +194,7 @@ impl MetadataStore for SqliteStore {
         self.write(durability, move |sql| commit(sql, &batch))
     }
 
-    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
+    fn record_telemetry(&self, notes: Telemetry) -> BoxFuture<'_, Result<()>> {
         self.write(Durability::Relaxed, move |sql| note(sql, &notes))
     }
 
@@ -318,11 +318,11 @@ impl MetadataStore for SqliteStore {
         self.read(false, read::check)
     }
 
-    fn enlist(&self, worker: NewWorker) -> BoxFuture<'_, Result<OwnerId>> {
+    fn register_worker(&self, worker: NewWorker) -> BoxFuture<'_, Result<WorkerId>> {
         Box::pin(async move {
             let shared = self.shared.clone();
             // Where the commit fails, the lock goes with the answer.
-            let made = self.write(Durability::Relaxed, move |sql| shared.owners.enlist(sql, &worker)).await?;
+            let made = self.write(Durability::Relaxed, move |sql| shared.owners.register_worker(sql, &worker)).await?;
             self.shared.owners.hold(made)
         })
     }
@@ -348,20 +348,20 @@ impl MetadataStore for SqliteStore {
         })
     }
 
-    fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>> {
+    fn deregister_worker(&self, owner: WorkerId) -> BoxFuture<'_, Result<()>> {
         let shared = self.shared.clone();
-        self.write(Durability::Relaxed, move |sql| shared.owners.retire(sql, owner))
+        self.write(Durability::Relaxed, move |sql| shared.owners.deregister_worker(sql, owner))
     }
 
     fn set_lease(&self, ttl: Duration) {
         self.shared.owners.set_lease(ttl);
     }
 
-    fn lapses(&self) -> u64 {
-        self.shared.owners.lapses()
+    fn lease_lapses(&self) -> u64 {
+        self.shared.owners.lease_lapses()
     }
 
-    fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+    fn live_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>> {
         let shared = self.shared.clone();
         self.read(false, move |sql| shared.owners.live(sql))
     }
@@ -371,7 +371,7 @@ impl MetadataStore for SqliteStore {
         self.read(false, move |sql| shared.owners.workers(sql))
     }
 
-    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+    fn dead_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>> {
         Box::pin(async move {
             let shared = self.shared.clone();
             let (dead, taken) = self
@@ -385,7 +385,7 @@ impl MetadataStore for SqliteStore {
             let (with_jobs, without) = dead.split(&taken.into_iter().collect());
             if !without.is_empty() && self.writer.is_some() {
                 let shared = self.shared.clone();
-                self.write(Durability::Relaxed, move |sql| shared.owners.bury(sql, &without)).await?;
+                self.write(Durability::Relaxed, move |sql| shared.owners.reap(sql, &without)).await?;
             }
             Ok(with_jobs)
         })

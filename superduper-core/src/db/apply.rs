@@ -443,7 +443,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot, audit:
     if uploads {
         expect.push(Expect::SweepEpoch(plan.sweep_epoch));
     }
-    ops.extend(plan.clears_owed.iter().map(|address| Op::Owe { address: address.clone(), owes: false }));
+    ops.extend(plan.clears_owed.iter().map(|address| Op::SetJobsPending { address: address.clone(), pending: false }));
     if ops.is_empty() && plan.jobs.is_empty() {
         let ended_stale = end_stale(db, plan).await?;
         let mut handles = Vec::new();

@@ -7,7 +7,7 @@ use crate::{
     Result,
     job::{Command, Loaded, cancellations, load_quietly},
     lifecycle::BoxFuture,
-    store::{Batch, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
+    store::{Batch, JobFilter, JobId, JobRow, JobSignal, Op, RunId, RunPurpose, RunState, Timestamp},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -68,7 +68,7 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>, mu
 async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Option<Vec<JobId>>, audit: &mut Option<Op>) -> Result<bool> {
     let mut ops = Vec::new();
     if !unmarked.is_empty() {
-        ops.push(Op::RequestCancel { jobs: unmarked });
+        ops.push(Op::Signal { jobs: unmarked, signal: JobSignal::Cancel });
         // Before what may be left out.
         ops.extend(audit.clone());
     }

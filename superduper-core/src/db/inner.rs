@@ -9,8 +9,8 @@ use crate::{
     job::{Engine, Executor, Instances, NoteBuffer, Placement, Program, RunHandle, events, load, locations, watch},
     registry::Registry,
     store::{
-        ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, NewWorker, Op, OwnerId,
-        RunFilter, RunId, RunRow, Timestamp,
+        ArtifactStore, Batch, Durability, Finish, Finished, JobId, JobRow, LogLevel, LogRow, MetadataStore, NewWorker, Op, RunFilter,
+        RunId, RunRow, Timestamp, WorkerId,
     },
     unreturned::{Site, Unreturned},
 };
@@ -47,7 +47,7 @@ pub(crate) struct DbInner {
     /// What jobs can be run here.
     pub(crate) program: Program,
     pub(crate) closed: AtomicBool,
-    pub(crate) owner: OnceCell<OwnerId>,
+    pub(crate) owner: OnceCell<WorkerId>,
     pub(crate) commits: watch::Sender<u64>,
     pub(crate) progress: broadcast::Sender<Event>,
     pub(crate) handlers: Handlers,
@@ -60,9 +60,9 @@ pub(crate) struct DbInner {
 
 impl DbInner {
     /// This process as one that runs jobs; made known when it first takes one.
-    pub(crate) async fn owner(&self) -> Result<OwnerId> {
+    pub(crate) async fn owner(&self) -> Result<WorkerId> {
         let worker = || NewWorker { kinds: self.registry.kinds().map(str::to_owned).collect(), artifacts: Some(self.artifacts.location()) };
-        self.owner.get_or_try_init(|| self.metadata.enlist(worker())).await.copied()
+        self.owner.get_or_try_init(|| self.metadata.register_worker(worker())).await.copied()
     }
 
     pub(crate) fn executor(&self, name: &str) -> Result<Arc<dyn Executor>> {
@@ -161,7 +161,7 @@ impl DbInner {
 
     /// Write what jobs noted so far; waits for a write that is under way.
     ///
-    /// Notes that cannot be written wait for the next time. They must not fail a run whose results are safe. Returns whether all
+    /// Telemetry that cannot be written wait for the next time. They must not fail a run whose results are safe. Returns whether all
     /// notes were written.
     pub(crate) async fn flush_notes(&self) -> bool {
         let waiting = self.notes.any_job();
@@ -175,7 +175,7 @@ impl DbInner {
 
     /// Queue the jobs of processes that are gone. Returns whether there were such processes.
     pub(crate) async fn reclaim_dead(&self) -> Result<bool> {
-        let owners = self.metadata.dead_owners().await?;
+        let owners = self.metadata.dead_workers().await?;
         if owners.is_empty() {
             return Ok(false);
         }
@@ -208,7 +208,7 @@ impl DbInner {
     }
 
     /// Give back what this process had claimed of a run that was let go: results are lost, and another attempt needs another number.
-    async fn give_back(&self, owner: OwnerId, jobs: &[JobRow]) -> Result<bool> {
+    async fn give_back(&self, owner: WorkerId, jobs: &[JobRow]) -> Result<bool> {
         let at = Timestamp::now();
         let release = |job: &JobRow| {
             let started_at = job.started_at.unwrap_or(at);
@@ -234,7 +234,7 @@ impl Drop for DbInner {
             let metadata = self.metadata.clone();
             runtime.spawn(async move {
                 // A process that ends without this is seen as gone all the same.
-                metadata.retire(owner).await.or_warn(Site::LEASE, "saying that this process runs no more jobs");
+                metadata.deregister_worker(owner).await.or_warn(Site::LEASE, "saying that this process runs no more jobs");
             });
         }
     }

@@ -99,7 +99,7 @@ impl Shared {
         let _one_at_a_time = self.gate.lock().await;
         let Some(notes) = self.notes.take() else { return Ok(()) };
         let Some(metadata) = self.metadata.upgrade() else { return Ok(()) };
-        let written = metadata.note(notes.clone()).await;
+        let written = metadata.record_telemetry(notes.clone()).await;
         if written.is_err() {
             self.notes.put_back(notes);
         }

@@ -17,7 +17,7 @@ use crate::{
     job::Outcome,
     lifecycle::BoxFuture,
     plan::{Action, Plan, Removal, build_removal},
-    store::{Batch, Expect, NewRun, Op, RunFilter, RunPurpose, RunRow, RunState, Timestamp},
+    store::{Batch, Expect, JobSignal, NewRun, Op, RunFilter, RunPurpose, RunRow, RunState, Timestamp},
 };
 use std::{collections::BTreeSet, future::IntoFuture, sync::Arc};
 
@@ -317,7 +317,7 @@ pub(super) async fn start(db: Db, plan: Plan, action: &'static str) -> Result<Ru
     // Where jobs are at work on what goes, who leads the run tells those who run them, and waits for their ends.
     let starts = removal.live.is_empty();
     if !starts {
-        ops.push(Op::RequestCancel { jobs: removal.live.clone() });
+        ops.push(Op::Signal { jobs: removal.live.clone(), signal: JobSignal::Cancel });
     }
     let run = (NewRun { purpose: RunPurpose::Remove, root: plan.root.clone(), data, at }, new_jobs(&plan.jobs, at));
     let launch = Launch { expect, ops, run: Some(run), audit, instances: Arc::default(), starts };

@@ -11,8 +11,8 @@ use crate::{
     job::{Command, Outcome, describe},
     lifecycle::BoxFuture,
     store::{
-        Batch, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose, Timestamp,
-        Wish,
+        Batch, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobSignal, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose,
+        Timestamp,
     },
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
@@ -189,19 +189,23 @@ impl Db {
         }
     }
 
-    /// Ask a job to stop early, to pause, or not to pause after all. Returns at once; a job sees it through [`JobContext::asked`](crate::JobContext::asked),
-    /// also in another process. It is up to the job what it makes of it.
+    /// Send a signal to a job: to stop early, to pause, or to go on after all. Returns at once. The job sees it through
+    /// [`JobContext::signal`](crate::JobContext::signal), also in another process, and decides what to do. A signal to cancel is
+    /// [`Db::cancel`].
     ///
     /// # Errors
     /// `NotFound`, `Store`.
-    pub async fn ask(&self, job: JobId, wish: Wish) -> Result<()> {
+    pub async fn signal(&self, job: JobId, signal: JobSignal) -> Result<()> {
         let db = self.inner();
-        db.check_writable("ask something of a job")?;
+        if signal == JobSignal::Cancel {
+            return self.cancel(job).await;
+        }
+        db.check_writable("send a signal to a job")?;
         let row = self.job(job).await?;
-        let ops = vec![Op::Ask { jobs: vec![job], wish }];
+        let ops = vec![Op::Signal { jobs: vec![job], signal }];
         db.commit_once(Batch { expect: Vec::new(), ops }).await?;
         if let Some(handle) = db.engine.handle(row.run) {
-            handle.tell(Command::Ask(vec![job], wish));
+            handle.tell(Command::Signal(vec![job], signal));
         }
         Ok(())
     }
@@ -218,7 +222,7 @@ impl Db {
     }
 
     /// Whether this process is the owner of a job of a run, and no longer runs it: it had to let the run go.
-    pub async fn has_stopped(&self, run: RunId, owner: crate::store::OwnerId) -> bool {
+    pub async fn has_stopped(&self, run: RunId, owner: crate::store::WorkerId) -> bool {
         let db = self.inner();
         if db.owner.get() != Some(&owner) || self.drives(run) {
             return false;
@@ -246,7 +250,7 @@ impl Db {
             }
         }
         let here = db.owner.get().copied();
-        Ok(db.metadata.live_owners().await?.into_iter().all(|owner| Some(owner) == here))
+        Ok(db.metadata.live_workers().await?.into_iter().all(|owner| Some(owner) == here))
     }
 
     /// Run what is left of one run; see [`Db::resume`].

@@ -98,7 +98,7 @@ impl Db {
         let left = db.engine.close(grace).await;
         let (flushed, delivered) = (db.try_flush_notes().await, db.deliver_messages().await);
         if let Some(owner) = db.owner.get().copied().filter(|_| left.is_empty()) {
-            db.metadata.retire(owner).await?;
+            db.metadata.deregister_worker(owner).await?;
         }
         flushed.and(delivered)?;
         Ok(left)

@@ -1,13 +1,13 @@
 //! What a hook or trigger is given: who it is, what it may report, what it may ask for.
 
-use super::{Asked, CancelToken, NoteBuffer, Spawn};
+use super::{CancelToken, NoteBuffer, Spawn};
 use crate::{
     Address, Digest, Error, ErrorKind, Output, Result,
     db::DbInner,
     encode::{DecodeEnv, Encoded, decode_some, decode_value},
     output::PendingOutput,
     registry::Registry,
-    store::{Block, JobId, LogLevel, LogRow, OwnerId, RunId, Timestamp},
+    store::{Block, JobId, JobSignal, LogLevel, LogRow, RunId, Timestamp, WorkerId},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -39,7 +39,7 @@ pub(crate) struct Identity {
     /// What the job that spawned this one passed to it.
     pub(crate) input: Option<Value>,
     /// Who runs the job.
-    pub(crate) owner: Option<OwnerId>,
+    pub(crate) owner: Option<WorkerId>,
 }
 
 /// What a job leaves behind beside its result.
@@ -58,7 +58,7 @@ struct Shared {
     cancel: Arc<CancelToken>,
     overlay: Mutex<HashMap<usize, Arc<dyn Any + Send + Sync>>>,
     effects: Mutex<Effects>,
-    blocked: Mutex<Option<(Block, Asked)>>,
+    blocked: Mutex<Option<(Block, Option<JobSignal>)>>,
     progress: (AtomicU64, AtomicU64),
     /// The attempt has ended for its job, though its thread goes on.
     over: AtomicBool,
@@ -134,7 +134,7 @@ impl JobContext {
         &self.0.notes
     }
 
-    pub(super) fn owner(&self) -> Option<OwnerId> {
+    pub(super) fn owner(&self) -> Option<WorkerId> {
         self.0.identity.owner
     }
 
@@ -161,7 +161,7 @@ impl JobContext {
     }
 
     /// Why it is blocked, and what was asked of it then.
-    pub(crate) fn take_blocked(&self) -> Option<(Block, Asked)> {
+    pub(crate) fn take_blocked(&self) -> Option<(Block, Option<JobSignal>)> {
         self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -290,7 +290,7 @@ impl JobContext {
     /// Change why the attempt is blocked.
     pub(super) fn blocks(&self, change: impl FnOnce(&mut Block)) {
         let mut blocked = self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut blocked.get_or_insert_with(|| (Block::default(), self.asked())).0);
+        change(&mut blocked.get_or_insert_with(|| (Block::default(), self.signal())).0);
     }
 
     /// Send a message to the outside, together with this job's result; see `db.on_message`.

@@ -3,7 +3,7 @@
 //! Invariant: events that occur for every job have the level `debug`, and nothing is formatted unless a subscriber asks for it.
 
 use super::scheduler::Report;
-use crate::store::{Committed, Finish, Finished, JobId, NewJob, OwnerId, RunId};
+use crate::store::{Committed, Finish, Finished, JobId, NewJob, RunId, WorkerId};
 use tracing::{Level, debug, info};
 
 const RUN: &str = "superduper::run";
@@ -62,7 +62,7 @@ pub(crate) fn lapsed() {
 }
 
 /// The jobs of processes that are gone were queued again.
-pub(crate) fn took_over(owners: &[OwnerId], jobs: usize) {
+pub(crate) fn took_over(owners: &[WorkerId], jobs: usize) {
     info!(target: LEASE, workers = owners.len(), jobs, "take-over: the jobs of processes that are gone are queued again");
 }
 

@@ -8,28 +8,15 @@ use crate::{
     Digest, Error, Result,
     db::Retry,
     encode::{Encoded, decode_value, encode_checked},
-    store::{Batch, CheckpointRow, Expect, JobFilter, MetricRow, NewCheckpoint, Op, Timestamp},
+    store::{Batch, CheckpointRow, Expect, JobFilter, JobSignal, MetricRow, NewCheckpoint, Op, Timestamp},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-/// What is asked of a running job; the strongest wish counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Asked {
-    /// To go on.
-    Nothing,
-    /// To give up for now; see [`JobContext::block`].
-    Pause,
-    /// To end early, with what there is.
-    Stop,
-    /// To end without a result.
-    Cancel,
-}
-
 impl JobContext {
-    /// What is asked of the job. Costs a nanosecond: look as often as you like.
-    pub fn asked(&self) -> Asked {
-        if self.is_left_behind() { Asked::Cancel } else { self.cancel_token().asked() }
+    /// The strongest signal to the job: to cancel, to stop, or to pause. `None`: it is to go on. A call costs a nanosecond.
+    pub fn signal(&self) -> Option<JobSignal> {
+        if self.is_left_behind() { Some(JobSignal::Cancel) } else { self.cancel_token().strongest() }
     }
 
     /// Say that the job is alive, for its policy's time limit without a sign of life. Costs a nanosecond.

@@ -38,7 +38,6 @@ pub(crate) use engine::{Command, Engine, RunHandle, load, load_quietly, new_row,
 pub(crate) use executor::Threads;
 pub use executor::{Attempt, AttemptEnd, Executor, ExecutorCapabilities};
 pub(crate) use instance::{Instances, references, setup_tree};
-pub use keep::Asked;
 pub use layer::{JobLayer, job_layer};
 pub(crate) use notes::NoteBuffer;
 pub use outcome::Outcome;

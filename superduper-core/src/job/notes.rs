@@ -1,7 +1,7 @@
 //! Logs, progress and metrics of jobs on their way to the store.
 
 use super::overflow::LeftOut;
-use crate::store::{JobId, LogRow, MetricRow, Notes};
+use crate::store::{JobId, LogRow, MetricRow, Telemetry};
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -42,8 +42,8 @@ impl NoteBuffer {
     }
 
     /// Keep notes that could not be written for the next time. If a job has reported newer progress since, that counts.
-    pub(crate) fn put_back(&self, notes: Notes) {
-        let Notes { mut logs, progress, mut metrics } = notes;
+    pub(crate) fn put_back(&self, notes: Telemetry) {
+        let Telemetry { mut logs, progress, mut metrics } = notes;
         self.left_out().take_back(&mut logs);
         {
             let mut newer = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +77,7 @@ impl NoteBuffer {
         log.or_else(metric).or_else(progress)
     }
 
-    pub(crate) fn take(&self) -> Option<Notes> {
+    pub(crate) fn take(&self) -> Option<Telemetry> {
         let mut logs = self.left_out().announce();
         logs.append(&mut self.logs.lock().unwrap_or_else(PoisonError::into_inner));
         let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
@@ -85,7 +85,7 @@ impl NoteBuffer {
         if logs.is_empty() && progress.is_empty() && metrics.is_empty() {
             return None;
         }
-        Some(Notes { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect(), metrics })
+        Some(Telemetry { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect(), metrics })
     }
 }
 

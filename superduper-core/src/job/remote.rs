@@ -7,7 +7,7 @@ use super::{CancelToken, Instances, JobSpec, Placement, engine::is_forced, execu
 use crate::{
     Address, Db, Error, ErrorKind, Result,
     db::DbInner,
-    store::{JobDependency, JobFilter, JobId, OwnerId, RunFilter, RunId, StoreLocations},
+    store::{JobDependency, JobFilter, JobId, RunFilter, RunId, StoreLocations, WorkerId},
     unreturned::{Site, Unreturned},
 };
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub struct JobRequest {
     /// The attempt.
     pub attempt: u32,
     /// The process that has claimed the job.
-    pub worker: OwnerId,
+    pub worker: WorkerId,
     /// Kind, identifier, version and revision of the component.
     pub target: Address,
     /// The trigger or hook.
@@ -152,7 +152,7 @@ pub(super) async fn finish_runs(db: &Arc<DbInner>) {
 }
 
 /// Read a job with the results that it needs of other jobs.
-pub(super) async fn read_job(db: &Arc<DbInner>, (job, attempt, owner): (JobId, u32, OwnerId)) -> Result<JobSpec> {
+pub(super) async fn read_job(db: &Arc<DbInner>, (job, attempt, owner): (JobId, u32, WorkerId)) -> Result<JobSpec> {
     let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await?;
     let row = rows.into_iter().next().ok_or_else(|| Error::not_found(format!("job {job} is not on record")))?;
     if row.owner != Some(owner) || row.attempt != attempt || row.state.is_terminal() {

@@ -1,7 +1,7 @@
 //! The one body that every executor runs for an attempt: instance, setup, call, result, effects.
 
 use super::{
-    Asked, CancelToken, Identity, Instances, JobContext, Placement,
+    CancelToken, Identity, Instances, JobContext, Placement,
     call::{Call, Limits, stopped},
     effects::{Success, store_effects},
     panics::Caught,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Error, FailureKind, JobFailure,
     db::DbInner,
-    store::{Block, Finish, Finished, JobId, JobRole, JobRow, OwnerId, Timestamp, Wish, bounded},
+    store::{Block, Finish, Finished, JobId, JobRole, JobRow, JobSignal, Timestamp, WorkerId, bounded},
 };
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 pub(crate) struct JobSpec {
     pub(crate) row: JobRow,
     pub(crate) attempt: u32,
-    pub(crate) owner: OwnerId,
+    pub(crate) owner: WorkerId,
     /// Results of dependencies, by parameter.
     pub(crate) dependencies: HashMap<String, Value>,
     /// Jobs of the run that wait for this one.
@@ -47,7 +47,7 @@ pub(crate) struct AttemptResult {
 #[derive(Default)]
 struct Traces {
     lingering: Option<oneshot::Receiver<()>>,
-    blocked: Option<(Block, Asked)>,
+    blocked: Option<(Block, Option<JobSignal>)>,
     progress: Option<(u64, u64)>,
     lacks: bool,
 }
@@ -57,8 +57,8 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
     let started_at = Timestamp::now();
     let mut traces = Traces::default();
     if spec.row.stop_requested {
-        // Asked before this attempt began: it is to end at its first look.
-        cancel.ask(Wish::Stop);
+        // The signal came before this attempt began: it is to end at its first look.
+        cancel.send(JobSignal::Stop);
     }
     let result = attempt(db, spec, instances, &cancel, &mut traces).await;
     let at = Timestamp::now();
@@ -78,7 +78,7 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
         }
         Err(failure) => {
             finish.end = match traces.blocked.filter(|_| !cancel.is_cancelled()) {
-                Some((block, Asked::Pause)) => Finished::Paused(block.reason),
+                Some((block, Some(JobSignal::Pause))) => Finished::Paused(block.reason),
                 Some((block, _)) => Finished::Blocked(block),
                 None => conclude(&spec.row, failure, cancel.is_cancelled(), at),
             }

@@ -2,8 +2,7 @@
 //!
 //! Invariant: an attempt that was abandoned stays cancelled.
 
-use super::Asked;
-use crate::store::{JobRow, Wish};
+use crate::store::{JobRow, JobSignal};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
@@ -11,7 +10,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct CancelToken {
     abandoned: AtomicBool,
-    wishes: AtomicU8,
+    bits: AtomicU8,
     notify: Notify,
     /// Notified when a signal changes.
     changed: Notify,
@@ -47,7 +46,7 @@ impl CancelToken {
     }
 
     pub(crate) fn cancel(&self) {
-        self.wishes.fetch_or(CANCEL, Ordering::AcqRel);
+        self.bits.fetch_or(CANCEL, Ordering::AcqRel);
         self.notify.notify_waiters();
         self.changed.notify_one();
     }
@@ -67,11 +66,12 @@ impl CancelToken {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    pub(crate) fn ask(&self, wish: Wish) {
-        let (before, bit, on) = match wish {
-            Wish::Stop => (self.wishes.fetch_or(STOP, Ordering::AcqRel), STOP, true),
-            Wish::Pause => (self.wishes.fetch_or(PAUSE, Ordering::AcqRel), PAUSE, true),
-            Wish::Continue => (self.wishes.fetch_and(!PAUSE, Ordering::AcqRel), PAUSE, false),
+    pub(crate) fn send(&self, signal: JobSignal) {
+        let (before, bit, on) = match signal {
+            JobSignal::Cancel => return self.cancel(),
+            JobSignal::Stop => (self.bits.fetch_or(STOP, Ordering::AcqRel), STOP, true),
+            JobSignal::Pause => (self.bits.fetch_or(PAUSE, Ordering::AcqRel), PAUSE, true),
+            JobSignal::Continue => (self.bits.fetch_and(!PAUSE, Ordering::AcqRel), PAUSE, false),
         };
         if (before & bit != 0) != on {
             self.changed.notify_one();
@@ -81,23 +81,24 @@ impl CancelToken {
     /// Take over the signals that a row has. Returns whether the job is to be cancelled.
     pub(crate) fn ask_for_row(&self, row: &JobRow) -> bool {
         if row.stop_requested {
-            self.ask(Wish::Stop);
+            self.send(JobSignal::Stop);
         }
-        self.ask(if row.pause_requested { Wish::Pause } else { Wish::Continue });
+        self.send(if row.pause_requested { JobSignal::Pause } else { JobSignal::Continue });
         row.cancel_requested
     }
 
-    pub(crate) fn asked(&self) -> Asked {
-        match self.wishes.load(Ordering::Acquire) {
-            0 => Asked::Nothing,
-            wishes if wishes & CANCEL != 0 => Asked::Cancel,
-            wishes if wishes & STOP != 0 => Asked::Stop,
-            _ => Asked::Pause,
+    /// The strongest signal.
+    pub(crate) fn strongest(&self) -> Option<JobSignal> {
+        match self.bits.load(Ordering::Acquire) {
+            0 => None,
+            bits if bits & CANCEL != 0 => Some(JobSignal::Cancel),
+            bits if bits & STOP != 0 => Some(JobSignal::Stop),
+            _ => Some(JobSignal::Pause),
         }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.asked() == Asked::Cancel
+        self.strongest() == Some(JobSignal::Cancel)
     }
 
     pub(crate) async fn cancelled(&self) {

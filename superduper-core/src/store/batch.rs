@@ -1,6 +1,6 @@
 //! What is written in one transaction: conditions and operations.
 
-use super::rows::{ComponentId, JobId, JobRole, OwnerId, RunId, RunPurpose, RunState, Timestamp};
+use super::rows::{ComponentId, JobId, JobRole, RunId, RunPurpose, RunState, Timestamp, WorkerId};
 use crate::{Address, Digest, JobFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -113,12 +113,12 @@ pub enum Op {
     /// Store a version or revision. Children come before parents. A reference to a version that is being removed is an error of
     /// kind `Conflict`, and so is another revision of such a version.
     Put(PutVersion),
-    /// Say whether a version owes its jobs.
-    Owe {
+    /// Say whether the jobs of a version are still to be recorded: it was applied without them.
+    SetJobsPending {
         /// The component.
         address: Address,
-        /// Whether it does.
-        owes: bool,
+        /// Whether they are.
+        pending: bool,
     },
     /// Record a run; later ops of the batch may refer to it. A run of [`RunPurpose::Remove`] whose root has a version marks that
     /// version as being removed, until it is deleted: also after the run has failed.
@@ -137,7 +137,7 @@ pub enum Op {
         /// The jobs.
         jobs: Vec<JobId>,
         /// Who takes them.
-        owner: OwnerId,
+        owner: WorkerId,
         /// Whether they start now; else they stay queued until [`Op::Start`] or [`Op::Finish`].
         start: bool,
         /// The pool that all of these jobs count in: see [`Pool`]. If it has too few free places, the free jobs with the lowest ids
@@ -153,7 +153,7 @@ pub enum Op {
         /// The attempt.
         attempt: u32,
         /// Who ran it.
-        owner: OwnerId,
+        owner: WorkerId,
     },
     /// A job taken before starts now. Ignored unless the attempt is the current one.
     Start {
@@ -199,18 +199,14 @@ pub enum Op {
     ///
     /// What follows an ignored completion in the batch was decided on it, as with an ignored end.
     Complete(Box<Completion>),
-    /// Ask for jobs to be cancelled; who runs them sees the mark.
-    RequestCancel {
+    /// Signal jobs; the process that runs a job sees the signal on record. Ignored for jobs that are final.
+    /// A signal to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Paused`]; [`JobSignal::Continue`] takes it back as
+    /// long as the attempt has not ended.
+    Signal {
         /// The jobs.
         jobs: Vec<JobId>,
-    },
-    /// Ask jobs to stop early or to pause; who runs them sees the mark. Ignored for jobs that are final.
-    /// The wish to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Paused`]; [`Wish::Continue`] takes it back, as long as the attempt has not ended.
-    Ask {
-        /// The jobs.
-        jobs: Vec<JobId>,
-        /// What is asked of them.
-        wish: Wish,
+        /// The signal.
+        signal: JobSignal,
     },
     /// A running attempt keeps its state, so that a later attempt can go on from there. Ignored, and listed in
     /// [`Committed::fenced`], unless owner and attempt are the current ones.
@@ -220,7 +216,7 @@ pub enum Op {
     /// A taken job that had not started loses no attempt.
     Reclaim {
         /// The owners that are gone.
-        owners: Vec<OwnerId>,
+        owners: Vec<WorkerId>,
         /// When.
         at: Timestamp,
     },
@@ -487,7 +483,7 @@ pub struct NewJob {
     pub tolerated: bool,
     /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. If the pool is full, the job is recorded as
     /// queued, and is not in [`Committed::claimed`].
-    pub claim: Option<OwnerId>,
+    pub claim: Option<WorkerId>,
     /// The pool that the claim counts in.
     pub pool: Option<Pool>,
     /// When.
@@ -526,7 +522,7 @@ pub struct Finish {
     /// The attempt.
     pub attempt: u32,
     /// Who ran it.
-    pub owner: OwnerId,
+    pub owner: WorkerId,
     /// When the attempt started; repeats [`Op::Start`] or stands for it.
     pub started_at: Timestamp,
     /// When it ended.
@@ -552,7 +548,7 @@ pub struct Finish {
 
 impl Finish {
     /// The end of an attempt that leaves nothing but its end.
-    pub fn plain(job: JobId, attempt: u32, owner: OwnerId, started_at: Timestamp, at: Timestamp, end: Finished) -> Self {
+    pub fn plain(job: JobId, attempt: u32, owner: WorkerId, started_at: Timestamp, at: Timestamp, end: Finished) -> Self {
         Finish {
             job,
             attempt,
@@ -571,14 +567,16 @@ impl Finish {
     }
 }
 
-/// What can be asked of a running job, short of cancelling it.
+/// What can be asked of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// End early, with what there is.
+pub enum JobSignal {
+    /// End without a result.
+    Cancel,
+    /// End early, with the result so far.
     Stop,
     /// Give the attempt up for now and wait.
     Pause,
-    /// Go on: a wish to pause that is not fulfilled yet is forgotten.
+    /// Go on: a signal to pause that is not fulfilled yet is forgotten.
     Continue,
 }
 
@@ -590,7 +588,7 @@ pub struct NewCheckpoint {
     /// The attempt.
     pub attempt: u32,
     /// Who runs it.
-    pub owner: OwnerId,
+    pub owner: WorkerId,
     /// Steps done.
     pub step: u64,
     /// How good the state is; finite.
@@ -719,7 +717,7 @@ pub struct Committed {
     /// [`Op::follows_an_end`].
     pub invalidated: bool,
     /// The places in [`Batch::ops`] of all operations that were ignored or left out, ascending. A claim is listed if it
-    /// was left out or none of its jobs was free. Marks on jobs ([`Op::RequestCancel`], [`Op::Ask`]) never are.
+    /// was left out or none of its jobs was free. Marks on jobs ([`Op::Signal`]) never are.
     pub ignored: Vec<usize>,
     /// For each finished job that spawned others: the job, and the ids in the order of `spawned` (an old id for a known key).
     pub spawned: Vec<(JobId, Vec<JobId>)>,

@@ -87,7 +87,7 @@ pub trait SweepLock: Send + Sync + std::fmt::Debug {
 
 /// What running jobs say about themselves; losing the last of it in a crash is no harm.
 #[derive(Debug, Clone, Default)]
-pub struct Notes {
+pub struct Telemetry {
     /// Log lines.
     pub logs: Vec<LogRow>,
     /// Jobs with steps done and steps in total.
@@ -110,7 +110,7 @@ pub struct Notes {
 ///   run of [`RunPurpose::Remove`] rooted at that version until the version is deleted, whatever became of the run. Nothing
 ///   MUST get hold of it any more: see [`Op::Put`](super::Op::Put), [`Op::Jobs`](super::Op::Jobs) and
 ///   [`Op::Label`](super::Op::Label), and [`being_removed`](super::being_removed) for the error.
-/// - Owners hold leases. An owner whose process is gone MUST be told by `dead_owners` at the next call. One that stood
+/// - Owners hold leases. An owner whose process is gone MUST be told by `dead_workers` at the next call. One that stood
 ///   still for its lease, by the monotonic clocks of both sides alone, SHOULD be told once that was observed; it may go
 ///   on as an owner afterwards, with other attempts. A store that is not shared has nobody to tell it to.
 /// - Reads MUST see all commits that returned before the read began. No read fails because of the content of one row: a document,
@@ -125,7 +125,7 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// Write a batch.
     fn commit(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<Committed>>;
     /// Write logs, progress and metrics, with [`Durability::Relaxed`].
-    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>>;
+    fn record_telemetry(&self, notes: Telemetry) -> BoxFuture<'_, Result<()>>;
 
     /// What a plan needs: the newest versions of these components and their newest jobs. Of jobs that others
     /// spawned, which may be many, only those that did not succeed and were not tried again.
@@ -218,22 +218,22 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>>>;
 
     /// Make this process known as one that runs jobs; it counts as alive until `retire` or its end.
-    fn enlist(&self, worker: NewWorker) -> BoxFuture<'_, Result<OwnerId>>;
+    fn register_worker(&self, worker: NewWorker) -> BoxFuture<'_, Result<WorkerId>>;
     /// How long owners that are enlisted from now on may stand still before others may take their jobs over; 30 seconds
     /// unless this is called, never below 100 milliseconds. Ignored by a store that is not shared.
     fn set_lease(&self, _ttl: Duration) {}
     /// How often the owners of this object stood still for their lease, so that their jobs may have been taken over. It
     /// MUST have risen before a process that was paused gets its first answer. It does no IO.
-    fn lapses(&self) -> u64 {
+    fn lease_lapses(&self) -> u64 {
         0
     }
     /// The owner takes no more jobs.
-    fn retire(&self, owner: OwnerId) -> BoxFuture<'_, Result<()>>;
+    fn deregister_worker(&self, owner: WorkerId) -> BoxFuture<'_, Result<()>>;
     /// Owners of taken jobs that are no longer alive, or stood still for their lease.
-    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
+    fn dead_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>>;
     /// Owners that are alive, with jobs or without, those of this object included, ascending. One that stood still for its
     /// lease is none as long as it does.
-    fn live_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>>;
-    /// The owners that [`live_owners`](Self::live_owners) returns, with what they say of themselves.
+    fn live_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>>;
+    /// The owners that [`live_workers`](Self::live_workers) returns, with what they say of themselves.
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>>;
 }

@@ -20,20 +20,20 @@ pub use crate::json::{check_readable, read_json, read_or_mark, unreadable};
 pub use crate::runtime_check::check_runtime;
 pub use artifact::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put};
 pub use batch::{
-    Batch, BlobRow, Block, Claimed, CommitToken, Committed, Completion, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignals,
-    Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow, Pool, PutAction, PutVersion, Wish,
+    Batch, BlobRow, Block, Claimed, CommitToken, Committed, Completion, Durability, EdgeRow, Expect, Finish, Finished, JobRef, JobSignal,
+    JobSignals, Need, NewCheckpoint, NewJob, NewRun, Op, OutputRow, Pool, PutAction, PutVersion,
 };
 pub use cursor::{Cursor, Page};
 pub use health::ComponentHealth;
 pub use journal::{LogEntry, LogHead};
 pub(crate) use limits::bounded;
 pub use limits::{MAX_EVENT_DETAIL, MAX_FAILURE_TEXT, event_detail};
-pub use metadata::{ChangeCursor, JobFilter, MetadataCapabilities, MetadataStore, Notes, RunChanges, RunFilter, SweepLock};
+pub use metadata::{ChangeCursor, JobFilter, MetadataCapabilities, MetadataStore, RunChanges, RunFilter, SweepLock, Telemetry};
 pub use open::{OpenMode, StoreLocations};
 pub(crate) use read_only::{ReadOnlyArtifacts, ReadOnlyMetadata, refused};
 pub use removal::being_removed;
 pub use rows::{
     AttemptRow, AuditedOutput, AuditedRevision, BlockedUntil, CheckpointRow, ComponentId, EventRow, JobBrief, JobDependency, JobId,
-    JobRole, JobRow, JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, NewWorker, OutputWriter, OwnerId,
-    Reference, RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp, Worker,
+    JobRole, JobRow, JobState, LabelRow, ListedComponent, LogLevel, LogRow, MessageRow, MetricRow, NewWorker, OutputWriter, Reference,
+    RunId, RunPurpose, RunRow, RunState, Snapshot, StoredVersion, Timestamp, Worker, WorkerId,
 };

@@ -5,8 +5,8 @@
 use super::{
     ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, CheckpointRow, Chunks, Committed,
     ComponentHealth, ComponentId, Cursor, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow,
-    ListedComponent, LogEntry, LogHead, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, Notes, OutputWriter, OwnerId,
-    Page, Put, Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepLock,
+    ListedComponent, LogEntry, LogHead, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, OutputWriter, Page, Put,
+    Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepLock, Telemetry, WorkerId,
 };
 use crate::{Address, Bytes, Digest, Error, ErrorKind, Result, lifecycle::BoxFuture};
 use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
@@ -48,7 +48,7 @@ impl MetadataStore for ReadOnlyMetadata {
     }
 
     /// What hooks log that only look, as those of `refresh` do, is dropped.
-    fn note(&self, _notes: Notes) -> BoxFuture<'_, Result<()>> {
+    fn record_telemetry(&self, _notes: Telemetry) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -82,7 +82,7 @@ impl MetadataStore for ReadOnlyMetadata {
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
         audit(after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision>;
         check() -> Vec<String>;
-        live_owners() -> Vec<OwnerId>;
+        live_workers() -> Vec<WorkerId>;
         workers() -> Vec<super::Worker>;
     }
 
@@ -90,21 +90,21 @@ impl MetadataStore for ReadOnlyMetadata {
         refuse("sweep")
     }
 
-    fn enlist(&self, _worker: super::NewWorker) -> BoxFuture<'_, Result<OwnerId>> {
+    fn register_worker(&self, _worker: super::NewWorker) -> BoxFuture<'_, Result<WorkerId>> {
         refuse("run jobs")
     }
 
-    fn retire(&self, _owner: OwnerId) -> BoxFuture<'_, Result<()>> {
+    fn deregister_worker(&self, _owner: WorkerId) -> BoxFuture<'_, Result<()>> {
         refuse("write")
     }
 
     /// From the rows: a store may forget dead owners without jobs when it is asked.
-    fn dead_owners(&self) -> BoxFuture<'_, Result<Vec<OwnerId>>> {
+    fn dead_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>> {
         Box::pin(async move {
             let states = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
             let open = self.0.jobs(JobFilter { states, ..JobFilter::default() }).await?;
-            let live = self.0.live_owners().await?;
-            let owners: BTreeSet<OwnerId> = open.iter().filter_map(|job| job.owner).collect();
+            let live = self.0.live_workers().await?;
+            let owners: BTreeSet<WorkerId> = open.iter().filter_map(|job| job.owner).collect();
             Ok(owners.into_iter().filter(|owner| !live.contains(owner)).collect())
         })
     }

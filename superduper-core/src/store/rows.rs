@@ -33,7 +33,7 @@ id!(
 );
 id!(
     /// A process that runs jobs.
-    OwnerId
+    WorkerId
 );
 
 /// Milliseconds since 1970, UTC.
@@ -268,7 +268,7 @@ pub struct JobBrief {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
     /// The process.
-    pub id: OwnerId,
+    pub id: WorkerId,
     /// The kinds of components that its program has, in order; empty if they are not on record.
     pub kinds: Vec<String>,
     /// Where it keeps blobs, without secrets, as [`ArtifactStore::location`](super::ArtifactStore::location) says.
@@ -446,7 +446,7 @@ pub struct JobRow {
     /// How many attempts were lost with their process; they do not count as tries.
     pub lost: u32,
     /// Who holds the current attempt.
-    pub owner: Option<OwnerId>,
+    pub owner: Option<WorkerId>,
     /// Whether somebody asked to cancel it.
     pub cancel_requested: bool,
     /// Whether somebody asked it to end early, with what there is.

@@ -16,8 +16,8 @@ use superduper::{
     store::{
         ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, Chunks, Committed, ComponentId,
         Cursor, Durability, EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, Notes, Op, OwnerId, Page, Put, Reference, RunChanges, RunFilter, RunRow, Snapshot,
-        StoredVersion,
+        MetadataCapabilities, MetadataStore, Op, Page, Put, Reference, RunChanges, RunFilter, RunRow, Snapshot, StoredVersion, Telemetry,
+        WorkerId,
     },
 };
 
@@ -289,12 +289,12 @@ impl MetadataStore for CountingMetadata {
             if is_lost { committed.and(Err(Error::store("read the answer: the cable came loose"))) } else { committed }
         })
     }
-    fn note(&self, notes: Notes) -> BoxFuture<'_, Result<()>> {
+    fn record_telemetry(&self, notes: Telemetry) -> BoxFuture<'_, Result<()>> {
         if self.noteless.load(Ordering::SeqCst) {
             return Box::pin(async { Err(Error::store("write: no paper left")) });
         }
         self.commits.fetch_add(1, Ordering::SeqCst);
-        self.inner.note(notes)
+        self.inner.record_telemetry(notes)
     }
     fn tree(&self, root: Address) -> BoxFuture<'_, Result<Vec<StoredVersion>>> {
         if Self::fails(&self.failing_trees) {
@@ -364,10 +364,10 @@ impl MetadataStore for CountingMetadata {
         marked_blobs() -> Vec<Digest>;
         sweep_lock() -> Option<Box<dyn superduper::store::SweepLock>>;
         blobs_of(address: Address, versions: Vec<u32>) -> Vec<Digest>;
-        enlist(worker: superduper::store::NewWorker) -> OwnerId;
-        retire(owner: OwnerId) -> ();
-        dead_owners() -> Vec<OwnerId>;
-        live_owners() -> Vec<OwnerId>;
+        register_worker(worker: superduper::store::NewWorker) -> WorkerId;
+        deregister_worker(owner: WorkerId) -> ();
+        dead_workers() -> Vec<WorkerId>;
+        live_workers() -> Vec<WorkerId>;
         workers() -> Vec<superduper::store::Worker>;
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use superduper_core::{
     simulate::{Abilities, Config, Fault, Now, Scheduler},
-    store::{JobId, OwnerId, RunId, Timestamp},
+    store::{JobId, RunId, Timestamp, WorkerId},
 };
 
 use crate::record::{BASE, SPECIAL};
@@ -27,7 +27,7 @@ pub(crate) struct Live {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) scheduler: Scheduler,
-    pub(crate) worker: OwnerId,
+    pub(crate) worker: WorkerId,
     pub(crate) life: u32,
     pub(crate) alive: bool,
     /// It is about to end, and starts nothing.
@@ -49,7 +49,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(place: usize, worker: OwnerId, life: u32, runs: Vec<RunId>, fault: Fault) -> Self {
+    pub(crate) fn new(place: usize, worker: WorkerId, life: u32, runs: Vec<RunId>, fault: Fault) -> Self {
         // Only the first process has all there is.
         let abilities = Abilities::of(move |work| place == 0 || work.method != SPECIAL);
         let config = Config { worker, permits: PERMITS, shared: true, most_prefetched: 2, abilities, fault };

@@ -14,7 +14,7 @@ use superduper_core::{
     Address, Digest, Error, Placement, Result, VersionRef,
     store::{
         Batch, BlobRow, ChangeCursor, Committed, Cursor, Durability, JobFilter, JobId, JobRef, JobRole, JobRow, JobState, MetadataStore,
-        Need, NewJob, NewRun, Op, OwnerId, PutAction, PutVersion, RunChanges, RunFilter, RunId, RunPurpose, RunState, Timestamp,
+        Need, NewJob, NewRun, Op, PutAction, PutVersion, RunChanges, RunFilter, RunId, RunPurpose, RunState, Timestamp, WorkerId,
     },
 };
 use superduper_memory::MemoryStore;
@@ -243,16 +243,16 @@ impl Record {
         self.jobs.iter().filter(waits).copied().collect()
     }
 
-    pub(crate) fn enlist(&self) -> OwnerId {
-        sure(self.store.enlist(Default::default()))
+    pub(crate) fn register_worker(&self) -> WorkerId {
+        sure(self.store.register_worker(Default::default()))
     }
 
-    pub(crate) fn retire(&self, worker: OwnerId) {
-        sure(self.store.retire(worker));
+    pub(crate) fn deregister_worker(&self, worker: WorkerId) {
+        sure(self.store.deregister_worker(worker));
     }
 
-    pub(crate) fn dead(&self) -> Vec<OwnerId> {
-        sure(self.store.dead_owners())
+    pub(crate) fn dead(&self) -> Vec<WorkerId> {
+        sure(self.store.dead_workers())
     }
 
     pub(crate) fn sweep_epoch(&self) -> u64 {

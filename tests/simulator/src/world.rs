@@ -8,7 +8,7 @@ use std::{
 use superduper_core::{
     Digest, FailureKind, JobFailure,
     simulate::{Effect, Fault, Input, Loaded},
-    store::{ChangeCursor, Finish, Finished, JobId, JobRow, JobSignals, JobState, Op, RunId, Timestamp, Wish},
+    store::{ChangeCursor, Finish, Finished, JobId, JobRow, JobSignal, JobSignals, JobState, Op, RunId, Timestamp},
 };
 
 /// How long a process may stand still before others take its jobs over.
@@ -86,7 +86,7 @@ pub(crate) enum Event {
 /// What comes from outside of all processes.
 #[derive(Debug)]
 pub(crate) enum Outside {
-    Signal { run: RunId, jobs: Option<Vec<JobId>>, wish: Option<Wish> },
+    Signal { run: RunId, jobs: Option<Vec<JobId>>, wish: Option<JobSignal> },
     Unblock,
     Doom(JobId),
     Sweep(Vec<Digest>),
@@ -155,7 +155,7 @@ impl World {
         // Plain: all kinds of faults exist.
         world.kinds = !world.choices.choose(32, 2);
         for (place, runs) in shape.processes.iter().enumerate() {
-            let worker = world.record.enlist();
+            let worker = world.record.register_worker();
             let runs = runs.iter().map(|run| world.record.runs[*run]).collect();
             world.processes.push(Process::new(place, worker, 0, runs, fault));
             world.at(1 + place as u64, Happening::At(place, 0, Event::Start));
@@ -171,7 +171,7 @@ impl World {
             let time = 1 + 20 * u64::from(self.choices.choose(20, 1));
             let run = self.record.runs[0];
             let jobs = self.record.jobs.get(target as usize - 1).map(|job| vec![*job]);
-            let wish = [None, Some(Wish::Stop), Some(Wish::Pause)][self.choices.choose(3, 2) as usize];
+            let wish = [None, Some(JobSignal::Stop), Some(JobSignal::Pause)][self.choices.choose(3, 2) as usize];
             self.at(time, Happening::Outside(Outside::Signal { run, jobs, wish }));
         }
         if shape.jobs().any(|job| job.blob) {
@@ -297,7 +297,7 @@ impl World {
     fn start(&mut self, place: usize) -> Result<(), String> {
         if !self.processes[place].alive {
             let life = self.processes[place].life + 1;
-            let (worker, runs) = (self.record.enlist(), self.processes[place].runs.clone());
+            let (worker, runs) = (self.record.register_worker(), self.processes[place].runs.clone());
             self.processes[place] = Process::new(place, worker, life, runs, self.fault);
         }
         for run in self.processes[place].runs.clone() {
@@ -411,7 +411,7 @@ impl World {
         process.alive = false;
         let worker = process.worker;
         process.life += 1;
-        self.record.retire(worker);
+        self.record.deregister_worker(worker);
         self.after(100, place, Event::Start);
     }
 
@@ -483,12 +483,13 @@ impl World {
                     None => {
                         let open: Vec<JobId> = ids.iter().filter(|job| !self.record.row(**job).state.is_terminal()).copied().collect();
                         self.record.asked.extend(open);
-                        Op::RequestCancel { jobs: ids }
+                        Op::Signal { jobs: ids, signal: JobSignal::Cancel }
                     }
-                    Some(wish) => Op::Ask { jobs: ids, wish },
+                    Some(wish) => Op::Signal { jobs: ids, signal: wish },
                 };
                 drop(self.record.commit(vec![op]));
-                let signals = JobSignals { cancel: wish.is_none(), stop: wish == Some(Wish::Stop), pause: wish == Some(Wish::Pause) };
+                let signals =
+                    JobSignals { cancel: wish.is_none(), stop: wish == Some(JobSignal::Stop), pause: wish == Some(JobSignal::Pause) };
                 self.deliver(0, Input::Signal { run, jobs, signals })
             }
             Outside::Unblock => {

@@ -4,13 +4,13 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     ErrorKind, FailureKind, JobFailure,
-    store::{Block, Cursor, Finished, JobState, MetadataStore, Op, OwnerId, RunState, Wish},
+    store::{Block, Cursor, Finished, JobSignal, JobState, MetadataStore, Op, RunState, WorkerId},
 };
 
 /// Success stores the result and frees the job.
 pub async fn success_is_recorded_once(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["one", "two"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     let before = done(store.last_event().await);
     commit(store, vec![claim(&ids, owner, false)]).await;
     assert_eq!(done(store.last_event().await), before, "taking a job is no change of its state");
@@ -36,7 +36,7 @@ pub async fn success_is_recorded_once(store: &dyn MetadataStore) {
 /// Ends of other attempts and owners change nothing.
 pub async fn stale_attempts_are_fenced(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     let id = ids[0];
     let early = commit(store, vec![succeeded(id, 0, me), succeeded(id, 1, me)]).await;
     assert_eq!(early.fenced, [id, id], "what is not taken cannot be ended");
@@ -65,7 +65,7 @@ pub async fn stale_attempts_are_fenced(store: &dyn MetadataStore) {
 /// What a batch decided on an end that is ignored is ignored with it; ends of other attempts count.
 pub async fn what_follows_a_fenced_end_is_left_out(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["stale", "fine", "next", "skipped"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     commit(store, vec![claim(&ids[..2], me, true), Op::Reclaim { owners: vec![other], at: at(15) }]).await;
     let before = done(store.last_event().await);
     let ops = vec![
@@ -89,7 +89,7 @@ pub async fn what_follows_a_fenced_end_is_left_out(store: &dyn MetadataStore) {
 /// Failure and cancellation are kept as data.
 pub async fn failures_are_recorded(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["fail", "cancel"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut why = JobFailure::new(FailureKind::Panic, "boom");
     why.causes = vec!["a".into(), "b".into()];
@@ -113,7 +113,7 @@ pub async fn failures_are_recorded(store: &dyn MetadataStore) {
 /// A retry puts the job back, not to be started before a time.
 pub async fn retries_are_queued_again(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let before = done(store.last_event().await);
     commit(store, vec![finish(ids[0], 1, owner, Finished::Retry(failure("flaky"), at(500)))]).await;
@@ -133,7 +133,7 @@ pub async fn retries_are_queued_again(store: &dyn MetadataStore) {
 /// What an orderly shutdown interrupts is no try, but takes a number.
 pub async fn given_back_attempts_are_no_tries(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["unstarted", "started"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids[..1], owner, false), claim(&ids[1..], owner, true)]).await;
     let before = done(store.last_event().await);
     let ops = ids.iter().map(|id| finish(*id, 1, owner, Finished::Released)).collect();
@@ -155,7 +155,7 @@ pub async fn given_back_attempts_are_no_tries(store: &dyn MetadataStore) {
 /// An attempt may find that it has to wait for something outside.
 pub async fn jobs_may_end_blocked(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let before = done(store.last_event().await);
     commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked(Block::new("paused")))]).await;
@@ -170,10 +170,10 @@ pub async fn jobs_may_end_blocked(store: &dyn MetadataStore) {
 /// A wish to pause that was taken back before the attempt gave up does not block the job.
 pub async fn a_pause_that_was_taken_back_blocks_nothing(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["paused", "goes_on"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
-    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Pause }]).await;
-    commit(store, vec![Op::Ask { jobs: vec![ids[1]], wish: Wish::Continue }]).await;
+    commit(store, vec![Op::Signal { jobs: ids.clone(), signal: JobSignal::Pause }]).await;
+    commit(store, vec![Op::Signal { jobs: vec![ids[1]], signal: JobSignal::Continue }]).await;
     let before = done(store.last_event().await);
     commit(store, ids.iter().map(|id| finish(*id, 1, owner, Finished::Paused("paused".to_owned()))).collect()).await;
     let row = job_row(store, ids[0]).await;
@@ -188,12 +188,12 @@ pub async fn a_pause_that_was_taken_back_blocks_nothing(store: &dyn MetadataStor
 /// The third attempt that is lost with its process is the last.
 pub async fn lost_attempts_are_counted(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["started", "waiting", "mine"]).await;
-    let me = enlist(store).await;
+    let me = register(store).await;
     commit(store, vec![claim(&ids[2..], me, true)]).await;
-    let mut gone: Vec<OwnerId> = Vec::new();
+    let mut gone: Vec<WorkerId> = Vec::new();
     let before = done(store.last_event().await);
     for round in 1..=3u32 {
-        let owner = enlist(store).await;
+        let owner = register(store).await;
         gone.push(owner);
         let taken = commit(store, vec![claim(&ids[..1], owner, true), claim(&ids[1..2], owner, false)]).await;
         assert_eq!(claimed(&taken), [(ids[0], round), (ids[1], round)]);
@@ -218,7 +218,7 @@ pub async fn lost_attempts_are_counted(store: &dyn MetadataStore) {
 /// Final is final, whatever is tried.
 pub async fn final_jobs_never_change(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["ok", "fail", "cancel", "skip"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     let ops = vec![
         claim(&ids[..3], owner, true),
         succeeded(ids[0], 1, owner),
@@ -239,7 +239,7 @@ pub async fn final_jobs_never_change(store: &dyn MetadataStore) {
             Op::Settle { job: *id, state: JobState::Failed, failure: failure("x"), at: at(90) },
             Op::Block { job: *id, reason: Some("x".to_owned()), at: at(9) },
             Op::Block { job: *id, reason: None, at: at(9) },
-            Op::RequestCancel { jobs: vec![*id] },
+            Op::Signal { jobs: vec![*id], signal: JobSignal::Cancel },
             Op::Reclaim { owners: vec![owner], at: at(90) },
         ];
         let committed = commit(store, ops).await;

@@ -30,7 +30,7 @@ fn digests(names: &[&str]) -> Vec<Digest> {
 /// Documents of all revisions, outputs and results count.
 pub async fn references_follow_versions_outputs_and_results(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true), with_blobs(revision("a", 0, 1), &["doc", "shared"])]).await;
     commit(store, vec![with_blobs(revision("a", 0, 2), &["newer"]), with_blobs(version("a", 1), &["v1", "shared"])]).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(1)));
@@ -68,7 +68,7 @@ pub async fn marked_blobs_are_not_named(store: &dyn MetadataStore) {
     refused(try_commit(store, vec![], vec![with_blobs(create("b"), &["fresh", "orphan"])]).await, ErrorKind::Conflict);
     assert_eq!(referenced(store).await, digests(&["used"]));
     let (_, ids) = run_of(store, "c", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(1)));
     end.blobs = vec![blob("other")];
@@ -84,7 +84,7 @@ pub async fn marked_blobs_are_not_named(store: &dyn MetadataStore) {
 /// An end whose blobs a sweep took, or may have taken, is left out; the other ends of the batch count.
 pub async fn ends_that_name_swept_blobs_are_left_out(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go", "other", "plain", "late"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![with_blobs(create("b"), &["used"]), claim(&ids[..3], owner, true)]).await;
     let epoch = done(store.snapshot(vec![]).await).sweep_epoch;
     let end = |index: usize, blobs: &[&str], sweep_epoch| {

@@ -5,11 +5,12 @@ use serde_json::json;
 use superduper_core::{
     ErrorKind,
     store::{
-        Block, Cursor, Finished, JobId, JobState, MetadataStore, MetricRow, NewCheckpoint, Notes, Op, OutputRow, OwnerId, PutAction, Wish,
+        Block, Cursor, Finished, JobId, JobSignal, JobState, MetadataStore, MetricRow, NewCheckpoint, Op, OutputRow, PutAction, Telemetry,
+        WorkerId,
     },
 };
 
-fn kept(job: JobId, attempt: u32, owner: OwnerId, step: u64) -> NewCheckpoint {
+fn kept(job: JobId, attempt: u32, owner: WorkerId, step: u64) -> NewCheckpoint {
     NewCheckpoint {
         job,
         attempt,
@@ -31,7 +32,7 @@ fn keep(new: NewCheckpoint) -> Op {
 pub async fn metrics_are_kept_by_name_and_step(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;
     let metric = |job: JobId, name: &str, step, value| MetricRow { job, name: name.to_owned(), step, value, at: at(5) };
-    let note = async |metrics| done(store.note(Notes { metrics, ..Notes::default() }).await);
+    let note = async |metrics| done(store.record_telemetry(Telemetry { metrics, ..Telemetry::default() }).await);
     let first = vec![metric(ids[0], "loss", 10, 0.5), metric(ids[0], "loss", 2, 0.1), metric(ids[1], "loss", 1, 9.0)];
     note(first).await;
     note(vec![metric(ids[0], "accuracy", 2, f64::MAX), metric(ids[0], "loss", 10, -0.25), metric(ids[0], "loss", 3, f64::NAN)]).await;
@@ -47,7 +48,7 @@ pub async fn metrics_are_kept_by_name_and_step(store: &dyn MetadataStore) {
 /// Numbers ascend and are not given again while the newest is kept.
 pub async fn checkpoints_are_numbered_and_dropped(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let before = done(store.last_event().await);
     let scored = NewCheckpoint { score: Some(0.75), ..kept(ids[0], 1, owner, 10) };
@@ -67,7 +68,7 @@ pub async fn checkpoints_are_numbered_and_dropped(store: &dyn MetadataStore) {
 /// Only the current attempt keeps anything; what it kept is there for the next one.
 pub async fn checkpoints_are_fenced(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     let id = ids[0];
     assert_eq!(commit(store, vec![keep(kept(id, 0, me, 1)), keep(kept(id, 1, me, 1))]).await.fenced, [id, id]);
     commit(store, vec![claim(&ids, me, true), keep(kept(id, 1, me, 5))]).await;
@@ -87,7 +88,7 @@ pub async fn checkpoints_are_fenced(store: &dyn MetadataStore) {
 /// A checkpoint's blobs are referred to until it goes, alone or with its version.
 pub async fn checkpoints_hold_their_blobs(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let with = |step, name: &str, drop: &[u32]| {
         keep(NewCheckpoint { blobs: vec![blob("shared"), blob(name)], drop: drop.to_vec(), ..kept(ids[0], 1, owner, step) })
@@ -114,22 +115,26 @@ pub async fn checkpoints_hold_their_blobs(store: &dyn MetadataStore) {
 /// Wishes are marks that the one who runs the job sees.
 pub async fn wishes_stay_until_they_are_fulfilled(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go", "done"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true), succeeded(ids[1], 1, owner)]).await;
     let before = done(store.last_event().await);
-    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Pause }]).await;
+    commit(store, vec![Op::Signal { jobs: ids.clone(), signal: JobSignal::Pause }]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.pause_requested, row.stop_requested, row.cancel_requested), (true, false, false));
     assert!(!job_row(store, ids[1]).await.pause_requested, "nothing is asked of a final job");
     assert_eq!(done(store.last_event().await), before, "a wish is no change of a state");
-    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Stop }, Op::Ask { jobs: ids.clone(), wish: Wish::Continue }]).await;
+    commit(
+        store,
+        vec![Op::Signal { jobs: ids.clone(), signal: JobSignal::Stop }, Op::Signal { jobs: ids.clone(), signal: JobSignal::Continue }],
+    )
+    .await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.pause_requested, row.stop_requested), (false, true), "only the wish to pause is taken back");
-    commit(store, vec![Op::Ask { jobs: ids.clone(), wish: Wish::Pause }]).await;
+    commit(store, vec![Op::Signal { jobs: ids.clone(), signal: JobSignal::Pause }]).await;
     commit(store, vec![finish(ids[0], 1, owner, Finished::Blocked(Block::new("paused")))]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.state, row.pause_requested, row.stop_requested), (JobState::Blocked, false, true));
-    commit(store, vec![Op::RequestCancel { jobs: ids.clone() }]).await;
+    commit(store, vec![Op::Signal { jobs: ids.clone(), signal: JobSignal::Cancel }]).await;
     let row = job_row(store, ids[0]).await;
     assert_eq!((row.pause_requested, row.stop_requested, row.cancel_requested), (false, true, true));
 }
@@ -142,7 +147,7 @@ pub async fn values_of_any_depth_come_back(store: &dyn MetadataStore) {
         made.document = value.clone();
         let committed = commit(store, vec![Op::Put(made), start_run(name), jobs(vec![job(name, "go")])]).await;
         let id = committed.jobs[0];
-        let owner = enlist(store).await;
+        let owner = register(store).await;
         let state = NewCheckpoint { data: value.clone(), ..kept(id, 1, owner, 1) };
         let mut end = finish_of(id, 1, owner, Finished::Succeeded(value.clone()));
         end.outputs = vec![OutputRow { name: "o".to_owned(), value: value.clone(), blobs: Vec::new() }];

@@ -90,10 +90,17 @@ pub async fn owing_jobs_is_kept_per_version(store: &dyn MetadataStore) {
     let versions = read().await;
     assert_eq!(owes(&versions), [true, false]);
     assert_eq!(versions.iter().map(|version| version.content_of).collect::<Vec<_>>(), [None, Some(0)]);
-    commit(store, vec![Op::Owe { address: address("a").at(0), owes: false }, Op::Owe { address: address("a"), owes: true }]).await;
+    commit(
+        store,
+        vec![
+            Op::SetJobsPending { address: address("a").at(0), pending: false },
+            Op::SetJobsPending { address: address("a"), pending: true },
+        ],
+    )
+    .await;
     assert_eq!(owes(&read().await), [false, true], "without a version the newest is meant");
     assert!(done(store.list(None).await)[0].owes_jobs);
-    refused(try_commit(store, vec![], vec![Op::Owe { address: address("b"), owes: true }]).await, ErrorKind::NotFound);
+    refused(try_commit(store, vec![], vec![Op::SetJobsPending { address: address("b"), pending: true }]).await, ErrorKind::NotFound);
 }
 
 /// A shared child is read once, and the root comes first.
@@ -148,7 +155,7 @@ pub async fn edges_need_a_child(store: &dyn MetadataStore) {
 /// Outputs are shared by the revisions of a version and can be copied to another version.
 pub async fn outputs_belong_to_the_version(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(null)));
     let output = |name: &str, value| OutputRow { name: name.to_owned(), value, blobs: vec![blob(name)] };
@@ -181,7 +188,7 @@ pub async fn outputs_belong_to_the_version(store: &dyn MetadataStore) {
 pub async fn setters_of_outputs_are_kept(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["fit", "publish", "index"]).await;
     run_of(store, "b", &["fit"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true), version("a", 1)]).await;
     let end = |id, names: &[&str]| {
         let mut end = finish_of(id, 1, owner, Finished::Succeeded(json!(null)));

@@ -3,8 +3,8 @@
 use super::fixture::*;
 use serde_json::json;
 use superduper_core::store::{
-    ChangeCursor, Claimed, Finished, JobId, JobRef, JobSignals, JobState, MetadataStore, Need, NewJob, Op, RunChanges, RunId, RunState,
-    Wish,
+    ChangeCursor, Claimed, Finished, JobId, JobRef, JobSignal, JobSignals, JobState, MetadataStore, Need, NewJob, Op, RunChanges, RunId,
+    RunState,
 };
 
 fn settle(job: JobId, state: JobState) -> Op {
@@ -15,7 +15,7 @@ fn settle(job: JobId, state: JobState) -> Op {
 /// that did not hold.
 pub async fn what_follows_an_ignored_settlement_is_left_out(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["taken", "needs_it", "fine", "more"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     commit(store, vec![claim(&ids[..1], other, true), claim(&ids[2..3], me, true)]).await;
     let before = done(store.last_event().await);
     let ops = vec![
@@ -47,7 +47,7 @@ pub async fn a_settlement_that_holds_already_is_fulfilled(store: &dyn MetadataSt
 /// The answer lists each operation that changed nothing, by its place.
 pub async fn ignored_operations_are_listed(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two", "three"]).await;
-    let me = enlist(store).await;
+    let me = register(store).await;
     let rewrite = Op::Rewrite { address: exact("a", 0, 7), document: json!({}), uuid: digest("a"), content_hash: digest("a") };
     let ops = vec![
         claim(&ids[..2], me, false),
@@ -58,7 +58,7 @@ pub async fn ignored_operations_are_listed(store: &dyn MetadataStore) {
         rewrite,
         claim(&[ids[2], ids[0]], me, true),
         Op::Start { job: ids[0], attempt: 1, at: at(12) },
-        Op::RequestCancel { jobs: vec![JobId(999)] },
+        Op::Signal { jobs: vec![JobId(999)], signal: JobSignal::Cancel },
         succeeded(ids[1], 7, me),
         succeeded(ids[1], 1, me),
     ];
@@ -72,12 +72,16 @@ pub async fn ignored_operations_are_listed(store: &dyn MetadataStore) {
 /// Another process may have had the job since it was read.
 pub async fn claims_tell_tries_losses_and_signals(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     let retry = Finished::Retry(failure("flaky"), at(20));
     commit(store, vec![claim(&ids[..1], other, true), finish(ids[0], 1, other, retry)]).await;
     commit(store, vec![claim(&ids[..1], other, true), Op::Reclaim { owners: vec![other], at: at(15) }]).await;
-    commit(store, vec![Op::RequestCancel { jobs: vec![ids[0]] }, Op::Ask { jobs: ids.clone(), wish: Wish::Pause }]).await;
-    commit(store, vec![Op::Ask { jobs: vec![ids[1]], wish: Wish::Stop }]).await;
+    commit(
+        store,
+        vec![Op::Signal { jobs: vec![ids[0]], signal: JobSignal::Cancel }, Op::Signal { jobs: ids.clone(), signal: JobSignal::Pause }],
+    )
+    .await;
+    commit(store, vec![Op::Signal { jobs: vec![ids[1]], signal: JobSignal::Stop }]).await;
     let committed = commit(store, vec![claim(&ids[..1], me, true), claim(&ids[1..], me, false)]).await;
     let signals = |cancel, stop| JobSignals { cancel, stop, pause: true };
     let expected = [
@@ -91,7 +95,7 @@ pub async fn claims_tell_tries_losses_and_signals(store: &dyn MetadataStore) {
 /// Which of the spawned jobs were there before.
 pub async fn known_spawned_jobs_are_told(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;
-    let me = enlist(store).await;
+    let me = register(store).await;
     commit(store, vec![claim(&ids, me, true)]).await;
     let spawn = async |id: JobId, keys: &[&str]| {
         let mut end = finish_of(id, 1, me, Finished::Succeeded(json!(null)));
@@ -134,7 +138,7 @@ pub async fn changes_begin_with_everything(store: &dyn MetadataStore) {
 /// Each change of a job is told, whether it is an event or not.
 pub async fn every_change_of_a_job_is_told(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["one", "two", "three", "four"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     let mut after = changes(store, run, ChangeCursor::default()).await.cursor;
     let mut spawning = finish_of(ids[2], 1, me, Finished::Succeeded(json!(1)));
     spawning.spawned = vec![NewJob { key: Some("k".to_owned()), ..job("a", "more") }];
@@ -145,9 +149,9 @@ pub async fn every_change_of_a_job_is_told(store: &dyn MetadataStore) {
         ("a claim ahead of the start", claim(&ids[..2], other, false), ids[..2].to_vec()),
         ("a start", Op::Start { job: ids[1], attempt: 1, at: at(11) }, vec![ids[1]]),
         ("a job that is given back before its start", finish(ids[0], 1, other, Finished::Released), vec![ids[0]]),
-        ("a signal", Op::RequestCancel { jobs: vec![ids[0]] }, vec![ids[0]]),
-        ("another signal", Op::Ask { jobs: ids[..2].to_vec(), wish: Wish::Pause }, ids[..2].to_vec()),
-        ("a signal that is taken back", Op::Ask { jobs: ids[..1].to_vec(), wish: Wish::Continue }, vec![ids[0]]),
+        ("a signal", Op::Signal { jobs: vec![ids[0]], signal: JobSignal::Cancel }, vec![ids[0]]),
+        ("another signal", Op::Signal { jobs: ids[..2].to_vec(), signal: JobSignal::Pause }, ids[..2].to_vec()),
+        ("a signal that is taken back", Op::Signal { jobs: ids[..1].to_vec(), signal: JobSignal::Continue }, vec![ids[0]]),
         ("a claim", claim(&ids[2..3], me, true), vec![ids[2]]),
         ("an end that spawns", Op::Finish(Box::new(spawning)), vec![ids[2], ids[3], spawned]),
         ("a second claim ahead", claim(&ids[..1], other, false), vec![ids[0]]),
@@ -178,12 +182,12 @@ pub async fn every_change_of_a_job_is_told(store: &dyn MetadataStore) {
 pub async fn the_end_of_a_run_hides_no_change(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["one", "two"]).await;
     let (other, others) = run_of(store, "b", &["three", "four"]).await;
-    let me = enlist(store).await;
+    let me = register(store).await;
     let begin = changes(store, run, ChangeCursor::default()).await.cursor;
     let begin_other = changes(store, other, ChangeCursor::default()).await.cursor;
-    commit(store, vec![Op::Ask { jobs: others[..1].to_vec(), wish: Wish::Pause }]).await;
+    commit(store, vec![Op::Signal { jobs: others[..1].to_vec(), signal: JobSignal::Pause }]).await;
     commit(store, vec![claim(&ids, me, false)]).await;
-    commit(store, vec![Op::RequestCancel { jobs: ids.clone() }]).await;
+    commit(store, vec![Op::Signal { jobs: ids.clone(), signal: JobSignal::Cancel }]).await;
     let told = async |run: RunId, after: ChangeCursor| {
         let told = changes(store, run, after).await;
         (told.jobs.iter().map(|row| row.id).collect::<Vec<_>>(), told.cursor)
@@ -203,7 +207,7 @@ pub async fn the_end_of_a_run_hides_no_change(store: &dyn MetadataStore) {
     assert_eq!(states, [(ids[0], JobState::Cancelled), (ids[1], JobState::Succeeded)], "from a place before the end");
     assert_eq!(told(run, ended.cursor).await.0, [], "nothing is told twice");
     assert_eq!(changes(store, run, ChangeCursor::default()).await.jobs, ended.jobs, "from the beginning");
-    commit(store, vec![Op::RequestCancel { jobs: ids }]).await;
+    commit(store, vec![Op::Signal { jobs: ids, signal: JobSignal::Cancel }]).await;
     assert_eq!(told(run, ended.cursor).await.0, [], "final jobs do not change");
     assert_eq!(told(other, middle).await.0, [], "the end of one run is no change of another");
     commit(store, vec![claim(&others[1..], me, false)]).await;

@@ -74,7 +74,7 @@ pub async fn trees_are_deleted_in_any_order(store: &dyn MetadataStore) {
 /// Jobs, runs and events stay, with the name of their component.
 pub async fn history_outlives_its_component(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(serde_json::json!(1)));
     end.blobs = vec![blob("result")];

@@ -5,7 +5,7 @@ use superduper_core::{
     Address, Digest, ErrorKind, FailureKind, JobFailure, Result, VersionRef,
     store::{
         Batch, BlobRow, Committed, Cursor, Durability, EdgeRow, EventRow, Expect, Finish, Finished, JobFilter, JobId, JobRole, JobRow,
-        JobState, MetadataStore, NewJob, NewRun, Op, OwnerId, PutAction, PutVersion, RunId, RunPurpose, Timestamp,
+        JobState, MetadataStore, NewJob, NewRun, Op, PutAction, PutVersion, RunId, RunPurpose, Timestamp, WorkerId,
     },
 };
 
@@ -89,11 +89,11 @@ pub(super) fn jobs(jobs: Vec<NewJob>) -> Op {
     Op::Jobs { run: None, jobs }
 }
 
-pub(super) fn claim(jobs: &[JobId], owner: OwnerId, start: bool) -> Op {
+pub(super) fn claim(jobs: &[JobId], owner: WorkerId, start: bool) -> Op {
     Op::Claim { jobs: jobs.to_vec(), owner, start, pool: None, at: at(10) }
 }
 
-pub(super) fn finish_of(job: JobId, attempt: u32, owner: OwnerId, end: Finished) -> Finish {
+pub(super) fn finish_of(job: JobId, attempt: u32, owner: WorkerId, end: Finished) -> Finish {
     Finish {
         job,
         attempt,
@@ -111,11 +111,11 @@ pub(super) fn finish_of(job: JobId, attempt: u32, owner: OwnerId, end: Finished)
     }
 }
 
-pub(super) fn finish(job: JobId, attempt: u32, owner: OwnerId, end: Finished) -> Op {
+pub(super) fn finish(job: JobId, attempt: u32, owner: WorkerId, end: Finished) -> Op {
     Op::Finish(Box::new(finish_of(job, attempt, owner, end)))
 }
 
-pub(super) fn succeeded(job: JobId, attempt: u32, owner: OwnerId) -> Op {
+pub(super) fn succeeded(job: JobId, attempt: u32, owner: WorkerId) -> Op {
     finish(job, attempt, owner, Finished::Succeeded(json!({"done": job.0})))
 }
 
@@ -167,8 +167,8 @@ pub(super) async fn confirm(store: &dyn MetadataStore, names: &[&str]) -> Op {
     Op::ConfirmDeleted { digests: names.iter().map(|name| digest(name)).collect(), lock }
 }
 
-pub(super) async fn enlist(store: &dyn MetadataStore) -> OwnerId {
-    done(store.enlist(Default::default()).await)
+pub(super) async fn register(store: &dyn MetadataStore) -> WorkerId {
+    done(store.register_worker(Default::default()).await)
 }
 
 /// A component with a run of jobs named after methods.

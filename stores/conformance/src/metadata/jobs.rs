@@ -4,7 +4,7 @@ use super::fixture::*;
 use std::collections::BTreeSet;
 use superduper_core::{
     ErrorKind,
-    store::{Cursor, JobId, JobRef, JobRole, JobState, MetadataStore, Need, NewJob, Op, OwnerId, RunId, RunState},
+    store::{Cursor, JobId, JobRef, JobRole, JobSignal, JobState, MetadataStore, Need, NewJob, Op, RunId, RunState, WorkerId},
 };
 
 /// Ids ascend; all that a job is recorded with comes back.
@@ -68,7 +68,7 @@ pub async fn jobs_need_what_they_name(store: &dyn MetadataStore) {
 /// A taken job is not taken again.
 pub async fn claims_are_exclusive(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two", "three"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     assert_ne!(me, other, "owners are told apart");
     let taken = commit(store, vec![claim(&[ids[1], ids[0], JobId(999)], me, false)]).await;
     assert_eq!(claimed(&taken), [(ids[1], 1), (ids[0], 1)], "claims are told in the order asked for, with attempt numbers from 1");
@@ -86,14 +86,14 @@ pub async fn concurrent_claims_give_a_job_once(store: &dyn MetadataStore) {
     let methods: Vec<String> = (0..50).map(|n| format!("m{n}")).collect();
     let methods: Vec<&str> = methods.iter().map(String::as_str).collect();
     let (_, ids) = run_of(store, "a", &methods).await;
-    let take = async |owner: OwnerId, ids: &[JobId]| {
+    let take = async |owner: WorkerId, ids: &[JobId]| {
         let mut mine = Vec::new();
         for chunk in ids.chunks(7) {
             mine.extend(claimed(&commit(store, vec![claim(chunk, owner, true)]).await));
         }
         mine
     };
-    let (one, two) = (enlist(store).await, enlist(store).await);
+    let (one, two) = (register(store).await, register(store).await);
     let reversed: Vec<JobId> = ids.iter().rev().copied().collect();
     let (mine, yours) = tokio::join!(take(one, &ids), take(two, &reversed));
     let all: BTreeSet<JobId> = mine.iter().chain(&yours).map(|(id, _)| *id).collect();
@@ -103,7 +103,7 @@ pub async fn concurrent_claims_give_a_job_once(store: &dyn MetadataStore) {
 /// A job may be recorded as running or as blocked.
 pub async fn jobs_can_be_born_taken(store: &dyn MetadataStore) {
     commit(store, vec![create("a")]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     let before = done(store.last_event().await);
     let new = vec![
         NewJob { claim: Some(owner), ..job("a", "now") },
@@ -128,7 +128,7 @@ pub async fn starting_is_fenced(store: &dyn MetadataStore) {
     let start = |attempt| Op::Start { job: ids[0], attempt, at: at(12) };
     commit(store, vec![start(0), start(1)]).await;
     assert_eq!(state(store, ids[0]).await, JobState::Queued, "a job that is not taken does not start");
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, false), start(2)]).await;
     assert_eq!(state(store, ids[0]).await, JobState::Queued, "another attempt does not start");
     let before = done(store.last_event().await);
@@ -141,7 +141,7 @@ pub async fn starting_is_fenced(store: &dyn MetadataStore) {
 /// `Settle` ends jobs that nobody holds.
 pub async fn settling_spares_taken_and_final_jobs(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["skip", "cancel", "fail", "taken"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids[3..], owner, false), Op::Block { job: ids[1], reason: Some("x".to_owned()), at: at(9) }]).await;
     let settle = |job, state, why: &str| Op::Settle { job, state, failure: failure(why), at: at(30) };
     let before = done(store.last_event().await);
@@ -175,7 +175,7 @@ pub async fn settling_spares_taken_and_final_jobs(store: &dyn MetadataStore) {
 /// Only queued jobs that nobody holds are blocked, and only blocked ones released.
 pub async fn blocking_and_releasing(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "taken"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids[1..], owner, false)]).await;
     let before = done(store.last_event().await);
     let block = |job, reason: Option<&str>| Op::Block { job, reason: reason.map(str::to_owned), at: at(9) };
@@ -195,9 +195,9 @@ pub async fn blocking_and_releasing(store: &dyn MetadataStore) {
 /// The mark stays while the job is not final.
 pub async fn cancel_requests_stay_until_the_end(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true), succeeded(ids[1], 1, owner)]).await;
-    commit(store, vec![Op::RequestCancel { jobs: vec![ids[0], ids[1], JobId(999)] }]).await;
+    commit(store, vec![Op::Signal { jobs: vec![ids[0], ids[1], JobId(999)], signal: JobSignal::Cancel }]).await;
     assert!(job_row(store, ids[0]).await.cancel_requested);
     assert!(!job_row(store, ids[1]).await.cancel_requested, "a final job is not asked to stop");
     let retry = superduper_core::store::Finished::Retry(failure("again"), at(99));
@@ -224,7 +224,7 @@ pub async fn runs_end_once(store: &dyn MetadataStore) {
 pub async fn events_are_in_order(store: &dyn MetadataStore) {
     assert_eq!(done(store.last_event().await), Cursor::default(), "an empty store has no event");
     let (run, ids) = run_of(store, "a", &["one", "two"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let (other, _) = run_of(store, "b", &[]).await;
     commit(store, vec![succeeded(ids[1], 1, owner), succeeded(ids[0], 1, owner)]).await;

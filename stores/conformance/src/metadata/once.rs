@@ -33,7 +33,7 @@ pub async fn logs_are_chained(store: &dyn MetadataStore) {
     let run = commit(store, vec![create("a"), start_run("a"), jobs(vec![job("a", "go")]), append("x", 1)]).await;
     commit(store, vec![append("x", 2), append("y", 3), append("x", 4)]).await;
     refused(try_commit(store, vec![], vec![append("x", 5), create("a")]).await, ErrorKind::Conflict);
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![succeeded(run.jobs[0], 7, owner), append("x", 6)]).await;
     let entries = done(store.log_entries("x".to_owned(), 0, 10).await);
     assert_eq!(

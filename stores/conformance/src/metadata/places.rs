@@ -1,13 +1,13 @@
 //! Places in pools, which all processes share.
 
 use super::fixture::*;
-use superduper_core::store::{Committed, Finish, Finished, JobId, MetadataStore, NewJob, NewWorker, Op, OwnerId, Pool};
+use superduper_core::store::{Committed, Finish, Finished, JobId, MetadataStore, NewJob, NewWorker, Op, Pool, WorkerId};
 
 fn pool(limit: u32) -> Option<Pool> {
     Some(Pool { name: "p".to_owned(), limit })
 }
 
-fn claim_in_pool(jobs: &[JobId], owner: OwnerId, limit: u32) -> Op {
+fn claim_in_pool(jobs: &[JobId], owner: WorkerId, limit: u32) -> Op {
     Op::Claim { jobs: jobs.to_vec(), owner, start: true, pool: pool(limit), at: at(10) }
 }
 
@@ -26,7 +26,7 @@ fn taken(committed: &Committed) -> Vec<JobId> {
 /// A claim takes as many jobs as the pool has free places, those of the lowest ids. It returns the other jobs as full.
 pub async fn pools_limit_claims_of_all_owners(store: &dyn MetadataStore) {
     let ids = pooled(store, &["one", "two", "three", "four"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     let first = commit(store, vec![claim_in_pool(&ids[1..2], other, 2)]).await;
     assert_eq!((taken(&first), first.full), (vec![ids[1]], vec![]));
     let second = commit(store, vec![claim_in_pool(&[ids[3], ids[2], ids[0]], me, 2)]).await;
@@ -45,7 +45,7 @@ pub async fn pools_limit_claims_of_all_owners(store: &dyn MetadataStore) {
 /// The place of a late attempt is taken until its thread has returned, or its owner is reclaimed.
 pub async fn late_attempts_keep_their_place(store: &dyn MetadataStore) {
     let ids = pooled(store, &["one", "two", "three"]).await;
-    let (me, other) = (enlist(store).await, enlist(store).await);
+    let (me, other) = (register(store).await, register(store).await);
     commit(store, vec![claim_in_pool(&ids[..1], other, 1)]).await;
     let late = Finish { late: true, ..finish_of(ids[0], 1, other, Finished::Failed(failure("late"))) };
     let after = commit(store, vec![Op::Finish(Box::new(late)), claim_in_pool(&ids[1..2], me, 1)]).await;
@@ -55,17 +55,17 @@ pub async fn late_attempts_keep_their_place(store: &dyn MetadataStore) {
     // A late attempt whose owner is gone together with its thread.
     let late = Finish { late: true, ..finish_of(ids[1], 1, me, Finished::Failed(failure("late"))) };
     commit(store, vec![Op::Finish(Box::new(late))]).await;
-    done(store.retire(me).await);
-    assert_eq!(done(store.dead_owners().await), [me], "an owner that left a place behind is told");
+    done(store.deregister_worker(me).await);
+    assert_eq!(done(store.dead_workers().await), [me], "an owner that left a place behind is told");
     let after = commit(store, vec![Op::Reclaim { owners: vec![me], at: at(20) }, claim_in_pool(&ids[2..], other, 1)]).await;
     assert_eq!(taken(&after), [ids[2]]);
-    assert!(done(store.dead_owners().await).is_empty());
+    assert!(done(store.dead_workers().await).is_empty());
 }
 
 /// A job that is recorded with a claim is queued if its pool is full.
 pub async fn jobs_recorded_with_a_claim_count(store: &dyn MetadataStore) {
     let (run, _) = run_of(store, "a", &["first"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     let new =
         |name: &str| NewJob { claim: Some(owner), pool: pool(1), executor: Some("{\"pool\":[\"p\",1]}".to_owned()), ..job("a", name) };
     let committed = commit(store, vec![Op::Jobs { run: Some(run), jobs: vec![new("one"), new("two")] }]).await;
@@ -80,10 +80,10 @@ pub async fn jobs_recorded_with_a_claim_count(store: &dyn MetadataStore) {
 pub async fn workers_are_told_with_their_kinds(store: &dyn MetadataStore) {
     let kinds = vec!["a.One".to_owned(), "a.Two".to_owned()];
     let new = NewWorker { kinds: kinds.clone(), artifacts: Some("s3://bucket/prefix".to_owned()) };
-    let (one, two) = (done(store.enlist(new).await), enlist(store).await);
+    let (one, two) = (done(store.register_worker(new).await), register(store).await);
     let workers = done(store.workers().await);
     let told: Vec<_> = workers.iter().map(|worker| (worker.id, worker.kinds.clone(), worker.artifacts.as_deref())).collect();
     assert_eq!(told, [(one, kinds, Some("s3://bucket/prefix")), (two, vec![], None)]);
-    done(store.retire(one).await);
+    done(store.deregister_worker(one).await);
     assert_eq!(done(store.workers().await).len(), 1);
 }

@@ -13,7 +13,7 @@ pub async fn snapshots_hold_the_newest(store: &dyn MetadataStore) {
     let committed = commit(store, vec![start_run("a"), jobs(vec![job("a", "go"), hook])]).await;
     let (run, new) = (committed.run.expect("a run"), committed.jobs);
     commit(store, vec![create("b"), revision("b", 0, 1)]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&new[..1], owner, true), finish(new[0], 1, owner, Finished::Failed(failure("no")))]).await;
     let found = done(store.snapshot(vec![address("b"), address("a").at(0), address("absent"), address("a")]).await);
     let mut keys: Vec<&str> = found.components.keys().map(String::as_str).collect();
@@ -48,7 +48,7 @@ pub async fn snapshots_take_many_addresses(store: &dyn MetadataStore) {
 /// The newest job of each method of a newest version, if it did not succeed.
 pub async fn unhealthy_is_the_newest_job_that_did_not_succeed(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["ok", "failed", "mended", "queued", "broken"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     let fail = |id, attempt| finish(id, attempt, owner, Finished::Failed(failure("no")));
     let ops = vec![
         claim(&[ids[0], ids[1], ids[2], ids[4]], owner, true),
@@ -73,7 +73,7 @@ pub async fn jobs_are_filtered(store: &dyn MetadataStore) {
     let mut newer = job("a", "one");
     newer.target = exact("a", 1, 0);
     let second = commit(store, vec![create("b"), start_run("b"), jobs(vec![job("b", "x"), newer])]).await.jobs;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids[..2], owner, true), succeeded(ids[0], 1, owner)]).await;
     let read = async |filter: JobFilter| done(store.jobs(filter).await).into_iter().map(|job| job.id).collect::<Vec<_>>();
     let base = JobFilter::default;

@@ -89,7 +89,7 @@ pub async fn nothing_gets_hold_of_a_marked_version(store: &dyn MetadataStore) {
 pub async fn spawned_jobs_of_a_marked_version_are_cancelled(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "p", &["grow"]).await;
     commit(store, vec![create("a"), create("b")]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     remove(store, "a", 0).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(serde_json::json!(null)));
@@ -175,7 +175,7 @@ pub async fn health_is_of_the_component_and_what_it_holds(store: &dyn MetadataSt
 /// The detail of an event stays short, while the failure of the job is kept whole.
 pub async fn details_of_events_stay_short(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["go"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let before = done(store.last_event().await);
     let text = "ä".repeat(1 << 20);

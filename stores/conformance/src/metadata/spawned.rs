@@ -4,13 +4,13 @@ use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
     ErrorKind,
-    store::{Cursor, Finished, JobFilter, JobRef, JobState, MetadataStore, Need, NewJob, Op, OutputRow},
+    store::{Cursor, Finished, JobFilter, JobRef, JobSignal, JobState, MetadataStore, Need, NewJob, Op, OutputRow},
 };
 
 /// Spawned jobs join the run of their spawner, together with its result.
 pub async fn spawned_jobs_come_with_success(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["plan", "after"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids[..1], owner, true)]).await;
     let keyed = |key: &str, needs| NewJob { key: Some(key.to_owned()), needs, ..job("a", "work") };
     let spawned = vec![
@@ -41,7 +41,7 @@ pub async fn keys_are_unique_in_a_run(store: &dyn MetadataStore) {
     let keyed = |key: &str| NewJob { key: Some(key.to_owned()), ..job("a", "work") };
     let committed = commit(store, vec![create("a"), start_run("a"), jobs(vec![job("a", "one"), job("a", "two"), keyed("x")])]).await;
     let (run, ids) = (committed.run, committed.jobs);
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(1)));
     end.spawned = vec![keyed("y"), keyed("x"), keyed("y"), keyed("z")];
@@ -60,7 +60,7 @@ pub async fn keys_are_unique_in_a_run(store: &dyn MetadataStore) {
 /// Messages wait in order until they are delivered.
 pub async fn messages_wait_until_delivered(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let mut failed = finish_of(ids[0], 1, owner, Finished::Retry(failure("x"), at(1)));
     failed.messages = vec![("t".to_owned(), json!("lost"))];
@@ -90,8 +90,8 @@ pub async fn messages_wait_until_delivered(store: &dyn MetadataStore) {
 /// What a job spawns that was asked to be cancelled, and succeeded all the same, is to be cancelled too.
 pub async fn spawned_jobs_inherit_the_wish_to_cancel(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["asked", "not_asked"]).await;
-    let owner = enlist(store).await;
-    commit(store, vec![claim(&ids, owner, true), Op::RequestCancel { jobs: vec![ids[0]] }]).await;
+    let owner = register(store).await;
+    commit(store, vec![claim(&ids, owner, true), Op::Signal { jobs: vec![ids[0]], signal: JobSignal::Cancel }]).await;
     for (id, wanted) in [(ids[0], true), (ids[1], false)] {
         let mut end = finish_of(id, 1, owner, Finished::Succeeded(json!(1)));
         end.spawned = vec![NewJob { key: Some("known".to_owned()), ..job("a", "more") }, job("a", "more")];
@@ -105,7 +105,7 @@ pub async fn spawned_jobs_inherit_the_wish_to_cancel(store: &dyn MetadataStore) 
 /// Outputs are set with success only, and replaced.
 pub async fn outputs_come_with_success(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["one", "two"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let end = |id, attempt, value: i64, end| {
         let output = OutputRow { name: "weights".to_owned(), value: json!(value), blobs: vec![blob(&format!("b{value}"))] };

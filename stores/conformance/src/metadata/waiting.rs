@@ -43,7 +43,7 @@ pub async fn blocked_jobs_are_completed_once(store: &dyn MetadataStore) {
 /// The time until which a job is blocked is kept with the time at which it was blocked, until it is released.
 pub async fn blocks_may_have_a_time(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["wait"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let block = Block { until: Some(at(500)), ..Block::new("a report") };
     let end = finish(ids[0], 1, owner, Finished::Blocked(block));
@@ -60,7 +60,7 @@ pub async fn blocks_may_have_a_time(store: &dyn MetadataStore) {
 
 /// A job that waits for what has changed since it looked is queued again.
 pub async fn a_block_is_refused_if_what_was_read_moved(store: &dyn MetadataStore) {
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     let (_, ids) = run_of(store, "a", &["wait"]).await;
     let mut number = 0;
     let mut ends_as = async |read: Vec<(superduper_core::Address, Option<(u32, u32)>)>, expected: JobState| {
@@ -87,7 +87,7 @@ pub async fn a_block_is_refused_if_what_was_read_moved(store: &dyn MetadataStore
 /// Inputs come back as they were; a key finds its job; edges are told of one job.
 pub async fn spawned_jobs_have_inputs_and_edges(store: &dyn MetadataStore) {
     let (run, ids) = run_of(store, "a", &["open", "after"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids[..1], owner, true)]).await;
     let input = Some(json!({"round": 3, "sites": ["a", "b"], "none": null}));
     let keyed = |key: &str| NewJob { key: Some(key.to_owned()), ..job("a", "train") };
@@ -121,7 +121,7 @@ pub async fn spawned_jobs_have_inputs_and_edges(store: &dyn MetadataStore) {
 /// A tolerated job that failed is not among those that make a component unhealthy.
 pub async fn tolerated_jobs_are_not_unhealthy(store: &dyn MetadataStore) {
     let (_, ids) = run_of(store, "a", &["open"]).await;
-    let owner = enlist(store).await;
+    let owner = register(store).await;
     commit(store, vec![claim(&ids, owner, true)]).await;
     let keyed = |key: &str, tolerated| NewJob { key: Some(key.to_owned()), tolerated, ..job("a", "train") };
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(null)));

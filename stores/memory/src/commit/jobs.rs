@@ -6,7 +6,7 @@ use super::Commit;
 use crate::state::{Dependency, Job};
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, OwnerId, Pool, RunId, Timestamp, being_removed},
+    store::{Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, Pool, RunId, Timestamp, WorkerId, being_removed},
 };
 
 impl Commit<'_> {
@@ -145,7 +145,7 @@ impl Commit<'_> {
         Ok((key.0, at.revision.unwrap_or(newest)))
     }
 
-    pub(super) fn claim(&mut self, jobs: &[JobId], (owner, pool): (OwnerId, Option<Pool>), start: bool, at: Timestamp) {
+    pub(super) fn claim(&mut self, jobs: &[JobId], (owner, pool): (WorkerId, Option<Pool>), start: bool, at: Timestamp) {
         let before = self.done.claimed.len();
         let mut jobs = jobs.to_vec();
         if pool.is_some() {

@@ -14,8 +14,8 @@ use crate::state::{Checkpoint, Counter, Job, State};
 use superduper_core::{
     Address, Digest, Error, Result,
     store::{
-        Batch, BlobRow, CheckpointRow, CommitToken, Committed, EventRow, JobId, NewCheckpoint, NewRun, Op, RunId, RunPurpose, RunRow,
-        RunState, Timestamp, Wish, event_detail,
+        Batch, BlobRow, CheckpointRow, CommitToken, Committed, EventRow, JobId, JobSignal, NewCheckpoint, NewRun, Op, RunId, RunPurpose,
+        RunRow, RunState, Timestamp, event_detail,
     },
 };
 
@@ -102,9 +102,9 @@ impl Commit<'_> {
                 Ok(())
             }
             Op::Put(put) => self.put(put),
-            Op::Owe { address, owes } => {
+            Op::SetJobsPending { address, pending } => {
                 let key = self.state.find_or_error(&address)?;
-                self.state.versions.change(&key, |row| row.owes_jobs = owes);
+                self.state.versions.change(&key, |row| row.owes_jobs = pending);
                 Ok(())
             }
             Op::Run(run) => self.start_run(run),
@@ -136,19 +136,13 @@ impl Commit<'_> {
                 Ok(())
             }
             Op::Complete(end) => self.complete(*end),
-            Op::RequestCancel { jobs } => {
+            Op::Signal { jobs, signal } => {
                 for id in &jobs {
-                    self.state.jobs.change(id, |job| job.row.cancel_requested |= !job.row.state.is_terminal());
-                    self.silent_change(*id);
-                }
-                Ok(())
-            }
-            Op::Ask { jobs, wish } => {
-                for id in &jobs {
-                    self.state.jobs.change(id, |Job { row, .. }| match wish {
-                        Wish::Stop => row.stop_requested |= !row.state.is_terminal(),
-                        Wish::Pause => row.pause_requested |= !row.state.is_terminal(),
-                        Wish::Continue => row.pause_requested &= row.state.is_terminal(),
+                    self.state.jobs.change(id, |Job { row, .. }| match signal {
+                        JobSignal::Cancel => row.cancel_requested |= !row.state.is_terminal(),
+                        JobSignal::Stop => row.stop_requested |= !row.state.is_terminal(),
+                        JobSignal::Pause => row.pause_requested |= !row.state.is_terminal(),
+                        JobSignal::Continue => row.pause_requested &= row.state.is_terminal(),
                     });
                     self.silent_change(*id);
                 }

@@ -8,7 +8,7 @@ use crate::state::{Counter, Dependency, Job, OutputValue};
 use std::collections::{BTreeSet, HashSet};
 use superduper_core::{
     Address, Digest, Error, FailureKind, JobFailure, Result,
-    store::{AttemptRow, Block, BlockedUntil, Completion, Finish, Finished, JobId, JobState, MessageRow, OwnerId, Timestamp},
+    store::{AttemptRow, Block, BlockedUntil, Completion, Finish, Finished, JobId, JobState, MessageRow, Timestamp, WorkerId},
 };
 
 /// With so many lost attempts a job is given up.
@@ -253,7 +253,7 @@ impl Commit<'_> {
         self.event(at, Some(run), Some(id), kind, reason);
     }
 
-    pub(super) fn reclaim(&mut self, owners: &[OwnerId], at: Timestamp) {
+    pub(super) fn reclaim(&mut self, owners: &[WorkerId], at: Timestamp) {
         self.return_places(|_, owner| owners.contains(&owner));
         let taken = self.state.jobs.iter().filter(|(_, job)| job.row.owner.is_some_and(|owner| owners.contains(&owner)));
         let taken: Vec<_> = taken.map(|(id, job)| (*id, job.row.clone())).collect();

@@ -7,7 +7,7 @@ use crate::codec::{Code, asked, json_text, number, number_list, signals, signed}
 use std::{borrow::Cow, collections::HashMap};
 use superduper_core::{
     Address, Error, Result,
-    store::{Claimed, JobId, JobRef, JobRole, JobState, NewJob, OwnerId, Pool, Timestamp, being_removed},
+    store::{Claimed, JobId, JobRef, JobRole, JobState, NewJob, Pool, Timestamp, WorkerId, being_removed},
 };
 
 /// A job that has no row yet.
@@ -17,7 +17,7 @@ struct NewRow<'b> {
     /// What is asked of it from the beginning.
     asked: i64,
     /// The owner that claims the job; `None` if its pool is full.
-    owner: Option<OwnerId>,
+    owner: Option<WorkerId>,
 }
 
 impl NewRow<'_> {
@@ -192,7 +192,7 @@ impl<'b> Commit<'_, 'b> {
         })
     }
 
-    pub(super) fn claim(&mut self, jobs: &[JobId], (owner, pool): (OwnerId, Option<&Pool>), start: bool, at: Timestamp) -> Result<()> {
+    pub(super) fn claim(&mut self, jobs: &[JobId], (owner, pool): (WorkerId, Option<&Pool>), start: bool, at: Timestamp) -> Result<()> {
         let mut wanted = jobs.to_vec();
         if pool.is_some() {
             wanted = self.free_jobs(jobs)?;

@@ -179,7 +179,7 @@ impl<'b> Names<'b> {
                 self.add_newest(&put.address);
                 put.edges.iter().for_each(|edge| self.add(&edge.child));
             }
-            Op::Owe { address, .. } => self.add(address),
+            Op::SetJobsPending { address, .. } => self.add(address),
             Op::Removing { address, .. } | Op::Delete { address, .. } => self.add_newest(address),
             Op::Run(run) => self.add_newest(&run.root),
             Op::Jobs { jobs, .. } => jobs.iter().for_each(|job| self.add(&job.target)),

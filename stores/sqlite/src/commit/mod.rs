@@ -26,7 +26,7 @@ use std::{
 };
 use superduper_core::{
     Address, Error, Result,
-    store::{Batch, Committed, JobId, NewRun, Op, OwnerId, RunId, RunPurpose, RunState, Timestamp, Wish, event_detail},
+    store::{Batch, Committed, JobId, JobSignal, NewRun, Op, RunId, RunPurpose, RunState, Timestamp, WorkerId, event_detail},
 };
 
 /// Where an event belongs.
@@ -126,10 +126,10 @@ impl<'b> Commit<'_, 'b> {
             Op::Put(_) | Op::Delete { .. } => Ok(()),
             Op::Once(_) => Ok(()),
             Op::Append { log, payload, at } => self.append(log, payload, *at),
-            Op::Owe { address, owes } => {
+            Op::SetJobsPending { address, pending } => {
                 let (component, version) = self.known.find_or_error(address)?;
                 let update = "UPDATE version SET owes_jobs = ?3 WHERE component = ?1 AND number = ?2";
-                self.sql.execute("note owed jobs", update, (component, version, owes)).map(drop)
+                self.sql.execute("note owed jobs", update, (component, version, pending)).map(drop)
             }
             Op::Run(run) => self.start_run(run),
             Op::Jobs { run, jobs } => {
@@ -146,11 +146,11 @@ impl<'b> Commit<'_, 'b> {
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
             Op::Block { job, reason, at } => self.block(*job, reason.as_deref(), *at),
             Op::Complete(end) => self.complete(end),
-            Op::RequestCancel { jobs } => self.ask(jobs, asked::CANCEL),
-            Op::Ask { jobs, wish } => match wish {
-                Wish::Stop => self.ask(jobs, asked::STOP),
-                Wish::Pause => self.ask(jobs, asked::PAUSE),
-                Wish::Continue => self.forget(jobs, asked::PAUSE),
+            Op::Signal { jobs, signal } => match signal {
+                JobSignal::Cancel => self.ask(jobs, asked::CANCEL),
+                JobSignal::Stop => self.ask(jobs, asked::STOP),
+                JobSignal::Pause => self.ask(jobs, asked::PAUSE),
+                JobSignal::Continue => self.forget(jobs, asked::PAUSE),
             },
             Op::Checkpoint(new) => self.checkpoint(new),
             Op::Reclaim { owners, at } => self.reclaim(owners, *at),
@@ -240,7 +240,7 @@ impl<'b> Commit<'_, 'b> {
         Ok(())
     }
 
-    fn reclaim(&mut self, owners: &[OwnerId], at: Timestamp) -> Result<()> {
+    fn reclaim(&mut self, owners: &[WorkerId], at: Timestamp) -> Result<()> {
         self.return_places_of(owners)?;
         for (job, state) in self.taken_by(owners)? {
             self.done.reclaimed.push(JobId(job));

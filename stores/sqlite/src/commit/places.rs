@@ -7,7 +7,7 @@ use super::Commit;
 use crate::codec::number_list;
 use superduper_core::{
     Result,
-    store::{JobId, OwnerId, Pool},
+    store::{JobId, Pool, WorkerId},
 };
 
 impl Commit<'_, '_> {
@@ -19,7 +19,7 @@ impl Commit<'_, '_> {
         Ok(pool.limit.saturating_sub(taken.unwrap_or(0)) as usize)
     }
 
-    pub(super) fn take_places(&self, pool: Option<&Pool>, jobs: impl Iterator<Item = (JobId, u32)>, owner: OwnerId) -> Result<()> {
+    pub(super) fn take_places(&self, pool: Option<&Pool>, jobs: impl Iterator<Item = (JobId, u32)>, owner: WorkerId) -> Result<()> {
         let Some(pool) = pool else { return Ok(()) };
         let jobs: Vec<(JobId, u32)> = jobs.collect();
         let head = ("INSERT INTO pool_place (pool, job, attempt, owner)", 4, " ON CONFLICT DO NOTHING");
@@ -31,13 +31,13 @@ impl Commit<'_, '_> {
         })
     }
 
-    pub(super) fn return_place(&self, job: JobId, attempt: u32, owner: OwnerId) -> Result<()> {
+    pub(super) fn return_place(&self, job: JobId, attempt: u32, owner: WorkerId) -> Result<()> {
         let text = "DELETE FROM pool_place WHERE job = ?1 AND attempt = ?2 AND owner = ?3";
         self.sql.execute("return a place of a pool", text, (job.0, attempt, owner.0)).map(drop)
     }
 
     /// Return the places of owners that are gone.
-    pub(super) fn return_places_of(&self, owners: &[OwnerId]) -> Result<()> {
+    pub(super) fn return_places_of(&self, owners: &[WorkerId]) -> Result<()> {
         let text = "DELETE FROM pool_place WHERE owner IN (SELECT value FROM json_each(?1))";
         self.sql.execute("return places of a pool", text, [number_list(owners.iter().map(|owner| owner.0))]).map(drop)
     }

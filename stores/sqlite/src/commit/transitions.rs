@@ -8,7 +8,7 @@ use super::{Commit, Of, blobs::Reference, jobs::attempt_text};
 use crate::codec::{Code, asked, entering, failure_text, json_text, number, number_list};
 use superduper_core::{
     Error, FailureKind, JobFailure, Result,
-    store::{Block, Completion, Finish, Finished, JobId, JobState, OwnerId, Timestamp},
+    store::{Block, Completion, Finish, Finished, JobId, JobState, Timestamp, WorkerId},
 };
 
 /// With so many lost attempts a job is given up.
@@ -249,7 +249,7 @@ impl<'b> Commit<'_, 'b> {
     }
 
     /// Jobs that are taken by one of these owners, with their states.
-    pub(super) fn taken_by(&self, owners: &[OwnerId]) -> Result<Vec<(i64, JobState)>> {
+    pub(super) fn taken_by(&self, owners: &[WorkerId]) -> Result<Vec<(i64, JobState)>> {
         let text = "SELECT id, state FROM job INDEXED BY job_unsucceeded \
             WHERE succeeded = 0 AND owner IN (SELECT value FROM json_each(?1)) ORDER BY id";
         let list = number_list(owners.iter().map(|owner| owner.0));

@@ -9,7 +9,7 @@ use superduper_core::{
     Address, Error, Result,
     store::{
         AttemptRow, BlockedUntil, ChangeCursor, ComponentId, JobBrief, JobDependency, JobFilter, JobId, JobRole, JobRow, JobState,
-        OutputWriter, OwnerId, RunChanges, RunFilter, RunId, StoredVersion, Timestamp,
+        OutputWriter, RunChanges, RunFilter, RunId, StoredVersion, Timestamp, WorkerId,
     },
 };
 
@@ -169,7 +169,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         attempt: number(row, 13)?,
         tries: number(row, 14)?,
         lost: number(row, 15)?,
-        owner: row.get::<_, Option<i64>>(16)?.map(OwnerId),
+        owner: row.get::<_, Option<i64>>(16)?.map(WorkerId),
         cancel_requested: signals.cancel,
         stop_requested: signals.stop,
         pause_requested: signals.pause,
@@ -246,11 +246,11 @@ pub(crate) fn attempts(sql: Sql<'_>, job: JobId) -> Result<Vec<AttemptRow>> {
 }
 
 /// The owners that hold a job, ascending.
-pub(crate) fn owners_of_taken_jobs(sql: Sql<'_>) -> Result<Vec<OwnerId>> {
+pub(crate) fn owners_of_taken_jobs(sql: Sql<'_>) -> Result<Vec<WorkerId>> {
     let query = "SELECT DISTINCT owner FROM job INDEXED BY job_unsucceeded WHERE succeeded = 0 AND owner IS NOT NULL ORDER BY owner";
-    let mut owners: Vec<OwnerId> = sql.query("read the owners of jobs", query, [], |row| Ok(OwnerId(row.get(0)?)))?;
+    let mut owners: Vec<WorkerId> = sql.query("read the owners of jobs", query, [], |row| Ok(WorkerId(row.get(0)?)))?;
     let query = "SELECT DISTINCT owner FROM pool_place";
-    owners.extend(sql.query("read the owners of places", query, [], |row| Ok(OwnerId(row.get(0)?)))?);
+    owners.extend(sql.query("read the owners of places", query, [], |row| Ok(WorkerId(row.get(0)?)))?);
     owners.sort_unstable();
     owners.dedup();
     Ok(owners)

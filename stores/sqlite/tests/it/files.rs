@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::path::Path;
 use superduper_core::{
     Digest, ErrorKind,
-    store::{BlobRow, Durability, JobId, MetadataStore, Op, RunFilter, RunId, RunState, Timestamp, check_readable},
+    store::{BlobRow, Durability, JobId, JobSignal, MetadataStore, Op, RunFilter, RunId, RunState, Timestamp, check_readable},
 };
 use superduper_sqlite::SqliteStore;
 
@@ -22,7 +22,7 @@ async fn everything_is_there_after_reopening() {
     let path = folder.path().join("new").join("my.db");
     let store = SqliteStore::open(&path).expect("a missing folder is made");
     let committed = store.commit(apply("a"), Durability::Full).await.expect("the batch is valid");
-    let owner = store.enlist(Default::default()).await.expect("an owner");
+    let owner = store.register_worker(Default::default()).await.expect("an owner");
     commit(&store, vec![claim(committed.jobs[0], owner), succeeded(committed.jobs[0], owner)]).await;
     let read = async |store: &SqliteStore| {
         let jobs = store.jobs(Default::default()).await.expect("jobs");
@@ -225,7 +225,7 @@ async fn rows_that_refer_to_nothing_are_counted_as_sqlite_counts_them() {
 async fn changes_without_an_event_are_kept_until_their_run_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(folder.path()).expect("a new database");
-    let owner = store.enlist(Default::default()).await.expect("an owner");
+    let owner = store.register_worker(Default::default()).await.expect("an owner");
     let (first, second) = (commit_run(&store, "a").await, commit_run(&store, "b").await);
     let sql = Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
     let rows = || sql.query_row("SELECT count(*) FROM job_change", [], |row| row.get::<_, i64>(0)).expect("a number");
@@ -239,7 +239,7 @@ async fn changes_without_an_event_are_kept_until_their_run_ends() {
     assert_eq!(rows(), 4, "one row a commit");
     for ((run, jobs), left) in [(&first, 2), (&second, 0)] {
         // The mark is of the same commit.
-        let ask = Op::RequestCancel { jobs: vec![jobs[1]] };
+        let ask = Op::Signal { jobs: vec![jobs[1]], signal: JobSignal::Cancel };
         commit(&store, vec![ask, succeeded(jobs[1], owner), Op::EndRun { run: *run, state: RunState::Succeeded, at: Timestamp(5) }]).await;
         assert_eq!(rows(), left);
     }

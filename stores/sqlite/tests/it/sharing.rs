@@ -26,18 +26,18 @@ async fn child() {
     let (Ok(folder), Ok(role)) = (std::env::var(FOLDER), std::env::var(ROLE)) else { return };
     let store = SqliteStore::open(&folder).expect("a shared database");
     if role == "die" {
-        let owner = store.enlist(Default::default()).await.expect("an owner");
+        let owner = store.register_worker(Default::default()).await.expect("an owner");
         let committed = store.commit(apply("of-the-dead"), Durability::Full).await.expect("the batch is valid");
         commit(&store, vec![claim(committed.jobs[0], owner)]).await;
         std::process::abort();
     }
     if role == "stand" {
         store.set_lease(Duration::from_millis(400));
-        let owner = store.enlist(Default::default()).await.expect("an owner");
+        let owner = store.register_worker(Default::default()).await.expect("an owner");
         let committed = store.commit(apply("paused"), Durability::Full).await.expect("the batch is valid");
         commit(&store, vec![claim(committed.jobs[0], owner)]).await;
         std::fs::write(Path::new(&folder).join("taken"), committed.jobs[0].to_string()).expect("a file");
-        while store.lapses() == 0 {
+        while store.lease_lapses() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let late = commit(&store, vec![succeeded(committed.jobs[0], owner)]).await;
@@ -103,11 +103,11 @@ async fn owners_die_with_their_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(folder.path()).expect("a new database");
     assert!(!start_child(folder.path(), "die").wait().expect("the child ran").success());
-    let dead = store.dead_owners().await.expect("owners");
+    let dead = store.dead_workers().await.expect("owners");
     assert_eq!(dead.len(), 1, "an owner whose process is gone is dead");
     let taken = commit(&store, vec![Op::Reclaim { owners: dead, at: Timestamp(9) }]).await.reclaimed;
     assert_eq!(taken.len(), 1);
-    assert!(store.dead_owners().await.expect("owners").is_empty());
+    assert!(store.dead_workers().await.expect("owners").is_empty());
     let left = std::fs::read_dir(folder.path().join("owners")).expect("the folder of locks").count();
     assert_eq!(left, 0, "the lock files of dead owners are removed");
 }
@@ -134,30 +134,30 @@ async fn an_owner_that_stands_still_for_its_lease_can_be_robbed_and_goes_on() {
     let mut child = start_child(folder.path(), "stand");
     soon("taking a job", async || folder.path().join("taken").exists()).await;
     for _ in 0..50 {
-        assert!(store.dead_owners().await.expect("owners").is_empty(), "an owner that beats is alive");
+        assert!(store.dead_workers().await.expect("owners").is_empty(), "an owner that beats is alive");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // No time of day matters: the owner's row is of another century.
     let other = rusqlite::Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
     other.execute("UPDATE lease SET created_at = ?1", [i64::MAX]).expect("a row");
-    assert!(store.dead_owners().await.expect("owners").is_empty());
+    assert!(store.dead_workers().await.expect("owners").is_empty());
     signal(&child, "-STOP");
-    let taken = soon("the end of the lease", async || !store.dead_owners().await.expect("owners").is_empty()).await;
+    let taken = soon("the end of the lease", async || !store.dead_workers().await.expect("owners").is_empty()).await;
     assert!(taken >= Duration::from_millis(250), "a lease of 400 ms, last beaten up to 100 ms ago, lasted {taken:?}");
     other.execute("UPDATE lease SET created_at = 0", []).expect("a row");
-    assert!(store.live_owners().await.expect("owners").is_empty(), "it stands still");
-    let dead = store.dead_owners().await.expect("owners");
+    assert!(store.live_workers().await.expect("owners").is_empty(), "it stands still");
+    let dead = store.dead_workers().await.expect("owners");
     assert_eq!(commit(&store, vec![Op::Reclaim { owners: dead.clone(), at: Timestamp(9) }]).await.reclaimed.len(), 1);
-    assert!(store.dead_owners().await.expect("owners").is_empty(), "an owner without jobs is of no interest");
+    assert!(store.dead_workers().await.expect("owners").is_empty(), "an owner without jobs is of no interest");
     assert_eq!(std::fs::read_dir(folder.path().join("owners")).expect("the folder of locks").count(), 1, "it may go on");
     signal(&child, "-CONT");
     soon("its late end", async || folder.path().join("late").exists()).await;
     let late = std::fs::read_to_string(folder.path().join("late")).expect("a file");
     assert_eq!(late, "1 2", "the late end was fenced, and the owner took the job anew");
-    assert!(store.dead_owners().await.expect("owners").is_empty(), "an owner that goes on is alive again");
+    assert!(store.dead_workers().await.expect("owners").is_empty(), "an owner that goes on is alive again");
     child.kill().expect("it runs");
     child.wait().expect("it ran");
-    assert_eq!(store.dead_owners().await.expect("owners"), dead, "and dies like any other");
+    assert_eq!(store.dead_workers().await.expect("owners"), dead, "and dies like any other");
 }
 
 #[tokio::test]
@@ -165,16 +165,16 @@ async fn owners_die_with_their_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let one = SqliteStore::open(folder.path()).expect("a new database");
     let two = SqliteStore::open(folder.path()).expect("a database in use");
-    let owner = one.enlist(Default::default()).await.expect("an owner");
+    let owner = one.register_worker(Default::default()).await.expect("an owner");
     let jobs = one.commit(apply("a"), Durability::Relaxed).await.expect("the batch is valid").jobs;
     commit(&one, vec![claim(jobs[0], owner)]).await;
-    assert!(two.dead_owners().await.expect("owners").is_empty(), "an owner is alive while its store is");
-    assert!(one.dead_owners().await.expect("owners").is_empty(), "a store does not declare itself dead");
-    assert_eq!(two.live_owners().await.expect("owners"), [owner]);
+    assert!(two.dead_workers().await.expect("owners").is_empty(), "an owner is alive while its store is");
+    assert!(one.dead_workers().await.expect("owners").is_empty(), "a store does not declare itself dead");
+    assert_eq!(two.live_workers().await.expect("owners"), [owner]);
     drop(one);
-    assert!(two.live_owners().await.expect("owners").is_empty());
-    assert_eq!(two.dead_owners().await.expect("owners"), [owner]);
-    let third = two.enlist(Default::default()).await.expect("an owner");
+    assert!(two.live_workers().await.expect("owners").is_empty());
+    assert_eq!(two.dead_workers().await.expect("owners"), [owner]);
+    let third = two.register_worker(Default::default()).await.expect("an owner");
     assert_ne!(third, owner);
 }
 
@@ -222,9 +222,10 @@ async fn a_lock_file_without_an_owner_stops_nobody() {
     std::fs::create_dir(folder.path().join("owners")).expect("a folder");
     let file = std::fs::File::create(folder.path().join("owners/1.lock")).expect("a file");
     file.lock().expect("nobody else has it");
-    let enlisted = tokio::time::timeout(Duration::from_secs(20), store.enlist(Default::default())).await.expect("it does not wait");
+    let enlisted =
+        tokio::time::timeout(Duration::from_secs(20), store.register_worker(Default::default())).await.expect("it does not wait");
     let owner = enlisted.expect("an owner");
     assert_ne!(owner.0, 1);
-    assert!(store.dead_owners().await.expect("owners").is_empty());
+    assert!(store.dead_workers().await.expect("owners").is_empty());
     store.commit(apply("a"), Durability::Full).await.expect("the writer goes on");
 }

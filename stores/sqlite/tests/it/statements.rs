@@ -8,7 +8,7 @@ use superduper_sqlite::SqliteStore;
 async fn usual_batches_take_few_statements() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(folder.path()).expect("a new database");
-    let owner = store.enlist(Default::default()).await.expect("an owner");
+    let owner = store.register_worker(Default::default()).await.expect("an owner");
     let start = store.statements();
     let applied = store.commit(apply("a"), Durability::Full).await.expect("the batch is valid");
     let of_apply = store.statements() - start;

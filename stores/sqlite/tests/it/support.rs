@@ -5,7 +5,7 @@ use superduper_core::{
     Address, Digest, VersionRef,
     store::{
         Batch, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobId, JobRef, JobRole, MetadataStore, Need, NewJob, NewRun, Op,
-        OwnerId, PutAction, PutVersion, RunPurpose, Timestamp,
+        PutAction, PutVersion, RunPurpose, Timestamp, WorkerId,
     },
 };
 use superduper_sqlite::SqliteStore;
@@ -52,11 +52,11 @@ pub(crate) fn job(name: &str, method: &str, needs: &[usize]) -> NewJob {
     }
 }
 
-pub(crate) fn claim(job: JobId, owner: OwnerId) -> Op {
+pub(crate) fn claim(job: JobId, owner: WorkerId) -> Op {
     Op::Claim { jobs: vec![job], owner, start: true, pool: None, at: Timestamp(2) }
 }
 
-pub(crate) fn succeeded(job: JobId, owner: OwnerId) -> Op {
+pub(crate) fn succeeded(job: JobId, owner: WorkerId) -> Op {
     Op::Finish(Box::new(Finish {
         job,
         attempt: 1,

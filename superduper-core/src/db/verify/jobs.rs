@@ -3,7 +3,7 @@
 use super::{Finding, Severity, Verify, VerifyReport};
 use crate::{
     Result,
-    store::{JobFilter, JobRow, JobState, OwnerId, RunId, RunState},
+    store::{JobFilter, JobRow, JobState, RunId, RunState, WorkerId},
 };
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +12,7 @@ pub(super) async fn check(verify: &Verify, report: &mut VerifyReport) -> Result<
     let unfinished = db.unfinished_runs().await?;
     let states = Some(vec![JobState::Queued, JobState::Blocked, JobState::Running]);
     let open = db.metadata.jobs(JobFilter { states, ..JobFilter::default() }).await?;
-    let dead: HashSet<OwnerId> = db.metadata.dead_owners().await?.into_iter().collect();
+    let dead: HashSet<WorkerId> = db.metadata.dead_workers().await?.into_iter().collect();
     let mut by_run: BTreeMap<RunId, Vec<&JobRow>> = BTreeMap::new();
     open.iter().for_each(|job| by_run.entry(job.run).or_default().push(job));
     for run in &unfinished {

@@ -11,8 +11,8 @@ use crate::{
     },
     plan::Removal,
     store::{
-        Finish, Finished, JobId, JobRef, JobRow, JobSignals, JobState, LogLevel, LogRow, NewJob, OwnerId, RunId, RunRow, RunState,
-        Timestamp, Wish,
+        Finish, Finished, JobId, JobRef, JobRow, JobSignal, JobSignals, JobState, LogLevel, LogRow, NewJob, RunId, RunRow, RunState,
+        Timestamp, WorkerId,
     },
 };
 use serde_json::Value;
@@ -154,7 +154,7 @@ impl Book {
     /// What an attempt runs; it runs from now on.
     pub(super) fn start(
         &mut self,
-        owner: OwnerId,
+        owner: WorkerId,
         job: JobId,
         attempt: u32,
         (tries, lost): (u32, u32),
@@ -320,9 +320,9 @@ impl Book {
 
 fn ask(token: &CancelToken, signals: JobSignals) {
     if signals.stop {
-        token.ask(Wish::Stop);
+        token.send(JobSignal::Stop);
     }
-    token.ask(if signals.pause { Wish::Pause } else { Wish::Continue });
+    token.send(if signals.pause { JobSignal::Pause } else { JobSignal::Continue });
     if signals.cancel && !token.is_cancelled() {
         token.cancel();
     }

@@ -10,7 +10,7 @@ use crate::{
         Instances, Outcome,
         scheduler::{Input, Loaded},
     },
-    store::{JobId, JobSignals, OwnerId, Pool, RunId, Wish},
+    store::{JobId, JobSignal, JobSignals, Pool, RunId, WorkerId},
     unreturned::Unreturned,
 };
 use std::{
@@ -40,8 +40,8 @@ pub(crate) type Lane = Option<(String, usize)>;
 pub(crate) enum Command {
     /// Cancel these jobs, or all.
     Cancel(Option<Vec<JobId>>),
-    /// Something is asked of these jobs.
-    Ask(Vec<JobId>, Wish),
+    /// A signal to these jobs.
+    Signal(Vec<JobId>, JobSignal),
     /// Look at the store again.
     Look,
 }
@@ -51,10 +51,11 @@ impl Command {
         let none = JobSignals::default();
         match self {
             Command::Cancel(jobs) => Input::Signal { run, jobs, signals: JobSignals { cancel: true, ..none } },
-            Command::Ask(jobs, Wish::Stop) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { stop: true, ..none } },
-            Command::Ask(jobs, Wish::Pause) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { pause: true, ..none } },
+            Command::Signal(jobs, JobSignal::Stop) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { stop: true, ..none } },
+            Command::Signal(jobs, JobSignal::Pause) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { pause: true, ..none } },
+            Command::Signal(jobs, JobSignal::Cancel) => Command::Cancel(Some(jobs)).into_input(run),
             // What was taken back, the record tells.
-            Command::Ask(_, Wish::Continue) | Command::Look => Input::Refresh { run },
+            Command::Signal(_, JobSignal::Continue) | Command::Look => Input::Refresh { run },
         }
     }
 }
@@ -137,7 +138,7 @@ impl Engine {
     }
 
     /// Start the task, unless it lives.
-    fn start<'a>(&self, alive: &'a mut Option<Alive>, db: &Arc<DbInner>, owner: OwnerId) -> &'a mut Alive {
+    fn start<'a>(&self, alive: &'a mut Option<Alive>, db: &Arc<DbInner>, owner: WorkerId) -> &'a mut Alive {
         alive.get_or_insert_with(|| {
             let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let messages = Shell::start(db, owner, self.permits, limits);
@@ -152,7 +153,7 @@ impl Engine {
     pub(crate) fn lead(
         &self,
         db: &Arc<DbInner>,
-        owner: OwnerId,
+        owner: WorkerId,
         loaded: Loaded,
         instances: Arc<Instances>,
         places: Option<Places>,
@@ -202,7 +203,7 @@ impl Engine {
     }
 
     /// Take places for jobs that are about to be recorded, as far as there are free ones.
-    pub(crate) async fn reserve(&self, db: &Arc<DbInner>, owner: OwnerId, lanes: Vec<Lane>) -> Places {
+    pub(crate) async fn reserve(&self, db: &Arc<DbInner>, owner: WorkerId, lanes: Vec<Lane>) -> Places {
         let messages = self.start(&mut self.lock(), db, owner).messages.clone();
         let mut places = Places { messages, granted: vec![false; lanes.len()], lanes: Vec::new() };
         let (reply, answer) = oneshot::channel();

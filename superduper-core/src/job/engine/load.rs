@@ -6,7 +6,7 @@ use crate::{
     db::DbInner,
     job::scheduler::Loaded,
     plan::Removal,
-    store::{ChangeCursor, JobDependency, JobFilter, JobId, JobRow, JobState, OwnerId, RunId},
+    store::{ChangeCursor, JobDependency, JobFilter, JobId, JobRow, JobState, RunId, WorkerId},
 };
 use std::{
     collections::{BTreeSet, HashSet},
@@ -87,6 +87,6 @@ async fn read(db: &Arc<DbInner>, run: RunId, after: ChangeCursor, others: Vec<Jo
 }
 
 /// Whether other processes run jobs of the database.
-pub(crate) async fn other_workers(db: &DbInner, here: Option<OwnerId>) -> Result<bool> {
-    Ok(db.shared() && db.metadata.live_owners().await?.into_iter().any(|other| Some(other) != here))
+pub(crate) async fn other_workers(db: &DbInner, here: Option<WorkerId>) -> Result<bool> {
+    Ok(db.shared() && db.metadata.live_workers().await?.into_iter().any(|other| Some(other) != here))
 }

@@ -15,7 +15,7 @@ use crate::{
         record::ResultBlobs,
         scheduler::{Config, Fault, Input, Loaded, Now, Scheduler},
     },
-    store::{Committed, JobId, JobRow, OwnerId, RunId, Timestamp},
+    store::{Committed, JobId, JobRow, RunId, Timestamp, WorkerId},
     unreturned::Unreturned,
 };
 use std::{
@@ -85,7 +85,7 @@ pub(super) enum Message {
 /// The task's own state.
 pub(super) struct Shell {
     pub(super) db: Weak<DbInner>,
-    pub(super) owner: OwnerId,
+    pub(super) owner: WorkerId,
     pub(super) scheduler: Scheduler,
     pub(super) books: HashMap<RunId, Book>,
     /// For those who answer. It keeps nothing alive by itself.
@@ -99,7 +99,7 @@ pub(super) struct Shell {
 
 impl Shell {
     /// Start the task; it ends when nobody can tell it anything any more.
-    pub(super) fn start(db: &Arc<DbInner>, owner: OwnerId, permits: u32, limits: HashMap<String, u32>) -> mpsc::UnboundedSender<Message> {
+    pub(super) fn start(db: &Arc<DbInner>, owner: WorkerId, permits: u32, limits: HashMap<String, u32>) -> mpsc::UnboundedSender<Message> {
         let (messages, inbox) = mpsc::unbounded_channel();
         let shared = db.shared();
         let config = Config {
@@ -121,7 +121,7 @@ impl Shell {
             own: Vec::new(),
             timer: None,
             begun: Instant::now(),
-            lapses: db.metadata.lapses(),
+            lapses: db.metadata.lease_lapses(),
         };
         tokio::spawn(shell.run(inbox));
         messages
@@ -159,11 +159,11 @@ impl Shell {
 
     /// Whether this process stood still for its lease since that was told.
     pub(super) fn has_lapsed(&self, db: &DbInner) -> bool {
-        db.metadata.lapses() != self.lapses
+        db.metadata.lease_lapses() != self.lapses
     }
 
     pub(super) fn on(&mut self, db: &DbInner, input: Input) {
-        let lapses = db.metadata.lapses();
+        let lapses = db.metadata.lease_lapses();
         if std::mem::replace(&mut self.lapses, lapses) != lapses {
             crate::job::events::lapsed();
             self.scheduler.on(Input::Lapsed, self.now());

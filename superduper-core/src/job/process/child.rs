@@ -15,7 +15,7 @@ use crate::{
         CancelToken, Placement, limits, program,
         remote::{check_stores, finish_runs, read_job, run_and_record},
     },
-    store::{JobFilter, JobId, JobRow, StoreLocations, Wish},
+    store::{JobFilter, JobId, JobRow, JobSignal, StoreLocations},
 };
 use std::{
     sync::{
@@ -183,7 +183,7 @@ async fn watch_signals(db: Arc<DbInner>, job: JobId, cancel: Arc<CancelToken>) {
         }
         if lifeline::is_closing() {
             // The store queues a job that pauses without a wish on record.
-            cancel.ask(Wish::Pause);
+            cancel.send(JobSignal::Pause);
         }
     }
 }

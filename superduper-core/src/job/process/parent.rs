@@ -20,7 +20,7 @@ use crate::{
         limits,
         program::Program,
     },
-    store::{Batch, Durability, JobFilter, JobRow, Op, StoreLocations},
+    store::{Batch, Durability, JobFilter, JobRow, JobSignal, Op, StoreLocations},
 };
 use rustix::process::{Pid, Signal};
 use std::{
@@ -213,7 +213,7 @@ async fn stopped(db: &DbInner, spec: &JobSpec, cancel: &CancelToken, lifeline: &
         return JobFailure::new(FailureKind::Cancelled, "the job was taken over by another process; the worker was killed");
     }
     // The job process sees the mark in the store and may end by itself.
-    let ops = vec![Op::RequestCancel { jobs: vec![spec.row.id] }];
+    let ops = vec![Op::Signal { jobs: vec![spec.row.id], signal: JobSignal::Cancel }];
     let site = Site::WORKER.run(spec.row.run).job(spec.row.id).attempt(spec.attempt);
     db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await.or_warn(site, "telling a job process to cancel");
     lifeline.nudge();

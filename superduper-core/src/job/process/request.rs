@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    store::{JobId, OwnerId, StoreLocations},
+    store::{JobId, StoreLocations, WorkerId},
 };
 use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf, process::Command, str::FromStr};
 
@@ -23,7 +23,7 @@ pub(super) const LACKS: i32 = 79;
 pub(super) struct Request {
     pub(super) job: JobId,
     pub(super) attempt: u32,
-    pub(super) owner: OwnerId,
+    pub(super) owner: WorkerId,
     pub(super) parent: u32,
 }
 
@@ -78,7 +78,7 @@ impl FromStr for Request {
         let bad = || Error::internal(format!("`{text}` is not the request of a job process"));
         let mut parts = text.splitn(4, ':');
         let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok()).ok_or_else(bad);
-        let (job, attempt, owner, parent) = (JobId(number()?), number()?, OwnerId(number()?), number()?);
+        let (job, attempt, owner, parent) = (JobId(number()?), number()?, WorkerId(number()?), number()?);
         let count = |number: i64| u32::try_from(number).map_err(|_| bad());
         Ok(Request { job, attempt: count(attempt)?, owner, parent: count(parent)? })
     }

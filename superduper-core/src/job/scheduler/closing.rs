@@ -3,7 +3,7 @@
 use super::{Abilities, Config, Effect, Fault, Loaded, Now, Phase, RunState, commit::Turns, permits::Permits, run_state::Call};
 use crate::{
     FailureKind, JobFailure,
-    store::{self, Finished, JobId, JobSignals, JobState, Op, OwnerId, Timestamp},
+    store::{self, Finished, JobId, JobSignals, JobState, Op, Timestamp, WorkerId},
 };
 
 impl RunState {
@@ -90,7 +90,7 @@ fn decided(loaded: Loaded, at: Timestamp, change: impl FnOnce(&mut RunState, Now
     }
     // A process that can run no job claims none.
     let config = Config {
-        worker: OwnerId(0),
+        worker: WorkerId(0),
         permits: 0,
         shared: true,
         most_prefetched: 0,

@@ -3,7 +3,7 @@
 use super::Fault;
 use crate::{
     Address,
-    store::{JobRole, OwnerId, Timestamp},
+    store::{JobRole, Timestamp, WorkerId},
 };
 use std::{fmt, sync::Arc};
 
@@ -51,7 +51,7 @@ impl fmt::Debug for Abilities {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// This process, as stores know it.
-    pub worker: OwnerId,
+    pub worker: WorkerId,
     /// How many attempts may run at once, apart from those of pools.
     pub permits: u32,
     /// Whether other processes may work on the same record.

@@ -9,12 +9,12 @@ use crate::{
     job::new_row,
     store::{
         ChangeCursor, Claimed, Committed, Finish, Finished, JobDependency, JobId, JobRef, JobRole, JobRow, JobSignals, JobState, Need,
-        NewJob, Op, OwnerId, RunChanges, RunId, RunPurpose, RunRow, RunState, Timestamp,
+        NewJob, Op, RunChanges, RunId, RunPurpose, RunRow, RunState, Timestamp, WorkerId,
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-const WORKER: OwnerId = OwnerId(1);
+const WORKER: WorkerId = WorkerId(1);
 const RUN: RunId = RunId(1);
 
 /// A small generator of pseudo-random numbers (xorshift64*), the same everywhere.
