@@ -330,7 +330,7 @@ pub fn triggers(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `retries = 3` | how often it is tried again after a failure; not after an error whose kind says that it is no use (`ErrorKind::is_retryable`) |
 /// | `backoff = "1s"` | the pause before the first retry, which doubles with each further one |
 /// | `timeout = "10m"` | the time limit of one attempt |
-/// | `executor = "process"`, `"threads"` | where it runs, if not where the database says |
+/// | `executor = "name"` | the executor of the job: `threads`, `process` or a registered one; without it, the default of the database |
 /// | `policy = "method"` | `fn method(&self) -> JobPolicy` says for each component how it runs: executor, limits, pool |
 ///
 /// Durations are numbers with the units `d`, `h`, `m`, `s`, `ms`, largest first: `"1h30m"`, `"0.5s"`.

@@ -97,7 +97,7 @@ async fn e18_a_commit_whose_answer_is_lost_counts_and_is_not_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e18_a_store_that_stays_away_is_an_error() {
+async fn e18_a_commit_gives_up_after_repeated_lost_answers() {
     let on = in_folder().await;
     on.metadata.lose_answers(|op| matches!(op, Op::Put(_)), 100);
     let error = on.db.apply(model("m", 1)).await.unwrap_err();
@@ -263,7 +263,7 @@ async fn e30_each_write_of_an_actor_is_in_the_audit_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e30_a_write_that_fails_leaves_no_record_and_a_record_that_fails_no_write() {
+async fn e30_a_write_and_its_audit_entry_commit_together_or_not_at_all() {
     let on = in_folder().await;
     let db = on.db.acting_as(Actor::new("maria"));
     db.apply(model("m", 1)).await.unwrap();

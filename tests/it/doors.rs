@@ -1,4 +1,4 @@
-//! Spawned jobs with inputs, jobs that end however they do, and jobs that wait for the outside.
+//! Spawned jobs with inputs, tolerated failures, and blocked jobs that are completed from outside.
 
 use crate::fresh;
 use std::time::{Duration, Instant, SystemTime};
@@ -102,7 +102,7 @@ async fn e06_a_round_goes_on_with_the_sites_that_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e06_without_it_one_site_fails_the_run_and_gather_runs_all_the_same() {
+async fn e06_a_failed_job_that_is_not_tolerated_fails_the_run_but_gather_still_runs() {
     let db = fresh::db().await;
     let error = db.apply(Round { tolerant: false, ..round("r", &["good", "fails"]) }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed, "{error}");
@@ -198,7 +198,7 @@ impl Asks {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e08_what_is_not_there_is_named() {
+async fn e08_errors_name_the_missing_key_input_or_executor() {
     let db = fresh::db().await;
     let expected = [
         ("key", "no job of run 1 has the key `nothing`"),
@@ -299,7 +299,7 @@ async fn e09_the_last_job_of_a_run_that_is_rejected_ends_the_run_in_one_commit()
     assert_eq!(observer.runs(filter).await.unwrap()[0].state, RunState::Failed);
 }
 
-/// Waits for a time, or for a component that is looked for.
+/// Blocks its first attempt until a time.
 #[derive(Component, Clone)]
 #[component(kind = "doors.Waits")]
 struct Waits {
@@ -330,7 +330,7 @@ async fn e10_a_blocked_job_goes_on_at_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e10_and_after_a_restart_by_resume_or_work() {
+async fn e10_after_a_restart_resume_or_work_releases_a_blocked_job() {
     for by_work in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let db = Db::open(folder.path().join("x.db")).await.unwrap();
@@ -361,7 +361,7 @@ struct Grant {
     to: String,
 }
 
-/// Looks for a grant, and waits where there is none; the gate holds it between the look and the wait.
+/// Loads a grant. If there is none, it applies the grant and then blocks, as if the owner had granted between the two.
 #[derive(Component, Clone)]
 #[component(kind = "doors.Guarded")]
 struct Guarded {
@@ -389,7 +389,7 @@ impl Guarded {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e11_a_job_does_not_wait_for_what_has_happened() {
+async fn e11_a_job_is_not_blocked_if_a_component_that_it_read_has_changed() {
     let db = fresh::db().await;
     let applied = db.apply(Guarded { identifier: "says".into(), says_what_it_read: true }).await.unwrap();
     assert_eq!(applied.result::<String>("use_data").unwrap(), "me");

@@ -100,7 +100,7 @@ async fn e12_a_trigger_may_name_any_executor_that_is_registered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e12_what_an_executor_reports_becomes_of_the_job() {
+async fn e12_the_job_ends_as_its_executor_reports() {
     let queue = Arc::new(Queue::default());
     let db = fresh::builder().with_executor(queue.clone()).build().await.unwrap();
     queue.ends.lock().unwrap().push(AttemptEnd::lost("the cluster is closed today"));

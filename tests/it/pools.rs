@@ -8,7 +8,7 @@ use superduper::{
     store::{JobFilter, JobRow, JobState},
 };
 
-/// Telemetry in a file when it begins and ends.
+/// Records in a file when the job begins and ends.
 #[derive(Component, Clone)]
 #[component(kind = "pools.Noted")]
 struct Noted {

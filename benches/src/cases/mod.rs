@@ -5,6 +5,7 @@ mod artifact;
 mod cold;
 mod crash;
 mod dag;
+mod doors;
 mod hooks;
 mod learn;
 mod many;
@@ -52,6 +53,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "j_upkeep", run: upkeep::upkeep, peer: SUPERDUPER },
     Case { name: "j_train", run: train::train, peer: CAIKIT },
     Case { name: "j_facts", run: train_facts::facts, peer: CAIKIT },
+    Case { name: "k_doors", run: doors::doors, peer: SUPERDUPER },
     Case { name: "mlp_epoch", run: learn::mlp_epoch, peer: LEARN },
     Case { name: "cnn_epoch", run: learn::cnn_epoch, peer: LEARN },
     Case { name: "embed", run: learn::embed, peer: LEARN },
@@ -84,6 +86,7 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "tree" => tree::tree_worker(parameters).await,
         "dag" => dag::dag_worker(parameters).await,
         "spawned" => dag::spawned_worker(parameters).await,
+        "doors" => doors::worker(parameters).await,
         "art_apply" => artifact::art_apply(parameters).await,
         "art_load" => artifact::art_load(parameters).await,
         "collide" => artifact::collide_worker().await,

@@ -50,7 +50,7 @@ fn a_step_in_parts_is_that_of_a_big_batch() -> Result<()> {
     Ok(())
 }
 
-/// Telemetry the norm of the gradients of each step.
+/// Records the norm of the gradients of each step.
 #[derive(Debug, Serialize, Deserialize)]
 struct Norms {}
 

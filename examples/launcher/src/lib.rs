@@ -40,7 +40,7 @@ impl Launcher {
     /// Start this program again, by the given command and its arguments. The program has to call [`run_if_asked`] first thing.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty command; `Io` if the system does not tell which file this program is.
+    /// `InvalidInput` for an empty command; `User` if the path of this program is unknown.
     pub fn new<S: Into<String>>(launcher: impl IntoIterator<Item = S>) -> Result<Self> {
         let launcher: Vec<String> = launcher.into_iter().map(Into::into).collect();
         if launcher.is_empty() {
@@ -120,7 +120,7 @@ fn describe(status: ExitStatus) -> JobFailure {
 /// The first line of a program whose jobs a launcher starts: if this process was started for a job, run the job and exit.
 ///
 /// # Errors
-/// `Decode` for a malformed request; those of opening the database and of running the job.
+/// `User` for a malformed request; the errors of [`Db::builder`] and [`JobRequest::run`].
 pub async fn run_if_asked() -> Result<()> {
     let Ok(text) = std::env::var(REQUEST) else { return Ok(()) };
     let request: JobRequest = serde_json::from_str(&text)?;

@@ -1,4 +1,4 @@
-//! The tests that every executor has to pass, on this one. The jobs run in `superduper-launcher-probe`.
+//! Runs the acceptance tests of executors on `Launcher`. The jobs run in the binary `launcher-probe`.
 
 use std::sync::Arc;
 use superduper::{ErrorKind, prelude::*};
@@ -10,7 +10,7 @@ fn launcher(command: &[&str]) -> Arc<Launcher> {
 }
 
 async fn open(command: &[&str]) -> Db {
-    // The folder is removed with the other temporary files of the machine.
+    // The folder is kept: a job process may still use it when the test ends.
     let folder = tempfile::tempdir().expect("a folder").keep();
     let builder = Db::builder().at(folder.join("x.db")).expect("a path");
     builder.with_executor(launcher(command)).executor("launcher").build().await.expect("a database")
@@ -34,5 +34,5 @@ async fn e12_stores_in_memory_are_refused_before_anything_is_recorded() {
     let db = Db::builder().in_memory().with_executor(launcher(&["nice"])).executor("launcher").build().await;
     let error = db.expect_err("another process cannot open it");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("are in memory"), "{error}");
+    assert!(error.to_string().contains("is in memory"), "{error}");
 }

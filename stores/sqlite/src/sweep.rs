@@ -6,8 +6,8 @@ use superduper_core::{BoxFuture, Result, store::SweepLock};
 
 /// A lock that was taken.
 ///
-/// The file lock ends with the process. The number is on record: whoever takes the lock next counts it up, so a holder whose lock file
-/// was deleted or replaced finds out.
+/// The file lock ends with the process. The database also stores a lock number, which each new holder increases. So a holder whose lock
+/// file was deleted or replaced notices that it lost the lock.
 #[derive(Debug)]
 pub(crate) struct FileLock {
     pub(crate) file: File,

@@ -1,6 +1,6 @@
-//! Who does what: writes in somebody's name, and the log that they leave.
+//! Actors and the audit log: which person or program made a write.
 //!
-//! Invariant: a write and its record of who did it are one commit.
+//! Invariant: a write and its entry in the audit log are one commit.
 
 use super::{Db, DbInner};
 use crate::{
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
-/// The append-only log of who did what.
+/// The name of the append-only log that records which actor made which write.
 pub const AUDIT_LOG: &str = "audit";
 
 /// Entries that are read at once to check a log.
 const PAGE: usize = 1000;
 
-/// In whose name a handle writes: see [`Db::acting_as`].
+/// The person or program that makes the writes of a handle: see [`Db::acting_as`].
 ///
 /// ```
 /// # extern crate superduper_core as superduper;
@@ -37,7 +37,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Somebody of this name.
+    /// An actor with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Actor { name: name.into(), origin: None, note: None }
     }
@@ -54,11 +54,12 @@ impl Actor {
 }
 
 impl Db {
-    /// A handle on the same database that writes in somebody's name. Each apply, removal, retry, cancel, label, rename, rollback, prune,
-    /// import, completion, rejection, block and unblock of this handle adds an entry to the log [`AUDIT_LOG`], in the commit of the
-    /// write: `{"actor": …, "action": "apply", "target": "acme.Model/churn@3.0"}`. A call that writes nothing adds none.
+    /// A handle on the same database whose writes are recorded under this actor. Apply, rollback, remove, prune, import, rename, label,
+    /// unlabel, run, retry, cancel, block, unblock, complete and reject add an entry to the log [`AUDIT_LOG`], in the commit of the
+    /// write: `{"actor": …, "action": "apply", "target": "acme.Model/churn@3.0"}`. A call that writes nothing adds none. Signals to stop,
+    /// pause and continue, `gc` and `refresh` add none.
     ///
-    /// The log does not protect from somebody who can write to the database file. [`Db::check_log`] with a head that is kept
+    /// The log does not protect from a person who can write to the database file. [`Db::check_log`] with a head that is kept
     /// elsewhere shows whether entries were changed.
     ///
     /// ```
@@ -76,7 +77,7 @@ impl Db {
         self.with_actor(Arc::new(actor))
     }
 
-    /// The entry that records a write, if this handle acts for somebody.
+    /// The entry that records a write, if this handle has an actor.
     pub(crate) fn audit(&self, action: &str, target: impl ToString) -> Option<Op> {
         let actor = self.actor()?;
         let payload = json!({ "actor": **actor, "action": action, "target": target.to_string() });
@@ -91,9 +92,12 @@ impl Db {
     pub async fn append(&self, log: &str, payload: impl Serialize) -> Result<()> {
         let db = self.inner();
         db.check_writable("append to a log")?;
-        if log.is_empty() || log == AUDIT_LOG {
-            let text = format!("`{log}` cannot be the name of a log that a program writes");
-            return Err(Error::invalid(text).with_hint("choose another name; `audit` is written by `db.acting_as(…)`"));
+        if log.is_empty() {
+            return Err(Error::invalid("the name of a log is empty"));
+        }
+        if log == AUDIT_LOG {
+            let text = format!("only the library writes to the log `{log}`");
+            return Err(Error::invalid(text).with_hint("choose another name; `db.acting_as(…)` writes to `audit`"));
         }
         let encoded = Encoded::of(&payload);
         if encoded.is_err() {
@@ -124,9 +128,9 @@ impl Db {
         self.inner().metadata.log_head(log.to_owned()).await
     }
 
-    /// Check the chain of hashes of an append-only log, and that it holds what it held when `known` was its head. Gives the head.
+    /// Check the hash chain of an append-only log. With `known`, also check that the log still has that entry. Returns the current head.
     ///
-    /// Without a known head, a log whose end was cut off, or which was written anew as a whole, looks sound.
+    /// Without `known`, two changes are not found: entries removed from the end, and a log that was replaced as a whole.
     ///
     /// # Errors
     /// `Integrity`, naming the first entry that was changed, exchanged or is missing; `Store`.
@@ -144,7 +148,7 @@ impl Db {
         }
         match known {
             Some(known) if !is_found => {
-                let what = if known.seq > head.seq { format!("ends with entry {}", head.seq) } else { "was written anew".to_owned() };
+                let what = if known.seq > head.seq { format!("ends with entry {}", head.seq) } else { "was replaced".to_owned() };
                 Err(Error::integrity(format!("log `{log}` {what}, but it had an entry {} with another hash", known.seq)))
             }
             _ => Ok(head),

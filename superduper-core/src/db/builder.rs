@@ -151,7 +151,7 @@ impl DbBuilder {
         self
     }
 
-    /// Add an executor.
+    /// Register an executor under [`Executor::name`].
     pub fn with_executor(mut self, executor: Arc<dyn Executor>) -> Self {
         self.executors.push(executor);
         self

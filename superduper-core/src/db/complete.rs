@@ -17,8 +17,8 @@ use std::sync::Arc;
 const MOST_TRIES: u32 = 16;
 
 impl Db {
-    /// Let a blocked job succeed with a result that came from outside. What waits for it goes on, where a process leads its run; else
-    /// `resume` or `work` continues it.
+    /// End a blocked job as succeeded, with a result from outside. If a process leads the run, it starts the jobs that wait for this one.
+    /// If not, `resume` or `work` starts them.
     ///
     /// One commit records the end of the job and, if it was the last one, of its run. This process runs none of the jobs.
     ///
@@ -32,8 +32,8 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` for a job that is not blocked, or no longer; `Encode`, with the path, for a value that JSON cannot
-    /// hold; `Store`.
+    /// `NotFound` for an unknown job; `InvalidInput` for a job that is not blocked; `Encode`, with the path, for a value that JSON cannot
+    /// hold; `Conflict` if other processes kept changing the run; `Store`.
     pub async fn complete(&self, job: JobId, value: impl Serialize) -> Result<()> {
         self.inner().check_writable("complete a job")?;
         let encoded = Encoded::of(&value);
@@ -44,7 +44,8 @@ impl Db {
         end(self, job, End::Success(encoded)).await
     }
 
-    /// Let a blocked job fail, for a reason that came from outside. What needs it is skipped. It is not tried again by itself.
+    /// End a blocked job as failed, for a reason from outside. Jobs that need its success are skipped. The job is not retried, whatever its
+    /// policy says.
     ///
     /// # Errors
     /// As for [`Db::complete`].

@@ -48,6 +48,8 @@ pub struct EventStream {
     db: Arc<DbInner>,
     run: Option<RunId>,
     after: Option<Cursor>,
+    /// The place behind the last event that `next` returned.
+    returned: Option<Cursor>,
     none: bool,
     waiting: VecDeque<Event>,
     commits: watch::Receiver<u64>,
@@ -60,6 +62,7 @@ impl EventStream {
         EventStream {
             db: db.clone(),
             run,
+            returned: after.clone(),
             after,
             none,
             waiting: VecDeque::new(),
@@ -84,6 +87,9 @@ impl EventStream {
         crate::runtime_check::current()?;
         loop {
             if let Some(event) = self.waiting.pop_front() {
+                if let Event::Recorded(row) = &event {
+                    self.returned = Some(row.cursor.clone());
+                }
                 return Ok(Some(event));
             }
             if self.over {
@@ -94,6 +100,7 @@ impl EventStream {
                 None => {
                     let last = self.db.metadata.last_event().await?;
                     self.after = Some(last.clone());
+                    self.returned = Some(last.clone());
                     last
                 }
             };
@@ -143,10 +150,10 @@ impl EventStream {
 }
 
 impl EventStream {
-    /// The place behind all events that this stream has read, some of which [`EventStream::next`] may still have to give. A stream that
-    /// begins there misses none. `None` before the first event of a stream that begins now.
+    /// The place behind the last event that [`EventStream::next`] returned. A new stream that begins there returns what follows. `None`
+    /// before the first call of `next` on a stream of [`Db::events`].
     pub fn cursor(&self) -> Option<&Cursor> {
-        self.after.as_ref()
+        self.returned.as_ref()
     }
 }
 

@@ -22,7 +22,7 @@ use std::{fmt, sync::Arc};
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<DbInner>,
-    /// In whose name it writes.
+    /// The actor of its writes.
     actor: Option<Arc<Actor>>,
 }
 

@@ -161,7 +161,7 @@ impl DbInner {
 
     /// Write what jobs noted so far; waits for a write that is under way.
     ///
-    /// Telemetry that cannot be written wait for the next time. They must not fail a run whose results are safe. Returns whether all
+    /// Telemetry that cannot be written waits for the next time. They must not fail a run whose results are safe. Returns whether all
     /// notes were written.
     pub(crate) async fn flush_notes(&self) -> bool {
         let waiting = self.notes.any_job();

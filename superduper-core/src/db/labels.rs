@@ -86,7 +86,7 @@ impl Db {
         let address = address.try_into().map_err(Into::into)?.unversioned();
         self.inner().check_writable("take a label away")?;
         let before = self.labelled(&address, label).await?;
-        let audit = self.audit("unlabel", format_args!("{address} {label}"));
+        let audit = if before.is_some() { self.audit("unlabel", format_args!("{address} {label}")) } else { None };
         let mut ops = vec![Op::Label { address, label: label.to_owned(), version: None, at: Timestamp::now() }];
         ops.extend(audit);
         self.inner().commit_once(Batch { expect: Vec::new(), ops }).await?;

@@ -20,7 +20,7 @@ pub struct Run {
     applied: Option<Applied>,
     recorded: Vec<JobId>,
     ended_stale: bool,
-    /// In whose name it was started, and is cancelled.
+    /// The actor that started the run. A cancel of the run is recorded under it.
     actor: Option<Arc<Actor>>,
 }
 
@@ -33,7 +33,7 @@ impl Run {
         Run { db, id: Some(id), handles: vec![handle], applied: None, recorded: Vec::new(), ended_stale: false, actor: None }
     }
 
-    /// In the name of who started it.
+    /// Take over the actor of a handle.
     pub(crate) fn started_by(self, db: &Db) -> Self {
         Run { actor: db.actor().cloned(), ..self }
     }

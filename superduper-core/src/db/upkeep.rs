@@ -1,8 +1,8 @@
 //! Keeping house: sweeping blobs, rolling back.
 //!
-//! The protocol that lets a sweep run beside applies: blobs without references are *marked for deletion* in one commit,
-//! deleted, then *swept* in another, which counts the sweep. An apply is refused, and tries again, where it
-//! names a doomed blob or where a sweep was completed since it looked whether its blobs are there.
+//! A sweep runs beside applies in three steps. One commit marks the blobs that no row refers to. The blobs are deleted. A second
+//! commit confirms the deletion and counts the sweep. An apply is refused, and tries again, if it names a marked blob or if a sweep
+//! completed after it looked for its blobs.
 //! The end of a job that names blobs is left out of its commit in the same way; see `job/record.rs`.
 
 use super::{Applied, Apply, Db, DbInner, detached::detached};
@@ -49,7 +49,7 @@ impl Db {
             db.finish_sweeps().await?;
         }
         // No blob is as old as a grace that reaches back beyond the calendar.
-        // By the clock that tells the times of blobs.
+        // The age is measured by the clock that also set the times of the blobs.
         let before = db.artifacts.now().await?.checked_sub(db.options.gc_grace).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut report = GcReport { dry_run, ..GcReport::default() };
         let mut orphans: Vec<(Digest, u64)> = Vec::new();
@@ -143,7 +143,7 @@ impl DbInner {
         if candidates.is_empty() {
             return Ok(BTreeSet::new());
         }
-        // Who stops waiting in the middle must not leave blobs doomed that are not deleted.
+        // In a task of its own: a caller that stops waiting must not leave marked blobs undeleted.
         let db = self.clone();
         let swept = async move {
             let Some(lock) = db.sweep_lock(PATIENCE).await? else { return Ok(BTreeSet::new()) };

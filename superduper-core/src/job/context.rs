@@ -274,7 +274,7 @@ impl JobContext {
     /// that is tried again spawns the same jobs. What waits for this job, and the run's end, wait for spawned jobs too.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty key, or an unknown trigger when the job ends.
+    /// `InvalidInput` for an empty key. An unknown trigger fails the job with `NotFound` when its method has returned.
     pub fn spawn(&self, key: impl Into<String>, component: &Address, trigger: impl Into<String>, after: &[&str]) -> Result<()> {
         self.spawn_with(Spawn::new(key, component, trigger).after(after.iter().copied()))
     }

@@ -59,7 +59,8 @@ impl Attempt {
         Placement::of_text(self.spec.row.executor.as_deref())
     }
 
-    /// The time limit of the attempt. Whoever runs it keeps it: [`Attempt::run_here`] and [`JobRequest::run`] do.
+    /// The time limit of the attempt; `None` if there is none. [`Attempt::run_here`] and [`JobRequest::run`] enforce it, so the
+    /// executor need not.
     pub fn time_limit(&self) -> Option<Duration> {
         self.spec.row.timeout_ms.map(Duration::from_millis)
     }
@@ -82,8 +83,9 @@ impl Attempt {
         JobRequest::of(&self.db, &self.spec)
     }
 
-    /// Wait until the attempt is to end: somebody cancelled the job, or another process has taken it over. The process that runs
-    /// [`JobRequest::run`] sees it, too; stop it by force if it has not ended after [`Attempt::grace`].
+    /// Wait until the attempt must end: the job was cancelled, or another process has taken it
+    /// over. A process that runs [`JobRequest::run`] notices both by itself. Stop it by force if it
+    /// still runs after [`Attempt::grace`].
     pub async fn cancelled(&self) {
         self.cancel.cancelled().await;
     }
@@ -99,7 +101,7 @@ impl Attempt {
         }
     }
 
-    /// Whether the end of the attempt is on record: the job has ended, or somebody else has it.
+    /// Whether the end of the attempt is on record. This is also true if another process has claimed the job since.
     ///
     /// # Errors
     /// `Store`.
@@ -192,15 +194,16 @@ pub trait Executor: Send + Sync + fmt::Debug {
     /// What it can do.
     fn capabilities(&self) -> ExecutorCapabilities;
 
-    /// Refuse a database whose jobs it cannot run, before any job is recorded.
+    /// Check whether this executor can run jobs of the database. It is called for the default executor when the database is opened, and
+    /// for each executor that a job names before the job is recorded. An observer does not call it.
     ///
     /// # Errors
-    /// The reason.
+    /// `Unsupported`, with a hint.
     fn check(&self, _db: &Db) -> Result<()> {
         Ok(())
     }
 
-    /// Run an attempt. Dropping the future gives the attempt up.
+    /// Run an attempt. When the future is dropped, the executor stops the attempt.
     fn execute(&self, attempt: Attempt) -> BoxFuture<'static, AttemptEnd>;
 }
 

@@ -33,7 +33,7 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobPolicy {
-    /// The executor: `threads`, `process`.
+    /// The name of the executor: `threads`, `process`, or one that [`DbBuilder::with_executor`](crate::DbBuilder::with_executor) registered.
     pub executor: Option<String>,
     /// The name of a pool, and how many of its jobs may run at once in all processes of the database together. Jobs get their
     /// places in the order in which they were recorded. They do not count among the jobs that

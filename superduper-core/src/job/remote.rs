@@ -49,7 +49,8 @@ pub struct JobRequest {
     pub target: Address,
     /// The trigger or hook.
     pub method: String,
-    /// Where and how it runs.
+    /// The executor, pool and limits of the job. [`JobRequest::run`] keeps `grace_ms` and `stall_ms`; the executor enforces `memory` (bytes)
+    /// and `cpu_s` (seconds).
     pub placement: Placement,
     /// The time limit of the attempt in milliseconds. [`JobRequest::run`] keeps it.
     pub time_limit_ms: Option<u64>,
@@ -78,13 +79,14 @@ impl JobRequest {
     /// job needs.
     ///
     /// # Errors
-    /// `Unsupported` if the database has other stores; `Conflict` if the attempt is not the current one; `Store`.
+    /// `Unsupported` if the database uses other stores; `NotFound` if the job does not exist; `Conflict` if the attempt is not the current
+    /// one; `Store`.
     pub async fn run(&self, db: &Db) -> Result<AttemptEnd> {
         check_stores(db, &self.stores)?;
         let db = db.inner();
         let spec = read_job(db, (self.job, self.attempt, self.worker)).await?;
         let cancel: Arc<CancelToken> = Arc::default();
-        let watch = tokio::spawn(watch_signals(db.clone(), self.job, cancel.clone()));
+        let watch = tokio::spawn(watch_signals(db.clone(), self.clone(), cancel.clone()));
         let ended = run_and_record(db, &spec, &cancel).await;
         watch.abort();
         if ended? {
@@ -99,8 +101,8 @@ impl JobRequest {
 pub(crate) fn locations(db: &DbInner) -> Result<StoreLocations> {
     let refuse = |which: &str, location: String| {
         let text = format!(
-            "jobs in other processes need stores that those can open; the {which} of `{location}` are in memory, or their store does \
-            not say how it is opened"
+            "another process cannot open the {which} of this database: `{location}` is in memory, or its store gives no location that \
+            other processes can open"
         );
         Error::new(ErrorKind::Unsupported, text)
             .with_hint("open a folder with `Db::open(\"my.db\")`; blobs may be at another place by `artifacts_at`")
@@ -115,9 +117,9 @@ pub(super) fn check_stores(db: &Db, stores: &StoreLocations) -> Result<()> {
     let is = |which: &str, opened: Option<PathBuf>, wanted: &Path| match opened {
         Some(opened) if opened == wanted => Ok(()),
         opened => {
-            let opened = opened.map_or_else(|| "a place of its own".to_owned(), |opened| format!("`{}`", opened.display()));
-            let text = format!("this process has its {which} in {opened}, its parent has them in `{}`", wanted.display());
-            Err(Error::new(ErrorKind::Unsupported, text).with_hint("open the stores at both places that the parent tells"))
+            let opened = opened.map_or_else(|| "a private place".to_owned(), |opened| format!("`{}`", opened.display()));
+            let text = format!("this process opened the {which} at {opened}, but the job needs `{}`", wanted.display());
+            Err(Error::new(ErrorKind::Unsupported, text).with_hint("open the stores at both places that the request names"))
         }
     };
     is("metadata", db.metadata().capabilities().shared, &stores.metadata)?;
@@ -185,13 +187,18 @@ async fn in_run(db: &DbInner, run: RunId, edges: Vec<JobDependency>) -> Result<V
     Ok(rows.into_iter().filter(|row| row.run == run).map(|row| row.id).collect())
 }
 
-/// Pass on what is asked of a job on record.
-async fn watch_signals(db: Arc<DbInner>, job: JobId, cancel: Arc<CancelToken>) {
+/// Pass on the signals to a job, and give its attempt up if another process has taken the job over.
+async fn watch_signals(db: Arc<DbInner>, request: JobRequest, cancel: Arc<CancelToken>) {
+    let JobRequest { job, attempt, worker, .. } = request;
     loop {
         tokio::time::sleep(LOOK).await;
         let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await;
-        let rows = rows.or_warn(Site::WORKER.job(job), "reading what is asked of a job");
-        if rows.is_some_and(|rows| rows.iter().any(|row| cancel.ask_for_row(row))) {
+        let Some(rows) = rows.or_warn(Site::WORKER.job(job), "reading what is asked of a job") else { continue };
+        let Some(row) = rows.first().filter(|row| row.owner == Some(worker) && row.attempt == attempt) else {
+            cancel.abandon();
+            return;
+        };
+        if cancel.ask_for_row(row) {
             cancel.cancel();
             return;
         }

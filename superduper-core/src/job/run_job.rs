@@ -77,7 +77,9 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             finish.spawned = success.spawned;
         }
         Err(failure) => {
-            finish.end = match traces.blocked.filter(|_| !cancel.is_cancelled()) {
+            // A panic, or the end of the time limit, is a failure also if the method was about to wait.
+            let may_wait = failure.kind == FailureKind::Error && !cancel.is_cancelled();
+            finish.end = match traces.blocked.filter(|_| may_wait) {
                 Some((block, Some(JobSignal::Pause))) => Finished::Paused(block.reason),
                 Some((block, _)) => Finished::Blocked(block),
                 None => conclude(&spec.row, failure, cancel.is_cancelled(), at),

@@ -24,7 +24,7 @@ impl JobContext {
 
     /// The result of a spawned job of this run, by its key.
     ///
-    /// A job that tries another one again, in a run of its own, also finds the jobs of that one's run.
+    /// If this job retries a job of an earlier run, the jobs of that earlier run are searched, too.
     ///
     /// # Errors
     /// `NotFound` if no job has the key, or if the job has not ended; `JobFailed` and `Cancelled` if it ended without a result;

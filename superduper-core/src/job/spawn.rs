@@ -84,7 +84,7 @@ impl Spawn {
         self
     }
 
-    /// Pass a value to it: [`JobContext::input`]. Each attempt gets the same value, also in a job that tries this one again.
+    /// Pass a value to the job, which reads it with [`JobContext::input`]. Every attempt and every retry of the job gets the same value.
     ///
     /// `spawn_with` refuses a value that JSON cannot hold, and one with artifacts: put those into an output of the component.
     pub fn input(mut self, value: impl Serialize) -> Self {
@@ -92,14 +92,15 @@ impl Spawn {
         self
     }
 
-    /// Run it by this policy. What the policy leaves open is as the trigger says.
+    /// Set the policy of the job. Fields that the policy leaves unset come from the trigger.
     pub fn policy(mut self, policy: JobPolicy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Let its end count for nothing: if it fails or is cancelled, its run may succeed all the same, its component is not degraded,
-    /// and applying the component again does not try it again. Jobs that wait for its success are skipped, and count.
+    /// Tolerate a failure of the job. If the job fails or is cancelled, its run can still succeed, its component is not degraded, and the
+    /// next apply does not retry it. A job that needs its success is skipped, and that skipped job fails the run unless it is tolerated
+    /// too.
     pub fn tolerated(mut self) -> Self {
         self.tolerated = true;
         self
@@ -130,7 +131,7 @@ fn encode(key: &str, value: impl Serialize) -> Result<Value> {
     let encoded = encoded.map_err(|error| error.context(format_args!("the input of the spawned job `{key}`")))?;
     if !encoded.blobs.is_empty() {
         let text = format!("the input of the spawned job `{key}` holds artifacts");
-        return Err(Error::invalid(text).with_hint("put them into an output of the component, and pass what names them"));
+        return Err(Error::invalid(text).with_hint("store the artifacts in an output of the component, and pass only a name"));
     }
     Ok(encoded.value)
 }

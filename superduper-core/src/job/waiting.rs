@@ -39,8 +39,10 @@ pub struct Waiting {
 }
 
 impl JobContext {
-    /// Give up for now: return this as the job's error, and the job is blocked until [`Db::unblock`](crate::Db::unblock) queues it
-    /// again, or [`Db::complete`](crate::Db::complete) or [`Db::reject`](crate::Db::reject) ends it. No try is lost.
+    /// Block the job: return the result as the error of the method. The job waits until [`Db::unblock`](crate::Db::unblock) queues it
+    /// again, or until [`Db::complete`](crate::Db::complete) or [`Db::reject`](crate::Db::reject) ends it. The attempt does not count
+    /// against `retries`. A method that succeeds after this call is not blocked; one that fails with another error is, but for a panic
+    /// and the end of its time limit.
     pub fn block(&self, reason: impl fmt::Display) -> Waiting {
         let reason = reason.to_string();
         self.blocks(|block| *block = Block::new(reason.clone()));
@@ -49,8 +51,9 @@ impl JobContext {
 }
 
 impl Waiting {
-    /// Queue the job again at this time by itself, if nobody did before; also after a restart. A clock that is set back meanwhile
-    /// does not make the job wait longer than the time from now until then.
+    /// Queue the job again at this time, unless it is unblocked or ended earlier. The process that leads the run does this; after a
+    /// restart, `resume` or `work` does. If the clock was set back, each process that leads the run waits at most the time between the
+    /// block and `time`.
     pub fn until(self, time: impl Into<Timestamp>) -> Self {
         let until = time.into();
         self.ctx.blocks(|block| block.until = Some(until));

@@ -71,8 +71,8 @@ pub trait ArtifactStore: Send + Sync + std::fmt::Debug {
     /// What is left of interrupted puts is removed if it is older than `leftovers_before`; puts under way MUST NOT be
     /// disturbed, however slow they are.
     fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>>;
-    /// The time of the clock by which [`BlobInfo::modified`] is told. Ages of blobs are measured with it alone. It may write a small
-    /// object to learn the time. The default is the clock of this machine.
+    /// The current time of the clock that sets [`BlobInfo::modified`]. The age of a blob is always measured by this clock. A remote store may
+    /// write a small object to read its server's clock. The default is the clock of this machine.
     fn now(&self) -> BoxFuture<'_, Result<SystemTime>> {
         Box::pin(async { Ok(SystemTime::now()) })
     }

@@ -26,7 +26,7 @@ pub struct Batch {
     pub ops: Vec<Op>,
 }
 
-/// A name that one batch has and no other one.
+/// A unique token of a batch. It lets a caller send the same batch again without writing it twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommitToken([u8; 16]);
 
@@ -97,11 +97,11 @@ pub enum Expect {
 /// One write.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// If a batch with this token was written before, write nothing, and answer as then; it comes first in its batch. A caller that
-    /// lost the answer to a commit writes the same batch again. A store keeps tokens for a day at least.
+    /// Makes the batch safe to repeat. If a batch with this token was committed before, the store MUST write nothing and MUST return the
+    /// same [`Committed`]. This op MUST be the first of its batch. A store MUST keep tokens for at least a day.
     Once(CommitToken),
     /// Add an entry to an append-only log: see [`LogEntry`](super::LogEntry). The store makes its number and its hash inside of the
-    /// transaction, and notes the run of the batch.
+    /// transaction, and notes the run of the batch. Ignored if the operation before it in the batch was ignored.
     Append {
         /// The log.
         log: String,
@@ -197,7 +197,8 @@ pub enum Op {
     },
     /// A blocked job becomes final without an attempt. Ignored if the job is not blocked.
     ///
-    /// What follows an ignored completion in the batch was decided on it, as with an ignored end.
+    /// If the completion is ignored, the store MUST also ignore the later ops of the batch that may depend on it: see
+    /// [`Op::follows_an_end`].
     Complete(Box<Completion>),
     /// Signal jobs; the process that runs a job sees the signal on record. Ignored for jobs that are final.
     /// A signal to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Paused`]; [`JobSignal::Continue`] takes it back as
@@ -309,16 +310,15 @@ pub enum Op {
         /// Its document's references to blobs.
         blobs: Vec<BlobRow>,
     },
-    /// Mark those of the blobs that no row refers to for deletion; they are in [`Committed::marked`]. An error of kind `Conflict` if the
-    /// lock is not the one that was taken last.
+    /// Marks blobs for deletion, if no row refers to them. The marked blobs are listed in [`Committed::marked`]. `Conflict` if the sweep
+    /// lock `lock` is not the newest one.
     MarkForDeletion {
         /// The candidates.
         digests: Vec<Digest>,
         /// The token of the sweep lock.
         lock: i64,
     },
-    /// Marked blobs were deleted: forget them and count the sweep. An error of kind `Conflict` if the lock is not the one that was taken
-    /// last.
+    /// Marked blobs were deleted: forget them and count the sweep. `Conflict` if the sweep lock `lock` is not the newest one.
     ConfirmDeleted {
         /// The blobs.
         digests: Vec<Digest>,
@@ -479,7 +479,8 @@ pub struct NewJob {
     pub needs: Vec<Need>,
     /// What the job that spawned it passed to it.
     pub input: Option<Value>,
-    /// Whether its end counts for nothing: it neither fails its run nor is the component of its target unhealthy because of it.
+    /// Whether a failure of the job is tolerated. A tolerated job that fails or is cancelled fails neither its run nor the health of its
+    /// component.
     pub tolerated: bool,
     /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. If the pool is full, the job is recorded as
     /// queued, and is not in [`Committed::claimed`].
@@ -491,7 +492,7 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job that runs once, at once, and without a time limit.
+    /// A job without dependencies, retries, a pool or a time limit.
     pub fn new(target: Address, role: JobRole, method: impl Into<String>, at: Timestamp) -> Self {
         NewJob {
             target,
@@ -628,7 +629,7 @@ pub enum Finished {
 pub struct Block {
     /// What it waits for.
     pub reason: String,
-    /// When it is queued again by itself.
+    /// The time at which the job is queued again; `None`: it stays blocked until it is unblocked, completed, rejected or cancelled.
     pub until: Option<Timestamp>,
     /// The components that the attempt read, by kind and identifier, with the newest version and revision that it saw; `None`: there
     /// was no such component.
@@ -636,7 +637,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// To wait until somebody releases the job.
+    /// A block without a time limit.
     pub fn new(reason: impl Into<String>) -> Self {
         Block { reason: reason.into(), ..Block::default() }
     }

@@ -67,7 +67,7 @@ impl LogHead {
                 return Err(Error::integrity(text));
             }
             if entry.hash != expected.hash {
-                let text = format!("log `{log}`: entry {} was changed, or an entry before it was exchanged", entry.seq);
+                let text = format!("log `{log}`: entry {} was changed, or an earlier entry was replaced", entry.seq);
                 return Err(Error::integrity(text));
             }
             self = LogHead { seq: entry.seq, hash: entry.hash };

@@ -26,7 +26,7 @@ pub struct JobFilter {
     pub ids: Option<Vec<JobId>>,
     /// Jobs of this run.
     pub run: Option<RunId>,
-    /// The spawned job of this key; with `run`, at most one.
+    /// Spawned jobs with this key. A key is unique in its run; without `run`, jobs of several runs may match.
     pub key: Option<String>,
     /// Jobs of this component, of any version or, if the address has one, of that version; jobs of removed components
     /// of the same name included.
@@ -76,12 +76,12 @@ pub struct RunChanges {
     pub cursor: ChangeCursor,
 }
 
-/// The lock of sweeps, as long as this lives.
+/// A held sweep lock. It is released when this value is dropped.
 pub trait SweepLock: Send + Sync + std::fmt::Debug {
     /// The number of the lock: higher than that of every lock before it.
     fn token(&self) -> i64;
-    /// Whether the lock is still held. A store with leases MUST answer `false` from the moment on in which another process could take
-    /// the lock; what was marked under a lost lock belongs to the next holder.
+    /// Whether the lock is still held. A store with leases MUST return `false` as soon as another process can take the lock. Blobs that
+    /// were marked under a lost lock belong to the next holder.
     fn holds(&self) -> BoxFuture<'_, Result<bool>>;
 }
 
@@ -170,7 +170,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>>;
     /// Which jobs of a run wait for which, also for jobs of other runs.
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>>;
-    /// What one job waits for, and which jobs wait for it, in this order. A store SHOULD answer without reading the rest of its run.
+    /// The dependencies of a job: first those in which the job waits, then those in which other jobs wait for it. Both are empty for an
+    /// unknown job. A store SHOULD NOT read the rest of the run.
     fn edges(&self, job: JobId) -> BoxFuture<'_, Result<(Vec<JobDependency>, Vec<JobDependency>)>>;
     /// What changed in a run since a place in its changes; from the beginning all of it. `None`: there is no such run.
     ///
@@ -188,16 +189,17 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn checkpoints(&self, job: JobId) -> BoxFuture<'_, Result<Vec<CheckpointRow>>>;
     /// Runs, ascending.
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>>;
-    /// Events after a place in their order, at most so many; optionally of one run. Their order is the same for all readers. An event
-    /// that becomes visible later than one with a higher number comes after it.
+    /// At most `limit` events after a cursor, of one run or of all. All readers MUST see the same order. An event that becomes visible late
+    /// MUST come after the events that readers may have seen, whatever its number. A cursor of another store MUST be refused with
+    /// `InvalidInput`.
     fn events(&self, after: Cursor, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>>;
     /// The place behind the newest event.
     fn last_event(&self) -> BoxFuture<'_, Result<Cursor>>;
-    /// Messages that are not delivered, after a place in their order, at most so many.
+    /// At most `limit` messages that are not delivered, after a cursor; the rules are those of [`events`](Self::events).
     fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>>;
-    /// Entries of an append-only log after a number (0: from the beginning), at most so many.
+    /// At most `limit` entries of an append-only log whose number is greater than `after`. Numbers begin at 1. An unknown log is empty.
     fn log_entries(&self, log: String, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<LogEntry>>>;
-    /// The last entry of an append-only log; [`LogHead::EMPTY`] without any.
+    /// The head of an append-only log: [`LogHead::EMPTY`] if the log has no entry.
     fn log_head(&self, log: String) -> BoxFuture<'_, Result<LogHead>>;
 
     /// The blobs that a stored version, output, live result or checkpoint refers to, each once, with its size; of a digest's first
@@ -205,8 +207,9 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     fn referenced_blobs(&self, first: Option<u8>) -> BoxFuture<'_, Result<Vec<(Digest, u64)>>>;
     /// Blobs that are marked for deletion and not yet deleted.
     fn marked_blobs(&self) -> BoxFuture<'_, Result<Vec<Digest>>>;
-    /// Take the lock of sweeps; `None` while another call has it, of this process or another one. It ends when it is dropped, and with
-    /// its process. A holder knows that marked blobs which it did not mark itself were left by a crash.
+    /// Take the sweep lock. `None` while another caller, in this or another process, holds it. The lock is released when the value is
+    /// dropped and when its process ends. Marked blobs that the new holder did not mark belong to a sweep that crashed or lost its lock;
+    /// the new holder completes that sweep.
     fn sweep_lock(&self) -> BoxFuture<'_, Result<Option<Box<dyn SweepLock>>>>;
     /// The blobs that these versions refer to, by documents, outputs and results.
     fn blobs_of(&self, address: Address, versions: Vec<u32>) -> BoxFuture<'_, Result<Vec<Digest>>>;
@@ -217,7 +220,8 @@ pub trait MetadataStore: Send + Sync + std::fmt::Debug {
     /// What the store finds wrong with itself, below the level of rows; empty where nothing is.
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>>>;
 
-    /// Make this process known as one that runs jobs; it counts as alive until `retire` or its end.
+    /// Register this process as a worker. It counts as alive until [`deregister_worker`](Self::deregister_worker), or until the process
+    /// ends.
     fn register_worker(&self, worker: NewWorker) -> BoxFuture<'_, Result<WorkerId>>;
     /// How long owners that are enlisted from now on may stand still before others may take their jobs over; 30 seconds
     /// unless this is called, never below 100 milliseconds. Ignored by a store that is not shared.

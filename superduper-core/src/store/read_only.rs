@@ -148,10 +148,6 @@ impl ArtifactStore for ReadOnlyArtifacts {
         refuse("move a blob aside")
     }
 
-    fn now(&self) -> BoxFuture<'_, Result<SystemTime>> {
-        self.0.now()
-    }
-
     fn local_path(&self, digest: Digest) -> Option<PathBuf> {
         self.0.local_path(digest)
     }

@@ -1,6 +1,9 @@
 //! What a metadata store holds, as plain data.
 
-use super::batch::{BlobRow, EdgeRow, JobSignals};
+use super::{
+    batch::{BlobRow, EdgeRow, JobSignals},
+    cursor::Cursor,
+};
 use crate::{Address, Digest, JobFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -559,8 +562,11 @@ pub struct LogRow {
 /// A change of state that is on record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
-    /// Its place in the order of all events.
+    /// The number of the event, which is unique. Readers see events in the order of their cursors, which may differ from that of their
+    /// numbers.
     pub seq: i64,
+    /// The place behind the event.
+    pub cursor: Cursor,
     /// When.
     pub at: Timestamp,
     /// The run, if it belongs to one.

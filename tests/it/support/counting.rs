@@ -322,7 +322,12 @@ impl MetadataStore for CountingMetadata {
             let all = self.inner.events(Cursor::default(), None, usize::MAX).await?.rows;
             let mut late = self.late.lock().expect("no panic");
             let order = &mut late.as_mut().expect("it reorders").events;
-            order.page(all, |row| row.seq, |row| run.is_none_or(|run| row.run == Some(run)), (after, limit))
+            let mut page = order.page(all, |row| row.seq, |row| run.is_none_or(|run| row.run == Some(run)), (after, limit))?;
+            for row in &mut page.rows {
+                let place = order.visible.iter().position(|seq| *seq == row.seq).unwrap_or(0);
+                row.cursor = Cursor::of_number(place as i64 + 1);
+            }
+            Ok(page)
         })
     }
     fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>> {

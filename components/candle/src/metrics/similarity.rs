@@ -25,7 +25,7 @@ pub fn similarity(found: &[f64], given: &[f64]) -> Result<Similarity> {
 
 /// Pearson's correlation coefficient, `Σ (x - x̄)(y - ȳ) / √(Σ (x - x̄)² Σ (y - ȳ)²)`, from -1 to 1.
 ///
-/// Source: K. Pearson, "Telemetry on regression and inheritance in the case of two parents", 1895.
+/// Source: K. Pearson, "Notes on regression and inheritance in the case of two parents", 1895.
 ///
 /// # Errors
 /// `InvalidInput` for lists of different length, fewer than two numbers, one that is not finite, and where all numbers of a list

@@ -59,13 +59,13 @@ impl Probe {
     }
 }
 
-/// A component whose only job goes on until it is told to end, or for a minute.
+/// A component whose only job runs until it is cancelled, at most for a minute.
 #[derive(Component, Clone)]
 #[component(kind = "conformance.Endless")]
 pub(super) struct Endless {
     /// Its name.
     pub identifier: String,
-    /// Whether it looks whether it is cancelled.
+    /// Whether the job ends by itself when it is cancelled.
     pub listens: bool,
 }
 

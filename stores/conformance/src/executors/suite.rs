@@ -85,7 +85,7 @@ async fn attempts_are_repeated(db: &Db) {
     let failures: Vec<Option<JobFailure>> = attempts.into_iter().map(|attempt| attempt.failure).collect();
     assert_eq!(failures.iter().flatten().map(|failure| &*failure.message).collect::<Vec<_>>(), ["not yet", "not yet"]);
     let panicked = db.apply(Probe::new("panics")).await;
-    // Whether a panic is tried again is the engine's decision. It is told as one.
+    // The engine decides whether a panic is retried. If the job fails, its failure is of kind `Panic`.
     if let Err(error) = panicked {
         let failure = error.outcome().and_then(|outcome| outcome.job("work")?.failure.clone()).expect("a failure");
         assert_eq!((failure.kind, &*failure.message), (FailureKind::Panic, "panicked: boom"));

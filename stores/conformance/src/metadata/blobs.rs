@@ -130,7 +130,7 @@ pub async fn sweeps_are_counted(store: &dyn MetadataStore) {
     done(check(epoch().await).await);
 }
 
-/// What was decided under a lock that another call has taken since is refused.
+/// Marks and confirmations are refused once another call has taken a newer lock.
 pub async fn a_lost_sweep_lock_counts_no_more(store: &dyn MetadataStore) {
     let first = done(store.sweep_lock().await).expect("nothing sweeps");
     assert!(done(first.holds().await));
@@ -147,13 +147,13 @@ pub async fn a_lost_sweep_lock_counts_no_more(store: &dyn MetadataStore) {
     assert!(done(store.marked_blobs().await).is_empty());
 }
 
-/// One sweep at a time; who drops the lock lets others take it.
+/// At most one call holds the sweep lock. Dropping the lock frees it.
 pub async fn the_sweep_lock_is_exclusive(store: &dyn MetadataStore) {
     let right = done(store.sweep_lock().await);
     assert!(right.is_some());
-    assert!(done(store.sweep_lock().await).is_none(), "somebody has it");
+    assert!(done(store.sweep_lock().await).is_none(), "the lock is held");
     drop(right);
     assert!(done(store.sweep_lock().await).is_some());
     let again = done(store.sweep_lock().await);
-    assert!(again.is_some(), "nobody kept it");
+    assert!(again.is_some(), "a dropped lock is free");
 }

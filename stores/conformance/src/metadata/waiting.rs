@@ -59,7 +59,7 @@ pub async fn blocks_may_have_a_time(store: &dyn MetadataStore) {
 }
 
 /// A job that waits for what has changed since it looked is queued again.
-pub async fn a_block_is_refused_if_what_was_read_moved(store: &dyn MetadataStore) {
+pub async fn a_job_is_queued_again_if_a_component_that_it_read_has_changed(store: &dyn MetadataStore) {
     let owner = register(store).await;
     let (_, ids) = run_of(store, "a", &["wait"]).await;
     let mut number = 0;

@@ -14,8 +14,8 @@ use crate::state::{Checkpoint, Counter, Job, State};
 use superduper_core::{
     Address, Digest, Error, Result,
     store::{
-        Batch, BlobRow, CheckpointRow, CommitToken, Committed, EventRow, JobId, JobSignal, NewCheckpoint, NewRun, Op, RunId, RunPurpose,
-        RunRow, RunState, Timestamp, event_detail,
+        Batch, BlobRow, CheckpointRow, CommitToken, Committed, Cursor, EventRow, JobId, JobSignal, NewCheckpoint, NewRun, Op, RunId,
+        RunPurpose, RunRow, RunState, Timestamp, event_detail,
     },
 };
 
@@ -96,6 +96,10 @@ impl Commit<'_> {
     fn apply(&mut self, op: Op) -> Result<()> {
         match op {
             Op::Once(_) => Ok(()),
+            Op::Append { .. } if self.place.checked_sub(1).is_some_and(|before| self.done.ignored.last() == Some(&before)) => {
+                self.ignore();
+                Ok(())
+            }
             Op::Append { log, payload, at } => {
                 let entry = self.state.log_head(&log).entry(&log, at, self.done.run, payload);
                 self.state.log_entries.set((log, entry.seq), entry);
@@ -281,7 +285,7 @@ impl Commit<'_> {
     fn event(&mut self, at: Timestamp, run: Option<RunId>, job: Option<JobId>, kind: &str, detail: Option<String>) {
         let seq = self.state.events.last_key().map_or(1, |last| last + 1);
         let detail = detail.map(|detail| event_detail(kind, detail.into()).into_owned());
-        self.state.events.set(seq, EventRow { seq, at, run, job, kind: kind.to_owned(), detail });
+        self.state.events.set(seq, EventRow { seq, cursor: Cursor::of_number(seq), at, run, job, kind: kind.to_owned(), detail });
     }
 
     fn component_event(&mut self, at: Timestamp, kind: &str, detail: String) {

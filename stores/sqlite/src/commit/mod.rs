@@ -125,6 +125,10 @@ impl<'b> Commit<'_, 'b> {
             // Handled in groups by the caller.
             Op::Put(_) | Op::Delete { .. } => Ok(()),
             Op::Once(_) => Ok(()),
+            Op::Append { .. } if self.place.checked_sub(1).is_some_and(|before| self.done.ignored.last() == Some(&before)) => {
+                self.ignore();
+                Ok(())
+            }
             Op::Append { log, payload, at } => self.append(log, payload, *at),
             Op::SetJobsPending { address, pending } => {
                 let (component, version) = self.known.find_or_error(address)?;

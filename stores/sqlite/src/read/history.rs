@@ -62,6 +62,7 @@ pub(crate) fn events(sql: Sql<'_>, after: &Cursor, run: Option<RunId>, at_most: 
     let rows = sql.query("read events", &query, (after.number()?, limit(at_most), run.map(|run| run.0)), |row| {
         Ok(EventRow {
             seq: row.get(0)?,
+            cursor: Cursor::of_number(row.get(0)?),
             at: Timestamp(row.get(1)?),
             run: row.get::<_, Option<i64>>(2)?.map(RunId),
             job: row.get::<_, Option<i64>>(3)?.map(JobId),

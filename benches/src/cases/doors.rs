@@ -1,0 +1,186 @@
+//! What spawned jobs with input and policy, completions, audit records and job processes in large runs take.
+
+use super::{number, text};
+use crate::{
+    database::Counted,
+    driver::{Driver, Report},
+    measure::round,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use superduper::{
+    Actor, JobPolicy, Spawn,
+    prelude::*,
+    store::{JobFilter, JobId, JobState},
+};
+
+/// Spawns `jobs` jobs that do nothing, with input and policy or without.
+#[derive(Component)]
+struct Doors {
+    identifier: String,
+    jobs: usize,
+    full: bool,
+}
+
+#[triggers]
+impl Doors {
+    #[trigger("apply")]
+    async fn open(&self, ctx: &JobContext) -> Result<()> {
+        for place in 0..self.jobs {
+            let spawn = Spawn::new(format!("job {place}"), ctx.address(), "piece");
+            let policy = || JobPolicy { retries: Some(2), timeout: Some(Duration::from_secs(60)), ..JobPolicy::default() };
+            ctx.spawn_with(if self.full { spawn.input(json!({ "round": 3, "site": place })).policy(policy()) } else { spawn })?;
+        }
+        Ok(())
+    }
+
+    #[trigger("call")]
+    async fn piece(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for an answer.
+#[derive(Component)]
+struct Waits {
+    identifier: String,
+}
+
+#[triggers]
+impl Waits {
+    #[trigger("apply")]
+    async fn ask(&self, ctx: &JobContext) -> Result<u32> {
+        Err(ctx.block("an answer").into())
+    }
+}
+
+#[derive(Component)]
+struct Plain {
+    identifier: String,
+}
+
+/// A chain of jobs in processes, beside jobs with `edges` edges that wait for an answer.
+#[derive(Component)]
+struct Crowd {
+    identifier: String,
+    edges: usize,
+    processes: usize,
+}
+
+#[triggers]
+impl Crowd {
+    #[trigger("apply")]
+    async fn open(&self, ctx: &JobContext) -> Result<()> {
+        ctx.spawn("gate", ctx.address(), "gate", &[])?;
+        for place in 0..self.edges {
+            ctx.spawn(format!("waits {place}"), ctx.address(), "piece", &["gate"])?;
+        }
+        for place in 0..self.processes {
+            let policy = JobPolicy { executor: Some("process".to_owned()), ..JobPolicy::default() };
+            let spawn = Spawn::new(format!("process {place}"), ctx.address(), "piece").policy(policy);
+            let before = place.checked_sub(1).map(|before| format!("process {before}"));
+            ctx.spawn_with(spawn.after(before))?;
+        }
+        Ok(())
+    }
+
+    #[trigger("call")]
+    async fn gate(&self, ctx: &JobContext) -> Result<()> {
+        Err(ctx.block("an answer").into())
+    }
+
+    #[trigger("call")]
+    async fn piece(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn doors(driver: &Driver) -> Result<()> {
+    let n = driver.n(10_000);
+    for what in ["spawned", "spawned with input and policy"] {
+        let result = driver.go_alone("doors", json!({"what": what, "n": n}))?;
+        driver.emit_operations("k_doors", &vec![("n", json!(n))], &result);
+    }
+    for what in ["complete", "write", "write with audit record"] {
+        let result = driver.go_alone("doors", json!({"what": what, "n": 300}))?;
+        driver.emit_operations("k_doors", &vec![("n", json!(300))], &result);
+    }
+    for edges in [10, 100_000] {
+        let result = driver.go_alone("doors", json!({"what": "job process", "n": edges}))?;
+        driver.emit_operations("k_doors", &vec![("edges", json!(edges))], &result);
+    }
+    Ok(())
+}
+
+pub(crate) async fn worker(parameters: &Value) -> Result<Value> {
+    let opened = Counted::open().await?;
+    let (what, n) = (text(parameters, "what"), number(parameters, "n"));
+    let mut report = Report::default();
+    if what == "job process" {
+        let millis = process_ms(&opened.db, n).await?;
+        report.add(what, [("wall_ms_per_job".to_owned(), round(millis))].into_iter().collect());
+        return Ok(report.done());
+    }
+    let jobs = if what == "complete" { blocked(&opened.db, n).await? } else { Vec::new() };
+    let db = if what.contains("audit") { opened.db.acting_as(Actor::new("somebody")) } else { opened.db.clone() };
+    let work = async {
+        match what {
+            "complete" => {
+                for job in jobs {
+                    db.complete(job, 7).await?;
+                }
+            }
+            "write" | "write with audit record" => {
+                for place in 0..n {
+                    db.apply(Plain { identifier: format!("p{place}") }).await?;
+                }
+            }
+            _ => {
+                db.apply(Doors { identifier: "doors".to_owned(), jobs: n, full: what != "spawned" }).await?;
+            }
+        }
+        Ok(())
+    };
+    let ((), mut figures) = opened.time(work).await?;
+    let cpu = figures["cpu_ms"].as_f64().unwrap_or(0.0);
+    figures.insert("cpu_us_per_call".to_owned(), round(cpu * 1e3 / n as f64));
+    report.add(what, figures);
+    Ok(report.done())
+}
+
+/// So many runs, each with a job that waits for an answer.
+async fn blocked(db: &Db, n: usize) -> Result<Vec<JobId>> {
+    for place in 0..n {
+        db.apply(Waits { identifier: format!("w{place}") }).detach().await?;
+    }
+    loop {
+        let rows = db.jobs(JobFilter { states: Some(vec![JobState::Blocked]), ..JobFilter::default() }).await?;
+        if rows.len() == n {
+            // The engine reads what became of them.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return Ok(rows.into_iter().map(|row| row.id).collect());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The mean time of a job in a process, from its start to its end, in a run with so many edges.
+async fn process_ms(db: &Db, edges: usize) -> Result<f64> {
+    const PROCESSES: usize = 20;
+    let run = db.apply(Crowd { identifier: "crowd".to_owned(), edges, processes: PROCESSES }).detach().await?;
+    let rows = loop {
+        let key = Some(format!("process {}", PROCESSES - 1));
+        let rows = db.jobs(JobFilter { run: run.id(), key, ..JobFilter::default() }).await?;
+        if rows.iter().any(|row| row.state == JobState::Succeeded) {
+            break db.jobs(JobFilter { run: run.id(), states: Some(vec![JobState::Succeeded]), ..JobFilter::default() }).await?;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let times: Vec<i64> = rows
+        .iter()
+        .filter(|row| row.key.as_ref().is_some_and(|key| key.starts_with("process")))
+        .filter_map(|row| Some(row.ended_at?.0 - row.started_at?.0))
+        .collect();
+    run.cancel().await?;
+    Ok(times.iter().sum::<i64>() as f64 / times.len().max(1) as f64)
+}
