@@ -400,3 +400,194 @@ async fn e11_a_job_is_not_blocked_if_a_component_that_it_read_has_changed() {
     db.unblock(job).await.unwrap();
     assert_eq!(run.wait().await.unwrap().unwrap().result::<String>("use_data").unwrap(), "me");
 }
+
+/// Waits for `open` of a round that it holds; its own trigger runs after those of the round.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Report")]
+struct Report {
+    identifier: String,
+    round: Round,
+}
+
+#[triggers]
+impl Report {
+    #[trigger("apply")]
+    fn publish(&self) -> Result<u32> {
+        Ok(1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e06_what_waits_for_the_spawner_goes_on_without_a_tolerated_job() {
+    let db = fresh::db().await;
+    let report = Report { identifier: "r".into(), round: round("inner", &["good", "fails"]) };
+    let applied = db.apply(report).await.expect("a tolerated job fails nothing");
+    assert_eq!(applied.result::<u32>("publish").unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e06_a_retry_of_a_tolerated_job_says_that_it_failed_again() {
+    let db = fresh::db().await;
+    db.apply(round("r", &["fails"])).await.unwrap();
+    let error = db.retry(by_key(&db, "fails").await.id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JobFailed, "{error}");
+}
+
+/// Two jobs in order, of which the first fails until a file is there.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Chain")]
+struct Chain {
+    identifier: String,
+    file: String,
+}
+
+#[triggers]
+impl Chain {
+    #[trigger("call")]
+    fn first(&self) -> Result<u32> {
+        if std::path::Path::new(&self.file).exists() { Ok(41) } else { Err(Error::msg("no file yet")) }
+    }
+
+    #[trigger("call")]
+    async fn second(&self, ctx: &JobContext) -> Result<u32> {
+        Ok(ctx.result_of::<u32>("first").await? + 1)
+    }
+
+    #[trigger("call")]
+    async fn last(&self, ctx: &JobContext) -> Result<u32> {
+        ctx.result_of::<u32>("second").await
+    }
+
+    #[trigger("apply")]
+    fn open(&self, ctx: &JobContext) -> Result<()> {
+        ctx.spawn_with(Spawn::new("first", ctx.address(), "first"))?;
+        ctx.spawn_with(Spawn::new("second", ctx.address(), "second").after(["first"]))?;
+        ctx.spawn_with(Spawn::new("last", ctx.address(), "last").after_end(["second"]))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e08_a_later_apply_keeps_the_order_of_spawned_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("there");
+    let db = fresh::db().await;
+    let chain = Chain { identifier: "c".into(), file: file.display().to_string() };
+    db.apply(chain.clone()).await.unwrap_err();
+    assert_eq!(by_key(&db, "second").await.state, JobState::Skipped);
+    std::fs::write(&file, "").unwrap();
+    db.apply(chain).await.expect("each waits for the one before it");
+    assert_eq!(result::<u32>(&by_key(&db, "last").await), 42);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e09_two_processes_that_complete_the_last_jobs_of_a_run_at_once_end_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    for round in 0..5 {
+        let db = Db::open(&path).await.unwrap();
+        let run = db.apply(Pair { identifier: format!("p{round}") }).detach().await.unwrap().id().unwrap();
+        let blocked = loop {
+            let states = Some(vec![JobState::Blocked]);
+            let rows = db.jobs(JobFilter { run: Some(run), states, ..JobFilter::default() }).await.unwrap();
+            if rows.len() == 2 {
+                break rows;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        db.close(Duration::from_secs(5)).await.unwrap();
+        drop(db);
+        let observers = [
+            Db::builder().at(&path).unwrap().observer().build().await.unwrap(),
+            Db::builder().at(&path).unwrap().observer().build().await.unwrap(),
+        ];
+        let (one, two) = tokio::join!(observers[0].complete(blocked[0].id, 1), observers[1].complete(blocked[1].id, 2));
+        one.unwrap();
+        two.unwrap();
+        let filter = RunFilter { id: Some(run), ..RunFilter::default() };
+        assert_eq!(observers[0].runs(filter).await.unwrap()[0].state, RunState::Succeeded);
+    }
+}
+
+/// Two jobs that wait for answers.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Pair")]
+struct Pair {
+    identifier: String,
+}
+
+#[triggers]
+impl Pair {
+    #[trigger("apply")]
+    fn one(&self, ctx: &JobContext) -> Result<u32> {
+        Err(ctx.block("an answer").into())
+    }
+
+    #[trigger("apply")]
+    fn two(&self, ctx: &JobContext) -> Result<u32> {
+        Err(ctx.block("an answer").into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e09_of_four_calls_from_four_processes_one_ends_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    for round in 0..8 {
+        let db = Db::open(&path).await.unwrap();
+        db.apply(Review { identifier: format!("r{round}") }).detach().await.unwrap();
+        let job = blocked(&db).await;
+        db.close(Duration::from_secs(5)).await.unwrap();
+        drop(db);
+        let mut handles = Vec::new();
+        for _ in 0..4 {
+            handles.push(Db::builder().at(&path).unwrap().observer().build().await.unwrap());
+        }
+        let (completed, rejected, unblocked, cancelled) =
+            tokio::join!(handles[0].complete(job, "yes"), handles[1].reject(job, "no"), handles[2].unblock(job), handles[3].cancel(job));
+        cancelled.unwrap();
+        let row = handles[0].job(job).await.unwrap();
+        let told = [completed.is_ok(), rejected.is_ok()];
+        match row.state {
+            JobState::Succeeded => assert_eq!((told, unblocked.is_ok()), ([true, false], false)),
+            JobState::Failed => assert_eq!((told, unblocked.is_ok()), ([false, true], false)),
+            JobState::Cancelled => assert_eq!(told, [false, false], "after an unblock, or alone"),
+            state => panic!("the job is {state}"),
+        }
+        assert_eq!(row.attempt, 1, "no user code ran again");
+    }
+}
+
+/// Blocks on something that can never match.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Never")]
+struct Never {
+    identifier: String,
+}
+
+#[triggers]
+impl Never {
+    #[trigger("apply")]
+    fn wait(&self, ctx: &JobContext) -> Result<()> {
+        // There is such a component: this one.
+        Err(ctx.block("nothing").as_read([&Address::new("doors.Never", &self.identifier)]).into())
+    }
+
+    #[trigger("apply")]
+    fn panics(&self, ctx: &JobContext) -> Result<()> {
+        drop(ctx.block("nothing"));
+        panic!("after all")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e11_a_job_whose_block_is_always_refused_tries_again_after_growing_pauses() {
+    let db = fresh::db().await;
+    let run = db.apply(Never { identifier: "n".into() }).detach().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let rows = run.jobs().await.unwrap();
+    let find = |method: &str| rows.iter().find(|row| row.method == method).unwrap();
+    assert!((2..20).contains(&find("wait").attempt), "{} attempts", find("wait").attempt);
+    assert_eq!(find("panics").state, JobState::Failed, "a panic is a failure, also of a job that was about to wait");
+    run.cancel().await.unwrap();
+    run.wait().await.unwrap_err();
+}

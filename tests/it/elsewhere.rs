@@ -58,7 +58,7 @@ async fn e13_a_worker_that_cannot_open_the_stores_of_its_parent_refuses() {
     // In memory: before anything is started.
     let memory = builder().artifacts(Db::in_memory().await.unwrap().artifact_store().clone()).build().await.unwrap();
     let error = memory.apply(blobs("memory", true)).await.unwrap_err();
-    says(&error, ErrorKind::Unsupported, &["artifacts of `memory://", "are in memory"]);
+    says(&error, ErrorKind::Unsupported, &["artifacts of this database: `memory://", "is in memory"]);
     assert!(memory.load::<Blobs>("memory").await.is_err(), "nothing was written");
 }
 

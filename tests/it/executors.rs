@@ -13,7 +13,8 @@ use superduper::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e12_threads_passes_the_tests_of_executors() {
-    superduper_conformance::executors::run_all(async || fresh::builder().executor("threads").build().await.unwrap(), false).await;
+    superduper_conformance::executors::run_all(async || fresh::builder().executor("threads").build().await.unwrap(), "threads", false)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,7 +23,7 @@ async fn e12_process_passes_the_tests_of_executors() {
         let builder = fresh::builder().executor("process").program(crate::process::program());
         builder.cancel_grace(Duration::from_millis(300)).build().await.unwrap()
     };
-    superduper_conformance::executors::run_all(open, true).await;
+    superduper_conformance::executors::run_all(open, "process", true).await;
 }
 
 #[derive(Component, Clone)]

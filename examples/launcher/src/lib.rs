@@ -97,6 +97,11 @@ async fn watch(attempt: Attempt, mut child: Child) -> Result<AttemptEnd> {
     };
     let status = tokio::select! {
         status = child.wait() => status?,
+        // The program goes on with runs that its job started.
+        () = attempt.recorded() => {
+            tokio::spawn(async move { child.wait().await });
+            return Ok(AttemptEnd::recorded());
+        }
         () = too_late => {
             child.kill().await?;
             if !attempt.is_recorded().await? {

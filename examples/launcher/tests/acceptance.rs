@@ -18,7 +18,7 @@ async fn open(command: &[&str]) -> Db {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e12_an_executor_of_a_crate_of_its_own_passes_the_acceptance_tests() {
-    superduper_conformance::executors::run_all(async || open(&["nice", "-n", "19"]).await, true).await;
+    superduper_conformance::executors::run_all(async || open(&["nice", "-n", "19"]).await, "launcher", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

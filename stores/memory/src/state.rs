@@ -235,7 +235,7 @@ impl State {
         for row in ids.rev().filter_map(|((_, _, id), ())| self.jobs.get(id)).map(|job| &job.row) {
             let again = match row.key {
                 None => !seen.insert((row.role, row.method.as_str())),
-                Some(_) => row.tolerated || row.state == JobState::Succeeded || retried.contains(&row.id),
+                Some(_) => (row.tolerated && row.state.is_terminal()) || row.state == JobState::Succeeded || retried.contains(&row.id),
             };
             if !again {
                 newest.push(row);

@@ -261,6 +261,16 @@ impl ArtifactStore for Remote {
         })
     }
 
+    /// By an object that is written: the service says when.
+    fn now(&self) -> BoxFuture<'_, Result<SystemTime>> {
+        Box::pin(async move {
+            let path = self.prefix.clone().join("clock");
+            let failed = |error| Error::store(format!("the clock of artifact store `{}` cannot be read", self.location)).with_source(error);
+            self.store.put(&path, PutPayload::default()).await.map_err(failed)?;
+            Ok(self.store.head(&path).await.map_err(failed)?.last_modified.into())
+        })
+    }
+
     fn local_path(&self, _digest: Digest) -> Option<PathBuf> {
         None
     }

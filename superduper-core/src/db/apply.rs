@@ -445,7 +445,7 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot, audit:
     }
     ops.extend(plan.clears_owed.iter().map(|address| Op::SetJobsPending { address: address.clone(), pending: false }));
     if ops.is_empty() && plan.jobs.is_empty() {
-        let ended_stale = end_stale(db, plan).await?;
+        let ended_stale = end_stale(db, plan, audit).await?;
         let mut handles = Vec::new();
         for run in &plan.joins {
             handles.push(db.attach(*run).await?);
@@ -462,7 +462,8 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot, audit:
         None => Instances::default(),
     };
     let (committed, handle) = db.launch(Launch { expect, ops, run, audit, instances: Arc::new(instances), starts: true }).await?;
-    let ended_stale = end_stale(db, plan).await?;
+    // Who did it is on record already.
+    let ended_stale = end_stale(db, plan, None).await?;
     let Some(handle) = handle else { return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied))) };
     Ok(Some(Run::new(db.clone(), committed.run, vec![handle], applied).with_recorded(committed.jobs).with_ended_stale(ended_stale)))
 }

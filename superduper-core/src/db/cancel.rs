@@ -5,7 +5,7 @@
 use super::DbInner;
 use crate::{
     Result,
-    job::{Command, Loaded, cancellations, load_quietly},
+    job::{Command, Loaded, cancellations, conclusions, load_quietly},
     lifecycle::BoxFuture,
     store::{Batch, JobFilter, JobId, JobRow, JobSignal, Op, RunId, RunPurpose, RunState, Timestamp},
 };
@@ -57,8 +57,9 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>, mu
             }
             tokio::time::sleep(Duration::from_millis(1 << tries.min(6))).await;
         }
-        if let Some(handle) = db.engine.handle(run) {
-            handle.tell(Command::Cancel(jobs));
+        match db.engine.handle(run) {
+            Some(handle) => handle.tell(Command::Cancel(jobs)),
+            None => conclude(db, run).await?,
         }
         Ok(())
     })
@@ -69,8 +70,6 @@ async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Op
     let mut ops = Vec::new();
     if !unmarked.is_empty() {
         ops.push(Op::Signal { jobs: unmarked, signal: JobSignal::Cancel });
-        // Before what may be left out.
-        ops.extend(audit.clone());
     }
     ops.extend(cancellations(loaded, jobs, Timestamp::now()));
     if ops.iter().any(|op| matches!(op, Op::Delete { .. })) {
@@ -80,11 +79,29 @@ async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Op
     if ops.is_empty() {
         return Ok(true);
     }
-    let is_audited = ops.iter().any(|op| matches!(op, Op::Append { .. }));
+    // Behind the first operation: if that one is left out, so is this.
+    audit.iter().for_each(|entry| ops.insert(1, entry.clone()));
+    let is_append = ops.get(1).is_some_and(|op| matches!(op, Op::Append { .. }));
     let committed = db.commit_once(Batch { expect: Vec::new(), ops }).await?;
     db.committed();
-    if is_audited {
+    if is_append && !committed.ignored.contains(&1) {
         *audit = None;
     }
     Ok(committed.ignored.is_empty())
+}
+
+/// End a run whose jobs are all final, if no process does: two processes that end its last jobs at the same time each see a job that is
+/// not final.
+pub(super) async fn conclude(db: &Arc<DbInner>, run: RunId) -> Result<()> {
+    let loaded = load_quietly(db, run).await?;
+    let is_open = loaded.changes.jobs.iter().any(|row| !row.state.is_terminal());
+    if is_open || loaded.changes.run.state != RunState::Running || loaded.changes.run.purpose == RunPurpose::Remove {
+        return Ok(());
+    }
+    let ops = conclusions(loaded, Timestamp::now());
+    if !ops.is_empty() {
+        db.commit_once(Batch { expect: Vec::new(), ops }).await?;
+        db.committed();
+    }
+    Ok(())
 }

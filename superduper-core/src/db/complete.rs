@@ -113,10 +113,14 @@ async fn write(
     if !follows.iter().any(|op| matches!(op, Op::Delete { .. })) {
         ops.extend(follows);
     }
+    let ends_run = ops.iter().any(|op| matches!(op, Op::EndRun { .. }));
     let committed = db.commit_once(Batch { expect, ops }).await?;
     db.committed();
-    if let Some(handle) = db.engine.handle(row.run) {
-        handle.tell(Command::Look);
+    let is_over = ends_run && committed.ignored.is_empty();
+    match db.engine.handle(row.run) {
+        Some(handle) => handle.tell(Command::Look),
+        None if !is_over => super::cancel::conclude(db, row.run).await?,
+        None => {}
     }
     Ok(!committed.ignored.contains(&0))
 }

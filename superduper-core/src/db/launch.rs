@@ -9,8 +9,8 @@ use crate::{
     Error, Result,
     job::{Instances, Loaded, Placement, RunHandle, new_row, work_of_new},
     store::{
-        Batch, ChangeCursor, Committed, Expect, JobDependency, JobFilter, JobId, JobRef, NewJob, NewRun, Op, RunChanges, RunId, RunRow,
-        RunState,
+        Batch, ChangeCursor, Committed, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, Need, NewJob, NewRun, Op, RunChanges,
+        RunId, RunRow, RunState,
     },
 };
 use std::{
@@ -94,7 +94,8 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     Ok((committed, Some(handle)))
 }
 
-/// What spawned jobs that are tried again keep of the jobs before them: the input, and a policy that came with it.
+/// What spawned jobs that are tried again keep of the jobs before them: the input, what they wait for, and a policy that came with
+/// the spawn.
 async fn inherit(db: &Arc<DbInner>, jobs: &mut [NewJob]) -> Result<()> {
     let again: HashMap<JobId, usize> =
         jobs.iter().enumerate().filter(|(_, job)| job.key.is_some()).filter_map(|(place, job)| Some((job.retry_of?, place))).collect();
@@ -103,7 +104,13 @@ async fn inherit(db: &Arc<DbInner>, jobs: &mut [NewJob]) -> Result<()> {
     }
     let rows = db.metadata.jobs(JobFilter { ids: Some(again.keys().copied().collect()), ..JobFilter::default() }).await?;
     for row in rows {
+        let needs = inherited_needs(db, &row, &again).await?;
         let Some(job) = again.get(&row.id).and_then(|place| jobs.get_mut(*place)) else { continue };
+        for need in needs {
+            if !job.needs.iter().any(|other| other.job == need.job) {
+                job.needs.push(need);
+            }
+        }
         job.input = row.input.clone();
         job.tolerated = row.tolerated;
         if Placement::of_text(row.executor.as_deref()).kept {
@@ -112,6 +119,17 @@ async fn inherit(db: &Arc<DbInner>, jobs: &mut [NewJob]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a spawned job waited for: the new try of another job where there is one, else that job itself.
+async fn inherited_needs(db: &Arc<DbInner>, row: &JobRow, again: &HashMap<JobId, usize>) -> Result<Vec<Need>> {
+    let (needs, _) = db.metadata.edges(row.id).await?;
+    let new = |edge: JobDependency| Need {
+        job: again.get(&edge.needs).map_or(JobRef::Id(edge.needs), |place| JobRef::New(*place)),
+        parameter: edge.parameter,
+        any_end: edge.any_end,
+    };
+    Ok(needs.into_iter().map(new).collect())
 }
 
 /// A run as it is on record once it is recorded, without reading it back.

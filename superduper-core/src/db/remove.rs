@@ -241,7 +241,8 @@ impl Remove {
             let outcome = super::run::outcome_of(db, &db.attach(run.id).await?).await?;
             if outcome.run.state == RunState::Running && self.force {
                 // This program cannot run its cleanups: by force, this removal goes on without them.
-                super::cancel::cancel(db, run.id, None, None).await?;
+                let audit = self.db.audit("cancel", format!("run {}", run.id));
+                super::cancel::cancel(db, run.id, None, audit).await?;
             }
             match outcome.into_result() {
                 Ok(outcome) => {

@@ -5,7 +5,7 @@ use crate::{
     FailureKind, JobFailure, Result,
     job::{Command, other_workers, work_of},
     plan::{Plan, StaleJob},
-    store::{Batch, Durability, JobFilter, JobId, JobState, Op, Timestamp},
+    store::{Batch, JobFilter, JobId, JobState, Op, Timestamp},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 ///
 /// While another process that runs jobs is alive, the jobs are left alone: its program may have what they need. Returns whether
 /// jobs were ended.
-pub(super) async fn end_stale(db: &Arc<DbInner>, plan: &Plan) -> Result<bool> {
+pub(super) async fn end_stale(db: &Arc<DbInner>, plan: &Plan, audit: Option<Op>) -> Result<bool> {
     if plan.stale.is_empty() && plan.joins.is_empty() {
         return Ok(false);
     }
@@ -39,8 +39,8 @@ pub(super) async fn end_stale(db: &Arc<DbInner>, plan: &Plan) -> Result<bool> {
     let at = Timestamp::now();
     let jobs = Some(ends.keys().copied().collect());
     let end = |(job, text)| Op::Settle { job, state: JobState::Skipped, failure: JobFailure::new(FailureKind::Upstream, text), at };
-    let ops = ends.into_iter().map(end).collect();
-    db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await?;
+    let ops = ends.into_iter().map(end).chain(audit).collect();
+    db.commit_once(Batch { expect: Vec::new(), ops }).await?;
     db.committed();
     for row in db.metadata.jobs(JobFilter { ids: jobs, ..JobFilter::default() }).await? {
         db.attach(row.run).await?.tell(Command::Look);

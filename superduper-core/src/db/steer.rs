@@ -116,8 +116,18 @@ impl Db {
     /// with a label; `JobFailed` where it fails again.
     pub async fn retry(&self, job: JobId) -> Result<Outcome> {
         let run = self.retry_detached(job).await?;
-        let outcome = run.wait().await?;
-        outcome.ok_or_else(|| Error::internal("a retry has no outcome"))
+        let outcome = run.wait().await?.ok_or_else(|| Error::internal("a retry has no outcome"))?;
+        // A tolerated job does not fail its run, but it was asked for here.
+        let own = outcome.jobs.iter().find(|row| row.retry_of == Some(job));
+        let error = own.and_then(|row| match row.state {
+            JobState::Failed | JobState::Skipped => Some(describe(row, ErrorKind::JobFailed)),
+            JobState::Cancelled => Some(describe(row, ErrorKind::Cancelled)),
+            _ => None,
+        });
+        match error {
+            Some(error) => Err(error.with_outcome(outcome)),
+            None => Ok(outcome),
+        }
     }
 
     /// Like [`Db::retry`], without waiting.

@@ -7,7 +7,7 @@
 
 use super::{Applied, Apply, Db, DbInner, detached::detached};
 use crate::{
-    Address, Digest, Error, Result, VersionRef,
+    Address, Digest, Error, ErrorKind, Result, VersionRef,
     plan::Plan,
     store::{Batch, Op, SweepLock},
     unreturned::Site,
@@ -148,7 +148,10 @@ impl DbInner {
         let swept = async move {
             let Some(lock) = db.sweep_lock(PATIENCE).await? else { return Ok(BTreeSet::new()) };
             let mark = Op::MarkForDeletion { digests: candidates, lock: lock.token() };
-            let marked = db.commit_once(Batch { expect: Vec::new(), ops: vec![mark] }).await?.marked;
+            let marked = match db.commit_once(Batch { expect: Vec::new(), ops: vec![mark] }).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => return Ok(BTreeSet::new()),
+                committed => committed?.marked,
+            };
             db.delete_marked(&*lock, marked).await
         };
         detached(Site::SWEEP, "sweeping blobs", swept).await
@@ -197,7 +200,12 @@ impl DbInner {
             self.artifacts.delete(*digest).await?;
         }
         let confirm = Op::ConfirmDeleted { digests: marked.clone(), lock: lock.token() };
-        self.commit_once(Batch { expect: Vec::new(), ops: vec![confirm] }).await?;
+        let confirmed = self.commit_once(Batch { expect: Vec::new(), ops: vec![confirm] }).await;
+        if confirmed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+            // The lock was lost since the last look. Its next holder completes the sweep.
+            return Ok(BTreeSet::new());
+        }
+        confirmed?;
         tracing::debug!(target: "superduper::sweep", blobs = marked.len(), "swept");
         Ok(marked.into_iter().collect())
     }

@@ -50,7 +50,7 @@ pub(crate) use process::{Process, is_worker};
 pub use remote::JobRequest;
 pub(crate) use remote::locations;
 pub(crate) use run_job::JobSpec;
-pub(crate) use scheduler::{Loaded, after_completion, cancellations};
+pub(crate) use scheduler::{Loaded, after_completion, cancellations, conclusions};
 pub(crate) use signals::CancelToken;
 pub use spawn::Spawn;
 pub use waiting::Waiting;

@@ -13,7 +13,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -73,7 +73,8 @@ impl JobRequest {
     }
 
     /// Run the attempt in this process, on a database that this process has opened with [`JobRequest::stores`], and record its end.
-    /// Runs that the job started here and did not wait for end before this returns.
+    /// This returns when the runs have ended that this process has begun to lead in the meantime: a job may start runs without waiting for
+    /// them.
     ///
     /// The answer is for the executor: [`AttemptEnd::recorded`], or [`AttemptEnd::unable`] if this program lacks something that the
     /// job needs.
@@ -84,6 +85,7 @@ impl JobRequest {
     pub async fn run(&self, db: &Db) -> Result<AttemptEnd> {
         check_stores(db, &self.stores)?;
         let db = db.inner();
+        let others = db.engine.led();
         let spec = read_job(db, (self.job, self.attempt, self.worker)).await?;
         let cancel: Arc<CancelToken> = Arc::default();
         let watch = tokio::spawn(watch_signals(db.clone(), self.clone(), cancel.clone()));
@@ -92,7 +94,7 @@ impl JobRequest {
         if ended? {
             return Ok(AttemptEnd::unable());
         }
-        finish_runs(db).await;
+        finish_runs(db, &others).await;
         Ok(AttemptEnd::recorded())
     }
 }
@@ -141,9 +143,9 @@ pub(super) async fn run_and_record(db: &Arc<DbInner>, spec: &JobSpec, cancel: &A
     Ok(false)
 }
 
-/// Wait for the runs that a job started here: they have no other process.
-pub(super) async fn finish_runs(db: &Arc<DbInner>) {
-    while let Some(mut run) = db.engine.any() {
+/// Wait for the runs that a job started here: they have no other process. `others` were led here before.
+pub(super) async fn finish_runs(db: &Arc<DbInner>, others: &HashSet<RunId>) {
+    while let Some(mut run) = db.engine.any_but(others) {
         if run.done.wait_for(Option::is_some).await.is_err() {
             break;
         }
@@ -174,7 +176,7 @@ pub(super) async fn read_job(db: &Arc<DbInner>, (job, attempt, owner): (JobId, u
     // A job of another run that waits for this one does not wait for what this one spawns.
     let waiting = in_run(db, row.run, waiting).await?;
     let forced = run.as_ref().is_some_and(is_forced);
-    Ok(JobSpec { row, attempt, owner, dependencies, waiting, forced })
+    Ok(JobSpec { row, attempt, owner, dependencies, waiting, forced, is_own: false })
 }
 
 /// The jobs among these edges that belong to a run.

@@ -28,6 +28,8 @@ pub(crate) struct JobSpec {
     pub(crate) waiting: Vec<JobId>,
     /// Whether a cleanup is tried even where setup fails.
     pub(crate) forced: bool,
+    /// Whether this process has claimed the job. Otherwise another process decides where spawned jobs run.
+    pub(crate) is_own: bool,
 }
 
 /// How an attempt ended, ready to be recorded.

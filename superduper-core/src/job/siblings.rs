@@ -4,7 +4,7 @@ use super::{JobContext, describe};
 use crate::{
     Error, ErrorKind, Result,
     encode::decode_value,
-    store::{JobFilter, JobId, JobRow, JobState, RunId},
+    store::{JobFilter, JobId, JobRow, JobState, MetadataStore, RunId},
 };
 use serde::de::DeserializeOwned;
 
@@ -63,27 +63,36 @@ impl JobContext {
 
     async fn spawned_job(&self, key: &str) -> Result<JobRow> {
         let db = self.db()?;
-        let metadata = &db.inner().metadata;
-        let (mut run, mut job) = (self.run_id(), self.job_id());
-        while let Some(at) = run {
-            let filter = JobFilter { run: Some(at), key: Some(key.to_owned()), ..JobFilter::default() };
-            if let Some(row) = metadata.jobs(filter).await?.pop() {
-                return Ok(row);
-            }
-            (run, job) = match job {
-                Some(job) => before(&db, job).await?,
-                None => (None, None),
-            };
-        }
-        let run = self.run_id().map_or_else(|| "no run".to_owned(), |run| format!("run {run}"));
-        Err(Error::not_found(format!("no job of {run} has the key `{key}`")))
+        let found = find_spawned(&*db.inner().metadata, (self.run_id(), self.job_id()), key).await?;
+        found.ok_or_else(|| {
+            let run = self.run_id().map_or_else(|| "no run".to_owned(), |run| format!("run {run}"));
+            Error::not_found(format!("no job of {run} has the key `{key}`"))
+        })
     }
 }
 
-/// The job that a job tries again, and its run.
-async fn before(db: &crate::Db, job: JobId) -> Result<(Option<RunId>, Option<JobId>)> {
+/// The spawned job of a key, in the run of a job, or in the run of the job that it retries.
+pub(super) async fn find_spawned(
+    metadata: &dyn MetadataStore,
+    (mut run, mut job): (Option<RunId>, Option<JobId>),
+    key: &str,
+) -> Result<Option<JobRow>> {
+    while let Some(at) = run {
+        let filter = JobFilter { run: Some(at), key: Some(key.to_owned()), ..JobFilter::default() };
+        if let Some(row) = metadata.jobs(filter).await?.pop() {
+            return Ok(Some(row));
+        }
+        (run, job) = match job {
+            Some(job) => before(metadata, job).await?,
+            None => (None, None),
+        };
+    }
+    Ok(None)
+}
+
+/// The job that a job retries, and its run.
+async fn before(metadata: &dyn MetadataStore, job: JobId) -> Result<(Option<RunId>, Option<JobId>)> {
     let one = |id: JobId| JobFilter { ids: Some(vec![id]), ..JobFilter::default() };
-    let metadata = &db.inner().metadata;
     let Some(old) = metadata.jobs(one(job)).await?.pop().and_then(|row| row.retry_of) else { return Ok((None, None)) };
     Ok((metadata.jobs(one(old)).await?.pop().map(|row| row.run), Some(old)))
 }

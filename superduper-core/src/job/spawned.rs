@@ -2,11 +2,11 @@
 //!
 //! Invariant: a spawned job waits only for jobs that do not wait for the spawned job.
 
-use super::{Instances, JobPolicy, JobSpec, Placement, Spawn, panics::caught, policy::Running};
+use super::{Instances, JobPolicy, JobSpec, Placement, Spawn, panics::caught, policy::Running, siblings::find_spawned};
 use crate::{
     Address, Error, ErrorKind, Result,
     db::DbInner,
-    store::{JobFilter, JobId, JobRef, JobRole, Need, NewJob, Timestamp},
+    store::{JobId, JobRef, JobRole, Need, NewJob, Timestamp},
     trigger::TriggerSpec,
 };
 use petgraph::{
@@ -58,9 +58,14 @@ impl Resolver<'_> {
         let entry = self.db.registry.entry(&target.kind)?;
         let trigger = (entry.trigger)(&request.trigger)
             .ok_or_else(|| Error::not_found(format!("`{}` has no trigger `{}` to spawn", target.kind, request.trigger)).fatal())?;
-        let mut needs = Vec::with_capacity(request.after.len());
+        let mut needs: Vec<Need> = Vec::with_capacity(request.after.len());
         for (key, any_end) in &request.after {
-            needs.push(Need { job: self.needed(position, &request.key, key).await?, parameter: None, any_end: *any_end });
+            let need = Need { job: self.needed(position, &request.key, key).await?, parameter: None, any_end: *any_end };
+            // A key that is named twice must succeed if one of the two says so.
+            match needs.iter_mut().find(|other| other.job == need.job) {
+                Some(other) => other.any_end &= need.any_end,
+                None => needs.push(need),
+            }
         }
         let declared = match (entry.has_policy)(&request.trigger) {
             true => self.policy(&target, &request.trigger).await?,
@@ -86,8 +91,11 @@ impl Resolver<'_> {
         })
     }
 
-    /// Refuse a job that no process of this program can run.
+    /// Refuse a job that no process of this program can run. A job process does not know the executors of its parent.
     fn check_executor(&self, policy: Option<&JobPolicy>, trigger: &TriggerSpec, target: &Address) -> Result<()> {
+        if !self.spec.is_own {
+            return Ok(());
+        }
         let asked = policy.and_then(|policy| policy.executor.as_deref()).or(trigger.executor);
         let checked = self.db.check_executor(asked);
         checked.map_err(|error| error.context(format_args!("`{}` of `{target}`", trigger.name)).fatal())
@@ -120,8 +128,8 @@ impl Resolver<'_> {
         let id = match self.known.get(needed) {
             Some(id) => Some(*id),
             None => {
-                let filter = JobFilter { run: Some(run), key: Some(needed.to_owned()), ..JobFilter::default() };
-                self.db.metadata.jobs(filter).await?.pop().map(|row| row.id)
+                let own = (Some(run), Some(self.spec.row.id));
+                find_spawned(&*self.db.metadata, own, needed).await?.map(|row| row.id)
             }
         };
         if let Some(id) = id {

@@ -63,13 +63,11 @@ impl Waiting {
     /// Say which components the job read before it decided to wait. If one of them has changed when the end of the attempt is recorded,
     /// the job is not blocked, but queued again: it must not wait for a change that has happened already.
     ///
-    /// An address with version and revision says that it was the newest one. An address without a version says that there was no such
-    /// component. An address with a version and no revision stands for revision 0.
+    /// An address with a version says that it was the newest one; without a revision, any revision of it. An address without a version
+    /// says that there was no such component. If an address can never match, as that of an old version, the job tries again and again,
+    /// after longer and longer pauses of up to ten seconds.
     pub fn as_read<'a>(self, components: impl IntoIterator<Item = &'a Address>) -> Self {
-        let read = |address: &Address| {
-            let seen = address.version.map(|at| (at.version, at.revision.unwrap_or(0)));
-            (address.unversioned(), seen)
-        };
+        let read = |address: &Address| (address.unversioned(), address.version);
         self.ctx.blocks(|block| block.read.extend(components.into_iter().map(read)));
         self
     }

@@ -1,7 +1,7 @@
 //! What is written in one transaction: conditions and operations.
 
-use super::rows::{ComponentId, JobId, JobRole, RunId, RunPurpose, RunState, Timestamp, WorkerId};
-use crate::{Address, Digest, JobFailure};
+use super::rows::{BlockedUntil, ComponentId, JobId, JobRole, RunId, RunPurpose, RunState, Timestamp, WorkerId};
+use crate::{Address, Digest, JobFailure, VersionRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -192,6 +192,15 @@ pub enum Op {
         job: JobId,
         /// What it waits for; `None` releases it.
         reason: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A blocked job is queued again, since its time has come. Ignored unless the job is blocked until this very time.
+    Release {
+        /// The job.
+        job: JobId,
+        /// How long it was to be blocked.
+        blocked: BlockedUntil,
         /// When.
         at: Timestamp,
     },
@@ -631,12 +640,21 @@ pub struct Block {
     pub reason: String,
     /// The time at which the job is queued again; `None`: it stays blocked until it is unblocked, completed, rejected or cancelled.
     pub until: Option<Timestamp>,
-    /// The components that the attempt read, by kind and identifier, with the newest version and revision that it saw; `None`: there
-    /// was no such component.
-    pub read: Vec<(Address, Option<(u32, u32)>)>,
+    /// The components that the attempt read, by kind and identifier, with the newest version that it saw and, if it is known, the
+    /// revision; `None`: there was no such component.
+    pub read: Vec<(Address, Option<VersionRef>)>,
 }
 
 impl Block {
+    /// Whether a component that the attempt read is at another version now. `newest` is the newest version and revision.
+    pub fn has_moved(&self, newest: impl Fn(&Address) -> Option<(u32, u32)>) -> bool {
+        self.read.iter().any(|(address, seen)| match (newest(address), seen) {
+            (None, None) => false,
+            (Some((version, revision)), Some(seen)) => version != seen.version || seen.revision.is_some_and(|seen| seen != revision),
+            _ => true,
+        })
+    }
+
     /// A block without a time limit.
     pub fn new(reason: impl Into<String>) -> Self {
         Block { reason: reason.into(), ..Block::default() }
@@ -718,7 +736,7 @@ pub struct Committed {
     /// [`Op::follows_an_end`].
     pub invalidated: bool,
     /// The places in [`Batch::ops`] of all operations that were ignored or left out, ascending. A claim is listed if it
-    /// was left out or none of its jobs was free. Marks on jobs ([`Op::Signal`]) never are.
+    /// was left out or none of its jobs was free. A signal is listed if it reached no job that is not final.
     pub ignored: Vec<usize>,
     /// For each finished job that spawned others: the job, and the ids in the order of `spawned` (an old id for a known key).
     pub spawned: Vec<(JobId, Vec<JobId>)>,

@@ -11,6 +11,8 @@ pub struct Probe {
     pub identifier: String,
     /// What its jobs do.
     pub what: String,
+    /// The executor of a job that its jobs spawn; without it, the default of the database.
+    pub executor: Option<String>,
     /// What its first job leaves behind.
     pub made: Output<Artifact<Bytes>>,
 }
@@ -18,7 +20,7 @@ pub struct Probe {
 impl Probe {
     /// A probe whose name says what it does.
     pub fn new(what: &str) -> Self {
-        Probe { identifier: what.to_owned(), what: what.to_owned(), made: Output::empty() }
+        Probe { identifier: what.to_owned(), what: what.to_owned(), executor: None, made: Output::empty() }
     }
 }
 
@@ -34,7 +36,9 @@ impl Probe {
             "spawns" => {
                 let child = ctx.address();
                 ctx.spawn_with(Spawn::new("a", child, "child").input(20_u32))?;
-                ctx.spawn_with(Spawn::new("b", child, "child").input(22_u32).after(["a"]))?;
+                // A job process does not know the executors of its parent, and must not refuse one.
+                let policy = superduper_core::JobPolicy { executor: self.executor.clone(), ..Default::default() };
+                ctx.spawn_with(Spawn::new("b", child, "child").input(22_u32).after(["a"]).policy(policy))?;
             }
             "waits" if ctx.attempt() == 1 => return Err(ctx.block("an answer").into()),
             "aborts" if ctx.attempt() == 1 => std::process::abort(),

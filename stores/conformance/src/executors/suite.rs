@@ -10,16 +10,16 @@ use superduper_core::{
 /// How long the longest part may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Run everything. Each part gets a new database, whose jobs run by the executor; `isolates` says whether the executor's capabilities
+/// Run everything. Each part gets a new database, whose jobs run by the executor of this name; `isolates` says whether the executor's capabilities
 /// promise that a crash of a job leaves this process unharmed.
 ///
 /// # Panics
 /// With the first rule that is broken.
-pub async fn run_all(open: impl AsyncFn() -> Db, isolates: bool) {
+pub async fn run_all(open: impl AsyncFn() -> Db, name: &str, isolates: bool) {
     results_outputs_and_telemetry_arrive(&open().await, isolates).await;
     failures_are_told_apart(&open().await).await;
     attempts_are_repeated(&open().await).await;
-    spawned_jobs_get_their_input(&open().await).await;
+    spawned_jobs_get_their_input(&open().await, name).await;
     a_job_may_wait(&open().await).await;
     cancelled_jobs_end(&open().await).await;
     time_limits_hold(&open().await).await;
@@ -92,8 +92,9 @@ async fn attempts_are_repeated(db: &Db) {
     }
 }
 
-async fn spawned_jobs_get_their_input(db: &Db) {
-    apply(db, "spawns").await;
+async fn spawned_jobs_get_their_input(db: &Db, name: &str) {
+    let probe = Probe { executor: Some(name.to_owned()), ..Probe::new("spawns") };
+    db.apply(probe).await.unwrap_or_else(|error| panic!("spawning fails: {error}"));
     let rows = db.jobs(JobFilter::default()).await.expect("jobs can be read");
     let results: Vec<_> = rows.into_iter().filter_map(|row| Some((row.key?, row.result?))).collect();
     assert_eq!(results, [("a".to_owned(), 20.into()), ("b".to_owned(), 22.into())]);

@@ -130,6 +130,7 @@ pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
         waiting {
             blocked_jobs_are_completed_once,
             blocks_may_have_a_time,
+            a_release_is_of_one_block,
             a_job_is_queued_again_if_a_component_that_it_read_has_changed,
             spawned_jobs_have_inputs_and_edges,
             tolerated_jobs_are_not_unhealthy,

@@ -35,6 +35,9 @@ pub async fn logs_are_chained(store: &dyn MetadataStore) {
     refused(try_commit(store, vec![], vec![append("x", 5), create("a")]).await, ErrorKind::Conflict);
     let owner = register(store).await;
     commit(store, vec![succeeded(run.jobs[0], 7, owner), append("x", 6)]).await;
+    // Nor does one behind an operation that changed nothing.
+    let release = Op::Block { job: run.jobs[0], reason: None, at: at(41) };
+    assert_eq!(commit(store, vec![release, append("x", 7)]).await.ignored, [0, 1]);
     let entries = done(store.log_entries("x".to_owned(), 0, 10).await);
     assert_eq!(
         entries.iter().map(|entry| (entry.seq, entry.payload["b"].as_u64())).collect::<Vec<_>>(),

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use serde_json::json;
 use superduper_core::{
-    FailureKind, JobFailure,
+    FailureKind, JobFailure, VersionRef,
     store::{Block, BlockedUntil, Completion, Finished, JobFilter, JobId, JobRef, JobState, MetadataStore, Need, NewJob, Op, RunState},
 };
 
@@ -58,14 +58,40 @@ pub async fn blocks_may_have_a_time(store: &dyn MetadataStore) {
     assert_eq!((row.state, row.blocked_until), (JobState::Queued, None));
 }
 
+/// A job is released at its time only from the block that had this time.
+pub async fn a_release_is_of_one_block(store: &dyn MetadataStore) {
+    let (_, ids) = run_of(store, "a", &["wait"]).await;
+    let owner = register(store).await;
+    let mut spans = Vec::new();
+    for (attempt, until) in [(1, at(500)), (2, at(900))] {
+        commit(store, vec![claim(&ids, owner, true)]).await;
+        let block = Block { until: Some(until), ..Block::new("a report") };
+        commit(store, vec![finish(ids[0], attempt, owner, Finished::Blocked(block))]).await;
+        spans.extend(job_row(store, ids[0]).await.blocked_until);
+        if attempt == 1 {
+            let release = Op::Release { job: ids[0], blocked: spans[0], at: at(501) };
+            assert!(commit(store, vec![release]).await.ignored.is_empty());
+            assert_eq!(state(store, ids[0]).await, JobState::Queued);
+        }
+    }
+    let release = |blocked| vec![Op::Release { job: ids[0], blocked, at: at(901) }];
+    assert_eq!(commit(store, release(spans[0])).await.ignored, [0], "that block is over");
+    assert_eq!(state(store, ids[0]).await, JobState::Blocked);
+    commit(store, release(spans[1])).await;
+    assert_eq!(state(store, ids[0]).await, JobState::Queued);
+    assert_eq!(commit(store, release(spans[1])).await.ignored, [0]);
+}
+
 /// A job that waits for what has changed since it looked is queued again.
 pub async fn a_job_is_queued_again_if_a_component_that_it_read_has_changed(store: &dyn MetadataStore) {
     let owner = register(store).await;
     let (_, ids) = run_of(store, "a", &["wait"]).await;
     let mut number = 0;
-    let mut ends_as = async |read: Vec<(superduper_core::Address, Option<(u32, u32)>)>, expected: JobState| {
+    let mut ends_as = async |read: Vec<(superduper_core::Address, Option<(u32, Option<u32>)>)>, expected: JobState| {
         number += 1;
         commit(store, vec![claim(&ids, owner, true)]).await;
+        let version = |(version, revision)| VersionRef { version, revision };
+        let read = read.into_iter().map(|(address, seen)| (address, seen.map(version))).collect();
         let block = Block { read, ..Block::new("a grant") };
         commit(store, vec![finish(ids[0], number, owner, Finished::Blocked(block))]).await;
         let row = job_row(store, ids[0]).await;
@@ -75,13 +101,15 @@ pub async fn a_job_is_queued_again_if_a_component_that_it_read_has_changed(store
     };
     let grant = || address("grant");
     ends_as(vec![(grant(), None)], JobState::Blocked).await;
-    ends_as(vec![(grant(), Some((0, 0)))], JobState::Queued).await;
+    ends_as(vec![(grant(), Some((0, Some(0))))], JobState::Queued).await;
     commit(store, vec![create("grant")]).await;
     ends_as(vec![(grant(), None)], JobState::Queued).await;
-    ends_as(vec![(grant(), Some((0, 0)))], JobState::Blocked).await;
+    ends_as(vec![(grant(), Some((0, Some(0))))], JobState::Blocked).await;
     commit(store, vec![revision("grant", 0, 1)]).await;
-    ends_as(vec![(grant(), Some((0, 0)))], JobState::Queued).await;
-    ends_as(vec![(address("a"), Some((0, 0))), (grant(), Some((0, 1)))], JobState::Blocked).await;
+    ends_as(vec![(grant(), Some((0, Some(0))))], JobState::Queued).await;
+    ends_as(vec![(address("a"), Some((0, Some(0)))), (grant(), Some((0, Some(1))))], JobState::Blocked).await;
+    ends_as(vec![(grant(), Some((0, None)))], JobState::Blocked).await;
+    ends_as(vec![(grant(), Some((1, None)))], JobState::Queued).await;
 }
 
 /// Inputs come back as they were; a key finds its job; edges are told of one job.
@@ -99,7 +127,7 @@ pub async fn spawned_jobs_have_inputs_and_edges(store: &dyn MetadataStore) {
     ];
     let mut end = finish_of(ids[0], 1, owner, Finished::Succeeded(json!(null)));
     end.spawned = spawned;
-    end.spawned_before = vec![(ids[1], 2)];
+    end.spawned_before = vec![(ids[1], 2), (ids[1], 0)];
     commit(store, vec![Op::Finish(Box::new(end))]).await;
     let by_key = async |key: &str| {
         let filter = JobFilter { run: Some(run), key: Some(key.to_owned()), ..JobFilter::default() };
@@ -115,7 +143,10 @@ pub async fn spawned_jobs_have_inputs_and_edges(store: &dyn MetadataStore) {
     let waiting: Vec<_> = waiting.into_iter().map(|edge| (edge.job, edge.any_end)).collect();
     assert_eq!(waiting, [(ids[1], false)]);
     let all = done(store.dependencies(run).await);
-    assert_eq!(all.iter().filter(|edge| edge.any_end).count(), 1);
+    assert_eq!(all.iter().filter(|edge| edge.any_end).count(), 2);
+    let (_, waiting) = done(store.edges(x.id).await);
+    let of_spawner = waiting.iter().find(|edge| edge.job == ids[1]).map(|edge| edge.any_end);
+    assert_eq!(of_spawner, Some(true), "what waits for the spawner goes on without a tolerated job");
 }
 
 /// A tolerated job that failed is not among those that make a component unhealthy.

@@ -139,17 +139,16 @@ impl Commit<'_> {
                 self.block(job, reason, at);
                 Ok(())
             }
+            Op::Release { job, blocked, at } => {
+                match self.state.jobs.get(&job).map(|job| job.row.blocked_until) {
+                    Some(found) if found == Some(blocked) => self.block(job, None, at),
+                    _ => self.ignore(),
+                }
+                Ok(())
+            }
             Op::Complete(end) => self.complete(*end),
             Op::Signal { jobs, signal } => {
-                for id in &jobs {
-                    self.state.jobs.change(id, |Job { row, .. }| match signal {
-                        JobSignal::Cancel => row.cancel_requested |= !row.state.is_terminal(),
-                        JobSignal::Stop => row.stop_requested |= !row.state.is_terminal(),
-                        JobSignal::Pause => row.pause_requested |= !row.state.is_terminal(),
-                        JobSignal::Continue => row.pause_requested &= row.state.is_terminal(),
-                    });
-                    self.silent_change(*id);
-                }
+                self.signal(&jobs, signal);
                 Ok(())
             }
             Op::Checkpoint(new) => self.checkpoint(*new),
@@ -181,6 +180,23 @@ impl Commit<'_> {
                 self.state.messages.remove(&message);
                 Ok(())
             }
+        }
+    }
+
+    fn signal(&mut self, jobs: &[JobId], signal: JobSignal) {
+        let is_open = |id: &&JobId| self.state.jobs.get(id).is_some_and(|job| !job.row.state.is_terminal());
+        let open: Vec<JobId> = jobs.iter().filter(is_open).copied().collect();
+        if open.is_empty() {
+            self.ignore();
+        }
+        for id in open {
+            self.state.jobs.change(&id, |Job { row, .. }| match signal {
+                JobSignal::Cancel => row.cancel_requested = true,
+                JobSignal::Stop => row.stop_requested = true,
+                JobSignal::Pause => row.pause_requested = true,
+                JobSignal::Continue => row.pause_requested = false,
+            });
+            self.silent_change(id);
         }
     }
 

@@ -7,7 +7,7 @@ use super::Commit;
 use crate::state::{Counter, Dependency, Job, OutputValue};
 use std::collections::{BTreeSet, HashSet};
 use superduper_core::{
-    Address, Digest, Error, FailureKind, JobFailure, Result,
+    Digest, Error, FailureKind, JobFailure, Result,
     store::{AttemptRow, Block, BlockedUntil, Completion, Finish, Finished, JobId, JobState, MessageRow, Timestamp, WorkerId},
 };
 
@@ -92,12 +92,11 @@ impl Commit<'_> {
 
     /// Whether a component that an attempt read before it decided to wait has changed since.
     fn has_moved(&self, block: &Block) -> bool {
-        let newest = |address: &Address| {
+        block.has_moved(|address| {
             let component = self.state.live(address)?;
             let number = self.state.newest_version(component)?;
             Some((number, self.state.versions.get(&(component, number))?.revision))
-        };
-        block.read.iter().any(|(address, seen)| newest(address) != *seen)
+        })
     }
 
     /// A blocked job ends without an attempt.
@@ -158,13 +157,15 @@ impl Commit<'_> {
         let run = self.state.jobs.get(&id).map(|job| job.row.run).ok_or_else(|| Error::internal(format!("job {id} vanished")))?;
         let keys = jobs.iter().filter_map(|job| job.key.clone());
         let known: HashSet<JobId> = keys.filter_map(|key| self.state.job_keys.get(&(run, key)).copied()).collect();
+        let tolerated: Vec<bool> = jobs.iter().map(|job| job.tolerated).collect();
         let ids = self.insert_jobs(run, jobs)?;
         let mut changed = BTreeSet::new();
         for (waiting, index) in before {
             let spawned = *ids
                 .get(index)
                 .ok_or_else(|| Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len())))?;
-            self.add_dependency(waiting, spawned, Dependency::default())?;
+            // What waits for the spawning job goes on without a tolerated one.
+            self.add_dependency(waiting, spawned, Dependency { parameter: None, any_end: tolerated[index] })?;
             changed.insert(waiting);
         }
         changed.into_iter().for_each(|waiting| self.silent_change(waiting));

@@ -149,6 +149,7 @@ impl<'b> Commit<'_, 'b> {
             Op::Finish(finish) => self.finish(finish),
             Op::Settle { job, state, failure, at } => self.settle(*job, *state, failure, *at),
             Op::Block { job, reason, at } => self.block(*job, reason.as_deref(), *at),
+            Op::Release { job, blocked, at } => self.release(*job, *blocked, *at),
             Op::Complete(end) => self.complete(end),
             Op::Signal { jobs, signal } => match signal {
                 JobSignal::Cancel => self.ask(jobs, asked::CANCEL),
@@ -191,7 +192,11 @@ impl<'b> Commit<'_, 'b> {
 
     fn mark(&mut self, what: &str, update: &str, jobs: &[JobId], bit: i64) -> Result<()> {
         let list = number_list(jobs.iter().map(|job| job.0));
-        for (run, job) in self.sql.query(what, update, (list, bit), |row| Ok((row.get(0)?, row.get(1)?)))? {
+        let reached = self.sql.query(what, update, (list, bit), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if reached.is_empty() {
+            self.ignore();
+        }
+        for (run, job) in reached {
             self.silent_change(run, job);
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::{Commit, Of, blobs::Reference, jobs::attempt_text};
 use crate::codec::{Code, asked, entering, failure_text, json_text, number, number_list};
 use superduper_core::{
     Error, FailureKind, JobFailure, Result,
-    store::{Block, Completion, Finish, Finished, JobId, JobState, Timestamp, WorkerId},
+    store::{Block, BlockedUntil, Completion, Finish, Finished, JobId, JobState, Timestamp, WorkerId},
 };
 
 /// With so many lost attempts a job is given up.
@@ -148,11 +148,22 @@ impl<'b> Commit<'_, 'b> {
 
     /// Whether a component that an attempt read before it decided to wait has changed since.
     fn has_moved(&self, block: &Block) -> bool {
-        let newest = |address| {
+        block.has_moved(|address| {
             let live = self.known.live(address)?;
             Some((live.newest, live.revisions.get(&live.newest).copied().unwrap_or(0)))
-        };
-        block.read.iter().any(|(address, seen)| newest(address) != *seen)
+        })
+    }
+
+    /// The time of a blocked job has come.
+    pub(super) fn release(&mut self, job: JobId, blocked: BlockedUntil, at: Timestamp) -> Result<()> {
+        let text = "UPDATE job SET state = 0, blocked = NULL, blocked_since = NULL, blocked_until = NULL \
+            WHERE id = ?1 AND state = 1 AND blocked_since = ?2 AND blocked_until = ?3 RETURNING run";
+        let values = (job.0, blocked.since.0, blocked.until.0);
+        match self.sql.query_first("release a job", text, values, |row| row.get(0))? {
+            Some(run) => self.event(at, Of::Job { run, job: job.0 }, "job.unblocked", None),
+            None => self.ignore(),
+        }
+        Ok(())
     }
 
     /// A blocked job ends without an attempt.
@@ -193,7 +204,9 @@ impl<'b> Commit<'_, 'b> {
             let mut needs = Vec::with_capacity(finish.spawned_before.len());
             for (waiting, index) in &finish.spawned_before {
                 let missing = || Error::invalid(format!("job {waiting} waits for number {index} of {} spawned jobs", ids.len()));
-                needs.push((waiting.0, ids.get(*index).ok_or_else(missing)?.0, None, false));
+                // What waits for the spawning job goes on without a tolerated one.
+                let any_end = finish.spawned.get(*index).is_some_and(|job| job.tolerated);
+                needs.push((waiting.0, ids.get(*index).ok_or_else(missing)?.0, None, any_end));
                 self.silent_change(run, waiting.0);
             }
             self.depend(&needs)?;

@@ -37,7 +37,7 @@ pub(super) fn newest_jobs(sql: Sql<'_>, versions: &[StoredVersion]) -> Result<Ve
             SELECT max(o.id) FROM json_each(?1) k CROSS JOIN job o ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 \
             WHERE o.key IS NULL GROUP BY o.component, o.version, o.role, o.method \
             UNION ALL SELECT o.id FROM json_each(?1) k CROSS JOIN job o INDEXED BY job_unsucceeded \
-            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.succeeded = 0 AND o.key IS NOT NULL AND o.tolerated = 0 \
+            ON o.component = k.value ->> 0 AND o.version = k.value ->> 1 WHERE o.succeeded = 0 AND o.key IS NOT NULL AND (o.tolerated = 0 OR o.state < 3) \
             AND NOT EXISTS (SELECT 1 FROM job n WHERE n.retry_of = o.id)) ORDER BY j.id"
     );
     sql.query("read the newest jobs of components", &query, [keys], brief)

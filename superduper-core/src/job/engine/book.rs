@@ -175,7 +175,7 @@ impl Book {
         let cancel: Arc<CancelToken> = Arc::default();
         ask(&cancel, signals);
         self.live.insert(job, Live { attempt, cancel: cancel.clone(), blobs: None, progress: None });
-        Some((JobSpec { row, attempt, owner, dependencies, waiting, forced: self.forced }, cancel))
+        Some((JobSpec { row, attempt, owner, dependencies, waiting, forced: self.forced, is_own: true }, cancel))
     }
 
     fn live(&mut self, job: JobId, attempt: u32) -> Option<&mut Live> {

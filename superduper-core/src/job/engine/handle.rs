@@ -14,7 +14,7 @@ use crate::{
     unreturned::Unreturned,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -133,8 +133,13 @@ impl Engine {
     }
 
     /// The hold on any run that is under way here.
-    pub(crate) fn any(&self) -> Option<RunHandle> {
-        self.lock().as_ref()?.runs.values().next().cloned()
+    pub(crate) fn any_but(&self, others: &HashSet<RunId>) -> Option<RunHandle> {
+        self.lock().as_ref()?.runs.iter().find(|(run, _)| !others.contains(run)).map(|(_, handle)| handle.clone())
+    }
+
+    /// The runs that are led here.
+    pub(crate) fn led(&self) -> HashSet<RunId> {
+        self.lock().as_ref().map(|alive| alive.runs.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Start the task, unless it lives.

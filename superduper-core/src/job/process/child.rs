@@ -18,6 +18,7 @@ use crate::{
     store::{JobFilter, JobId, JobRow, JobSignal, StoreLocations},
 };
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -120,7 +121,7 @@ async fn obey(db: &Db, request: &Request, cancel: &Arc<CancelToken>) -> i32 {
         db.flush_notes().await;
         return LACKS;
     }
-    finish_runs(db).await;
+    finish_runs(db, &HashSet::new()).await;
     0
 }
 

@@ -141,8 +141,9 @@ impl RunState {
                 self.queue(index);
             }
             // What the record made of an attempt that gave up, it alone says: the wish to pause may have been taken back.
-            Finished::Blocked(_) | Finished::Paused(_) => {
+            end @ (Finished::Blocked(_) | Finished::Paused(_)) => {
                 self.entries[index].signals.pause = false;
+                self.entries[index].blocking = matches!(end, Finished::Blocked(_));
                 self.forget(index, permits);
             }
         }
@@ -182,7 +183,8 @@ impl RunState {
         for (waiting, place) in &end.spawned_before {
             let spawned = ids.get(*place).and_then(|id| find(self, id));
             if let (Some(waiting), Some(spawned)) = (find(self, waiting), spawned) {
-                self.add_edge(waiting, (spawned, kind_of(false)));
+                // What waits for the spawning job goes on without a tolerated one.
+                self.add_edge(waiting, (spawned, kind_of(end.spawned[*place].tolerated)));
             }
         }
         for id in ids {

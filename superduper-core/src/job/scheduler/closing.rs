@@ -83,6 +83,11 @@ pub fn after_completion(loaded: Loaded, job: JobId, state: JobState, at: Timesta
     })
 }
 
+/// The operations that end a run whose jobs are all final, and settle jobs that can never run.
+pub fn conclusions(loaded: Loaded, at: Timestamp) -> Vec<Op> {
+    decided(loaded, at, |_, _| {})
+}
+
 /// What a process that runs no jobs decides about a run.
 fn decided(loaded: Loaded, at: Timestamp, change: impl FnOnce(&mut RunState, Now)) -> Vec<Op> {
     if loaded.changes.run.state != store::RunState::Running {

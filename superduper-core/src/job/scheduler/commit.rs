@@ -140,8 +140,8 @@ impl RunState {
     /// Queue blocked jobs again whose time has come.
     fn send_releases(&mut self, now: Now, ops: &mut Vec<Op>) {
         for index in self.due_by(now) {
-            if matches!(self.entries[index].phase, Phase::Blocked { .. }) {
-                ops.push(Op::Block { job: self.entries[index].id, reason: None, at: now.wall });
+            if let (Phase::Blocked { .. }, Some(blocked)) = (self.entries[index].phase, self.entries[index].blocked) {
+                ops.push(Op::Release { job: self.entries[index].id, blocked, at: now.wall });
                 self.sent.push(Sent::Release(index));
                 self.set(index, Phase::Elsewhere);
             }

@@ -87,3 +87,5 @@ pub(super) const PLACE_POLL: (u64, u64) = (20, 1000);
 pub(super) const START_ON_RECORD: u64 = 20;
 /// How long a job is kept that was prefetched and has no permit, where other workers live.
 pub(super) const KEEP_PREFETCHED: u64 = 1000;
+/// The first half and the longest of the pauses before a job tries again whose block was refused.
+pub(super) const REFUSED_BLOCK: (u64, u64) = (2, 10_000);

@@ -71,6 +71,10 @@ pub(super) struct Entry {
     pub(super) unable: bool,
     /// How long its row says that it is blocked.
     pub(super) blocked: Option<BlockedUntil>,
+    /// Its end asked to block it, and the row that says what became of that is not read yet.
+    pub(super) blocking: bool,
+    /// How often in a row that was refused, since what it had read had changed.
+    pub(super) refused_blocks: u32,
 }
 
 impl Entry {
@@ -100,6 +104,8 @@ impl Entry {
             returned: false,
             unable: false,
             blocked: None,
+            blocking: false,
+            refused_blocks: 0,
         }
     }
 

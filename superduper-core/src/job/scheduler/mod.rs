@@ -26,7 +26,7 @@ mod run_state;
 mod timing;
 mod top;
 
-pub use closing::{after_completion, cancellations};
+pub use closing::{after_completion, cancellations, conclusions};
 pub use config::{Abilities, Config, Now, Work};
 pub use fault::Fault;
 pub use messages::{Effect, Input, Loaded, Report};

@@ -2,7 +2,7 @@
 
 use super::{
     Effect, Loaded, Now, Phase, Start,
-    config::{KEEP_PREFETCHED, POLL},
+    config::{KEEP_PREFETCHED, POLL, REFUSED_BLOCK},
     permits::{Permits, UNABLE},
     run_state::{Call, RunState},
 };
@@ -170,6 +170,12 @@ impl RunState {
             Some(_) => Phase::Elsewhere,
             None if row.state == JobState::Blocked => self.blocked(index, row, now),
             None if !self.entries[index].own => Phase::Elsewhere,
+            // It would block again and again if what it read can never match.
+            None if std::mem::take(&mut self.entries[index].blocking) => {
+                let entry = &mut self.entries[index];
+                entry.refused_blocks += 1;
+                Phase::Backoff { until: now.ms + REFUSED_BLOCK.0.saturating_mul(1 << entry.refused_blocks.min(12)).min(REFUSED_BLOCK.1) }
+            }
             None => match (self.entries[index].phase, remaining(row, now, self.has(super::Fault::TrustedClock))) {
                 // Its own pause is measured by a clock that nobody sets.
                 (same @ Phase::Backoff { .. }, _) if same_try => same,
@@ -198,6 +204,8 @@ impl RunState {
 
     /// The phase of a blocked job. How long it stays blocked is measured by a clock that nobody sets.
     fn blocked(&mut self, index: usize, row: &JobRow, now: Now) -> Phase {
+        self.entries[index].blocking = false;
+        self.entries[index].refused_blocks = 0;
         let known = std::mem::replace(&mut self.entries[index].blocked, row.blocked_until);
         match (self.entries[index].phase, row.blocked_until) {
             (same @ Phase::Blocked { .. }, _) if known == row.blocked_until => same,

@@ -127,7 +127,9 @@ impl RunState {
             return None;
         }
         let due = self.due.iter().map(|(time, _)| *time).find(|time| *time > now.ms);
-        let late_start = self.due.first().map(|(time, _)| *time).filter(|time| *time <= now.ms).map(|_| self.not_before);
+        // A process that closes releases no job.
+        let is_stuck = |index: &usize| self.closing && matches!(self.entries[*index].phase, Phase::Blocked { .. });
+        let late_start = self.due_by(now).iter().any(|index| !is_stuck(index)).then_some(self.not_before);
         let unsent = (!self.unsent.is_empty() || !self.doomed.is_empty()).then_some(self.not_before);
         // While a call is in flight its answer comes first.
         let call = [self.next_read(), unsent, late_start].into_iter().flatten().min().filter(|_| self.call == Call::None);
