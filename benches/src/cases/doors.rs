@@ -40,6 +40,34 @@ impl Doors {
     }
 }
 
+/// Spawns `jobs` jobs that do nothing, and has a job that waits for all of them.
+#[derive(Component)]
+struct FanIn {
+    identifier: String,
+    jobs: usize,
+}
+
+#[triggers]
+impl FanIn {
+    #[trigger("apply")]
+    async fn open(&self, ctx: &JobContext) -> Result<()> {
+        for place in 0..self.jobs {
+            ctx.spawn_with(Spawn::new(format!("job {place}"), ctx.address(), "piece"))?;
+        }
+        Ok(())
+    }
+
+    #[trigger("call")]
+    async fn piece(&self) -> Result<()> {
+        Ok(())
+    }
+
+    #[trigger("apply", depends_on = "open")]
+    async fn gather(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Waits for an answer.
 #[derive(Component)]
 struct Waits {
@@ -101,6 +129,10 @@ pub(crate) fn doors(driver: &Driver) -> Result<()> {
         let result = driver.go_alone("doors", json!({"what": what, "n": n}))?;
         driver.emit_operations("k_doors", &vec![("n", json!(n))], &result);
     }
+    for n in [1_000, 100_000] {
+        let result = driver.go_alone("doors", json!({"what": "fan-in", "n": n}))?;
+        driver.emit_operations("k_doors", &vec![("n", json!(n))], &result);
+    }
     for what in ["complete", "write", "write with audit record"] {
         let result = driver.go_alone("doors", json!({"what": what, "n": 300}))?;
         driver.emit_operations("k_doors", &vec![("n", json!(300))], &result);
@@ -134,6 +166,9 @@ pub(crate) async fn worker(parameters: &Value) -> Result<Value> {
                 for place in 0..n {
                     db.apply(Plain { identifier: format!("p{place}") }).await?;
                 }
+            }
+            "fan-in" => {
+                db.apply(FanIn { identifier: "fan".to_owned(), jobs: n }).await?;
             }
             _ => {
                 db.apply(Doors { identifier: "doors".to_owned(), jobs: n, full: what != "spawned" }).await?;

@@ -116,6 +116,14 @@ impl JobRun {
         Ok(info)
     }
 
+    /// Wait until this process has written what the job last reported, if this process ran it: that follows the end of the job.
+    pub(crate) async fn telemetry_written(&self) {
+        let begun = tokio::time::Instant::now();
+        while self.db.drives(self.run) && begun.elapsed() < Duration::from_secs(2) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Whether its process is gone, or has stopped running it, and nobody has it.
     async fn is_interrupted(&self, row: &JobRow) -> Result<bool> {
         if row.state.is_terminal() || row.state == JobState::Blocked || self.db.drives(self.run) {

@@ -103,8 +103,12 @@ impl Progress {
         let mut pace = Pace::default();
         let mut newest = Newest::default();
         loop {
-            let info = run.info().await?;
+            let mut info = run.info().await?;
             let over = info.status.is_terminal() || info.status == Status::Interrupted;
+            if over {
+                run.telemetry_written().await;
+                info = run.info().await?;
+            }
             if over || newest.is_due() {
                 newest.read(run).await?;
             }
