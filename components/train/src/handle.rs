@@ -116,6 +116,7 @@ impl JobRun {
         Ok(info)
     }
 
+    #[cfg(feature = "progress")]
     /// Wait until this process has written what the job last reported, if this process ran it: that follows the end of the job.
     pub(crate) async fn telemetry_written(&self) {
         let begun = tokio::time::Instant::now();

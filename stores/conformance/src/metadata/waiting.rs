@@ -87,7 +87,8 @@ pub async fn a_job_is_queued_again_if_a_component_that_it_read_has_changed(store
     let owner = register(store).await;
     let (_, ids) = run_of(store, "a", &["wait"]).await;
     let mut number = 0;
-    let mut ends_as = async |read: Vec<(superduper_core::Address, Option<(u32, Option<u32>)>)>, expected: JobState| {
+    type Read = (superduper_core::Address, Option<(u32, Option<u32>)>);
+    let mut ends_as = async |read: Vec<Read>, expected: JobState| {
         number += 1;
         commit(store, vec![claim(&ids, owner, true)]).await;
         let version = |(version, revision)| VersionRef { version, revision };

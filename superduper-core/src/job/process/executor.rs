@@ -49,7 +49,7 @@ impl Executor for Process {
             match ready {
                 Ok((program, stores)) => {
                     let ended = parent::run(&program, &stores, attempt).await;
-                    ended.unwrap_or_else(|error| AttemptEnd::lost(error))
+                    ended.unwrap_or_else(AttemptEnd::lost)
                 }
                 Err(error) => AttemptEnd::lost(error.fatal()),
             }
