@@ -116,8 +116,8 @@ impl JobRun {
         Ok(info)
     }
 
-    #[cfg(feature = "progress")]
     /// Wait until this process has written what the job last reported, if this process ran it: that follows the end of the job.
+    #[cfg(feature = "progress")]
     pub(crate) async fn telemetry_written(&self) {
         let begun = tokio::time::Instant::now();
         while self.db.drives(self.run) && begun.elapsed() < Duration::from_secs(2) {

@@ -69,7 +69,8 @@ async fn end(db: &Db, job: JobId, end: End) -> Result<()> {
     }
     let mut retry = super::Retry::new(format!("completing job {job}"));
     for _ in 0..MOST_TRIES {
-        let epoch = inner.metadata.snapshot(Vec::new()).await?.sweep_epoch;
+        let names_blobs = matches!(&end, End::Success(encoded) if !encoded.blobs.is_empty());
+        let epoch = if names_blobs { inner.metadata.snapshot(Vec::new()).await?.sweep_epoch } else { 0 };
         let (value, blobs) = match &end {
             End::Success(encoded) => {
                 let (value, blobs) = save_encoded(&inner.artifacts, encoded.clone(), "result").await?;

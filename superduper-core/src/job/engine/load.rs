@@ -20,7 +20,7 @@ use std::{
 pub(crate) async fn load(db: &Arc<DbInner>, run: RunId) -> Result<Loaded> {
     let row = db.run_row(run).await?;
     let removal = super::removal::waits_for_more(&row);
-    read(db, run, ChangeCursor::default(), Vec::new(), removal.as_ref()).await
+    read(db, run, ChangeCursor::default(), Vec::new(), removal.as_ref(), true).await
 }
 
 /// Read a whole run, for a process that changes something in it and does not lead it.
@@ -28,7 +28,7 @@ pub(crate) async fn load(db: &Arc<DbInner>, run: RunId) -> Result<Loaded> {
 /// # Errors
 /// `NotFound`; those of the store.
 pub(crate) async fn load_quietly(db: &Arc<DbInner>, run: RunId) -> Result<Loaded> {
-    read(db, run, ChangeCursor::default(), Vec::new(), None).await
+    read(db, run, ChangeCursor::default(), Vec::new(), None, false).await
 }
 
 /// Read what changed in a run that this process leads. It also leads the runs whose free jobs this run waits for: the process
@@ -41,7 +41,7 @@ pub(super) async fn follow(
     removal: Option<&Removal>,
 ) -> Result<Loaded> {
     db.reclaim_dead().await?;
-    let loaded = read(db, run, after, others, removal).await?;
+    let loaded = read(db, run, after, others, removal, true).await?;
     let free = |row: &&JobRow| row.state == JobState::Queued && row.owner.is_none();
     let left: BTreeSet<RunId> = loaded.others.iter().filter(free).map(|row| row.run).collect();
     for run in left {
@@ -52,8 +52,16 @@ pub(super) async fn follow(
     Ok(loaded)
 }
 
-async fn read(db: &Arc<DbInner>, run: RunId, after: ChangeCursor, others: Vec<JobId>, removal: Option<&Removal>) -> Result<Loaded> {
-    let other_workers = other_workers(db, db.owner.get().copied()).await?;
+/// `leads`: whether this process leads the run, or is about to. Otherwise it does not matter whether other workers live.
+async fn read(
+    db: &Arc<DbInner>,
+    run: RunId,
+    after: ChangeCursor,
+    others: Vec<JobId>,
+    removal: Option<&Removal>,
+    leads: bool,
+) -> Result<Loaded> {
+    let other_workers = leads && other_workers(db, db.owner.get().copied()).await?;
     let mut asked: BTreeSet<JobId> = others.into_iter().collect();
     // All jobs of a removal wait for what is found at work.
     let after = if removal.is_some() { ChangeCursor::default() } else { after };
