@@ -76,7 +76,7 @@ impl<'b> Commit<'_, 'b> {
                 not_before = coalesce(?9, not_before), blocked = iif(?13 AND cancel_requested & 4 = 0, NULL, ?10), \
                 blocked_since = iif(?4 = 1, ?15, NULL), blocked_until = iif(?4 = 1, ?14, NULL), tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
             WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1, state = 1, \
-                cancel_requested & 1, executor LIKE '{%"pool":%'";
+                cancel_requested & 1, executor LIKE '{%\"pool\":%'";
         let values = rusqlite::params![
             finish.job.0,
             finish.owner.0,
