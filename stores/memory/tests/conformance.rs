@@ -6,5 +6,5 @@ use superduper_memory::MemoryStore;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conformance() {
-    metadata::run_all(|| Arc::new(MemoryStore::new())).await;
+    metadata::run_all(async || Arc::new(MemoryStore::new()) as _).await;
 }

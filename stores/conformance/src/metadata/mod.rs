@@ -1,6 +1,6 @@
 //! What every metadata store must do.
 //!
-//! A store's own test calls [`run_all`]; each function of the modules here takes an empty store and panics, naming the
+//! A store's own test calls [`run_all`], and [`sharing::run_all`] if other processes can open the store; each function of the modules here takes an empty store and panics, naming the
 //! rule, where the store breaks it.
 
 pub mod attempts;
@@ -19,6 +19,7 @@ pub mod owners;
 pub mod places;
 pub mod reads;
 pub mod removals;
+pub mod sharing;
 pub mod spawned;
 pub mod waiting;
 
@@ -28,7 +29,7 @@ use superduper_core::store::MetadataStore;
 macro_rules! run {
     ($factory:ident: $($module:ident { $($test:ident),* $(,)? })*) => {
         $($({
-            let store = $factory();
+            let store = $factory().await;
             $module::$test(&*store).await;
         })*)*
     };
@@ -38,7 +39,7 @@ macro_rules! run {
 ///
 /// # Panics
 /// With the first rule that is broken.
-pub async fn run_all(factory: impl Fn() -> Arc<dyn MetadataStore>) {
+pub async fn run_all(factory: impl AsyncFn() -> Arc<dyn MetadataStore>) {
     run!(factory:
         components {
             create_version_and_revision_are_numbered,

@@ -13,7 +13,7 @@ const FOLDER: &str = "SUPERDUPER_TEST_FOLDER";
 const ROLE: &str = "SUPERDUPER_TEST_ROLE";
 
 /// Start this test binary again; it runs [`child`] alone.
-fn start_child(folder: &Path, role: &str) -> Child {
+pub(crate) fn start_child(folder: &Path, role: &str) -> Child {
     let program = std::env::current_exe().expect("a test has a program");
     let mut command = Command::new(program);
     command.args(["--exact", "sharing::child", "--nocapture"]).env(FOLDER, folder).env(ROLE, role);
@@ -25,11 +25,8 @@ fn start_child(folder: &Path, role: &str) -> Child {
 async fn child() {
     let (Ok(folder), Ok(role)) = (std::env::var(FOLDER), std::env::var(ROLE)) else { return };
     let store = SqliteStore::open(&folder).expect("a shared database");
-    if role == "die" {
-        let owner = store.register_worker(Default::default()).await.expect("an owner");
-        let committed = store.commit(apply("of-the-dead"), Durability::Full).await.expect("the batch is valid");
-        commit(&store, vec![claim(committed.jobs[0], owner)]).await;
-        std::process::abort();
+    if let Some(role) = role.strip_prefix("conformance ") {
+        return superduper_conformance::metadata::sharing::child(&store, role).await;
     }
     if role == "stand" {
         store.set_lease(Duration::from_millis(400));
@@ -47,19 +44,6 @@ async fn child() {
     }
     for n in 0..50 {
         store.commit(apply(&format!("{role}-{n}")), Durability::Relaxed).await.expect("contention is waited out");
-    }
-}
-
-#[tokio::test]
-async fn stores_see_each_other() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let one = SqliteStore::open(folder.path()).expect("a new database");
-    let two = SqliteStore::open(folder.path()).expect("a database in use");
-    for n in 0..20 {
-        let (writer, reader) = if n % 2 == 0 { (&one, &two) } else { (&two, &one) };
-        writer.commit(apply(&format!("c{n}")), Durability::Relaxed).await.expect("the batch is valid");
-        let found = reader.snapshot(vec![address(&format!("c{n}"))]).await.expect("a snapshot");
-        assert_eq!(found.components.len(), 1, "a read sees the commits that returned before");
     }
 }
 
@@ -85,31 +69,6 @@ fn contention_is_waited_out() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     assert_eq!(runtime.block_on(store.list(None)).expect("a listing").len(), 800);
     assert_eq!(runtime.block_on(store.jobs(Default::default())).expect("jobs").len(), 1600);
-}
-
-#[tokio::test]
-async fn processes_share_a_folder() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut children = [start_child(folder.path(), "left"), start_child(folder.path(), "right")];
-    for child in &mut children {
-        assert!(child.wait().expect("the child ran").success());
-    }
-    let store = SqliteStore::open(folder.path()).expect("a database");
-    assert_eq!(store.list(None).await.expect("a listing").len(), 100);
-}
-
-#[tokio::test]
-async fn owners_die_with_their_process() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = SqliteStore::open(folder.path()).expect("a new database");
-    assert!(!start_child(folder.path(), "die").wait().expect("the child ran").success());
-    let dead = store.dead_workers().await.expect("owners");
-    assert_eq!(dead.len(), 1, "an owner whose process is gone is dead");
-    let taken = commit(&store, vec![Op::Reclaim { owners: dead, at: Timestamp(9) }]).await.reclaimed;
-    assert_eq!(taken.len(), 1);
-    assert!(store.dead_workers().await.expect("owners").is_empty());
-    let left = std::fs::read_dir(folder.path().join("owners")).expect("the folder of locks").count();
-    assert_eq!(left, 0, "the lock files of dead owners are removed");
 }
 
 fn signal(child: &Child, name: &str) {
@@ -158,24 +117,6 @@ async fn an_owner_that_stands_still_for_its_lease_can_be_robbed_and_goes_on() {
     child.kill().expect("it runs");
     child.wait().expect("it ran");
     assert_eq!(store.dead_workers().await.expect("owners"), dead, "and dies like any other");
-}
-
-#[tokio::test]
-async fn owners_die_with_their_store() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let one = SqliteStore::open(folder.path()).expect("a new database");
-    let two = SqliteStore::open(folder.path()).expect("a database in use");
-    let owner = one.register_worker(Default::default()).await.expect("an owner");
-    let jobs = one.commit(apply("a"), Durability::Relaxed).await.expect("the batch is valid").jobs;
-    commit(&one, vec![claim(jobs[0], owner)]).await;
-    assert!(two.dead_workers().await.expect("owners").is_empty(), "an owner is alive while its store is");
-    assert!(one.dead_workers().await.expect("owners").is_empty(), "a store does not declare itself dead");
-    assert_eq!(two.live_workers().await.expect("owners"), [owner]);
-    drop(one);
-    assert!(two.live_workers().await.expect("owners").is_empty());
-    assert_eq!(two.dead_workers().await.expect("owners"), [owner]);
-    let third = two.register_worker(Default::default()).await.expect("an owner");
-    assert_ne!(third, owner);
 }
 
 #[tokio::test]
