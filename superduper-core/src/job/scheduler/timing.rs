@@ -71,7 +71,9 @@ impl RunState {
             self.out.push(Effect::Look { run: self.id, jobs });
             return true;
         }
-        let others = self.entries.iter().filter(|entry| !entry.own && entry.verdict.is_none()).map(|entry| entry.id).collect();
+        // Usually there are none, and then a large run is not searched for them.
+        let is_open = |entry: &&super::entry::Entry| !entry.own && entry.verdict.is_none();
+        let others = if self.others_open == 0 { Vec::new() } else { self.entries.iter().filter(is_open).map(|entry| entry.id).collect() };
         self.out.push(Effect::Read { run: self.id, after: self.cursor, others });
         true
     }
