@@ -166,7 +166,8 @@ impl DbInner {
     /// Those of the store. If it failed several times in a row, the batch may have been written.
     pub(crate) async fn commit_once(&self, batch: Batch) -> Result<Committed> {
         let Batch { expect, mut ops } = batch;
-        ops.insert(0, Op::Once(CommitToken::random()));
+        let token = CommitToken::random();
+        ops.insert(0, Op::Once { token, again: false });
         let mut pauses = PAUSES.iter();
         loop {
             let batch = Batch { expect: expect.clone(), ops: ops.clone() };
@@ -181,6 +182,7 @@ impl DbInner {
                         // If the last try fails, too, the caller gets its error.
                         tracing::debug!(target: "superduper::run", %error, "a commit is tried again: it may have been written");
                         tokio::time::sleep(*pause).await;
+                        ops[0] = Op::Once { token, again: true };
                     }
                     None => return Err(error),
                 },

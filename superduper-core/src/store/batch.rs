@@ -99,7 +99,12 @@ pub enum Expect {
 pub enum Op {
     /// Makes the batch safe to repeat. If a batch with this token was committed before, the store MUST write nothing and MUST return the
     /// same [`Committed`]. This op MUST be the first of its batch. A store MUST keep tokens for at least a day.
-    Once(CommitToken),
+    Once {
+        /// The token.
+        token: CommitToken,
+        /// Whether the batch may have been committed before. If not, a store need not look for the token.
+        again: bool,
+    },
     /// Add an entry to an append-only log: see [`LogEntry`](super::LogEntry). The store makes its number and its hash inside of the
     /// transaction, and notes the run of the batch. Ignored if the operation before it in the batch was ignored.
     Append {

@@ -10,20 +10,23 @@ use superduper_core::{
 /// A batch with a token that was written is not written again, and is answered as the first time, whatever has changed since.
 pub async fn a_batch_with_a_token_is_written_once(store: &dyn MetadataStore) {
     let token = CommitToken::random();
-    let batch = || vec![Op::Once(token), create("a"), start_run("a"), jobs(vec![job("a", "go")])];
-    let first = commit(store, batch()).await;
+    let batch = |again| vec![Op::Once { token, again }, create("a"), start_run("a"), jobs(vec![job("a", "go")])];
+    let first = commit(store, batch(false)).await;
     let (before, events) = (done(store.jobs(Default::default()).await), done(store.last_event().await));
-    let again = commit(store, batch()).await;
+    let again = commit(store, batch(true)).await;
     assert_eq!(again, first, "the answer is the same");
     assert_eq!((done(store.jobs(Default::default()).await), done(store.last_event().await)), (before, events), "nothing is written");
     // One that was refused was not written: its token is free.
     let other = CommitToken::random();
-    let refusable = |op: Op| vec![Op::Once(other), op];
+    let refusable = |op: Op| vec![Op::Once { token: other, again: true }, op];
     refused(try_commit(store, vec![], refusable(create("a"))).await, ErrorKind::Conflict);
     commit(store, refusable(create("b"))).await;
     assert_ne!(CommitToken::random(), CommitToken::random());
     // Another token is another batch.
-    refused(try_commit(store, vec![], vec![Op::Once(CommitToken::random()), create("a")]).await, ErrorKind::Conflict);
+    refused(
+        try_commit(store, vec![], vec![Op::Once { token: CommitToken::random(), again: true }, create("a")]).await,
+        ErrorKind::Conflict,
+    );
 }
 
 /// Entries are numbered and chained, each log by itself; what follows an ignored end adds none; a batch that fails adds none.

@@ -30,7 +30,7 @@ pub(crate) struct Commit<'a> {
 
 /// Write a batch; after an error the state must be undone.
 pub(crate) fn commit(state: &mut State, batch: Batch) -> Result<Committed> {
-    let token = if let Some(Op::Once(token)) = batch.ops.first() { Some(*token) } else { None };
+    let token = if let Some(Op::Once { token, .. }) = batch.ops.first() { Some(*token) } else { None };
     if let Some(answer) = token.and_then(|token| state.answers.get(&token)) {
         return Ok(answer.1.clone());
     }
@@ -95,7 +95,7 @@ impl Commit<'_> {
 
     fn apply(&mut self, op: Op) -> Result<()> {
         match op {
-            Op::Once(_) => Ok(()),
+            Op::Once { .. } => Ok(()),
             Op::Append { .. } if self.place.checked_sub(1).is_some_and(|before| self.done.ignored.last() == Some(&before)) => {
                 self.ignore();
                 Ok(())

@@ -62,8 +62,8 @@ struct Commit<'s, 'b> {
 
 /// Write a batch.
 pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
-    let token = if let Some(Op::Once(token)) = batch.ops.first() { Some(*token) } else { None };
-    if let Some(token) = token
+    let once = if let Some(Op::Once { token, again }) = batch.ops.first() { Some((*token, *again)) } else { None };
+    if let Some((token, true)) = once
         && let Some(answer) = once::answer(sql, token)?
     {
         return Ok(answer);
@@ -89,7 +89,7 @@ pub(crate) fn commit(sql: Sql<'_>, batch: &Batch) -> Result<Committed> {
     }
     commit.write_events()?;
     commit.write_silent_changes()?;
-    if let Some(token) = token {
+    if let Some((token, _)) = once {
         once::keep(sql, token, &commit.done)?;
     }
     Ok(commit.done)
@@ -124,7 +124,7 @@ impl<'b> Commit<'_, 'b> {
         match op {
             // Handled in groups by the caller.
             Op::Put(_) | Op::Delete { .. } => Ok(()),
-            Op::Once(_) => Ok(()),
+            Op::Once { .. } => Ok(()),
             Op::Append { .. } if self.place.checked_sub(1).is_some_and(|before| self.done.ignored.last() == Some(&before)) => {
                 self.ignore();
                 Ok(())
