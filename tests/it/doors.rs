@@ -326,7 +326,7 @@ async fn e10_a_blocked_job_goes_on_at_its_time() {
     let applied = db.apply(Waits { identifier: "w".into(), millis: 400 }).await.unwrap();
     let took = begun.elapsed();
     assert_eq!(applied.result::<u32>("wait").unwrap(), 2);
-    assert!(took >= Duration::from_millis(390) && took < Duration::from_millis(1400), "{took:?}");
+    assert!(took >= Duration::from_millis(390) && took < Duration::from_millis(2400), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -350,7 +350,7 @@ async fn e10_after_a_restart_resume_or_work_releases_a_blocked_job() {
             db.resume().await.unwrap();
         }
         let took = begun.elapsed();
-        assert!(took >= Duration::from_millis(800) && took < Duration::from_millis(2500), "{by_work}: {took:?}");
+        assert!(took >= Duration::from_millis(800) && took < Duration::from_millis(4000), "{by_work}: {took:?}");
     }
 }
 
@@ -583,7 +583,14 @@ impl Never {
 async fn e11_a_job_whose_block_is_always_refused_tries_again_after_growing_pauses() {
     let db = fresh::db().await;
     let run = db.apply(Never { identifier: "n".into() }).detach().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    loop {
+        let rows = run.jobs().await.unwrap();
+        if rows.iter().any(|row| row.method == "wait" && row.attempt > 1) && rows.iter().any(|row| row.state == JobState::Failed) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let rows = run.jobs().await.unwrap();
     let find = |method: &str| rows.iter().find(|row| row.method == method).unwrap();
     assert!((2..20).contains(&find("wait").attempt), "{} attempts", find("wait").attempt);
