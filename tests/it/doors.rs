@@ -1,11 +1,14 @@
 //! Spawned jobs with inputs, tolerated failures, and blocked jobs that are completed from outside.
 
 use crate::fresh;
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
 use superduper::{
     Error, ErrorKind, FailureKind, JobPolicy, Spawn,
     prelude::*,
-    store::{JobFilter, JobId, JobRow, JobState, RunFilter, RunState},
+    store::{JobFilter, JobId, JobRow, JobState, RunFilter, RunId, RunState},
 };
 
 /// One round of a training over sites.
@@ -265,14 +268,20 @@ async fn e09_a_blocked_job_ends_from_outside() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn e09_an_observer_ends_a_job_and_runs_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = Db::open(folder.path().join("x.db")).await.unwrap();
+/// An observer of a database in which a review waits for its answer and no worker is left.
+async fn observed_review(folder: &Path) -> (Db, RunId, JobId) {
+    let place = folder.join("x.db");
+    let db = Db::open(&place).await.unwrap();
     let run = db.apply(Review { identifier: "r".into() }).detach().await.unwrap().id().unwrap();
     let job = blocked(&db).await;
     db.close(Duration::from_secs(5)).await.unwrap();
-    let observer = Db::builder().at(folder.path().join("x.db")).unwrap().observer().build().await.unwrap();
+    (Db::builder().at(&place).unwrap().observer().build().await.unwrap(), run, job)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e09_an_observer_ends_a_job_and_runs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (observer, run, job) = observed_review(folder.path()).await;
     observer.complete(job, "fine").await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let rows = observer.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await.unwrap();
@@ -286,11 +295,7 @@ async fn e09_an_observer_ends_a_job_and_runs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn e09_the_last_job_of_a_run_that_is_rejected_ends_the_run_in_one_commit() {
     let folder = tempfile::tempdir().unwrap();
-    let db = Db::open(folder.path().join("x.db")).await.unwrap();
-    let run = db.apply(Review { identifier: "r".into() }).detach().await.unwrap().id().unwrap();
-    let job = blocked(&db).await;
-    db.close(Duration::from_secs(5)).await.unwrap();
-    let observer = Db::builder().at(folder.path().join("x.db")).unwrap().observer().build().await.unwrap();
+    let (observer, run, job) = observed_review(folder.path()).await;
     observer.reject(job, "no").await.unwrap();
     let rows = observer.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await.unwrap();
     let states: Vec<JobState> = rows.iter().map(|row| row.state).collect();

@@ -140,7 +140,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Read the weights, for those who predict often: each of the calls below does it anew.
+    /// Read the weights once, to predict often. Each of the calls below reads them again.
     ///
     /// # Errors
     /// `Integrity` for weights that are missing or not those that were saved; `InvalidInput` for those of another architecture.

@@ -188,7 +188,7 @@ impl Snapshot {
             None => Weights::new(),
         };
         if let Some(best) = &self.best {
-            // Read now: at the end of the training there is nobody to wait for it.
+            // Read them now. The end of the training uses them without waiting.
             best.weights.get().await?;
         }
         let Snapshot { step, stopping, best, losses, ended, .. } = self;

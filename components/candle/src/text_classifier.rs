@@ -104,8 +104,8 @@ impl Blob for LabelledTexts {
 /// ```
 ///
 /// # Guarantees
-/// Another field than the texts or the embedder trains the head anew on vectors that are made anew. A job that failed, or whose
-/// process died, goes on: `embed` from the beginning, `fit` from the end of its last epoch.
+/// A change of any setting makes the vectors again and trains the head again. A job that failed, or whose process died, goes on:
+/// `embed` from the beginning, `fit` from the end of its last epoch.
 #[derive(Debug, Component)]
 #[component(kind = "candle.TextClassifier")]
 pub struct TextClassifier {

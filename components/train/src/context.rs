@@ -381,7 +381,7 @@ impl TrainContext {
     pub fn best<S: DeserializeOwned>(&mut self) -> Result<Option<S>> {
         self.finish_writing()?;
         let rows = self.runtime.block_on(self.job.checkpoints())?;
-        // Numbers begin anew with each job that tries another one again.
+        // The numbers start from zero in each job that retries another job.
         let kept: Vec<Kept> = (0..).zip(&rows).map(|(place, row)| (place, row.score)).collect();
         let best = self.strategy.best_of(&kept).and_then(|place| usize::try_from(place).ok());
         let row = best.and_then(|place| rows.into_iter().nth(place));

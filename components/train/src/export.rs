@@ -72,7 +72,7 @@ impl Drafts {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if name.starts_with(&self.job) && name.ends_with(".tmp") && !name.starts_with(&current) {
-                // One that stays is in nobody's way.
+                // A draft that stays does no harm.
                 fs::remove_file(entry.path()).or_warn(Site::SWEEP, "removing a draft of an earlier attempt");
             }
         }
@@ -129,7 +129,7 @@ impl Written {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed("write", folder, error))
         });
         if result.is_err() {
-            // The error is what counts; a draft that stays is in nobody's way.
+            // Return the error. A draft that stays does no harm.
             fs::remove_file(&draft).or_warn(Site::SWEEP.job(ctx.job_id()), "removing a draft");
         }
         result?;

@@ -333,7 +333,7 @@ impl MetadataStore for SqliteStore {
             if self.writer.is_none() {
                 return Err(read_only());
             }
-            // Opened anew each time: a lock belongs to what was opened, so others of this process are kept out, too.
+            // Open the file each time. A lock belongs to one open file, so it also keeps out other calls of this process.
             let failed = |error| file_failed(format!("lock `{}`", path.display()), error);
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
             match file.try_lock() {

@@ -74,7 +74,9 @@ impl<'b> Commit<'_, 'b> {
         let text = "UPDATE OR FAIL job SET state = iif(?13 AND cancel_requested & 4 = 0, 0, ?4), succeeded = ?4 = 3, result = ?5, \
                 failure = ?6, owner = NULL, started_at = coalesce(?7, started_at), ended_at = ?8, \
                 not_before = coalesce(?9, not_before), blocked = iif(?13 AND cancel_requested & 4 = 0, NULL, ?10), \
-                blocked_since = iif(?4 = 1, ?15, NULL), blocked_until = iif(?4 = 1, ?14, NULL), tries = tries + ?11, phase = phase + ?12, cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
+                blocked_since = iif(?4 = 1, ?15, NULL), blocked_until = iif(?4 = 1, ?14, NULL), \
+                tries = tries + ?11, phase = phase + ?12, \
+                cancel_requested = iif(?4 = 1, cancel_requested & 3, cancel_requested) \
             WHERE id = ?1 AND owner = ?2 AND attempt = ?3 RETURNING run, component, version, phase & 1, state = 1, \
                 cancel_requested & 1, executor LIKE '{%\"pool\":%'";
         let values = rusqlite::params![

@@ -20,6 +20,29 @@ pub(crate) fn start_child(folder: &Path, role: &str) -> Child {
     command.spawn().expect("the program starts")
 }
 
+/// The lock of a sweep ends with its file, and once another call has a higher number.
+#[tokio::test]
+async fn a_sweep_lock_whose_file_was_deleted_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("my.db");
+    let (one, two) = (SqliteStore::open(&path).expect("a new folder"), SqliteStore::open(&path).expect("a shared database"));
+    let lock = async |store: &SqliteStore| store.sweep_lock().await.expect("asks");
+    let (file, aside) = (path.join("sweep.lock"), folder.path().join("aside"));
+
+    let first = lock(&one).await.expect("nothing sweeps");
+    assert!(first.holds().await.expect("asks"));
+    std::fs::rename(&file, &aside).expect("the lock has a file");
+    assert!(!first.holds().await.expect("asks"), "its file has no name");
+
+    let second = lock(&two).await.expect("the old file locks nothing");
+    assert!(second.holds().await.expect("asks"));
+    assert!(!first.holds().await.expect("asks"), "its file was replaced");
+
+    std::fs::rename(&aside, &file).expect("the old file is put back");
+    assert!(!first.holds().await.expect("asks"), "another call has a higher number");
+    assert!(!second.holds().await.expect("asks"), "its file was replaced");
+}
+
 /// What a child process does; nothing in the test run itself.
 #[tokio::test]
 async fn child() {
