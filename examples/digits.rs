@@ -9,14 +9,15 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use superduper::{Event, Run, prelude::*};
-use superduper_candle::{
-    AdamW, CosineWarmup, Mlp, MlpSpec, Optimizer, Table, Training, Weights,
+use superduper::candle::{
+    AdamW, CosineWarmup, Mlp, MlpSpec, Optimizer, Table, TrainLoop, Weights,
     metrics::{accuracy, evaluate},
     report_to,
 };
+use superduper::{Event, Run, prelude::*};
 
-/// Labelled images. The file becomes a blob of the database; a change of any field that is `breaking` makes a new version.
+/// Labelled images. The file becomes a blob of the database; a change of any field that is
+/// `breaking` makes a new version.
 #[derive(Component)]
 struct Dataset {
     identifier: String,
@@ -41,12 +42,17 @@ impl Lifecycle for Dataset {
     async fn setup(&self, _ctx: &JobContext) -> Result<()> {
         let file = self.csv.get().await?; // verified by its digest
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-        for row in csv::ReaderBuilder::new().has_headers(false).from_reader(&file.read().await?[..]).into_deserialize() {
+        for row in csv::ReaderBuilder::new()
+            .has_headers(false)
+            .from_reader(&file.read().await?[..])
+            .into_deserialize()
+        {
             let mut row: Vec<f32> = row.context("a line of the CSV file")?;
             labels.extend(row.pop().map(|label| label as u32));
             pixels.extend(row);
         }
-        let (train, test) = Table::new(64, pixels, labels)?.scaled(1.0 / 16.0)?.split(1, self.held_out)?;
+        let (train, test) =
+            Table::new(64, pixels, labels)?.scaled(1.0 / 16.0)?.split(1, self.held_out)?;
         self.images.set(Images { train, test });
         Ok(())
     }
@@ -73,7 +79,8 @@ struct Trained {
     loss: f64,
 }
 
-// Each trigger is a durable job. A parameter with the name of another trigger takes its result, and waits for it.
+// Each trigger is a durable job. A parameter with the name of another trigger takes its result, and
+// waits for it.
 #[triggers]
 impl Model {
     #[trigger("apply")]
@@ -81,10 +88,12 @@ impl Model {
         let images = self.dataset.images.get()?;
         let model = Mlp::init(self.sizes(), 1)?;
         let schedule = CosineWarmup { warmup: 45, floor: 0.0 };
-        let training = Training { epochs: self.epochs, seed: 1, schedule: &schedule, ..Training::default() };
+        let training =
+            TrainLoop { epochs: self.epochs, seed: 1, schedule: &schedule, ..TrainLoop::default() };
         let mut state = self.optimizer.init();
         // Reports each step to the database, and stops where the job is cancelled.
-        let history = training.run(&model, &images.train, &*self.optimizer, &mut state, report_to(ctx))?;
+        let history =
+            training.run(&model, &images.train, &*self.optimizer, &mut state, report_to(ctx))?;
         // Becomes durable together with the result of this job.
         ctx.set(&self.weights, model.weights()?.to_tensors()?.into())?;
         Ok(Trained { steps: state.step(), loss: history.final_loss().unwrap_or_default() })
@@ -95,7 +104,11 @@ impl Model {
         let test = &self.dataset.images.get()?.test;
         let scores = evaluate(&self.network().await?.logits(&test.features()?)?, test.labels())?;
         if scores.accuracy < 0.95 {
-            return Err(Error::msg(format!("{:.1} % accuracy after {} steps, 95 % are needed", 100.0 * scores.accuracy, train.steps)));
+            return Err(Error::msg(format!(
+                "{:.1} % accuracy after {} steps, 95 % are needed",
+                100.0 * scores.accuracy,
+                train.steps
+            )));
         }
         Ok(scores.accuracy)
     }
@@ -103,13 +116,17 @@ impl Model {
     #[trigger("apply")]
     fn report(&self, train: Trained, evaluate: f64) -> Result<String> {
         let Trained { steps, loss } = train;
-        Ok(format!("hidden layers {:?}: {:.1} % of the held-out images, loss {loss:.4} after {steps} steps", self.hidden, 100.0 * evaluate))
+        Ok(format!(
+            "hidden layers {:?}: {:.1} % of the held-out images, loss {loss:.4} after {steps} steps",
+            self.hidden,
+            100.0 * evaluate
+        ))
     }
 }
 
 impl Model {
     fn sizes(&self) -> MlpSpec {
-        MlpSpec { inputs: 64, hidden: self.hidden.clone(), classes: 10 }
+        MlpSpec { inputs: 64, hidden: self.hidden.clone(), classes: 10, ..MlpSpec::default() }
     }
 
     async fn network(&self) -> Result<Mlp> {
@@ -121,13 +138,18 @@ impl Model {
 /// What should exist. Nothing happens until it is applied.
 fn model(hidden: &[usize]) -> Result<Model> {
     let dataset = Dataset::builder("digits")
-        .csv(File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/digits.csv"))?)
+        .csv(File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/data/digits.csv"))?)
         .held_out(0.2)
         .source("https://doi.org/10.24432/C50P49")
         .licence("CC BY 4.0")
         .build()?;
     let optimizer = AdamW { learning_rate: 3e-3, ..AdamW::default() };
-    Model::builder("digits").dataset(dataset).hidden(hidden.to_vec()).epochs(30).optimizer(Box::new(optimizer)).build()
+    Model::builder("digits")
+        .dataset(dataset)
+        .hidden(hidden.to_vec())
+        .epochs(30)
+        .optimizer(Box::new(optimizer))
+        .build()
 }
 
 #[tokio::main]
@@ -166,16 +188,25 @@ async fn main() -> Result<()> {
         );
     }
 
-    println!("\n# Remove it, with the data set it holds\n\n{}", db.remove::<Model>("digits").recursive().plan().await?);
+    println!(
+        "\n# Remove it, with the data set it holds\n\n{}",
+        db.remove::<Model>("digits").recursive().plan().await?
+    );
     let removed = db.remove::<Model>("digits").recursive().await?;
-    println!("{} versions removed, {} components left", removed.versions.len(), db.list().await?.len());
+    println!(
+        "{} versions removed, {} components left",
+        removed.versions.len(),
+        db.list().await?.len()
+    );
     Ok(())
 }
 
 /// Show what happens in a run: a bar, or a few lines where there is no terminal.
 async fn follow(run: &Run) -> Result<()> {
-    let names: HashMap<_, _> = run.jobs().await?.into_iter().map(|job| (job.id, job.method)).collect();
-    let style = ProgressStyle::with_template("  {wide_bar} {pos} of {len} steps").map_err(Error::msg)?;
+    let names: HashMap<_, _> =
+        run.jobs().await?.into_iter().map(|job| (job.id, job.method)).collect();
+    let style =
+        ProgressStyle::with_template("  {wide_bar} {pos} of {len} steps").map_err(Error::msg)?;
     let bar = ProgressBar::no_length().with_style(style);
     let mut events = run.events();
     let mut quarter = 0;

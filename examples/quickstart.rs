@@ -23,8 +23,14 @@ impl Lifecycle for MyComponent {
     // After construction and after load.
     fn postinit(&mut self) -> Result<()> {
         let Some(d) = &self.d else { return Ok(()) };
-        match ["a", "b", "c"].iter().find(|name| !d.params().iter().any(|param| param.name == **name)) {
-            Some(lacks) => Err(Error::msg(format!("`d` is `{}`, which takes no parameter `{lacks}`", d.name()))),
+        match ["a", "b", "c"]
+            .iter()
+            .find(|name| !d.params().iter().any(|param| param.name == **name))
+        {
+            Some(lacks) => Err(Error::msg(format!(
+                "`d` is `{}`, which takes no parameter `{lacks}`",
+                d.name()
+            ))),
             None => Ok(()),
         }
     }
@@ -64,7 +70,12 @@ impl MyComponent {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let component = MyComponent::builder("hello").a(1).b("x").c(BTreeMap::new()).d(Callable::of::<greet>()).build()?;
+    let component = MyComponent::builder("hello")
+        .a(1)
+        .b("x")
+        .c(BTreeMap::new())
+        .d(Callable::of::<greet>())
+        .build()?;
     let db = Db::open("my.db").await?; // a folder; or a URL
     println!("{}", db.plan(&component).await?); // pure: writes nothing
     let applied = db.apply(component).await?; // waits for its jobs

@@ -1,13 +1,19 @@
 //! The database for programs without async code of their own.
 //!
-//! [`Db`] owns a tokio runtime; each method waits. Everything else is the async [`Db`](crate::Db), reached
-//! through [`Db::run`].
+//! [`Db`] owns a tokio runtime; each method waits. Everything else is the async [`Db`](crate::Db),
+//! reached through [`Db::run`].
 //!
-//! Invariant: where waiting would hold up a runtime, nothing is begun and the call is an error; tokio itself panics there.
+//! Invariant: where waiting would hold up a runtime, nothing is begun and the call is an error;
+//! tokio itself panics there.
 
 use crate::{
-    Applied, AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Exported, GcReport, Listed, Locator, Outcome, Plan, Remove,
-    Removed, Result, VerifyReport, VersionRef, store::JobId,
+    AsComponent, BuildAt, ComponentType, DbBuilder, Error, ErrorKind, Locator, Outcome, Result,
+    VersionRef,
+    bundle::Exported,
+    db::{Applied, GcReport, Listed, Remove, Removed},
+    plan::Plan,
+    store::JobId,
+    verify::VerifyReport,
 };
 use std::{panic::AssertUnwindSafe, path::PathBuf, time::Duration};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -30,8 +36,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// ```
 ///
 /// # Errors
-/// Each method is also an error of kind `Unsupported` where it is called by async code: there it would hold up the runtime, and
-/// the async [`Db`](crate::Db) is at hand.
+/// Each method is also an error of kind `Unsupported` where it is called by async code: there it
+/// would hold up the runtime, and the async [`Db`](crate::Db) is at hand.
 #[derive(Debug)]
 pub struct Db {
     inner: crate::Db,
@@ -44,14 +50,19 @@ fn check_caller(runtime: &Runtime) -> Result<()> {
     if Handle::try_current().is_err() {
         return Ok(());
     }
-    // The main future of a runtime is no task. A task may be a function of `spawn_blocking`: only an attempt to wait can tell.
-    let waits = || std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(async {}))).is_ok();
+    // The main future of a runtime is no task. A task may be a function of `spawn_blocking`: only
+    // an attempt to wait can tell.
+    let waits =
+        || std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(async {}))).is_ok();
     if tokio::task::try_id().is_some() && waits() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Unsupported, "a blocking database is used by async code, which would be held up")
-        .with_hint("use `superduper::Db` and `.await`, or call this in `tokio::task::spawn_blocking`")
-        .fatal())
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        "a blocking database is used by async code, which would be held up",
+    )
+    .with_hint("use `superduper::Db` and `.await`, or call this in `tokio::task::spawn_blocking`")
+    .fatal())
 }
 
 impl Drop for Db {
@@ -98,12 +109,18 @@ impl Db {
     ///
     /// # Errors
     /// Those of the work.
-    pub fn run<T, E: From<Error>>(&self, work: impl AsyncFnOnce(&crate::Db) -> Result<T, E>) -> Result<T, E> {
+    pub fn run<T, E: From<Error>>(
+        &self,
+        work: impl AsyncFnOnce(&crate::Db) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.wait(work(&self.inner))?
     }
 
     fn wait<R>(&self, work: impl Future<Output = R>) -> Result<R> {
-        let runtime = self.runtime.as_ref().ok_or_else(|| Error::internal("the runtime of a blocking database is gone"))?;
+        let runtime = self
+            .runtime
+            .as_ref()
+            .ok_or_else(|| Error::internal("the runtime of a blocking database is gone"))?;
         check_caller(runtime)?;
         Ok(runtime.block_on(work))
     }
@@ -125,7 +142,8 @@ impl Db {
         self.wait(apply.into_future())?
     }
 
-    /// A new version of a component, whatever changed, with all its triggers; see [`Apply::again`](crate::Apply::again).
+    /// A new version of a component, whatever changed, with all its triggers; see
+    /// [`Apply::again`](crate::db::Apply::again).
     ///
     /// ```
     /// use superduper::{blocking::Db, prelude::*};
@@ -171,11 +189,16 @@ impl Db {
         self.wait(apply.into_future())?
     }
 
-    /// Run one trigger of a stored version; see [`crate::Db::run`], whose name means something else here.
+    /// Run one trigger of a stored version; see [`crate::Db::run`], whose name means something else
+    /// here.
     ///
     /// # Errors
     /// As there.
-    pub fn run_trigger(&self, target: impl TryInto<Locator, Error = impl Into<Error>>, trigger: &str) -> Result<Outcome> {
+    pub fn run_trigger(
+        &self,
+        target: impl TryInto<Locator, Error = impl Into<Error>>,
+        trigger: &str,
+    ) -> Result<Outcome> {
         self.wait(self.inner.run(target, trigger))?
     }
 
@@ -183,15 +206,24 @@ impl Db {
     ///
     /// # Errors
     /// As there.
-    pub fn rollback(&self, address: &str, version: impl Into<VersionRef>) -> Result<Applied> {
-        self.wait(self.inner.rollback(address, version))?
+    pub fn rollback(
+        &self,
+        address: impl TryInto<Locator, Error = impl Into<Error>>,
+        version: impl Into<VersionRef>,
+    ) -> Result<Applied> {
+        let rollback = self.inner.rollback(address, version);
+        self.wait(rollback.into_future())?
     }
 
     /// See [`crate::Db::plan_rollback`].
     ///
     /// # Errors
     /// As there.
-    pub fn plan_rollback(&self, address: &str, version: impl Into<VersionRef>) -> Result<Plan> {
+    pub fn plan_rollback(
+        &self,
+        address: impl TryInto<Locator, Error = impl Into<Error>>,
+        version: impl Into<VersionRef>,
+    ) -> Result<Plan> {
         self.wait(self.inner.plan_rollback(address, version))?
     }
 
@@ -199,8 +231,23 @@ impl Db {
     ///
     /// # Errors
     /// As there.
-    pub fn load<T: ComponentType>(&self, name: &str) -> Result<T> {
+    pub fn load<T: ComponentType>(
+        &self,
+        name: impl TryInto<Locator, Error = impl Into<Error>>,
+    ) -> Result<T> {
         self.wait(self.inner.load(name))?
+    }
+
+    /// See [`crate::Db::result`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn result<T: crate::__private::serde::de::DeserializeOwned>(
+        &self,
+        target: impl TryInto<Locator, Error = impl Into<Error>>,
+        trigger: &str,
+    ) -> Result<T> {
+        self.wait(self.inner.result(target, trigger))?
     }
 
     /// See [`crate::Db::list`].
@@ -215,8 +262,11 @@ impl Db {
     ///
     /// # Errors
     /// As there.
-    pub fn remove<T: ComponentType>(&self, identifier: &str) -> Result<Removed> {
-        let remove = self.inner.remove::<T>(identifier);
+    pub fn remove<T: ComponentType>(
+        &self,
+        name: impl TryInto<Locator, Error = impl Into<Error>>,
+    ) -> Result<Removed> {
+        let remove = self.inner.remove::<T>(name);
         self.wait(remove.into_future())?
     }
 
@@ -251,8 +301,12 @@ impl Db {
     ///
     /// # Errors
     /// As for [`Remove`].
-    pub fn remove_with<T: ComponentType>(&self, identifier: &str, options: impl FnOnce(Remove) -> Remove) -> Result<Removed> {
-        let remove = options(self.inner.remove::<T>(identifier));
+    pub fn remove_with<T: ComponentType>(
+        &self,
+        name: impl TryInto<Locator, Error = impl Into<Error>>,
+        options: impl FnOnce(Remove) -> Remove,
+    ) -> Result<Removed> {
+        let remove = options(self.inner.remove::<T>(name));
         self.wait(remove.into_future())?
     }
 
@@ -288,7 +342,11 @@ impl Db {
     ///
     /// # Errors
     /// As there.
-    pub fn export(&self, address: &str, path: impl Into<PathBuf>) -> Result<Exported> {
+    pub fn export(
+        &self,
+        address: impl TryInto<Locator, Error = impl Into<Error>>,
+        path: impl Into<PathBuf>,
+    ) -> Result<Exported> {
         let export = self.inner.export(address, path);
         self.wait(export.into_future())?
     }
@@ -336,7 +394,8 @@ impl Db {
         self.wait(resume.into_future())?
     }
 
-    /// As [`Db::work`](crate::Db::work). It blocks this thread until another thread closes the database.
+    /// As [`Db::work`](crate::Db::work). It blocks this thread until another thread closes the
+    /// database.
     ///
     /// # Errors
     /// As there.

@@ -17,14 +17,17 @@ use superduper_sqlite::SqliteStore;
 pub trait OpenDb {
     /// Open the database in a folder, or at a URL: `my.db`, `file:///data/my.db`, `memory://`.
     ///
-    /// A folder that does not exist or is empty becomes a new database: one SQLite file for metadata and a
-    /// folder of blobs. Several processes may open one folder at the same time. A program that only works on a database that is there
-    /// opens it with [`DbBuilder::existing`], one that only reads with [`DbBuilder::read_only`].
+    /// A folder that does not exist or is empty becomes a new database: one SQLite file for
+    /// metadata and a folder of blobs. Several processes may open one folder at the same time. A
+    /// program that only works on a database that is there opens it with [`DbBuilder::existing`],
+    /// one that only reads with [`DbBuilder::read_only`].
     ///
     /// # Errors
-    /// `Format` where the folder holds something else, or a database of a newer format; `InvalidInput` for what is no path, such as
-    /// `~/my.db`, and for one that is too long for SQLite; `Unsupported` for a URL of an unknown scheme, and outside of a tokio
-    /// runtime; `UnknownKind` where two component types of the program claim one kind; `Store`. Nothing is made then.
+    /// `Format` where the folder holds something else, or a database of a newer format;
+    /// `InvalidInput` for what is no path, such as `~/my.db`, and for one that is too long for
+    /// SQLite; `Unsupported` for a URL of an unknown scheme, and outside of a tokio runtime;
+    /// `UnknownKind` where two component types of the program claim one kind; `Store`. Nothing is
+    /// made then.
     fn open(location: impl Into<PathBuf> + Send) -> impl Future<Output = Result<Db>> + Send;
 
     /// A database that lives as long as this process: for tests and trials.
@@ -45,7 +48,8 @@ impl OpenDb for Db {
 }
 
 /// Chooses stores by location on the way to a database with further options:
-/// `Db::builder().at("my.db")?.parallelism(2).build().await?`. Stores are opened by [`DbBuilder::build`]:
+/// `Db::builder().at("my.db")?.parallelism(2).build().await?`. Stores are opened by
+/// [`DbBuilder::build`]:
 ///
 /// ```
 /// use superduper::prelude::*;
@@ -64,21 +68,24 @@ impl OpenDb for Db {
 /// # Ok::<(), Error>(())
 /// ```
 pub trait BuildAt: Sized {
-    /// The stores in a folder or at a URL; see [`OpenDb::open`]. Stores that were chosen before stay.
+    /// The stores in a folder or at a URL; see [`OpenDb::open`]. Stores that were chosen before
+    /// stay.
     ///
     /// # Errors
-    /// `InvalidInput` for what is no path; `Unsupported` for a URL of an unknown scheme. What is there is looked at by
-    /// [`DbBuilder::build`].
+    /// `InvalidInput` for what is no path; `Unsupported` for a URL of an unknown scheme. What is
+    /// there is looked at by [`DbBuilder::build`].
     fn at(self, location: impl Into<PathBuf>) -> Result<Self>;
 
     /// Stores that live as long as this process.
     fn in_memory(self) -> Self;
 
-    /// Blobs at another place: a folder, `s3://bucket/prefix`, `gs://…`, `az://…` (each by its feature). Jobs in worker processes
-    /// keep theirs there too; keys are read from the environment, which they inherit.
+    /// Blobs at another place: a folder, `s3://bucket/prefix`, `gs://…`, `az://…` (each by its
+    /// feature). Jobs in job processes keep theirs there too; keys are read from the
+    /// environment, which they inherit.
     ///
     /// # Errors
-    /// `InvalidInput` for what is no path; `Unsupported` for a scheme that is unknown or not built in; `Store`.
+    /// `InvalidInput` for what is no path; `Unsupported` for a scheme that is unknown or not built
+    /// in; `Store`.
     fn artifacts_at(self, location: impl Into<PathBuf>) -> Result<Self>;
 }
 
@@ -92,11 +99,14 @@ impl BuildAt for DbBuilder {
         let mut builder = self;
         if !builder.has_metadata() {
             let folder = folder.clone();
-            builder = builder.open_metadata(move |mode| Ok(Arc::new(SqliteStore::open_with(&folder, mode)?)));
+            builder = builder
+                .open_metadata(move |mode| Ok(Arc::new(SqliteStore::open_with(&folder, mode)?)));
         }
         if !builder.has_artifacts() {
             // It belongs to the database: where that is there, this may be made.
-            builder = builder.open_artifacts(move |mode| open_folder(&folder.join("artifacts"), mode != OpenMode::ReadOnly));
+            builder = builder.open_artifacts(move |mode| {
+                open_folder(&folder.join("artifacts"), mode != OpenMode::ReadOnly)
+            });
         }
         Ok(builder)
     }
@@ -106,8 +116,10 @@ impl BuildAt for DbBuilder {
         if !builder.has_metadata() {
             builder = builder.open_metadata(|mode| match mode {
                 OpenMode::Create => Ok(Arc::new(MemoryStore::new())),
-                OpenMode::Existing | OpenMode::ReadOnly => Err(Error::not_found("no database in memory: it would be a new, empty one")
-                    .with_hint("leave out `existing()` and `read_only()`, or open a folder")),
+                OpenMode::Existing | OpenMode::ReadOnly => {
+                    Err(Error::not_found("no database in memory: it would be a new, empty one")
+                        .with_hint("leave out `existing()` and `read_only()`, or open a folder"))
+                }
             });
         }
         if !builder.has_artifacts() {
@@ -122,8 +134,11 @@ impl BuildAt for DbBuilder {
             StorePlace::Url(url) => self.artifacts(Arc::new(ObjectStore::from_url(&url)?)),
             StorePlace::Folder(folder) => self.open_artifacts(move |mode| {
                 if mode != OpenMode::Create && !folder.is_dir() {
-                    return Err(Error::not_found(format!("no artifacts in `{}`: there is no such folder", folder.display()))
-                        .with_hint("check the path, and whether its disk is mounted"));
+                    return Err(Error::not_found(format!(
+                        "no artifacts in `{}`: there is no such folder",
+                        folder.display()
+                    ))
+                    .with_hint("check the path, and whether its disk is mounted"));
                 }
                 open_folder(&folder, mode == OpenMode::Create)
             }),
@@ -132,5 +147,9 @@ impl BuildAt for DbBuilder {
 }
 
 fn open_folder(folder: &Path, make: bool) -> Result<Arc<dyn ArtifactStore>> {
-    Ok(Arc::new(if make { ObjectStore::folder(folder)? } else { ObjectStore::folder_as_it_is(folder)? }))
+    Ok(Arc::new(if make {
+        ObjectStore::folder(folder)?
+    } else {
+        ObjectStore::folder_as_it_is(folder)?
+    }))
 }

@@ -1,6 +1,7 @@
 //! What a location means: a folder, memory, or a URL.
 //!
-//! Invariant: a text that was meant as something else than a path is refused, instead of a folder being made of that name.
+//! Invariant: a text that was meant as something else than a path is refused, instead of a folder
+//! being made of that name.
 
 use std::path::{Path, PathBuf, absolute};
 use superduper_core::{Error, ErrorKind, Result};
@@ -21,7 +22,9 @@ pub(crate) enum StorePlace {
 
 impl Place {
     pub(crate) fn of_database(location: &Path) -> Result<Self> {
-        let Some((scheme, rest)) = scheme_of(location)? else { return folder(location).map(Place::Folder) };
+        let Some((scheme, rest)) = scheme_of(location)? else {
+            return folder(location).map(Place::Folder);
+        };
         match scheme.as_str() {
             "memory" if rest.is_empty() => Ok(Place::Memory),
             "memory" => Err(Error::invalid(format!("`{}` names a database in memory, and such have no names", location.display()))
@@ -38,7 +41,9 @@ impl StorePlace {
     pub(crate) fn of_artifacts(location: &Path) -> Result<Self> {
         match scheme_of(location)? {
             None => folder(location).map(StorePlace::Folder),
-            Some((scheme, rest)) if scheme == "file" => folder_of_url(&format!("file://{rest}"), location).map(StorePlace::Folder),
+            Some((scheme, rest)) if scheme == "file" => {
+                folder_of_url(&format!("file://{rest}"), location).map(StorePlace::Folder)
+            }
             Some((scheme, rest)) => Ok(StorePlace::Url(format!("{scheme}://{rest}"))),
         }
     }
@@ -73,24 +78,34 @@ fn scheme_of(location: &Path) -> Result<Option<(String, String)>> {
 fn folder(path: &Path) -> Result<PathBuf> {
     let text = path.to_string_lossy();
     if text.is_empty() {
-        return Err(Error::invalid("the location is empty").with_hint("give the path of a folder, such as `my.db`"));
+        return Err(Error::invalid("the location is empty")
+            .with_hint("give the path of a folder, such as `my.db`"));
     }
     if text.starts_with('~') {
-        return Err(no_path(&text, "begins with `~`, which only a shell replaces", "write the whole path of the home folder"));
+        return Err(no_path(
+            &text,
+            "begins with `~`, which only a shell replaces",
+            "write the whole path of the home folder",
+        ));
     }
     if text == ":memory:" {
-        return Err(no_path(&text, "is SQLite's name for memory", "write `memory://`, or `Db::in_memory()`"));
+        return Err(no_path(
+            &text,
+            "is SQLite's name for memory",
+            "write `memory://`, or `Db::in_memory()`",
+        ));
     }
     absolute(path).map_err(|error| Error::from(error).context(format_args!("resolving `{text}`")))
 }
 
 fn no_path(text: &str, why: &str, hint: &str) -> Error {
-    Error::invalid(format!("`{text}` {why}")).with_hint(format!("{hint}; `./{text}` is a folder of that name"))
+    Error::invalid(format!("`{text}` {why}"))
+        .with_hint(format!("{hint}; `./{text}` is a folder of that name"))
 }
 
 fn folder_of_url(url: &str, location: &Path) -> Result<PathBuf> {
-    let path = url::Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
-    path.ok_or_else(|| {
-        Error::invalid(format!("`{}` does not name a folder", location.display())).with_hint("write `file:///folder` with three slashes")
+    superduper_object::folder_of_url(url).ok_or_else(|| {
+        Error::invalid(format!("`{}` does not name a folder", location.display()))
+            .with_hint("write `file:///folder` with three slashes")
     })
 }

@@ -1,7 +1,7 @@
 //! The same cases here and with the peer, in turn, as one table.
 //!
-//! Measurements are matched by case and parameters. Both sides print the same lines, so the peer may be any script
-//! that does.
+//! Measurements are matched by case and parameters. Both sides print the same lines, so the peer
+//! may be any script that does.
 
 use crate::{
     cases::Case,
@@ -17,8 +17,21 @@ use std::{
 use superduper::{Error, Result, ResultExt};
 
 /// What tells measurements of a case apart.
-const PARAMETERS: [&str; 13] =
-    ["what", "isolation", "components_in_db", "n", "triggers", "shape", "mib", "source", "kind", "point", "rounds", "processes", "case"];
+const PARAMETERS: [&str; 13] = [
+    "what",
+    "isolation",
+    "components_in_db",
+    "n",
+    "triggers",
+    "shape",
+    "mib",
+    "source",
+    "kind",
+    "point",
+    "rounds",
+    "processes",
+    "case",
+];
 
 /// Figures of which a smaller one is better by a factor.
 const RATIOS: [&str; 9] = [
@@ -55,23 +68,33 @@ pub(crate) fn compare(cases: &[&Case], options: Options) -> Result<()> {
         }
         rows.extend(table(&ours, &theirs));
     }
-    println!("| case | parameters | figure | superduper | peer | peer / superduper |\n|---|---|---|--:|--:|--:|");
+    println!(
+        "| case | parameters | figure | superduper | peer | peer / superduper |\n|---|---|---|--:|--:|--:|"
+    );
     rows.iter().for_each(|row| println!("{row}"));
     Ok(())
 }
 
 fn default_script(case: &Case) -> PathBuf {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&package).join("peers").join(case.peer)
 }
 
 fn check_python() -> Result<()> {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-    let found = Command::new(&python).args(["-c", "import venv, ensurepip"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found = Command::new(&python)
+        .args(["-c", "import venv, ensurepip"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if found.is_ok_and(|status| status.success()) {
         return Ok(());
     }
-    let text = format!("`compare` needs Python 3 with `venv` and `pip`, and `{}` has not", python.display());
+    let text = format!(
+        "`compare` needs Python 3 with `venv` and `pip`, and `{}` has not",
+        python.display()
+    );
     Err(Error::invalid(text)
         .with_hint("install python3, python3-venv and python3-pip, or name another Python in `PYTHON`; `run` needs neither"))
 }
@@ -84,7 +107,13 @@ fn arguments(case: &str, options: &Options) -> Vec<String> {
         }
     };
     add("--n", options.n.map(|n| n.to_string()));
-    add("--mib", options.mib.as_ref().map(|sizes| sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(",")));
+    add(
+        "--mib",
+        options
+            .mib
+            .as_ref()
+            .map(|sizes| sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(",")),
+    );
     add("--reps", options.reps.map(|reps| reps.to_string()));
     add("--limit", options.limit.map(|limit| limit.to_string()));
     add("--work", options.work.as_ref().map(|work| work.display().to_string()));
@@ -92,7 +121,12 @@ fn arguments(case: &str, options: &Options) -> Vec<String> {
 }
 
 fn peer(script: &Path, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Result<String> {
-    let output = Command::new("sh").arg(script).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = Command::new("sh")
+        .arg(script)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output();
     let output = output.context(format_args!("`sh {}` could not be started", script.display()))?;
     if !output.status.success() {
         return Err(Error::msg(format!("`sh {}` ended with {}", script.display(), output.status)));
@@ -120,7 +154,12 @@ fn table(ours: &[Figures], theirs: &[Figures]) -> Vec<String> {
 }
 
 /// The rows of one measurement beside that of a peer; a script that has several peers names them.
-fn add_rows(rows: &mut Vec<String>, line: &Figures, key: &[(&'static str, &Value)], peer: &Figures) {
+fn add_rows(
+    rows: &mut Vec<String>,
+    line: &Figures,
+    key: &[(&'static str, &Value)],
+    peer: &Figures,
+) {
     let shown = key.iter().filter(|(name, _)| *name != "case").map(|(name, value)| match *name {
         "what" | "point" | "isolation" => plain(value),
         _ => format!("{name} {}", plain(value)),
@@ -133,14 +172,23 @@ fn add_rows(rows: &mut Vec<String>, line: &Figures, key: &[(&'static str, &Value
         return;
     }
     let first = RATIOS.iter().filter_map(|name| line.get_key_value(*name));
-    let rest = line.iter().filter(|(name, _)| !RATIOS.contains(&name.as_str()) && !PARAMETERS.contains(&name.as_str()));
+    let rest = line.iter().filter(|(name, _)| {
+        !RATIOS.contains(&name.as_str()) && !PARAMETERS.contains(&name.as_str())
+    });
     for (name, here) in first.chain(rest) {
         let Some(there) = peer.get(name) else { continue };
         let ratio = match (here.as_f64(), there.as_f64()) {
-            (Some(here), Some(there)) if RATIOS.contains(&name.as_str()) && here > 0.0 => format!("{:.3}", there / here),
+            (Some(here), Some(there)) if RATIOS.contains(&name.as_str()) && here > 0.0 => {
+                format!("{:.3}", there / here)
+            }
             _ => String::new(),
         };
-        rows.push(format!("{head} {name} | {} | {} | {} |", plain(here), plain(there), shorten(&ratio)));
+        rows.push(format!(
+            "{head} {name} | {} | {} | {} |",
+            plain(here),
+            plain(there),
+            shorten(&ratio)
+        ));
     }
 }
 

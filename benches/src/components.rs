@@ -67,7 +67,12 @@ impl Trig {
 
 /// The component with two triggers.
 pub(crate) fn trig(identifier: &str, a: i64) -> Result<Trig> {
-    Trig::builder(identifier).a(a).b("text").c(BTreeMap::from([("k".to_owned(), 1)])).d(Callable::of::<noop_callback>()).build()
+    Trig::builder(identifier)
+        .a(a)
+        .b("text")
+        .c(BTreeMap::from([("k".to_owned(), 1)]))
+        .d(Callable::of::<noop_callback>())
+        .build()
 }
 
 #[derive(Component)]
@@ -80,14 +85,24 @@ pub(crate) struct Node {
 
 /// A root with `n` children.
 pub(crate) fn flat(root: &str, child: &str, n: usize) -> Node {
-    let subs = (0..n).map(|i| Node { identifier: format!("{child}{i:05}"), x: i as i64, sub: None, subs: Vec::new() });
+    let subs = (0..n).map(|i| Node {
+        identifier: format!("{child}{i:05}"),
+        x: i as i64,
+        sub: None,
+        subs: Vec::new(),
+    });
     Node { identifier: root.to_owned(), x: 0, sub: None, subs: subs.collect() }
 }
 
 /// `n` components, each the child of the next.
 pub(crate) fn chain(n: usize) -> Node {
     let first = Node { identifier: "n00000".to_owned(), x: 0, sub: None, subs: Vec::new() };
-    (1..n).fold(first, |below, i| Node { identifier: format!("n{i:05}"), x: i as i64, sub: Some(Box::new(below)), subs: Vec::new() })
+    (1..n).fold(first, |below, i| Node {
+        identifier: format!("n{i:05}"),
+        x: i as i64,
+        sub: Some(Box::new(below)),
+        subs: Vec::new(),
+    })
 }
 
 #[derive(Component)]
@@ -130,7 +145,11 @@ pub(crate) struct Bundle {
 /// `n` components with a trigger each, which all hold the same component with a trigger.
 pub(crate) fn fanout(identifier: &str, n: usize) -> Bundle {
     let root = Arc::new(Root { identifier: format!("{identifier}root"), x: 1 });
-    let leaf = |i: usize| Leaf { identifier: format!("{identifier}leaf{i:03}"), x: i as i64, after: Some(root.clone()) };
+    let leaf = |i: usize| Leaf {
+        identifier: format!("{identifier}leaf{i:03}"),
+        x: i as i64,
+        after: Some(root.clone()),
+    };
     Bundle { identifier: identifier.to_owned(), subs: (0..n).map(leaf).collect() }
 }
 
@@ -175,7 +194,8 @@ pub(crate) struct Spawner {
 impl Spawner {
     #[trigger("apply")]
     async fn start(&self, ctx: &JobContext) -> Result<()> {
-        (0..self.n).try_for_each(|i| ctx.spawn(format!("{i:06}"), ctx.address(), self.what.as_str(), &[]))
+        (0..self.n)
+            .try_for_each(|i| ctx.spawn(format!("{i:06}"), ctx.address(), self.what.as_str(), &[]))
     }
 
     #[trigger("call")]
@@ -249,7 +269,11 @@ impl Boom {
     #[trigger("apply")]
     async fn start(&self) -> Result<()> {
         called("start");
-        if FAIL.load(Ordering::Relaxed) { Err(Error::msg("trigger failed on purpose")) } else { Ok(()) }
+        if FAIL.load(Ordering::Relaxed) {
+            Err(Error::msg("trigger failed on purpose"))
+        } else {
+            Ok(())
+        }
     }
 
     #[trigger("apply", depends_on = "start")]

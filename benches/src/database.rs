@@ -37,7 +37,10 @@ impl Counted {
     }
 
     /// Measure one operation, with its statements and transactions.
-    pub(crate) async fn time<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<(T, Figures)> {
+    pub(crate) async fn time<T>(
+        &self,
+        operation: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Figures)> {
         let before = self.counts();
         let watch = Watch::start();
         let done = operation.await?;
@@ -46,8 +49,13 @@ impl Counted {
         Ok((done, found))
     }
 
-    /// Measure `n` equal operations: the median of each, and statements and transactions of an average one.
-    pub(crate) async fn each(&self, n: usize, mut operation: impl AsyncFnMut(usize) -> Result<()>) -> Result<Figures> {
+    /// Measure `n` equal operations: the median of each, and statements and transactions of an
+    /// average one.
+    pub(crate) async fn each(
+        &self,
+        n: usize,
+        mut operation: impl AsyncFnMut(usize) -> Result<()>,
+    ) -> Result<Figures> {
         let before = self.counts();
         let mut samples = Samples::default();
         for i in 0..n {
@@ -63,7 +71,8 @@ impl Counted {
     fn count(&self, before: (u64, u64), n: usize, figures: &mut Figures) {
         let now = self.counts();
         figures.insert("statements".to_owned(), round((now.0 - before.0) as f64 / n.max(1) as f64));
-        figures.insert("transactions".to_owned(), round((now.1 - before.1) as f64 / n.max(1) as f64));
+        figures
+            .insert("transactions".to_owned(), round((now.1 - before.1) as f64 / n.max(1) as f64));
     }
 }
 
@@ -79,9 +88,11 @@ pub(crate) fn count(folder: &Path, sql: &str) -> Result<i64> {
 
 /// How many rows all tables have together.
 pub(crate) fn count_rows(folder: &Path) -> Result<i64> {
-    let connection = rusqlite::Connection::open(folder.join("db").join(METADATA)).map_err(failed)?;
-    let mut tables =
-        connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").map_err(failed)?;
+    let connection =
+        rusqlite::Connection::open(folder.join("db").join(METADATA)).map_err(failed)?;
+    let mut tables = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        .map_err(failed)?;
     let names = tables.query_map((), |row| row.get::<_, String>(0)).map_err(failed)?;
     let mut rows = 0;
     for name in names {
@@ -97,7 +108,8 @@ pub(crate) fn files_below(folder: &Path) -> Result<(u64, usize)> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let meta = entry.metadata()?;
-        let (bytes, number) = if meta.is_dir() { files_below(&entry.path())? } else { (meta.len(), 1) };
+        let (bytes, number) =
+            if meta.is_dir() { files_below(&entry.path())? } else { (meta.len(), 1) };
         found = (found.0 + bytes, found.1 + number);
     }
     Ok(found)

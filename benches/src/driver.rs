@@ -1,7 +1,7 @@
 //! Starting workers, and printing what they measured.
 //!
-//! A worker is this program with the arguments `worker NAME JSON` in a folder of its own; the last line of its
-//! standard output is its result.
+//! A worker is this program with the arguments `worker NAME JSON` in a folder of its own; the last
+//! line of its standard output is its result.
 
 use crate::measure::{self, Figures, Watch};
 use serde_json::{Value, json};
@@ -36,15 +36,25 @@ impl Options {
                 names.push(arg);
                 continue;
             }
-            let value = args.next().ok_or_else(|| Error::invalid(format!("option `{arg}` needs a value")))?;
+            let value = args
+                .next()
+                .ok_or_else(|| Error::invalid(format!("option `{arg}` needs a value")))?;
             match arg.as_str() {
                 "--n" => options.n = Some(number(&arg, &value)? as usize),
-                "--mib" => options.mib = Some(value.split(',').map(|part| number(&arg, part)).collect::<Result<_>>()?),
+                "--mib" => {
+                    options.mib = Some(
+                        value.split(',').map(|part| number(&arg, part)).collect::<Result<_>>()?,
+                    )
+                }
                 "--reps" => options.reps = Some(number(&arg, &value)? as usize),
                 "--work" => options.work = Some(value.into()),
                 "--limit" => options.limit = Some(number(&arg, &value)?),
                 "--peer" => options.peer = Some(value.into()),
-                _ => return Err(Error::invalid(format!("unknown option `{arg}`")).with_hint("see `--help`")),
+                _ => {
+                    return Err(
+                        Error::invalid(format!("unknown option `{arg}`")).with_hint("see `--help`")
+                    );
+                }
             }
         }
         Ok((names, options))
@@ -52,10 +62,9 @@ impl Options {
 }
 
 fn number(option: &str, text: &str) -> Result<u64> {
-    text.parse()
-        .ok()
-        .filter(|number| *number > 0)
-        .ok_or_else(|| Error::invalid(format!("option `{option}` takes numbers from 1, not `{text}`")))
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
+        Error::invalid(format!("option `{option}` takes numbers from 1, not `{text}`"))
+    })
 }
 
 /// A line of output so far: what tells it from others comes first.
@@ -105,7 +114,13 @@ impl Driver {
     }
 
     /// Start a worker with more variables in its environment.
-    pub(crate) fn start_with(&self, folder: &Path, name: &str, parameters: &Value, environment: &[(&str, &str)]) -> Result<Started> {
+    pub(crate) fn start_with(
+        &self,
+        folder: &Path,
+        name: &str,
+        parameters: &Value,
+        environment: &[(&str, &str)],
+    ) -> Result<Started> {
         let program = std::env::current_exe()?;
         let output = tempfile::NamedTempFile::new_in(self.scratch.path())?;
         let begun = Instant::now();
@@ -141,7 +156,9 @@ impl Driver {
         let first = ["cpu_ms", "wall_ms", "rss_mib"];
         let found: Figures = figures.as_object().cloned().unwrap_or_default();
         let leading = first.iter().filter_map(|name| found.get_key_value(*name));
-        for (name, value) in leading.chain(found.iter().filter(|(name, _)| !first.contains(&name.as_str()))) {
+        for (name, value) in
+            leading.chain(found.iter().filter(|(name, _)| !first.contains(&name.as_str())))
+        {
             line += &format!(",{}:{value}", json!(name));
         }
         line.push('}');
@@ -157,7 +174,9 @@ impl Driver {
             let mut parameters = parameters.clone();
             parameters.push(("what", operation["what"].clone()));
             let mut figures = operation["figures"].clone();
-            if let (Some(figures), rss @ Value::Number(_)) = (figures.as_object_mut(), &result["rss_mib"]) {
+            if let (Some(figures), rss @ Value::Number(_)) =
+                (figures.as_object_mut(), &result["rss_mib"])
+            {
                 figures.entry("rss_mib").or_insert_with(|| rss.clone());
             }
             self.emit(case, &parameters, &figures);
@@ -174,21 +193,30 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Wait for its end and read its result; `process_wall_ms` is added, from before its start to after its end.
+    /// Wait for its end and read its result; `process_wall_ms` is added, from before its start to
+    /// after its end.
     pub(crate) fn wait(mut self) -> Result<Value> {
         let status = self.child.wait()?;
         let wall = self.begun.elapsed().as_secs_f64() * 1e3;
         let text = fs::read_to_string(self.output.path())?;
         let result = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
         let Some(mut result) = result.filter(|_| status.success()) else {
-            return Err(Error::msg(format!("worker `{}` ended with {status} and without a result", self.name)));
+            return Err(Error::msg(format!(
+                "worker `{}` ended with {status} and without a result",
+                self.name
+            )));
         };
         result["process_wall_ms"] = measure::round(wall);
         Ok(result)
     }
 
-    /// Kill it, as a crash would, once a condition holds or time is up; says whether the condition held.
-    pub(crate) fn kill_when(mut self, condition: impl Fn() -> bool, limit: Duration) -> Result<bool> {
+    /// Kill it, as a crash would, once a condition holds or time is up; says whether the condition
+    /// held.
+    pub(crate) fn kill_when(
+        mut self,
+        condition: impl Fn() -> bool,
+        limit: Duration,
+    ) -> Result<bool> {
         let end = self.begun + limit;
         while !condition() && Instant::now() < end && self.child.try_wait()?.is_none() {
             std::thread::sleep(Duration::from_micros(200));
@@ -202,19 +230,24 @@ impl Started {
 
 /// The worker's side: `NAME JSON`.
 pub(crate) fn worker(args: &[String]) -> Result<()> {
-    let [name, parameters] = args else { return Err(Error::invalid("a worker takes a name and parameters")) };
-    let parameters: Value = serde_json::from_str(parameters).context("the parameters of a worker")?;
+    let [name, parameters] = args else {
+        return Err(Error::invalid("a worker takes a name and parameters"));
+    };
+    let parameters: Value =
+        serde_json::from_str(parameters).context("the parameters of a worker")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let work = async {
-        // A measurement's own worker processes are this program too.
-        superduper::worker().await?;
+        // A measurement's own job processes are this program too.
+        superduper::job_process().await?;
         crate::cases::work(name, &parameters).await
     };
     let mut result = runtime.block_on(work)?;
     let whole = measure::cpu_time();
     result["process_cpu_ms"] = measure::round(whole.as_secs_f64() * 1e3);
     if let Some(peak) = measure::peak_rss_mib() {
-        result.as_object_mut().map(|result| result.entry("rss_mib").or_insert_with(|| measure::round(peak)));
+        result
+            .as_object_mut()
+            .map(|result| result.entry("rss_mib").or_insert_with(|| measure::round(peak)));
     }
     println!("{result}");
     Ok(())
@@ -233,7 +266,10 @@ impl Report {
     pub(crate) fn add_above(&mut self, what: &str, mut figures: Figures, floor: &Figures) {
         let cpu = |figures: &Figures| figures.get("cpu_ms").and_then(Value::as_f64).unwrap_or(0.0);
         if cpu(floor) > 0.0 {
-            figures.insert("times_copy_and_hash".to_owned(), measure::round(cpu(&figures) / cpu(floor)));
+            figures.insert(
+                "times_copy_and_hash".to_owned(),
+                measure::round(cpu(&figures) / cpu(floor)),
+            );
         }
         self.add(what, figures);
     }
@@ -243,7 +279,11 @@ impl Report {
     }
 
     /// Measure one operation.
-    pub(crate) async fn time<T>(&mut self, what: &str, operation: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn time<T>(
+        &mut self,
+        what: &str,
+        operation: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let watch = Watch::start();
         let done = operation.await?;
         self.add(what, watch.stop());

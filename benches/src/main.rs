@@ -1,7 +1,8 @@
 //! Benchmarks of superduper, alone or beside the Python framework of the same purpose.
 //!
-//! `list` names the cases, `run` measures them, `compare` measures them here and there in turn. Every measurement
-//! runs in a worker process of its own, this program again, so that processor time and peak memory are its own.
+//! `list` names the cases, `run` measures them, `compare` measures them here and there in turn.
+//! Every measurement runs in a worker process of its own, this program again, so that processor
+//! time and peak memory are its own.
 
 mod cases;
 mod compare;
@@ -58,7 +59,8 @@ fn dispatch(command: &str, args: Vec<String>) -> Result<()> {
             Ok(())
         }
         "compare" => compare::compare(&cases::choose(&names)?, options),
-        other => Err(Error::invalid(format!("unknown command `{other}`")).with_hint("commands are `list`, `run` and `compare`")),
+        other => Err(Error::invalid(format!("unknown command `{other}`"))
+            .with_hint("commands are `list`, `run` and `compare`")),
     }
 }
 

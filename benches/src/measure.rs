@@ -1,7 +1,8 @@
 //! Clocks and counters of this process: processor time, wall time, memory, bytes read and written.
 //!
-//! They cover all threads of the process, so a measurement is only true in a process that does nothing else:
-//! each runs in a worker of its own. What the system does not tell is `None`, and left out of the output.
+//! They cover all threads of the process, so a measurement is only true in a process that does
+//! nothing else: each runs in a worker of its own. What the system does not tell is `None`, and
+//! left out of the output.
 
 use serde_json::{Map, Value, json};
 use std::{
@@ -44,7 +45,9 @@ pub(crate) fn reset_peak() -> bool {
 /// Bytes read and written through system calls since the start.
 fn transferred() -> Option<(f64, f64)> {
     let text = fs::read_to_string("/proc/self/io").ok()?;
-    let field = |name: &str| -> Option<f64> { text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok() };
+    let field = |name: &str| -> Option<f64> {
+        text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    };
     Some((field("rchar:")?, field("wchar:")?))
 }
 
@@ -81,7 +84,9 @@ impl Watch {
     /// Adds what was read and written since the start, in MiB.
     pub(crate) fn stop_with_bytes(&self) -> Figures {
         let mut found = self.stop();
-        if let (Some((read, written)), Some((read_before, written_before))) = (transferred(), self.transferred) {
+        if let (Some((read, written)), Some((read_before, written_before))) =
+            (transferred(), self.transferred)
+        {
             found.insert("read_mib".to_owned(), round((read - read_before) / 1_048_576.0));
             found.insert("written_mib".to_owned(), round((written - written_before) / 1_048_576.0));
         }
@@ -102,10 +107,15 @@ impl Samples {
         self.wall.push(wall);
     }
 
-    /// The median of both times, and the mean of the processor time, which also has what runs in the background.
+    /// The median of both times, and the mean of the processor time, which also has what runs in
+    /// the background.
     pub(crate) fn figures(&self) -> Figures {
         let mean = self.cpu.iter().sum::<f64>() / self.cpu.len().max(1) as f64;
-        figures([("cpu_ms", round(median(&self.cpu))), ("cpu_mean_ms", round(mean)), ("wall_ms", round(median(&self.wall)))])
+        figures([
+            ("cpu_ms", round(median(&self.cpu))),
+            ("cpu_mean_ms", round(mean)),
+            ("wall_ms", round(median(&self.wall))),
+        ])
     }
 }
 

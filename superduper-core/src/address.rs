@@ -1,6 +1,9 @@
 //! Names of components: `Kind/identifier`, with `@3` for a version and `@3.2` for a revision.
 
-use crate::{Error, Result};
+use crate::{
+    component::ComponentType,
+    error::{Error, Result},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
@@ -35,7 +38,7 @@ impl fmt::Display for VersionRef {
 }
 
 /// The address of a component: `Kind/identifier`, `Kind/identifier@3`, `Kind/identifier@3.2`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// The wire name of the component's type, such as `my_crate.Model`.
     pub kind: String,
@@ -49,6 +52,27 @@ impl Address {
     /// The address of the newest version.
     pub fn new(kind: impl Into<String>, identifier: impl Into<String>) -> Self {
         Address { kind: kind.into(), identifier: identifier.into(), version: None }
+    }
+
+    /// The address of the newest version of a component of type `T`.
+    ///
+    /// ```
+    /// # extern crate superduper_core as superduper;
+    /// use superduper::prelude::*;
+    ///
+    /// #[derive(Component)]
+    /// #[component(kind = "acme.Model")]
+    /// struct Model {
+    ///     identifier: String,
+    /// }
+    ///
+    /// assert_eq!(Address::of::<Model>("churn").to_string(), "acme.Model/churn");
+    /// assert_eq!(Address::of::<Model>("churn").at(3).to_string(), "acme.Model/churn@3");
+    /// ```
+    ///
+    /// [`Locator::of`](crate::Locator::of) reads a version or a label from the name too.
+    pub fn of<T: ComponentType>(identifier: impl Into<String>) -> Self {
+        Address::new(T::__kind(), identifier)
     }
 
     /// The same component at one version.
@@ -71,10 +95,19 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.identifier)?;
         match self.version {
-            Some(VersionRef { version, revision: Some(revision) }) => write!(f, "@{version}.{revision}"),
+            Some(VersionRef { version, revision: Some(revision) }) => {
+                write!(f, "@{version}.{revision}")
+            }
             Some(VersionRef { version, revision: None }) => write!(f, "@{version}"),
             None => Ok(()),
         }
+    }
+}
+
+/// The same text as [`Display`](fmt::Display).
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -83,15 +116,21 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::invalid(format!("`{}` is not the address of a component: {why}", text.escape_debug()))
-                .with_hint("write `Kind/identifier`, `Kind/identifier@3` for a version")
+            Error::invalid(format!(
+                "`{}` is not the address of a component: {why}",
+                text.escape_debug()
+            ))
+            .with_hint("write `Kind/identifier`, `Kind/identifier@3` for a version")
         };
         let (kind, rest) = text.split_once('/').ok_or_else(|| bad("there is no `/`"))?;
         if kind.is_empty() {
             return Err(bad("the kind is empty"));
         }
         let (identifier, version) = match rest.split_once('@') {
-            Some((identifier, version)) => (identifier, Some(parse_version(version).ok_or_else(|| bad("the version is not a number"))?)),
+            Some((identifier, version)) => (
+                identifier,
+                Some(parse_version(version).ok_or_else(|| bad("the version is not a number"))?),
+            ),
             None => (rest, None),
         };
         check_identifier(identifier).map_err(|error| bad(&error.to_string()))?;
@@ -99,13 +138,15 @@ impl FromStr for Address {
     }
 }
 
-fn parse_version(text: &str) -> Option<VersionRef> {
+pub(crate) fn parse_version(text: &str) -> Option<VersionRef> {
     let number = |text: &str| {
         let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if plain { text.parse().ok() } else { None }
     };
     match text.split_once('.') {
-        Some((version, revision)) => Some(VersionRef { version: number(version)?, revision: Some(number(revision)?) }),
+        Some((version, revision)) => {
+            Some(VersionRef { version: number(version)?, revision: Some(number(revision)?) })
+        }
         None => Some(VersionRef { version: number(text)?, revision: None }),
     }
 }
@@ -114,6 +155,22 @@ impl TryFrom<&str> for Address {
     type Error = Error;
 
     fn try_from(text: &str) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Address {
+    type Error = Error;
+
+    fn try_from(text: &String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
         text.parse()
     }
 }
@@ -130,7 +187,8 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// Check that a text can be an identifier: not empty, at most 255 bytes, no `/`, no `@`, no control characters.
+/// Check that a text can be an identifier: not empty, at most 255 bytes, no `/`, no `@`, no control
+/// characters.
 ///
 /// # Errors
 /// `InvalidInput` that says what is wrong.
@@ -139,13 +197,17 @@ pub fn check_identifier(identifier: &str) -> Result<()> {
         "it is empty".to_owned()
     } else if identifier.len() > 255 {
         format!("it has {} bytes, at most 255 are allowed", identifier.len())
-    } else if let Some(bad) = identifier.chars().find(|c| matches!(c, '/' | '@') || c.is_control()) {
+    } else if let Some(bad) = identifier.chars().find(|c| matches!(c, '/' | '@') || c.is_control())
+    {
         format!("it contains `{}`", bad.escape_debug())
     } else {
         return Ok(());
     };
-    Err(Error::invalid(format!("identifier `{}` is not usable: {wrong}", identifier.escape_debug()))
-        .with_hint("an identifier is any text without `/`, `@` and control characters"))
+    Err(Error::invalid(format!(
+        "identifier `{}` is not usable: {wrong}",
+        identifier.escape_debug()
+    ))
+    .with_hint("an identifier is any text without `/`, `@` and control characters"))
 }
 
 #[cfg(test)]
@@ -161,7 +223,19 @@ mod tests {
 
     #[test]
     fn bad_addresses_are_refused() {
-        for text in ["", "a", "/a", "k/", "k/a@", "k/a@x", "k/a@1.", "k/a@+1", "k/a/b", "k/a@99999999999", "k/a\n"] {
+        for text in [
+            "",
+            "a",
+            "/a",
+            "k/",
+            "k/a@",
+            "k/a@x",
+            "k/a@1.",
+            "k/a@+1",
+            "k/a/b",
+            "k/a@99999999999",
+            "k/a\n",
+        ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }

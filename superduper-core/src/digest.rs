@@ -3,7 +3,7 @@
 //! Invariant: equal values have equal canonical text in every process and build. JSON objects are
 //! written with sorted keys here, since `serde_json`'s own order changes with its features.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::{fmt, str::FromStr};
@@ -55,7 +55,8 @@ impl Digest {
     /// # Errors
     /// `InvalidInput` where the text is something else.
     pub fn from_hex(text: &str) -> Result<Self> {
-        let bad = || Error::invalid(format!("`{text}` is not a BLAKE3 digest of 64 hexadecimal digits"));
+        let bad =
+            || Error::invalid(format!("`{text}` is not a BLAKE3 digest of 64 hexadecimal digits"));
         if text.len() != 64 || !text.is_ascii() {
             return Err(bad());
         }

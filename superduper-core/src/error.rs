@@ -1,11 +1,12 @@
 //! The one error type of superduper and the failure of a job as data.
 //!
-//! An [`Error`] is opaque: its [`ErrorKind`] says what a program can do about it, its text names the
-//! component, field or job, and a `hint:` line says how to mend it where that is known. A job's
+//! An [`Error`] is opaque: its [`ErrorKind`] says what a program can do about it, its text names
+//! the component, field or job, and a `hint:` line says how to mend it where that is known. A job's
 //! failure is not an `Error` but a [`JobFailure`]: plain data that is stored with the job.
 
+use crate::component::schema::Mistake;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{any::Any, fmt, sync::Arc};
 
 /// What user code may return as an error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -49,6 +50,8 @@ pub enum ErrorKind {
     NotSaved,
     /// The store, executor or build lacks what was asked for.
     Unsupported,
+    /// Somebody may not do this.
+    PermissionDenied,
     /// The metadata store or the artifact store failed.
     Store,
     /// An error of user code.
@@ -60,6 +63,16 @@ pub enum ErrorKind {
 /// The error of superduper. See [`ErrorKind`] for the cases.
 pub struct Error(Box<Inner>);
 
+/// A value of a type that only a layer above knows, such as the outcome of a run.
+#[derive(Clone)]
+struct Attached(Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -69,7 +82,10 @@ struct Inner {
     /// Whether it stands for a panic of user code.
     panic: bool,
     source: Option<BoxError>,
-    outcome: Option<Box<crate::job::Outcome>>,
+    /// What the layer that made the error adds to it.
+    attached: Option<Attached>,
+    /// What is wrong in documents.
+    mistakes: Vec<Mistake>,
 }
 
 impl Error {
@@ -83,13 +99,30 @@ impl Error {
             retryable: None,
             panic: false,
             source: None,
-            outcome: None,
+            attached: None,
+            mistakes: Vec::new(),
         }))
     }
 
     /// Make an error for user code.
     pub fn msg(message: impl fmt::Display) -> Self {
         Error::new(ErrorKind::User, message.to_string())
+    }
+
+    /// An error of another library, as user code returns it: `.map_err(Error::other)`. One of this
+    /// type stays what it is.
+    ///
+    /// ```
+    /// # use superduper_core as superduper;
+    /// use superduper::{Error, Result};
+    ///
+    /// fn read(text: &str) -> Result<u32> {
+    ///     text.parse().map_err(Error::other)
+    /// }
+    /// assert_eq!(read("x").unwrap_err().to_string(), "invalid digit found in string");
+    /// ```
+    pub fn other(error: impl Into<BoxError>) -> Self {
+        Error::from(error.into())
     }
 
     /// User code panicked.
@@ -104,10 +137,11 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether the same call may succeed later without anything being changed; a job that ends with such an error is retried as
-    /// often as its trigger allows.
+    /// Whether the same call may succeed later without anything being changed; a job that ends with
+    /// such an error is retried as often as its trigger allows.
     ///
-    /// Its kind says so ([`ErrorKind::is_retryable`]) unless it was marked by [`Error::fatal`] or [`Error::retryable`].
+    /// Its kind says so ([`ErrorKind::is_retryable`]) unless it was marked by [`Error::fatal`] or
+    /// [`Error::retryable`].
     pub fn is_retryable(&self) -> bool {
         self.0.retryable.unwrap_or_else(|| self.0.kind.is_retryable())
     }
@@ -142,9 +176,25 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// The outcome of the run in which a job failed, for an error of kind [`ErrorKind::JobFailed`].
-    pub fn outcome(&self) -> Option<&crate::job::Outcome> {
-        self.0.outcome.as_deref()
+    /// What a layer above has added.
+    pub(crate) fn attached<T: 'static>(&self) -> Option<&T> {
+        self.0.attached.as_ref()?.0.downcast_ref()
+    }
+
+    /// All mistakes that [`Registry::decode`](crate::Registry::decode) found; none for any other
+    /// error.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.0.mistakes
+    }
+
+    /// The place of the first mistake in its document, as a JSON pointer: `/layers/0/width`.
+    pub fn pointer(&self) -> Option<&str> {
+        self.0.mistakes.first().map(Mistake::pointer)
+    }
+
+    pub(crate) fn with_mistakes(mut self, mistakes: Vec<Mistake>) -> Self {
+        self.0.mistakes = mistakes;
+        self
     }
 
     /// Add how to mend it.
@@ -165,9 +215,11 @@ impl Error {
         self
     }
 
-    /// The same error once more, for another one who waits for the same thing; causes are kept as their texts.
+    /// The same error once more, for another one who waits for the same thing; causes are kept as
+    /// their texts.
     pub(crate) fn copied(&self) -> Self {
-        let Inner { kind, message, context, hint, retryable, panic, outcome, source: _ } = &*self.0;
+        let Inner { kind, message, context, hint, retryable, panic, attached, mistakes, source: _ } =
+            &*self.0;
         Error(Box::new(Inner {
             kind: *kind,
             message: message.clone(),
@@ -176,12 +228,14 @@ impl Error {
             retryable: *retryable,
             panic: *panic,
             source: Chain::of(causes_of(self)),
-            outcome: outcome.clone(),
+            attached: attached.clone(),
+            mistakes: mistakes.clone(),
         }))
     }
 
-    pub(crate) fn with_outcome(mut self, outcome: crate::job::Outcome) -> Self {
-        self.0.outcome = Some(Box::new(outcome));
+    /// Add what a layer above knows; it replaces what was added before.
+    pub(crate) fn attach<T: Send + Sync + 'static>(mut self, what: T) -> Self {
+        self.0.attached = Some(Attached(Arc::new(what)));
         self
     }
 
@@ -284,7 +338,10 @@ struct Chain {
 impl Chain {
     /// The chain of these texts, outermost first.
     fn of(causes: Vec<String>) -> Option<BoxError> {
-        let chain = causes.into_iter().rev().fold(None, |next, message| Some(Box::new(Chain { message, next })));
+        let chain = causes
+            .into_iter()
+            .rev()
+            .fold(None, |next, message| Some(Box::new(Chain { message, next })));
         chain.map(|chain| chain as BoxError)
     }
 }
@@ -341,7 +398,8 @@ pub enum FailureKind {
 pub struct JobFailure {
     /// How the job came to fail.
     pub kind: FailureKind,
-    /// The kind of the error that the method returned; `None` where it returned none, and in records of older programs.
+    /// The kind of the error that the method returned; `None` where it returned none, and in
+    /// records of older programs.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "kind_name")]
     pub error_kind: Option<ErrorKind>,
     /// The error's text, or that of the panic.
@@ -361,11 +419,16 @@ mod kind_name {
     use super::ErrorKind;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(kind: &Option<ErrorKind>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        kind: &Option<ErrorKind>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         kind.map(ErrorKind::name).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ErrorKind>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<ErrorKind>, D::Error> {
         Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(ErrorKind::from_name))
     }
 }
@@ -390,10 +453,18 @@ impl JobFailure {
     /// A failure without causes.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         let retryable = !matches!(kind, FailureKind::Cancelled | FailureKind::Upstream);
-        JobFailure { kind, error_kind: None, message: message.into(), location: None, causes: Vec::new(), retryable }
+        JobFailure {
+            kind,
+            error_kind: None,
+            message: message.into(),
+            location: None,
+            causes: Vec::new(),
+            retryable,
+        }
     }
 
-    /// The error that reports this failure: `what: message`, with the hint and the causes of the failure.
+    /// The error that reports this failure: `what: message`, with the hint and the causes of the
+    /// failure.
     pub fn to_error(&self, kind: ErrorKind, what: impl fmt::Display) -> Error {
         let (text, hint) = self.parts();
         let mut error = Error::new(kind, format!("{what}: {text}"));
@@ -451,7 +522,10 @@ impl std::error::Error for JobFailure {}
 
 /// The texts of an error's causes, outermost first, without what an earlier text says already.
 fn causes_of(error: &dyn std::error::Error) -> Vec<String> {
-    unsaid(&error.to_string(), std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string))
+    unsaid(
+        &error.to_string(),
+        std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string),
+    )
 }
 
 /// Of these texts, what neither `first` nor an earlier one of them says.
@@ -459,7 +533,11 @@ fn unsaid(first: &str, texts: impl Iterator<Item = String>) -> Vec<String> {
     let mut said = first.to_owned();
     let mut further = Vec::new();
     for text in texts {
-        let lines: Vec<&str> = text.lines().map(|line| without_head(&said, line)).filter(|line| !says(&said, line)).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(|line| without_head(&said, line))
+            .filter(|line| !says(&said, line))
+            .collect();
         if lines.is_empty() {
             continue;
         }
@@ -471,17 +549,30 @@ fn unsaid(first: &str, texts: impl Iterator<Item = String>) -> Vec<String> {
     further
 }
 
-/// Whether a text contains another one as a part of its own: the whole of it, after a colon, or in brackets or quotes.
+/// Whether a text contains another one as a part of its own: the whole of it, after a colon, or in
+/// brackets or quotes.
 fn says(text: &str, part: &str) -> bool {
-    let opens = |before: &str| before.is_empty() || before.ends_with(": ") || before.ends_with(['\n', '(', '[', '"', '`', '\'']);
-    let closes = |after: &str| after.is_empty() || after.starts_with([':', '\n', ')', ']', '"', '`', '\'', ',', ';', '.']);
-    part.trim().is_empty() || text.match_indices(part).any(|(at, _)| opens(&text[..at]) && closes(&text[at + part.len()..]))
+    let opens = |before: &str| {
+        before.is_empty()
+            || before.ends_with(": ")
+            || before.ends_with(['\n', '(', '[', '"', '`', '\''])
+    };
+    let closes = |after: &str| {
+        after.is_empty() || after.starts_with([':', '\n', ')', ']', '"', '`', '\'', ',', ';', '.'])
+    };
+    part.trim().is_empty()
+        || text
+            .match_indices(part)
+            .any(|(at, _)| opens(&text[..at]) && closes(&text[at + part.len()..]))
 }
 
 /// A line `message: more` without the message, where that is an earlier line or the end of one.
 fn without_head<'a>(said: &str, line: &'a str) -> &'a str {
-    let ends =
-        |head: &str| said.lines().any(|earlier| earlier.strip_suffix(head).is_some_and(|rest| rest.is_empty() || rest.ends_with(": ")));
+    let ends = |head: &str| {
+        said.lines().any(|earlier| {
+            earlier.strip_suffix(head).is_some_and(|rest| rest.is_empty() || rest.ends_with(": "))
+        })
+    };
     let cut = line.rmatch_indices(": ").find(|(at, _)| ends(&line[..*at]));
     cut.map_or(line, |(at, colon)| &line[at + colon.len()..])
 }
@@ -514,7 +605,11 @@ mod tests {
     fn fault_30_no_cause_repeats_what_was_said() {
         const CAUSE: &str = "invalid digit found in string";
         for text in ["reading: {}", "reading ({})", "{}: reading", "reading \"{}\"", "{}"] {
-            for error in [outer(text), Error::store("top").with_source(outer(text)), outer(text).context("while it ran")] {
+            for error in [
+                outer(text),
+                Error::store("top").with_source(outer(text)),
+                outer(text).context("while it ran"),
+            ] {
                 let failure = JobFailure::of(&error);
                 let again = failure.to_error(ErrorKind::JobFailed, "job 1");
                 for printed in [format!("{error:?}"), failure.to_string(), format!("{again:?}")] {
@@ -525,16 +620,30 @@ mod tests {
         let apart = outer("reading");
         assert_eq!(format!("{apart:?}"), format!("User: reading\n  caused by: {CAUSE}"));
         assert_eq!(JobFailure::of(&apart).to_string(), format!("reading: {CAUSE}"));
-        let repeated = JobFailure { causes: vec!["boom: no room".into(), "no room".into()], ..JobFailure::new(FailureKind::Error, "boom") };
+        let repeated = JobFailure {
+            causes: vec!["boom: no room".into(), "no room".into()],
+            ..JobFailure::new(FailureKind::Error, "boom")
+        };
         assert_eq!(repeated.to_string(), "boom: no room", "a record of an older program");
-        let short = JobFailure { causes: vec!["a".into(), "b".into()], ..JobFailure::new(FailureKind::Error, "that a cause has") };
-        assert_eq!(short.to_string(), "that a cause has: a: b", "a word inside of a text is no cause that was named");
+        let short = JobFailure {
+            causes: vec!["a".into(), "b".into()],
+            ..JobFailure::new(FailureKind::Error, "that a cause has")
+        };
+        assert_eq!(
+            short.to_string(),
+            "that a cause has: a: b",
+            "a word inside of a text is no cause that was named"
+        );
     }
 
     #[test]
     fn fault_30_a_hint_is_given_once_and_last() {
-        let missing = Error::not_found("no key").with_hint("set KEY").with_source(std::io::Error::other("gone"));
-        let wrapped = Error::store("setup").with_source(Error::not_found("no key").with_hint("set KEY")).with_hint("set KEY");
+        let missing = Error::not_found("no key")
+            .with_hint("set KEY")
+            .with_source(std::io::Error::other("gone"));
+        let wrapped = Error::store("setup")
+            .with_source(Error::not_found("no key").with_hint("set KEY"))
+            .with_hint("set KEY");
         assert_eq!(format!("{wrapped:?}").matches("set KEY").count(), 1, "{wrapped:?}");
         let failure = JobFailure::of(&missing);
         assert_eq!(failure.to_string(), "no key: gone\nhint: set KEY");
@@ -555,14 +664,24 @@ mod tests {
             (Error::msg("no use").fatal(), "user", false),
         ] {
             let failure = JobFailure::of(&error);
-            assert_eq!((failure.error_kind.map(ErrorKind::name), failure.retryable), (Some(name), retryable), "{error}");
+            assert_eq!(
+                (failure.error_kind.map(ErrorKind::name), failure.retryable),
+                (Some(name), retryable),
+                "{error}"
+            );
             let stored = serde_json::to_value(&failure).expect("JSON");
             assert_eq!(stored["error_kind"], name);
             assert_eq!(serde_json::from_value::<JobFailure>(stored).expect("a failure"), failure);
         }
         let of_others = r#"{"kind":"error","message":"m","retryable":true,"error_kind":"kind_of_a_later_program"}"#;
-        assert_eq!(serde_json::from_str::<JobFailure>(of_others).expect("a failure").error_kind, None);
+        assert_eq!(
+            serde_json::from_str::<JobFailure>(of_others).expect("a failure").error_kind,
+            None
+        );
         let of_before = r#"{"kind":"panic","message":"panicked: m","retryable":true}"#;
-        assert_eq!(serde_json::from_str::<JobFailure>(of_before).expect("a failure"), JobFailure::new(FailureKind::Panic, "panicked: m"));
+        assert_eq!(
+            serde_json::from_str::<JobFailure>(of_before).expect("a failure"),
+            JobFailure::new(FailureKind::Panic, "panicked: m")
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! What other programs are told of an error: a name, an exit code, a status of HTTP, whether a retry is worth it.
+//! What other programs are told of an error: a name, an exit code, a status of HTTP, whether a
+//! retry is worth it.
 //!
-//! Invariant: names and exit codes are unique and never change their meaning; a kind that is added gets new ones.
+//! Invariant: names and exit codes are unique and never change their meaning; a kind that is added
+//! gets new ones.
 
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 macro_rules! codes {
     ($($kind:ident $name:literal $exit:literal $status:literal $retry:literal)*) => {
@@ -26,8 +28,9 @@ macro_rules! codes {
                 }
             }
 
-            /// The exit code of a program that ends with such an error, as one with `#[superduper::main]` does. 1 is an error of user
-            /// code, as of any program; 2 (usage), 101 (panic) and those above 125 (shells) are left to others.
+            /// The exit code of a program that ends with such an error, as one with
+            /// `#[superduper::main]` does. 1 is an error of user code, as of any program; 2
+            /// (usage), 101 (panic) and those above 125 (shells) are left to others.
             ///
             #[doc = "| kind | name | exit code | HTTP | worth a retry |\n|---|---|---|---|---|"]
             $(#[doc = concat!("| `", stringify!($kind), "` | `", $name, "` | ", $exit, " | ", $status, " | ", $retry, " |")])*
@@ -46,16 +49,19 @@ macro_rules! codes {
                 }
             }
 
-            /// The status with which an API answers such an error; see [`ErrorKind::exit_code`] for the table.
+            /// The status with which an API answers such an error; see [`ErrorKind::exit_code`] for
+            /// the table.
             pub fn http_status(self) -> u16 {
                 match self {
                     $(ErrorKind::$kind => $status,)*
                 }
             }
 
-            /// Whether the same call may succeed later without anything being changed; see [`ErrorKind::exit_code`] for the table.
+            /// Whether the same call may succeed later without anything being changed; see
+            /// [`ErrorKind::exit_code`] for the table.
             ///
-            /// A job that ends with an error of such a kind is retried as often as its trigger allows, any other one is not;
+            /// A job that ends with an error of such a kind is retried as often as its trigger
+            /// allows, any other one is not;
             /// [`Error::fatal`](crate::Error::fatal) and [`Error::retryable`](crate::Error::retryable) say otherwise for one error.
             pub fn is_retryable(self) -> bool {
                 match self {
@@ -83,6 +89,7 @@ codes! {
     NotSetUp "not_set_up" 23 500 true
     NotSaved "not_saved" 24 409 false
     Unsupported "unsupported" 25 501 false
+    PermissionDenied "permission_denied" 27 403 false
     Store "store" 26 503 true
     User "user" 1 500 true
     Internal "internal" 70 500 false

@@ -1,25 +1,30 @@
-//! The JSON texts of stores and files: how deep they may be, and what stands for one that cannot be read.
+//! The JSON texts of stores and files: how deep they may be, and what stands for one that cannot be
+//! read.
 //!
-//! Invariants: nothing nested deeper than [`MAX_NESTING`] is written, so that every reader of JSON can read it, older versions of
-//! superduper included. Reading also takes deeper texts, which older versions wrote, as long as walking through them cannot
-//! overflow a stack. A text that cannot be read becomes a mark that says why; it never becomes `null`.
+//! Invariants: nothing nested deeper than [`MAX_NESTING`] is written, so that every reader of JSON
+//! can read it, older versions of superduper included. Reading also takes deeper texts, which older
+//! versions wrote, as long as walking through them cannot overflow a stack. A text that cannot be
+//! read becomes a mark that says why; it never becomes `null`.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
-/// The deepest nesting of arrays and objects in a stored value: a document, an output, a result, a message, a state.
+/// The deepest nesting of arrays and objects in a stored value: a document, an output, a result, a
+/// message, a state.
 ///
-/// A scalar has no level, `[1]` has one. What superduper writes around the value counts, too: a model inside of a job's result
-/// begins at the third level.
+/// A scalar has no level, `[1]` has one. What superduper writes around the value counts, too: a
+/// model inside of a job's result begins at the third level.
 pub const MAX_NESTING: usize = 127;
 
 /// The deepest nesting that is read.
 pub(crate) const MAX_READ: usize = 1024;
 
-/// Stack that one level of a value takes while it is decoded, with room to spare for types with large fields.
+/// Stack that one level of a value takes while it is decoded, with room to spare for types with
+/// large fields.
 const STACK_PER_LEVEL: usize = 16 * 1024;
 
-/// The key of the mark for a text that cannot be read. Keys of users that begin with `$` are escaped, so no value looks like it.
+/// The key of the mark for a text that cannot be read. Keys of users that begin with `$` are
+/// escaped, so no value looks like it.
 const UNREADABLE: &str = "$unreadable";
 
 /// Read a stored JSON text.
@@ -37,12 +42,15 @@ pub fn read_json(text: &[u8]) -> Result<Value, String> {
         return Err(error.to_string());
     }
     if levels > MAX_READ {
-        return Err(format!("it is nested {levels} levels deep, and at most {MAX_READ} levels are read"));
+        return Err(format!(
+            "it is nested {levels} levels deep, and at most {MAX_READ} levels are read"
+        ));
     }
     Deep { text, at: 0 }.document()
 }
 
-/// Read a stored JSON text; one that cannot be read becomes a mark with the reason. See [`check_readable`].
+/// Read a stored JSON text; one that cannot be read becomes a mark with the reason. See
+/// [`check_readable`].
 pub fn read_or_mark(text: &[u8]) -> Value {
     read_json(text).unwrap_or_else(unreadable)
 }
@@ -54,15 +62,18 @@ pub fn unreadable(why: impl Into<String>) -> Value {
 
 /// Pass a stored value on unless it is the mark for one that cannot be read.
 ///
-/// Rows are listed with the mark in place of the value, so that one damaged row hides no other. Whoever uses a value of a row
-/// checks it first; decoding does.
+/// Rows are listed with the mark in place of the value, so that one damaged row hides no other.
+/// Whoever uses a value of a row checks it first; decoding does.
 ///
 /// # Errors
 /// `Integrity`, naming `what`.
 pub fn check_readable(value: &Value, what: impl std::fmt::Display) -> Result<&Value> {
     match value.as_object().and_then(|map| map.get(UNREADABLE)) {
-        Some(why) => Err(Error::integrity(format!("{what} cannot be read: {}", why.as_str().unwrap_or("damaged")))
-            .with_hint("restore the database from a backup; `db.verify()` lists what is damaged")),
+        Some(why) => Err(Error::integrity(format!(
+            "{what} cannot be read: {}",
+            why.as_str().unwrap_or("damaged")
+        ))
+        .with_hint("restore the database from a backup; `db.verify()` lists what is damaged")),
         None => Ok(value),
     }
 }
@@ -103,7 +114,11 @@ impl Deep<'_> {
             // The value may be the last one of the container around it, and so on.
             loop {
                 let Some(mut around) = open.pop() else {
-                    return if self.peek().is_none() { Ok(value) } else { Err(self.wrong("the end of the text")) };
+                    return if self.peek().is_none() {
+                        Ok(value)
+                    } else {
+                        Err(self.wrong("the end of the text"))
+                    };
                 };
                 match (&mut around, self.peek()) {
                     (Open::Items(items), Some(b',' | b']')) => items.push(value),
@@ -132,7 +147,10 @@ impl Deep<'_> {
 
     /// The next byte that is no white space.
     fn peek(&mut self) -> Option<u8> {
-        self.at += self.text[self.at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+        self.at += self.text[self.at..]
+            .iter()
+            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+            .count();
         self.text.get(self.at).copied()
     }
 
@@ -166,7 +184,12 @@ impl Deep<'_> {
                 });
                 end.map_or(rest.len(), |end| end + 2)
             }
-            _ => rest.iter().position(|byte| matches!(byte, b',' | b']' | b'}' | b':') || byte.is_ascii_whitespace()).unwrap_or(rest.len()),
+            _ => rest
+                .iter()
+                .position(|byte| {
+                    matches!(byte, b',' | b']' | b'}' | b':') || byte.is_ascii_whitespace()
+                })
+                .unwrap_or(rest.len()),
         };
         let value = serde_json::from_slice(&rest[..length]).map_err(|_| self.wrong("a value"))?;
         self.at += length;
@@ -207,8 +230,12 @@ pub(crate) fn nesting(value: &Value) -> usize {
     while let Some((value, level)) = open.pop() {
         let is_open = |item: &&Value| item.is_array() || item.is_object();
         match value {
-            Value::Array(items) => open.extend(items.iter().filter(is_open).map(|item| (item, level + 1))),
-            Value::Object(map) => open.extend(map.values().filter(is_open).map(|item| (item, level + 1))),
+            Value::Array(items) => {
+                open.extend(items.iter().filter(is_open).map(|item| (item, level + 1)))
+            }
+            Value::Object(map) => {
+                open.extend(map.values().filter(is_open).map(|item| (item, level + 1)))
+            }
             _ => continue,
         }
         deepest = deepest.max(level);
@@ -216,7 +243,8 @@ pub(crate) fn nesting(value: &Value) -> usize {
     deepest
 }
 
-/// Drop a value that was refused, on a stack of its own: one that is nested too deep recurses once more for each level.
+/// Drop a value that was refused, on a stack of its own: one that is nested too deep recurses once
+/// more for each level.
 pub(crate) fn drop_refused<T>(value: T) {
     // Only what is touched of it takes memory.
     stacker::grow(64 * 1024 * 1024, || drop(value));
@@ -231,7 +259,7 @@ pub(crate) fn with_stack_for<R>(levels: usize, work: impl FnOnce() -> R) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     fn nested(levels: usize) -> String {
         format!("{}\"[{{\\\"\"{}", "[".repeat(levels), "]".repeat(levels))
@@ -264,7 +292,9 @@ mod tests {
             let expected = serde_json::from_str::<Value>(text).ok();
             assert_eq!(Deep { text: text.as_bytes(), at: 0 }.document().ok(), expected, "{text}");
             let deep = format!("{}{text}{}", "[".repeat(200), "]".repeat(200));
-            let inner = read_json(deep.as_bytes()).ok().map(|value| (0..200).fold(value, |value, _| value[0].clone()));
+            let inner = read_json(deep.as_bytes())
+                .ok()
+                .map(|value| (0..200).fold(value, |value, _| value[0].clone()));
             // Outside of a list the text may be two values, or none.
             if !matches!(text, "" | "]" | "[1] 2") {
                 assert_eq!(inner, expected, "{text}");
@@ -277,7 +307,10 @@ mod tests {
         for levels in [0, 1, 127, 128, 500, MAX_READ] {
             let text = nested(levels);
             let value = read_json(text.as_bytes()).expect("readable");
-            assert_eq!((value.to_string(), nesting(&value), nesting_of_text(text.as_bytes())), (text, levels, levels));
+            assert_eq!(
+                (value.to_string(), nesting(&value), nesting_of_text(text.as_bytes())),
+                (text, levels, levels)
+            );
         }
         let error = read_json(nested(MAX_READ + 1).as_bytes()).expect_err("too deep");
         assert_eq!(error, "it is nested 1025 levels deep, and at most 1024 levels are read");
@@ -290,7 +323,10 @@ mod tests {
             let mark = read_or_mark(text.as_bytes());
             let error = check_readable(&mark, "the result of job 7").expect_err("damaged");
             assert_eq!(error.kind(), ErrorKind::Integrity, "{text}");
-            assert!(error.to_string().starts_with("the result of job 7 cannot be read: "), "{error}");
+            assert!(
+                error.to_string().starts_with("the result of job 7 cannot be read: "),
+                "{error}"
+            );
         }
         assert_eq!(check_readable(&read_or_mark(b"null"), "it").expect("readable"), &Value::Null);
     }

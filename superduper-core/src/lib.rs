@@ -8,66 +8,59 @@
 extern crate self as superduper;
 
 pub mod address;
-mod artifact;
-mod bundle;
-mod callable;
+pub mod artifact;
+pub mod bundle;
 mod component;
-mod db;
-mod derived;
+pub mod db;
 mod digest;
 mod encode;
 mod error;
 mod error_codes;
-mod fields;
-mod job;
+mod future;
+pub mod job;
 mod json;
-mod lifecycle;
 mod locator;
-mod observed;
-mod output;
+mod near;
 mod panics;
-mod plan;
-mod registry;
-mod runtime;
+pub mod plan;
 mod runtime_check;
-mod secret;
-pub mod sorted;
+pub mod schema;
+mod secret_mask;
 pub mod store;
-mod trigger;
 pub mod unreturned;
+pub mod verify;
 
+#[doc(inline)]
 pub use address::{Address, VersionRef};
-pub use artifact::{
-    Artifact, Blob, BlobHandle, BlobSource, Bytes, Dtype, Element, File, Hashed, StoredBlob, TensorData, TensorInfo, Tensors,
-};
-pub use bundle::{Export, Exported, Import};
-pub use callable::{Callable, Function, Param};
-pub use component::{AsComponent, Component, ComponentType, FieldSpec, Migrate, TypeSpec, VisitChildren, downcast};
-pub use db::{
-    AUDIT_LOG, Actor, Applied, Apply, Cancel, ComponentExt, Db, DbBuilder, Detach, Difference, Drift, Drifted, Encoding, Event,
-    EventStream, Finding, GcReport, Keep, Listed, Message, Prune, Pruned, Remove, Removed, Resume, Run, Severity, Status, Verify,
-    VerifyReport,
-};
+#[doc(inline)]
+pub use artifact::{Artifact, Bytes, Dtype, File, Folder, TensorData, TensorInfo, Tensors};
+pub use component::callable::Callable;
+pub use component::lifecycle::Lifecycle;
+pub use component::observed::Observed;
+pub use component::output::Output;
+pub use component::registry::Registry;
+pub use component::runtime::Runtime;
+pub use component::secret::Secret;
+pub use component::settings::Settings;
+pub use component::{AsComponent, Component, ComponentType, Migrate, downcast};
+#[doc(inline)]
+pub use db::{ComponentExt, Db, DbBuilder, Event, EventStream, Keep, Run, Status};
 pub use digest::{Digest, Hasher};
-pub use encode::{BlobUse, ChildUse, Encoded, Inline, MAX_DEPTH, Record, Tree};
+pub use encode::{Encoded, Inline, sorted};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, JobFailure, Result, ResultExt};
-pub use job::{
-    Attempt, AttemptEnd, Executor, ExecutorCapabilities, JobContext, JobLayer, JobPolicy, JobRequest, Outcome, Placement, Spawn, Waiting,
-    job_layer, worker,
-};
-pub use json::MAX_NESTING;
-pub use lifecycle::{BoxFuture, HookFuture, Lifecycle};
+pub use future::BoxFuture;
+#[allow(deprecated, reason = "programs may still call it by this name")]
+#[doc(inline)]
+pub use job::worker;
+#[doc(inline)]
+pub use job::{JobContext, JobPolicy, Outcome, Spawn, job_process};
 pub use locator::Locator;
-pub use observed::Observed;
-pub use output::Output;
-pub use plan::{Action, Change, LeftOut, NeededJob, Overwrite, Plan, PlannedComponent, PlannedJob, PlannedNeed, StaleJob};
-pub use registry::{Registry, RegistryBuilder};
-pub use runtime::Runtime;
-pub use secret::Secret;
+#[doc(inline)]
+pub use plan::Action;
 pub use serde_json::{Value, json};
-pub use store::JobSignal;
-pub use superduper_derive::{Component, callable, trigger, triggers};
-pub use trigger::{Dependency, Event as TriggerEvent, Requirement, TriggerOutput, TriggerSpec, Watch};
+#[doc(inline)]
+pub use store::{Actor, JobSignal};
+pub use superduper_derive::{Component, Settings, callable, source, trigger, triggers};
 
 /// The scheduler, for the simulator; it may change in any release.
 #[cfg(feature = "simulate")]
@@ -79,19 +72,36 @@ pub mod simulate {
 /// What the macros write refers to this module; it may change in any release.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "schemars")]
+    pub use crate::component::schema::Foreign;
     pub use crate::{
-        callable::{Args, FunctionEntry},
         component::TriggerCall,
-        db::decode_documents,
-        derived::{
-            StoredField, check_builder, finish_builder, hooks_of, in_option, is_component, stored_field, stored_object, takes_result,
+        component::callable::{Args, FunctionEntry},
+        component::callable_runtime::RuntimeEntry,
+        component::derived::{
+            StoredField, StoredObject, TextDefault, check_builder, finish_builder, flattened_field,
+            hooks_of, in_option, is_component, stored_field, stored_object, takes_result,
+            text_default,
         },
-        encode::{DecodeEnv, Document, Encoded, deserialize_typed, serialize_component},
-        fields::{Known, OfKnown, has_field},
-        lifecycle::{Hook, Hooks, Look, probe},
-        output::OutputCell,
-        registry::{Registration, registered_kind},
-        trigger::{Dependency, Encode, Event, RequiredField, Run, TakesResult, Trigger},
+        component::fields::{Known, OfKnown, has_field},
+        component::lifecycle::{Hook, Hooks, Look, probe},
+        component::output::OutputCell,
+        component::registry::{Registration, registered_kind},
+        component::schema::{
+            Described, DescribedKey, FieldPart, FieldType, Key, Maker, Node, Role, TypeParts,
+            default_body, default_value, probe as types,
+        },
+        component::settings::{
+            check_keys, finish_settings, join_fields, join_parts, settings_in_place,
+        },
+        component::source::{Captured, Owner, SourceEntry, type_of},
+        component::trigger::{Dependency, Encode, Event, RequiredField, Run, TakesResult, Trigger},
+        db::encoding::decode_documents,
+        encode::{
+            DecodeEnv, Document, Encoded, Spread, SpreadFields, Stored, deserialize_typed,
+            serialize_component,
+        },
+        locator::locator_of,
     };
     pub use inventory;
     pub use serde;
@@ -100,7 +110,9 @@ pub mod __private {
 /// What a program that defines components needs in scope.
 pub mod prelude {
     pub use crate::{
-        Address, Artifact, BoxError, Bytes, Callable, Component, ComponentExt, Db, Dtype, Error, ErrorKind, File, JobContext, Lifecycle,
-        Observed, Output, Result, ResultExt, Runtime, Secret, Tensors, Value, callable, json, register, trigger, triggers,
+        Address, Artifact, BoxError, Bytes, Callable, Component, ComponentExt, Db, Dtype, Error,
+        ErrorKind, File, Folder, JobContext, Lifecycle, Observed, Output, Result, ResultExt,
+        Runtime, Secret, Settings, Tensors, Value, callable, json, register, source, trigger,
+        triggers,
     };
 }

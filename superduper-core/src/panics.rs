@@ -1,8 +1,10 @@
-//! Panics of user code, as errors: of `postinit`, of serde implementations and of hooks that are called outside of a job.
+//! Panics of user code, as errors: of `postinit`, of serde implementations and of hooks that are
+//! called outside of a job.
 //!
-//! Invariant: what a component does while it is written or read ends the call with an error, not the caller's task.
+//! Invariant: what a component does while it is written or read ends the call with an error, not
+//! the caller's task.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,11 +15,15 @@ use std::{
 /// What a panic said.
 pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
 }
 
 /// Call user code; `place` says what it was doing.
-pub(crate) fn caught<T>(place: impl FnOnce() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn caught<T>(
+    place: impl FnOnce() -> String,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     // What the panic left half-done is dropped with the error.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(error(&place(), &*panic)))
 }

@@ -1,6 +1,6 @@
 //! That there is a tokio runtime, asked before something needs one: tokio itself panics.
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
 /// Refuse to go on outside of a runtime; for stores.

@@ -1,4 +1,5 @@
-//! Results that no caller gets: of background tasks, and of steps whose failure does not fail the call.
+//! Results that no caller gets: of background tasks, and of steps whose failure does not fail the
+//! call.
 //!
 //! Invariant: no result is thrown away in silence. An error is recorded as one `warn` event with
 //! [`or_warn`](Unreturned::or_warn), or the code says with [`ignored`](Unreturned::ignored) why no record is needed.
@@ -7,7 +8,8 @@
 use crate::store::{JobId, RunId};
 use std::{error::Error, fmt};
 
-/// The part of the library that an event belongs to: its `tracing` target, and the run, job and attempt if there is one.
+/// The part of the library that an event belongs to: its `tracing` target, and the run, job and
+/// attempt if there is one.
 ///
 /// ```
 /// use superduper_core::unreturned::{Site, Unreturned};
@@ -85,12 +87,14 @@ impl Site {
 
 /// What becomes of a result that no caller gets.
 pub trait Unreturned<T, E> {
-    /// Returns the value. An error is recorded as one `warn` event, by [`Site::warn`]. `doing` fits before "failed".
+    /// Returns the value. An error is recorded as one `warn` event, by [`Site::warn`]. `doing` fits
+    /// before "failed".
     fn or_warn(self, site: Site, doing: &'static str) -> Option<T>
     where
         E: Error + 'static;
 
-    /// Drop an error without a record. `because` says why no record is needed, for example "the receiver is gone".
+    /// Drop an error without a record. `because` says why no record is needed, for example "the
+    /// receiver is gone".
     fn ignored(self, because: &'static str);
 }
 

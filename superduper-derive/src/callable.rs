@@ -1,11 +1,14 @@
-//! `#[callable]`: a free function that can be referred to by name, stored as such and called with JSON.
+//! `#[callable]`: a free function that can be referred to by name, stored as such and called with
+//! JSON.
 
-use crate::shared::{Errors, OptionList, default_root, encode_result, mentions_impl_trait, name_of, path, plain_text};
+use crate::shared::{
+    Errors, OptionList, default_root, encode_result, mentions_impl_trait, name_of, path, plain_text,
+};
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, FnArg, Ident, ItemFn, LitStr, Pat, Path, ReturnType, Safety, Token, Type, parse::ParseStream, parse::Parser,
-    spanned::Spanned,
+    Attribute, FnArg, Ident, ItemFn, LitStr, Pat, Path, ReturnType, Safety, Token, Type,
+    parse::ParseStream, parse::Parser, spanned::Spanned,
 };
 
 const OPTIONS: OptionList = OptionList { known: &["crate"], repeatable: &[], aliases: &[] };
@@ -25,13 +28,18 @@ pub(crate) fn callable(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let Ok(function) = syn::parse2::<ItemFn>(item.clone()) else {
         let first: TokenStream = item.clone().into_iter().take(1).collect();
-        let error = syn::Error::new_spanned(first, "`#[callable]` stands on a function").to_compile_error();
+        let error =
+            syn::Error::new_spanned(first, "`#[callable]` stands on a function").to_compile_error();
         return quote!(#error #item);
     };
     let arguments = read_arguments(args, &mut errors);
     let parameters = check(&function, &mut errors);
     let errors = errors.compile_errors();
-    let marker = if errors.is_none() { expand(&function, &arguments, &parameters) } else { fallback(&function, &arguments) };
+    let marker = if errors.is_none() {
+        expand(&function, &arguments, &parameters)
+    } else {
+        fallback(&function, &arguments)
+    };
     quote!(#errors #function #marker)
 }
 
@@ -48,7 +56,10 @@ fn read_arguments(args: TokenStream, errors: &mut Errors) -> Arguments {
                 input.parse::<Token![,]>()?;
             }
         } else if !input.is_empty() && !input.peek(Token![crate]) {
-            return Err(syn::Error::new(input.span(), "the name of a callable is a text, as in `#[callable(\"my.name\")]`"));
+            return Err(syn::Error::new(
+                input.span(),
+                "the name of a callable is a text, as in `#[callable(\"my.name\")]`",
+            ));
         }
         OPTIONS.read(input, errors, |_, ident, value| {
             arguments.root = path(ident, value, "crate = \"::superduper\"")?;
@@ -64,7 +75,10 @@ fn read_arguments(args: TokenStream, errors: &mut Errors) -> Arguments {
 fn check(function: &ItemFn, errors: &mut Errors) -> Vec<Parameter> {
     let signature = &function.sig;
     if !signature.generics.params.is_empty() {
-        errors.on(&signature.generics.params, "a callable has no generic parameters: it is found by its name alone");
+        errors.on(
+            &signature.generics.params,
+            "a callable has no generic parameters: it is found by its name alone",
+        );
     }
     if let Safety::Unsafe(token) = &signature.safety {
         errors.on(token, "a callable is a safe function");
@@ -111,7 +125,7 @@ fn marker(function: &ItemFn, root: &Path, name: &TokenStream) -> TokenStream {
 
         #(#cfg)*
         #[automatically_derived]
-        impl #root::Function for #ident {
+        impl #root::schema::Function for #ident {
             const NAME: &'static str = #name;
         }
     }
@@ -134,11 +148,13 @@ fn expand(function: &ItemFn, arguments: &Arguments, parameters: &[Parameter]) ->
     let marker = marker(function, root, &name);
     let params = parameters.iter().map(|Parameter { name, ty }| {
         let text = plain_text(ty);
-        quote!(#root::Param { name: #name, ty: #text })
+        quote!(#root::schema::Param::new(#name, #text))
     });
     // Variables of the generated code neither see names of the user's nor hide them.
     let args = Ident::new("args", Span::mixed_site());
-    let locals: Vec<Ident> = (0..parameters.len()).map(|index| format_ident!("argument{index}", span = Span::mixed_site())).collect();
+    let locals: Vec<Ident> = (0..parameters.len())
+        .map(|index| format_ident!("argument{index}", span = Span::mixed_site()))
+        .collect();
     let takes = parameters.iter().zip(&locals).map(|(Parameter { name, ty }, local)| {
         let span = ty.span();
         quote_spanned!(span=> let #local: #ty = #args.take::<#ty>(#name)?;)

@@ -27,7 +27,10 @@ fn check(args: &TokenStream, function: &ItemFn) -> Result<(), Error> {
         return Err(Error::new_spanned(args, "`#[superduper::main]` takes no arguments"));
     }
     if function.sig.asyncness.is_none() {
-        return Err(Error::new_spanned(function.sig.fn_token, "`#[superduper::main]` goes on an `async fn`"));
+        return Err(Error::new_spanned(
+            function.sig.fn_token,
+            "`#[superduper::main]` goes on an `async fn`",
+        ));
     }
     match function.sig.inputs.first() {
         Some(input) => Err(Error::new_spanned(input, "the main function takes no parameters")),

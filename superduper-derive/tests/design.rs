@@ -1,6 +1,11 @@
 //! The types of the introduction, word for word, beside the checks that they mean what they say.
 
-#![allow(dead_code, unused_variables, clippy::unwrap_used, reason = "the types are here to be compiled, as a user writes them")]
+#![allow(
+    dead_code,
+    unused_variables,
+    clippy::unwrap_used,
+    reason = "the types are here to be compiled, as a user writes them"
+)]
 
 use std::collections::BTreeMap;
 use superduper::prelude::*;
@@ -50,7 +55,12 @@ impl MyComponent {
 
 #[test]
 fn the_kind_is_the_crate_and_the_type() {
-    let component = MyComponent::builder("hello").a(1).b("x").c(BTreeMap::new()).build().expect("all fields are given");
+    let component = MyComponent::builder("hello")
+        .a(1)
+        .b("x")
+        .c(BTreeMap::new())
+        .build()
+        .expect("all fields are given");
     assert_eq!((component.kind(), component.identifier()), ("design.MyComponent", "hello"));
     assert!(component.__has_lifecycle());
     assert_eq!(component.__trigger_specs().len(), 3);

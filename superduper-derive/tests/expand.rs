@@ -1,10 +1,20 @@
 //! What the macros write, seen from outside: documents, builders, tables of triggers, callables.
 
 use std::collections::{BTreeMap, HashMap};
-use superduper::{Component, Dependency, ErrorKind, FieldSpec, Migrate, Registry, TriggerEvent, Watch, prelude::*};
+use superduper::{
+    Component, ErrorKind, Migrate, Registry,
+    prelude::*,
+    schema::{Dependency, FieldSpec, TriggerEvent, Watch},
+};
 
 #[derive(Component, Debug)]
-#[component(kind = "acme.Trainer", version = 3, migrate, alias = "OldTrainer", alias = "acme.Older")]
+#[component(
+    kind = "acme.Trainer",
+    version = 3,
+    migrate,
+    alias = "OldTrainer",
+    alias = "acme.Older"
+)]
 struct Trainer {
     identifier: String,
     #[component(breaking)]
@@ -18,7 +28,7 @@ struct Trainer {
     scratch: Vec<u8>,
     #[component(default)]
     seed: u64,
-    #[component(default = "default_device")]
+    #[component(default = default_device())]
     device: String,
 }
 
@@ -63,7 +73,12 @@ impl Trainer {
     }
 
     #[trigger("apply", depends = "prepare", watch = "*")]
-    async fn report(&self, _ctx: &JobContext, train: Option<Vec<f32>>, prepare: ()) -> Result<usize> {
+    async fn report(
+        &self,
+        _ctx: &JobContext,
+        train: Option<Vec<f32>>,
+        prepare: (),
+    ) -> Result<usize> {
         let () = prepare;
         Ok(train.map_or(0, |weights| weights.len()))
     }
@@ -75,7 +90,13 @@ impl Trainer {
 }
 
 fn trainer() -> Trainer {
-    Trainer::builder("t").lr(0.1).epochs(3).name("n").tags(vec!["a".to_owned()]).build().expect("all fields are given")
+    Trainer::builder("t")
+        .lr(0.1)
+        .epochs(3)
+        .name("n")
+        .tags(vec!["a".to_owned()])
+        .build()
+        .expect("all fields are given")
 }
 
 #[test]
@@ -86,7 +107,8 @@ fn the_spec_names_stored_fields_only() {
     assert_eq!(spec.aliases, ["OldTrainer", "expand.OldTrainer", "acme.Older"]);
     let names: Vec<&str> = spec.fields.iter().map(|field| field.name).collect();
     assert_eq!(names, ["identifier", "lr", "epochs", "name", "tags", "seed", "device"]);
-    assert_eq!(spec.fields[1], FieldSpec { name: "lr", key: "lr", breaking: true });
+    let lr = FieldSpec { name: "lr", key: "lr", breaking: true, within: None };
+    assert_eq!(spec.fields[1], lr);
     assert_eq!(spec.fields.iter().filter(|field| field.breaking).count(), 1);
     let mut outputs = Vec::new();
     trainer.__visit_outputs(&mut |name, _| outputs.push(name));
@@ -109,7 +131,10 @@ fn a_component_is_its_own_document() {
     assert_eq!(written["$version"], 3);
     assert_eq!(written["$body"]["device"], "cpu");
     let read: Trainer = serde_json::from_value(written).expect("it was just written");
-    assert_eq!((read.identifier(), read.epochs, read.tags.as_slice()), ("t", Some(3), ["a".to_owned()].as_slice()));
+    assert_eq!(
+        (read.identifier(), read.epochs, read.tags.as_slice()),
+        ("t", Some(3), ["a".to_owned()].as_slice())
+    );
     assert!(!read.weights.is_set() && !read.client.is_set() && read.scratch.is_empty());
 }
 
@@ -117,26 +142,33 @@ fn a_component_is_its_own_document() {
 fn options_cells_and_defaults_may_be_missing() {
     let body = json!({"identifier": "t", "lr": 0.5, "name": "n", "tags": []});
     let read: Trainer =
-        serde_json::from_value(json!({"$kind": "acme.Trainer", "$version": 3, "$body": body})).expect("nothing needed is missing");
+        serde_json::from_value(json!({"$kind": "acme.Trainer", "$version": 3, "$body": body}))
+            .expect("nothing needed is missing");
     assert_eq!((read.epochs, read.seed, read.device.as_str()), (None, 0, "cpu"));
 }
 
 #[test]
 fn a_missing_field_is_named() {
     let body = json!({"identifier": "t", "lr": 0.5, "tags": []});
-    let error =
-        serde_json::from_value::<Trainer>(json!({"$kind": "acme.Trainer", "$version": 3, "$body": body})).expect_err("`name` is missing");
+    let error = serde_json::from_value::<Trainer>(
+        json!({"$kind": "acme.Trainer", "$version": 3, "$body": body}),
+    )
+    .expect_err("`name` is missing");
     assert!(error.to_string().contains("missing field `name`"), "{error}");
 }
 
 #[test]
 fn a_field_of_another_type_is_named() {
     let body = json!({"identifier": "t", "lr": "fast", "name": "n", "tags": []});
-    let error =
-        serde_json::from_value::<Trainer>(json!({"$kind": "acme.Trainer", "$version": 3, "$body": body})).expect_err("`lr` is a text");
+    let error = serde_json::from_value::<Trainer>(
+        json!({"$kind": "acme.Trainer", "$version": 3, "$body": body}),
+    )
+    .expect_err("`lr` is a text");
     assert!(error.to_string().contains("`lr`"), "{error}");
-    let error =
-        serde_json::from_value::<Trainer>(json!({"$kind": "acme.Trainer", "$version": 3, "$body": 1})).expect_err("it is no object");
+    let error = serde_json::from_value::<Trainer>(
+        json!({"$kind": "acme.Trainer", "$version": 3, "$body": 1}),
+    )
+    .expect_err("it is no object");
     assert!(error.to_string().contains("expected struct Trainer"), "{error}");
 }
 
@@ -144,7 +176,8 @@ fn a_field_of_another_type_is_named() {
 fn older_documents_are_migrated() {
     let body = json!({"identifier": "t", "lr": 0.5, "tags": []});
     let read: Trainer =
-        serde_json::from_value(json!({"$kind": "acme.Trainer", "$version": 2, "$body": body})).expect("`migrate` adds the name");
+        serde_json::from_value(json!({"$kind": "acme.Trainer", "$version": 2, "$body": body}))
+            .expect("`migrate` adds the name");
     assert_eq!(read.name, "migrated from 2");
 }
 
@@ -157,9 +190,13 @@ fn documents_of_other_kinds_are_refused() {
 
 #[test]
 fn builders_name_what_is_missing() {
-    let error = Trainer::builder("hello").lr(0.1).tags(vec![]).build().expect_err("`name` is missing");
+    let error =
+        Trainer::builder("hello").lr(0.1).tags(vec![]).build().expect_err("`name` is missing");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert_eq!(error.to_string(), "`acme.Trainer/hello`: field `name` is missing\nhint: call `.name(…)` before `.build()`");
+    assert_eq!(
+        error.to_string(),
+        "`acme.Trainer/hello`: field `name` is missing\nhint: call `.name(…)` before `.build()`"
+    );
     let error = Trainer::builder("hello").name("n").build().expect_err("two fields are missing");
     assert_eq!(
         error.to_string(),
@@ -169,9 +206,24 @@ fn builders_name_what_is_missing() {
 
 #[test]
 fn builders_check_the_identifier_and_run_postinit() {
-    let error = Trainer::builder("a/b").lr(0.1).name("n").tags(vec![]).build().expect_err("the identifier is wrong");
-    assert!(error.to_string().starts_with("component of kind `acme.Trainer`: identifier `a/b` is not usable"), "{error}");
-    let error = Trainer::builder("t").lr(-1.0).name("n").tags(vec![]).build().expect_err("`postinit` refuses it");
+    let error = Trainer::builder("a/b")
+        .lr(0.1)
+        .name("n")
+        .tags(vec![])
+        .build()
+        .expect_err("the identifier is wrong");
+    assert!(
+        error
+            .to_string()
+            .starts_with("component of kind `acme.Trainer`: identifier `a/b` is not usable"),
+        "{error}"
+    );
+    let error = Trainer::builder("t")
+        .lr(-1.0)
+        .name("n")
+        .tags(vec![])
+        .build()
+        .expect_err("`postinit` refuses it");
     assert_eq!(error.to_string(), "`acme.Trainer/t`: postinit: `lr` must be positive");
 }
 
@@ -191,13 +243,36 @@ struct Setters {
 
 #[test]
 fn setters_take_what_reads_well() {
-    let start =
-        || Setters::builder("s").with_build(1.5).boxed(Box::new(Leaf { identifier: "l".into() })).pair((1, "a".to_owned())).path("a/b");
-    let made = start().floats(vec![0.5, 1.0]).rate(0.5).list(vec![1, 2]).map(BTreeMap::new()).hashed([("a".to_owned(), 1)]).build();
+    let start = || {
+        Setters::builder("s")
+            .with_build(1.5)
+            .boxed(Box::new(Leaf { identifier: "l".into() }))
+            .pair((1, "a".to_owned()))
+            .path("a/b")
+    };
+    let made = start()
+        .floats(vec![0.5, 1.0])
+        .rate(0.5)
+        .list(vec![1, 2])
+        .map(BTreeMap::new())
+        .hashed([("a".to_owned(), 1)])
+        .build();
     let made = made.expect("all fields are given");
-    assert_eq!((made.build, made.floats[0], made.rate, made.list, made.pair.0), (1.5, 0.5, Some(0.5), Some(vec![1, 2]), 1));
-    assert_eq!((made.hashed["a"], made.boxed.identifier(), made.path.to_str(), made.map.len()), (1, "l", Some("a/b"), 0));
-    let empty = start().floats(vec![]).rate(None).map([]).hashed(HashMap::new()).build().expect("options may be left out");
+    assert_eq!(
+        (made.build, made.floats[0], made.rate, made.list, made.pair.0),
+        (1.5, 0.5, Some(0.5), Some(vec![1, 2]), 1)
+    );
+    assert_eq!(
+        (made.hashed["a"], made.boxed.identifier(), made.path.to_str(), made.map.len()),
+        (1, "l", Some("a/b"), 0)
+    );
+    let empty = start()
+        .floats(vec![])
+        .rate(None)
+        .map([])
+        .hashed(HashMap::new())
+        .build()
+        .expect("options may be left out");
     assert_eq!((empty.floats.len(), empty.rate, empty.list), (0, None, None));
 }
 
@@ -209,19 +284,34 @@ fn triggers_are_what_their_attributes_say() {
     assert_eq!(names, ["prepare", "train", "report", "batch"]);
 
     let prepare = specs[0];
-    assert_eq!((prepare.event, prepare.blocking, prepare.retries, prepare.timeout_ms), (TriggerEvent::Apply, false, 0, None));
-    assert_eq!((prepare.watch, prepare.executor, prepare.depends_on.len()), (Watch::Fields(&[]), None, 0));
+    assert_eq!(
+        (prepare.event, prepare.blocking, prepare.retries, prepare.timeout_ms),
+        (TriggerEvent::Apply, false, 0, None)
+    );
+    assert_eq!(
+        (prepare.watch, prepare.executor, prepare.depends_on.len()),
+        (Watch::Fields(&[]), None, 0)
+    );
 
     let train = specs[1];
-    assert_eq!(train.depends_on, [Dependency { name: "prepare", parameter: false, optional: false }]);
+    assert_eq!(
+        train.depends_on,
+        [Dependency { name: "prepare", parameter: false, optional: false }]
+    );
     assert_eq!(train.requires, ["epochs", "tags"]);
     assert_eq!(train.watch, Watch::Fields(&["lr", "epochs", "tags"]));
-    assert_eq!((train.retries, train.backoff_ms, train.timeout_ms, train.executor), (3, 500, Some(5_400_000), Some("process")));
+    assert_eq!(
+        (train.retries, train.backoff_ms, train.timeout_ms, train.executor),
+        (3, 500, Some(5_400_000), Some("process"))
+    );
     assert!(train.blocking);
 
     let report = specs[2];
     let prepared = Dependency { name: "prepare", parameter: true, optional: false };
-    assert_eq!(report.depends_on, [prepared, Dependency { name: "train", parameter: true, optional: true }]);
+    assert_eq!(
+        report.depends_on,
+        [prepared, Dependency { name: "train", parameter: true, optional: true }]
+    );
     assert_eq!(report.watch, Watch::Any);
     assert_eq!((specs[3].event, specs[3].blocking), (TriggerEvent::Call, true));
 }
@@ -250,7 +340,11 @@ struct Parent {
 #[test]
 fn children_are_written_in_place_outside_of_a_database() {
     let leaf = |name: &str| Leaf { identifier: name.into() };
-    let parent = Parent::builder("p").leaf(leaf("a")).any(Some(Box::new(leaf("b")) as Box<dyn Component>)).build().expect("all is given");
+    let parent = Parent::builder("p")
+        .leaf(leaf("a"))
+        .any(Some(Box::new(leaf("b")) as Box<dyn Component>))
+        .build()
+        .expect("all is given");
     let written = serde_json::to_value(&parent).expect("all fields are plain");
     assert_eq!(written["$body"]["any"]["$kind"], "expand.Leaf");
     let read: Box<dyn Component> = serde_json::from_value(written).expect("it was just written");
@@ -266,7 +360,10 @@ fn add(a: i64, b: Option<i64>) -> Result<i64> {
 }
 
 #[callable("expand.shout")]
-async fn shout(text: String, many: BTreeMap<String, Vec<(i64, Value)>>) -> std::result::Result<String, std::fmt::Error> {
+async fn shout(
+    text: String,
+    many: BTreeMap<String, Vec<(i64, Value)>>,
+) -> std::result::Result<String, std::fmt::Error> {
     tokio::task::yield_now().await;
     if text.is_empty() { Err(std::fmt::Error) } else { Ok(format!("{text}!{}", many.len())) }
 }
@@ -278,12 +375,16 @@ fn nothing() {}
 fn callables_describe_themselves() {
     let add = Callable::of::<add>();
     assert_eq!(add.name(), "expand::add");
-    let described: Vec<(&str, &str)> = add.params().iter().map(|param| (param.name, param.ty)).collect();
+    let described: Vec<(&str, &str)> =
+        add.params().iter().map(|param| (&*param.name, &*param.ty)).collect();
     assert_eq!(described, [("a", "i64"), ("b", "Option<i64>")]);
     let shout = Callable::of::<shout>();
     assert_eq!(shout.params()[1].ty, "BTreeMap<String, Vec<(i64, Value)>>");
     assert_eq!(Callable::named("expand.shout").expect("it is linked"), shout);
-    assert_eq!(serde_json::to_value(shout).expect("a callable is its name")["$callable"], json!("expand.shout"));
+    assert_eq!(
+        serde_json::to_value(shout).expect("a callable is its name")["$callable"],
+        json!("expand.shout")
+    );
 }
 
 #[tokio::test]
@@ -293,8 +394,14 @@ async fn callables_take_arguments_by_name() {
     assert_eq!(add.call::<i64>(json!({"a": 1, "b": 2})).await.expect("both are given"), 3);
     assert_eq!(add.call::<i64>(json!({"a": 1})).await.expect("`b` is optional"), 1);
     let shout = Callable::of::<shout>();
-    assert_eq!(shout.call::<String>(json!({"text": "a", "many": {}})).await.expect("both are given"), "a!0");
-    assert_eq!(Callable::of::<nothing>().call::<Value>(json!({})).await.expect("it needs nothing"), Value::Null);
+    assert_eq!(
+        shout.call::<String>(json!({"text": "a", "many": {}})).await.expect("both are given"),
+        "a!0"
+    );
+    assert_eq!(
+        Callable::of::<nothing>().call::<Value>(json!({})).await.expect("it needs nothing"),
+        Value::Null
+    );
 }
 
 #[tokio::test]
@@ -310,6 +417,9 @@ async fn callables_say_what_is_wrong() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(words), "{error}");
     }
-    let error = Callable::of::<shout>().call::<String>(json!({"text": "", "many": {}})).await.expect_err("it refuses the empty text");
+    let error = Callable::of::<shout>()
+        .call::<String>(json!({"text": "", "many": {}}))
+        .await
+        .expect_err("it refuses the empty text");
     assert_eq!(error.kind(), ErrorKind::User);
 }

@@ -1,4 +1,5 @@
-//! What the compiler says: a case in `ui/fail` for each rule of the macros, one in `ui/pass` for each liberty.
+//! What the compiler says: a case in `ui/fail` for each rule of the macros, one in `ui/pass` for
+//! each liberty.
 
 #[test]
 fn ui() {

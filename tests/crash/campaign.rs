@@ -1,7 +1,7 @@
 //! Many cases: a fault each, what is left after it, and the comparison with the run that met none.
 //!
-//! Invariant: a case is a pure function of its fault, up to the order of threads; a broken one is printed with the command
-//! that repeats it.
+//! Invariant: a case is a pure function of its fault, up to the order of threads; a broken one is
+//! printed with the command that repeats it.
 
 use crate::{
     inspect::{Found, look},
@@ -32,12 +32,23 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse(args: &[String]) -> Result<Options> {
-        let mut options =
-            Options { full: false, sample: 12, kills: 1000, kinds: Kind::ALL.to_vec(), at: None, seed: 1, jobs: 1, keep: false };
+        let mut options = Options {
+            full: false,
+            sample: 12,
+            kills: 1000,
+            kinds: Kind::ALL.to_vec(),
+            at: None,
+            seed: 1,
+            jobs: 1,
+            keep: false,
+        };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let mut number =
-                || args.next().and_then(|text| text.parse().ok()).ok_or_else(|| Error::invalid(format!("`{arg}` needs a number")));
+            let mut number = || {
+                args.next()
+                    .and_then(|text| text.parse().ok())
+                    .ok_or_else(|| Error::invalid(format!("`{arg}` needs a number")))
+            };
             match arg.as_str() {
                 "--full" => options.full = true,
                 "--keep" => options.keep = true,
@@ -48,7 +59,10 @@ impl Options {
                 "--jobs" => options.jobs = number()?.max(1),
                 "--fault" => {
                     let names = args.next().map(String::as_str).unwrap_or_default();
-                    let find = |name: &str| Kind::of(name).ok_or_else(|| Error::invalid(format!("unknown fault `{name}`")));
+                    let find = |name: &str| {
+                        Kind::of(name)
+                            .ok_or_else(|| Error::invalid(format!("unknown fault `{name}`")))
+                    };
                     options.kinds = names.split(',').map(find).collect::<Result<_>>()?;
                 }
                 other => return Err(Error::invalid(format!("unknown option `{other}`"))),
@@ -105,19 +119,26 @@ pub(crate) fn run(options: Options) -> Result<bool> {
     let mut random = Random(options.seed ^ 0x5eed);
     let (mut serial, mut all_well) = (0, true);
     while !faults.is_empty() {
-        all_well &= run_all(&options, &shim, &reference, scratch.path(), &faults, &mut serial, &sums)?;
+        all_well &=
+            run_all(&options, &shim, &reference, scratch.path(), &faults, &mut serial, &sums)?;
         let kills: usize = lock(&sums).values().map(|sum| sum.kills).sum();
         faults.clear();
         if options.full && options.at.is_none() && kills < options.kills {
-            let kinds: Vec<Kind> = options.kinds.iter().copied().filter(|kind| kind.kills()).collect();
+            let kinds: Vec<Kind> =
+                options.kinds.iter().copied().filter(|kind| kind.kills()).collect();
             let missing = if kinds.is_empty() { 0 } else { options.kills - kills };
-            faults = (0..missing).map(|index| random.fault(kinds[index % kinds.len()], reference.points)).collect();
+            faults = (0..missing)
+                .map(|index| random.fault(kinds[index % kinds.len()], reference.points))
+                .collect();
         }
     }
     print(&lock(&sums), reference.points);
     if !all_well {
         // The folders of broken cases are below it.
-        println!("folder: {}", if options.keep { scratch.keep() } else { scratch.path().to_owned() }.display());
+        println!(
+            "folder: {}",
+            if options.keep { scratch.keep() } else { scratch.path().to_owned() }.display()
+        );
     }
     Ok(all_well)
 }
@@ -129,9 +150,16 @@ fn faults(options: &Options, points: usize) -> Vec<Fault> {
         let points = if *kind == Kind::Inside { INSIDE.len() } else { points };
         match options.at {
             Some(at) => faults.push(Fault { kind: *kind, at, seed: options.seed }),
-            // A process that loses power after its last write point loses what it never synchronized.
-            None if options.full => faults.extend((0..=points).map(|at| Fault { seed: random.next() | 1, kind: *kind, at })),
-            None if *kind == Kind::Inside => faults.extend((0..points).map(|at| Fault { kind: *kind, at, seed: 1 })),
+            // A process that loses power after its last write point loses what it never
+            // synchronized.
+            None if options.full => faults.extend((0..=points).map(|at| Fault {
+                seed: random.next() | 1,
+                kind: *kind,
+                at,
+            })),
+            None if *kind == Kind::Inside => {
+                faults.extend((0..points).map(|at| Fault { kind: *kind, at, seed: 1 }))
+            }
             None => faults.extend((0..options.sample).map(|_| random.fault(*kind, points))),
         }
     }
@@ -176,19 +204,27 @@ fn run_all(
             println!("BROKEN {} ({met}), folder {}", fault.kind.name(), place.root().display());
             case.problems.iter().for_each(|problem| println!("  {problem}"));
             case.errors.iter().for_each(|error| println!("  a caller saw: {error}"));
-            println!("  again: crash run --fault {} --at {} --seed {}", fault.kind.name(), fault.at, fault.seed);
+            println!(
+                "  again: crash run --fault {} --at {} --seed {}",
+                fault.kind.name(),
+                fault.at,
+                fault.seed
+            );
         }
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.jobs).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(Error::msg("a case panicked"))))
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| Err(Error::msg("a case panicked")))
+        })
     })?;
     Ok(broken.into_inner() == 0)
 }
 
 /// Run the scenario without a fault, twice; with a look after each step the second time.
 fn reference(shim: &Shim, scratch: &Path) -> Result<Reference> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let place = Place::new(scratch.join("counted"));
     well(&shim.count(&place)?)?;
     let end = runtime.block_on(look(&place))?;
@@ -202,9 +238,13 @@ fn reference(shim: &Shim, scratch: &Path) -> Result<Reference> {
     if let Some(problem) = end.problems.iter().chain(&again.problems).next() {
         return Err(Error::msg(format!("the run without a fault breaks an invariant: {problem}")));
     }
-    for (what, one, other) in [("state", &end.state, &again.state), ("history", &end.history, &again.history)] {
+    for (what, one, other) in
+        [("state", &end.state, &again.state), ("history", &end.history, &again.history)]
+    {
         if let Some(difference) = difference(one, other) {
-            return Err(Error::msg(format!("two runs without a fault differ in their {what}: {difference}")));
+            return Err(Error::msg(format!(
+                "two runs without a fault differ in their {what}: {difference}"
+            )));
         }
     }
     Ok(Reference { points: report(&place).0, declared, end })
@@ -226,9 +266,12 @@ async fn case(shim: &Shim, reference: &Reference, place: &Place, fault: &Fault) 
         Kind::KillPower => Some(Kind::Power),
         _ => None,
     };
-    // What a killed process left is put on disk early in the next one: the power fails around that time.
+    // What a killed process left is put on disk early in the next one: the power fails around that
+    // time.
     let range = if fault.kind == Kind::KillPower { 50 } else { 150 };
-    let mut faults = second.map(|kind| Fault { kind, at: 1 + (fault.seed % range) as usize, seed: 0 }).into_iter();
+    let mut faults = second
+        .map(|kind| Fault { kind, at: 1 + (fault.seed % range) as usize, seed: 0 })
+        .into_iter();
     while fault.kind.kills() && ended.was_killed() {
         case.killed += 1;
         let next = faults.next();
@@ -242,12 +285,19 @@ async fn case(shim: &Shim, reference: &Reference, place: &Place, fault: &Fault) 
     }
     case.errors = place.errors();
     if !ended.status.success() {
-        case.problems.push(format!("the process that goes on ended with {}: {}", ended.status, ended.said.trim()));
+        case.problems.push(format!(
+            "the process that goes on ended with {}: {}",
+            ended.status,
+            ended.said.trim()
+        ));
         return Ok(case);
     }
     let found = look(place).await?;
     if fault.kind == Kind::Inside && case.killed > 0 && !ran_again(place, fault) {
-        case.problems.push(format!("what was killed in `{}` was not called again as a repeated call", INSIDE[fault.at % INSIDE.len()]));
+        case.problems.push(format!(
+            "what was killed in `{}` was not called again as a repeated call",
+            INSIDE[fault.at % INSIDE.len()]
+        ));
     }
     case.problems.extend(found.problems.iter().map(|problem| format!("at the end: {problem}")));
     case.ended_twice += found.ended_twice;
@@ -267,10 +317,16 @@ async fn case(shim: &Shim, reference: &Reference, place: &Place, fault: &Fault) 
     }
     for (what, one, other) in compared {
         if let Some(difference) = difference(one, other) {
-            case.problems.push(format!("at the end: the {what} differs from that of the run without a fault: {difference}"));
+            case.problems.push(format!(
+                "at the end: the {what} differs from that of the run without a fault: {difference}"
+            ));
         }
     }
-    for error in case.errors.iter().filter(|error| !error.contains(": Store: ") && !error.contains(": JobFailed: ")) {
+    for error in case
+        .errors
+        .iter()
+        .filter(|error| !error.contains(": Store: ") && !error.contains(": JobFailed: "))
+    {
         case.problems.push(format!("a failing call became another error than `Store`: {error}"));
     }
     case.recovered = case.problems.is_empty();
@@ -299,11 +355,13 @@ async fn after_kill(reference: &Reference, place: &Place, case: &mut Case) -> Re
         let difference = difference(&reference.declared[done], &found.declared).unwrap_or_default();
         case.problems.push(format!("after the kill: the components are neither those after {done} steps nor after {next}: {difference}"));
     }
-    for (index, (planned, expected)) in found.planned.iter().zip(&reference.end.planned).enumerate() {
+    for (index, (planned, expected)) in found.planned.iter().zip(&reference.end.planned).enumerate()
+    {
         let lost = expected.difference(planned).count();
         case.lost_jobs += lost;
         if planned != expected {
-            case.problems.push(format!("after the kill: run {index} has lost {lost} jobs: {planned:?}"));
+            case.problems
+                .push(format!("after the kill: run {index} has lost {lost} jobs: {planned:?}"));
         }
     }
     Ok(found)
@@ -313,7 +371,10 @@ async fn after_kill(reference: &Reference, place: &Place, case: &mut Case) -> Re
 fn same_ends(before: &Found, after: &Found, case: &mut Case) {
     for (job, end) in &before.terminal {
         if after.terminal.get(job) != Some(end) {
-            case.problems.push(format!("job {job} was final and changed: {end} became {:?}", after.terminal.get(job)));
+            case.problems.push(format!(
+                "job {job} was final and changed: {end} became {:?}",
+                after.terminal.get(job)
+            ));
         }
     }
 }
@@ -331,7 +392,9 @@ fn difference(one: &str, other: &str) -> Option<String> {
 }
 
 fn print(sums: &BTreeMap<Kind, Sum>, points: usize) {
-    println!("| fault | write points | runs | kills | recovered | errors seen | invariant breaks | lost jobs | jobs ended twice |");
+    println!(
+        "| fault | write points | runs | kills | recovered | errors seen | invariant breaks | lost jobs | jobs ended twice |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut total = Sum::default();
     for (kind, sum) in sums {
@@ -350,7 +413,9 @@ fn print(sums: &BTreeMap<Kind, Sum>, points: usize) {
 
 fn line(name: &str, points: &str, sum: &Sum) {
     let Sum { runs, kills, recovered, errors, broken, lost_jobs, ended_twice } = sum;
-    println!("| {name} | {points} | {runs} | {kills} | {recovered} | {errors} | {broken} | {lost_jobs} | {ended_twice} |");
+    println!(
+        "| {name} | {points} | {runs} | {kills} | {recovered} | {errors} | {broken} | {lost_jobs} | {ended_twice} |"
+    );
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,14 +1,17 @@
-//! What the scenario applies: a tree with blobs, hooks, triggers, outputs, spawned jobs and messages.
+//! What the scenario applies: a tree with blobs, hooks, triggers, outputs, spawned jobs and
+//! messages.
 //!
-//! Invariant: each call of a hook or trigger appends one line to the effects file, `job attempt method address`, before it returns.
-//! Results depend on the declared fields alone, so that every run of the scenario ends in the same state.
+//! Invariant: each call of a hook or trigger appends one line to the effects file,
+//! `job attempt method address`, before it returns. Results depend on the declared fields alone, so
+//! that every run of the scenario ends in the same state.
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf};
 use superduper::prelude::*;
 
 /// Where the effects go; outside of the folder in which write points are counted.
 pub(crate) const EFFECTS: &str = "CRASH_EFFECTS";
-/// `method:before` or `method:after`: kill this process inside that method's first attempt, before or after its effect.
+/// `method:before` or `method:after`: kill this process inside that method's first attempt, before
+/// or after its effect.
 pub(crate) const INSIDE: &str = "CRASH_INSIDE";
 
 fn effect(ctx: &JobContext, method: &str) -> Result<()> {
@@ -70,7 +73,10 @@ impl Leaf {
         effect(ctx, "train")?;
         ctx.progress(1, 2);
         ctx.log("training");
-        ctx.set(&self.trained, Artifact::new(bytes(&format!("trained {} {}", self.size, self.note), 6000)))?;
+        ctx.set(
+            &self.trained,
+            Artifact::new(bytes(&format!("trained {} {}", self.size, self.note), 6000)),
+        )?;
         Ok(self.size * 10)
     }
 

@@ -1,6 +1,8 @@
-//! Looking at a database after a crash: the invariants, and a dump that is equal for equal databases.
+//! Looking at a database after a crash: the invariants, and a dump that is equal for equal
+//! databases.
 //!
-//! Invariant: nothing here looks at times, at the numbers of attempts or at ids; all else that is stored is in the dump.
+//! Invariant: nothing here looks at times, at the numbers of attempts or at ids; all else that is
+//! stored is in the dump.
 
 use crate::scenario::{Place, open};
 use std::{
@@ -58,7 +60,8 @@ async fn stored(db: &Db, address: &str) -> Result<Option<StoredVersion>> {
     Ok(db.metadata().tree(address.parse()?).await?.into_iter().next())
 }
 
-/// No half tree: every version and revision is there and can be read, and every reference leads somewhere.
+/// No half tree: every version and revision is there and can be read, and every reference leads
+/// somewhere.
 async fn components(db: &Db, found: &mut Found) -> Result<()> {
     let references = db.metadata().references().await?;
     let mut known = BTreeSet::new();
@@ -72,18 +75,31 @@ async fn components(db: &Db, found: &mut Found) -> Result<()> {
                 found.problems.push(format!("`{path}` has the versions {:?}", line.versions));
             }
             known.insert(format!("{path}@{version}"));
-            let newest = stored(db, &format!("{path}@{version}")).await?.map_or(0, |stored| stored.revision());
+            let newest = stored(db, &format!("{path}@{version}"))
+                .await?
+                .map_or(0, |stored| stored.revision());
             for revision in 0..=newest {
                 let address = format!("{path}@{version}.{revision}");
                 match stored(db, &address).await {
                     Ok(Some(row)) => {
-                        let StoredVersion { uuid, content_hash, type_version, document, owes_jobs, content_of, next_version, .. } = row;
+                        let StoredVersion {
+                            uuid,
+                            content_hash,
+                            type_version,
+                            document,
+                            owes_jobs,
+                            content_of,
+                            next_version,
+                            ..
+                        } = row;
                         line!(
                             found.declared,
                             "{address} {uuid} {content_hash} {type_version} {owes_jobs} {content_of:?} {next_version} {document}"
                         );
                     }
-                    other => found.problems.push(format!("revision `{address}` cannot be read: {other:?}")),
+                    other => found
+                        .problems
+                        .push(format!("revision `{address}` cannot be read: {other:?}")),
                 }
             }
             if let Err(error) = db.load_dyn(format!("{path}@{version}").as_str()).await {
@@ -91,14 +107,18 @@ async fn components(db: &Db, found: &mut Found) -> Result<()> {
             }
         }
     }
-    let mut edges: Vec<String> =
-        references.iter().map(|edge| format!("{} {} -> {} {}", edge.parent, edge.path, edge.child, edge.current)).collect();
+    let mut edges: Vec<String> = references
+        .iter()
+        .map(|edge| format!("{} {} -> {} {}", edge.parent, edge.path, edge.child, edge.current))
+        .collect();
     edges.sort();
     line!(found.declared, "{edges:#?}");
     for edge in &references {
         let child = edge.child.to_string();
         if !known.iter().any(|known| child == *known || child.starts_with(&format!("{known}."))) {
-            found.problems.push(format!("`{}` refers to `{child}`, which is not there", edge.parent));
+            found
+                .problems
+                .push(format!("`{}` refers to `{child}`, which is not there", edge.parent));
         }
     }
     Ok(())
@@ -108,7 +128,12 @@ async fn outputs(db: &Db, found: &mut Found) -> Result<()> {
     for line in db.list().await? {
         for version in &line.versions {
             let row = stored(db, &format!("{}@{version}", line.address.path())).await?;
-            line!(found.state, "{}@{version} outputs {:?}", line.address.path(), row.map(|row| row.outputs));
+            line!(
+                found.state,
+                "{}@{version} outputs {:?}",
+                line.address.path(),
+                row.map(|row| row.outputs)
+            );
         }
     }
     Ok(())
@@ -163,7 +188,10 @@ fn end(job: &JobRow) -> String {
 
 /// Failures name jobs by their ids.
 fn without_ids(text: String) -> String {
-    text.split(' ').map(|word| if word.parse::<i64>().is_ok() { "#" } else { word }).collect::<Vec<_>>().join(" ")
+    text.split(' ')
+        .map(|word| if word.parse::<i64>().is_ok() { "#" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
@@ -173,12 +201,20 @@ async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
         let jobs = db.jobs(JobFilter { run: Some(run.id), ..JobFilter::default() }).await?;
         line!(found.history, "run {:?} {} {:?} {}", run.purpose, run.root, run.state, run.data);
         let here: BTreeMap<i64, &JobRow> = jobs.iter().map(|job| (job.id.0, job)).collect();
-        let mut lines: Vec<String> = jobs.iter().map(|job| format!("  {} {}", name(job), end(job))).collect();
+        let mut lines: Vec<String> =
+            jobs.iter().map(|job| format!("  {} {}", name(job), end(job))).collect();
         for dependency in db.metadata().dependencies(run.id).await? {
             let Some(job) = here.get(&dependency.job.0) else { continue };
             match db.job(dependency.needs).await {
-                Ok(needs) => lines.push(format!("  {} waits for {} {:?}", name(job), name(&needs), dependency.parameter)),
-                Err(error) => found.problems.push(format!("`{}` waits for a lost job: {error}", name(job))),
+                Ok(needs) => lines.push(format!(
+                    "  {} waits for {} {:?}",
+                    name(job),
+                    name(&needs),
+                    dependency.parameter
+                )),
+                Err(error) => {
+                    found.problems.push(format!("`{}` waits for a lost job: {error}", name(job)))
+                }
             }
         }
         lines.sort();
@@ -186,19 +222,34 @@ async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
         found.planned.push(jobs.iter().filter(|job| job.key.is_none()).map(name).collect());
         let open = jobs.iter().filter(|job| !job.state.is_terminal()).count();
         if run.state != RunState::Running && open > 0 {
-            found.problems.push(format!("run {} is {:?} with {open} jobs that are not final", run.id, run.state));
+            found.problems.push(format!(
+                "run {} is {:?} with {open} jobs that are not final",
+                run.id, run.state
+            ));
         }
         found.open += open + usize::from(run.state == RunState::Running);
         for job in jobs {
             if job.state.is_terminal() {
-                found.terminal.insert(job.id.0, format!("{} {} attempt {}", name(&job), end(&job), job.attempt));
+                found.terminal.insert(
+                    job.id.0,
+                    format!("{} {} attempt {}", name(&job), end(&job), job.attempt),
+                );
             }
             if job.lost > 3 || (job.state == JobState::Running && job.owner.is_none()) {
-                found.problems.push(format!("job {} is {} without an owner, or was lost {} times", job.id, job.state, job.lost));
+                found.problems.push(format!(
+                    "job {} is {} without an owner, or was lost {} times",
+                    job.id, job.state, job.lost
+                ));
             }
             let version = job.target.version.map_or(0, |at| at.version);
             newest.insert(
-                format!("{}@{version} {:?} {} {:?}", job.target.path(), job.role, job.method, job.key),
+                format!(
+                    "{}@{version} {:?} {} {:?}",
+                    job.target.path(),
+                    job.role,
+                    job.method,
+                    job.key
+                ),
                 format!("{} {:?}", job.state, job.result),
             );
             all.insert(job.id.0, job);
@@ -219,7 +270,8 @@ async fn runs(db: &Db, found: &mut Found) -> Result<BTreeMap<i64, JobRow>> {
 
 /// Each end is on record once.
 async fn events(db: &Db, jobs: &BTreeMap<i64, JobRow>, found: &mut Found) -> Result<()> {
-    let events: Vec<EventRow> = db.metadata().events(superduper::store::Cursor::default(), None, 100_000).await?.rows;
+    let events: Vec<EventRow> =
+        db.metadata().events(superduper::store::Cursor::default(), None, 100_000).await?.rows;
     let ends = ["job.succeeded", "job.failed", "job.cancelled", "job.skipped"];
     for (id, job) in jobs {
         let ended: Vec<&str> = events
@@ -228,9 +280,14 @@ async fn events(db: &Db, jobs: &BTreeMap<i64, JobRow>, found: &mut Found) -> Res
             .map(|event| event.kind.as_str())
             .collect();
         let state = format!("job.{}", job.state);
-        let fits = if job.state.is_terminal() { ended == [state.as_str()] } else { ended.is_empty() };
+        let fits =
+            if job.state.is_terminal() { ended == [state.as_str()] } else { ended.is_empty() };
         if !fits {
-            found.problems.push(format!("job {id} (`{}`) is {} and has the ends {ended:?} on record", name(job), job.state));
+            found.problems.push(format!(
+                "job {id} (`{}`) is {} and has the ends {ended:?} on record",
+                name(job),
+                job.state
+            ));
         }
         found.ended_twice += usize::from(ended.len() > 1);
     }
@@ -252,7 +309,11 @@ fn effects(place: &Place, jobs: &BTreeMap<i64, JobRow>, found: &mut Found) {
         match jobs.get(&job) {
             None => found.problems.push(format!("`{line}` ran and is not on record")),
             Some(row) if i64::from(row.attempt) < attempt || row.method != method => {
-                found.problems.push(format!("`{line}` ran, on record is `{}` with attempt {}", name(row), row.attempt));
+                found.problems.push(format!(
+                    "`{line}` ran, on record is `{}` with attempt {}",
+                    name(row),
+                    row.attempt
+                ));
             }
             Some(_) => {}
         }
@@ -272,15 +333,22 @@ fn effects(place: &Place, jobs: &BTreeMap<i64, JobRow>, found: &mut Found) {
 /// What the public API does not reach.
 fn file(path: &Path, found: &mut Found) {
     let check = || -> rusqlite::Result<Vec<String>> {
-        let connection = rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = rusqlite::Connection::open_with_flags(
+            path,
+            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+        )?;
         let mut wrong = Vec::new();
         let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         if whole != "ok" {
             wrong.push(format!("integrity_check: {whole}"));
         }
         let mut broken = connection.prepare("PRAGMA foreign_key_check")?;
-        let tables = broken.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-        wrong.extend(tables.into_iter().map(|table| format!("foreign_key_check: a row of `{table}`")));
+        let tables = broken
+            .query_map([], |row| row.get::<_, String>(0))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        wrong.extend(
+            tables.into_iter().map(|table| format!("foreign_key_check: a row of `{table}`")),
+        );
         Ok(wrong)
     };
     match check() {

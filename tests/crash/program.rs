@@ -1,5 +1,5 @@
-//! Crashes for real: a program that applies, updates and removes in a process that meets a fault at a chosen write
-//! point, then looks at what is left and goes on. `tests/it/crash.rs` runs a sample.
+//! Crashes for real: a program that applies, updates and removes in a process that meets a fault at
+//! a chosen write point, then looks at what is left and goes on. `tests/it/crash.rs` runs a sample.
 //!
 //! `crash run --full` tries every write point; `crash run --fault kill --at 17` repeats one case.
 
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn child(folder: &str, steps: usize) -> superduper::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(scenario::child(&scenario::Place::new(folder), steps))
 }

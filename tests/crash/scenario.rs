@@ -1,7 +1,8 @@
 //! The steps, and the process that takes them: after a crash it is started again and goes on.
 //!
-//! Invariant: a step is noted in the progress file only after the library said that it is done. That file is outside of the
-//! folder in which faults happen: what it says was promised to a caller, and must be there after any crash.
+//! Invariant: a step is noted in the progress file only after the library said that it is done.
+//! That file is outside of the folder in which faults happen: what it says was promised to a
+//! caller, and must be there after any crash.
 
 use crate::components::{Broken, Leaf, Tree, bytes};
 use std::{
@@ -71,7 +72,8 @@ pub(crate) async fn open(place: &Place) -> Result<Db> {
     Db::builder().at(place.database())?.parallelism(2).gc_grace(Duration::ZERO).build().await
 }
 
-/// Take the steps that are not done yet. Where an error comes, the fault is lifted and the same process goes on.
+/// Take the steps that are not done yet. Where an error comes, the fault is lifted and the same
+/// process goes on.
 pub(crate) async fn child(place: &Place, steps: usize) -> Result<()> {
     let db = match open(place).await {
         Ok(db) => db,
@@ -105,7 +107,8 @@ pub(crate) async fn child(place: &Place, steps: usize) -> Result<()> {
 
 /// Keep an error, and let the calls of this process succeed from now on.
 fn saw(place: &Place, when: &str, error: &Error) -> Result<()> {
-    let cause = std::error::Error::source(error).map_or_else(String::new, |source| format!(" <- {source}"));
+    let cause =
+        std::error::Error::source(error).map_or_else(String::new, |source| format!(" <- {source}"));
     let text = format!("{when}: {:?}: {error}{cause}", error.kind()).replace('\n', " | ");
     place.note("errors", &text)?;
     Ok(std::fs::write(place.lift(), "")?)
@@ -139,12 +142,21 @@ async fn step(db: &Db, number: usize) -> Result<()> {
         // An update: a revision, with the triggers that watch.
         2 => db.apply(Tree { note: "second".into(), ..oak() }).await.map(drop),
         // A breaking change of a child, with a blob: a version of it, a revision of its parent.
-        3 => db.apply(Tree { note: "second".into(), ..tree("oak", leaf("common", 2), &["acorn"]) }).await.map(drop),
+        3 => db
+            .apply(Tree { note: "second".into(), ..tree("oak", leaf("common", 2), &["acorn"]) })
+            .await
+            .map(drop),
         // Another tree with the same child and the same blob, and something of its own.
         4 => db.apply(tree("elm", leaf("common", 2), &["samara"])).await.map(drop),
         // Jobs that fail and are skipped stay so.
-        5 => match db.apply(Broken { identifier: "broken".into(), weights: Artifact::new(bytes("b", 50)) }).retry_failed(false).await {
-            Err(error) if error.outcome().and_then(|outcome| outcome.job("never")).is_some() => Ok(()),
+        5 => match db
+            .apply(Broken { identifier: "broken".into(), weights: Artifact::new(bytes("b", 50)) })
+            .retry_failed(false)
+            .await
+        {
+            Err(error) if error.outcome().and_then(|outcome| outcome.job("never")).is_some() => {
+                Ok(())
+            }
             other => other.map(drop),
         },
         // What shares is removed; what is shared stays.
@@ -165,7 +177,7 @@ async fn orphan(artifacts: &dyn ArtifactStore) -> Result<()> {
 }
 
 /// A removal that was done before the crash finds nothing.
-fn removed(result: Result<superduper::Removed>) -> Result<()> {
+fn removed(result: Result<superduper::db::Removed>) -> Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other.map(drop),

@@ -96,7 +96,8 @@ pub(crate) struct Fault {
     pub(crate) kind: Kind,
     /// The write point; for [`Kind::Inside`] the place in [`INSIDE`].
     pub(crate) at: usize,
-    /// For [`Kind::Twice`] and [`Kind::KillPower`] the write point during the recovery; for [`Kind::PowerPart`] what is lost.
+    /// For [`Kind::Twice`] and [`Kind::KillPower`] the write point during the recovery; for
+    /// [`Kind::PowerPart`] what is lost.
     pub(crate) seed: u64,
 }
 
@@ -134,11 +135,19 @@ impl Shim {
             return Err("faults are injected with LD_PRELOAD, which is there on Linux".to_owned());
         }
         let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
-        std::fs::write(&source, include_str!("shim.c")).map_err(|error| format!("`{}`: {error}", source.display()))?;
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O2", "-Wall", "-o"]).arg(&library).arg(&source).output();
+        std::fs::write(&source, include_str!("shim.c"))
+            .map_err(|error| format!("`{}`: {error}", source.display()))?;
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-Wall", "-o"])
+            .arg(&library)
+            .arg(&source)
+            .output();
         match built {
             Ok(output) if output.status.success() => Ok(Shim(library)),
-            Ok(output) => Err(format!("`cc` cannot build the shim: {}", String::from_utf8_lossy(&output.stderr))),
+            Ok(output) => Err(format!(
+                "`cc` cannot build the shim: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )),
             Err(error) => Err(format!("there is no C compiler `cc`: {error}")),
         }
     }
@@ -148,8 +157,14 @@ impl Shim {
         let mut command = child(place)?;
         if let Some(fault) = fault {
             let report = place.root().join("report");
-            command.env("LD_PRELOAD", &self.0).env("CRASH_FOLDER", place.data()).env("CRASH_MODE", fault.kind.mode());
-            command.env("CRASH_REPORT", &report).env("CRASH_TRASH", place.root().join("trash")).env("CRASH_LIFT", place.lift());
+            command
+                .env("LD_PRELOAD", &self.0)
+                .env("CRASH_FOLDER", place.data())
+                .env("CRASH_MODE", fault.kind.mode());
+            command
+                .env("CRASH_REPORT", &report)
+                .env("CRASH_TRASH", place.root().join("trash"))
+                .env("CRASH_LIFT", place.lift());
             match fault.kind {
                 Kind::Inside => command.env(components::INSIDE, INSIDE[fault.at % INSIDE.len()]),
                 _ => command.env("CRASH_AT", fault.at.to_string()),
@@ -193,10 +208,12 @@ impl Ended {
     }
 }
 
-/// What the shim wrote: the number of write points after a regular end, and the call that met the fault.
+/// What the shim wrote: the number of write points after a regular end, and the call that met the
+/// fault.
 pub(crate) fn report(place: &Place) -> (usize, Option<String>) {
     let text = std::fs::read_to_string(place.root().join("report")).unwrap_or_default();
-    let points = text.lines().rev().find_map(|line| line.strip_prefix("points ")?.parse().ok()).unwrap_or(0);
+    let points =
+        text.lines().rev().find_map(|line| line.strip_prefix("points ")?.parse().ok()).unwrap_or(0);
     (points, text.lines().find_map(|line| line.strip_prefix("fault ")).map(str::to_owned))
 }
 
@@ -224,6 +241,10 @@ fn wait(command: &mut Command, place: &Place) -> io::Result<Ended> {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    let said = if late { format!("it did not end by itself within {LIMIT:?}") } else { std::fs::read_to_string(&path)? };
+    let said = if late {
+        format!("it did not end by itself within {LIMIT:?}")
+    } else {
+        std::fs::read_to_string(&path)?
+    };
     Ok(Ended { status, late, said })
 }

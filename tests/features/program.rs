@@ -1,7 +1,9 @@
-//! Applies one component and prints all that must be the same in every build: the plan, hashes, documents, a bundle.
+//! Applies one component and prints all that must be the same in every build: the plan, hashes,
+//! documents, a bundle.
 //!
-//! `superduper-features DIR` makes a database in `DIR`; on one that another build made there must be nothing to do.
-//! The features `precise` and `ordered` stand for crates of a program that switch on features of serde_json.
+//! `superduper-features DIR` makes a database in `DIR`; on one that another build made there must
+//! be nothing to do. The features `precise` and `ordered` stand for crates of a program that switch
+//! on features of serde_json.
 
 use serde::{Deserialize, Serialize};
 use std::{

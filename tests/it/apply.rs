@@ -106,7 +106,10 @@ async fn a04_a_breaking_change_makes_a_new_version() {
     for on in databases().await {
         on.db.apply(test(1, "x")).await.expect("applies");
         let applied = on.db.apply(test(1, "y")).await.expect("applies");
-        assert_eq!((applied.action, applied.version(), applied.revision()), (Action::NewVersion, 1, 0));
+        assert_eq!(
+            (applied.action, applied.version(), applied.revision()),
+            (Action::NewVersion, 1, 0)
+        );
         let on = on.reopened().await;
         assert_eq!(on.versions(TEST).await, [0, 1]);
         assert_eq!(on.db.load::<Test>("test").await.expect("loads").b, "y");
@@ -134,7 +137,11 @@ async fn a05_a_change_of_both_kinds_is_a_version_and_revisions_count_within_it()
         on.db.apply(test(3, "y")).await.expect("applies");
         let applied = on.db.apply(test(4, "y")).await.expect("applies");
         assert_eq!((applied.version(), applied.revision()), (1, 1));
-        assert_eq!(on.db.load::<Test>("test@0").await.expect("loads").a, 2, "the newest revision of version 0");
+        assert_eq!(
+            on.db.load::<Test>("test@0").await.expect("loads").a,
+            2,
+            "the newest revision of version 0"
+        );
         assert_eq!(on.db.load::<Test>("test@1.0").await.expect("loads").a, 3);
     }
 }
@@ -153,7 +160,10 @@ async fn a15_a_revert_is_a_new_version_with_the_content_of_the_old_one() {
         assert_eq!(on.artifacts.written(), written, "nothing is uploaded again");
         let on = on.reopened().await;
         let versions = on.db.versions(WORKING).await.expect("versions");
-        assert_eq!(versions.iter().map(|version| version.content_of).collect::<Vec<_>>(), [None, None, Some(0)]);
+        assert_eq!(
+            versions.iter().map(|version| version.content_of).collect::<Vec<_>>(),
+            [None, None, Some(0)]
+        );
         assert_eq!(versions[0].uuid, versions[2].uuid);
         for (version, b) in [(0, 1), (1, 2), (2, 1)] {
             let loaded: Working = on.db.load_version("w", version).await.expect("loads");
@@ -215,11 +225,20 @@ struct Top {
 async fn a20_a_component_reached_twice_is_stored_once() {
     for on in databases().await {
         let shared = Arc::new(working(1, 2));
-        let left = Left { identifier: "l".into(), shared: shared.clone(), again: vec![shared.clone(), shared.clone()] };
-        let applied = on.db.apply(Top { identifier: "t".into(), left, shared }).await.expect("applies");
+        let left = Left {
+            identifier: "l".into(),
+            shared: shared.clone(),
+            again: vec![shared.clone(), shared.clone()],
+        };
+        let applied =
+            on.db.apply(Top { identifier: "t".into(), left, shared }).await.expect("applies");
         assert_eq!(applied.components.len(), 3);
         assert_eq!(applied.jobs().len(), 2, "its jobs are created once");
-        let of_shared = on.db.jobs(JobFilter { target: Some(at(WORKING)), ..JobFilter::default() }).await.expect("jobs");
+        let of_shared = on
+            .db
+            .jobs(JobFilter { target: Some(at(WORKING)), ..JobFilter::default() })
+            .await
+            .expect("jobs");
         assert_eq!(of_shared.len(), 2);
         let back: Top = on.db.load("t").await.expect("loads");
         assert_eq!((back.shared.b, back.left.shared.b, back.left.again.len()), (2, 2, 2));
@@ -230,8 +249,13 @@ async fn a20_a_component_reached_twice_is_stored_once() {
 async fn a20_equal_values_of_one_identifier_are_one_component() {
     for on in databases().await {
         // Not shared, but equal, blobs too.
-        let left = Left { identifier: "l".into(), shared: Arc::new(working(1, 2)), again: Vec::new() };
-        let applied = on.db.apply(Top { identifier: "t".into(), left, shared: Arc::new(working(1, 2)) }).await.expect("applies");
+        let left =
+            Left { identifier: "l".into(), shared: Arc::new(working(1, 2)), again: Vec::new() };
+        let applied = on
+            .db
+            .apply(Top { identifier: "t".into(), left, shared: Arc::new(working(1, 2)) })
+            .await
+            .expect("applies");
         assert_eq!(applied.components.len(), 3);
         assert_eq!(on.blob_count().await, 1);
     }
@@ -240,7 +264,8 @@ async fn a20_equal_values_of_one_identifier_are_one_component() {
 #[tokio::test]
 async fn a20_different_values_of_one_identifier_are_refused_naming_both() {
     for on in databases().await {
-        let left = Left { identifier: "l".into(), shared: Arc::new(working(1, 2)), again: Vec::new() };
+        let left =
+            Left { identifier: "l".into(), shared: Arc::new(working(1, 2)), again: Vec::new() };
         let top = Top { identifier: "t".into(), left, shared: Arc::new(working(1, 3)) };
         let error = refused(on.db.apply(&top).await);
         let text = error.to_string();
@@ -252,8 +277,12 @@ async fn a20_different_values_of_one_identifier_are_refused_naming_both() {
         // Blobs count as content.
         let mut other = working(1, 2);
         other.weights = Bytes::from("other weights").into();
-        let left = Left { identifier: "l".into(), shared: Arc::new(working(1, 2)), again: Vec::new() };
-        let text = refused(on.db.apply(Top { identifier: "t".into(), left, shared: Arc::new(other) }).await).to_string();
+        let left =
+            Left { identifier: "l".into(), shared: Arc::new(working(1, 2)), again: Vec::new() };
+        let text = refused(
+            on.db.apply(Top { identifier: "t".into(), left, shared: Arc::new(other) }).await,
+        )
+        .to_string();
         assert!(text.contains("weights"), "{text}");
         assert_eq!(on.blob_count().await, 0);
     }
@@ -272,11 +301,16 @@ async fn an_apply_inside_a_job_must_be_detached() {
         #[trigger("apply")]
         async fn run(&self, ctx: &JobContext) -> Result<()> {
             let db = ctx.db()?;
-            if self.wait { db.apply(test(1, "x")).await.map(|_| ()) } else { db.apply(test(1, "x")).detach().await.map(|_| ()) }
+            if self.wait {
+                db.apply(test(1, "x")).await.map(|_| ())
+            } else {
+                db.apply(test(1, "x")).detach().await.map(|_| ())
+            }
         }
     }
     for on in databases().await {
-        let error = refused(on.db.apply(Nesting { identifier: "waiting".into(), wait: true }).await);
+        let error =
+            refused(on.db.apply(Nesting { identifier: "waiting".into(), wait: true }).await);
         assert_eq!(error.kind(), ErrorKind::JobFailed);
         assert!(error.to_string().contains("detach"), "{error}");
         on.db.apply(Nesting { identifier: "detached".into(), wait: false }).await.expect("applies");
@@ -309,7 +343,11 @@ async fn the_outcome_of_a_failed_apply_is_attached_and_the_component_is_stored()
     for on in databases().await {
         let error = refused(on.db.apply(Failing { identifier: "f".into() }).await);
         assert_eq!(error.kind(), ErrorKind::JobFailed);
-        assert!(error.to_string().contains("`fails` of `apply.Failing/f@0.0`") && error.to_string().contains("no luck with 1"), "{error}");
+        assert!(
+            error.to_string().contains("`fails` of `apply.Failing/f@0.0`")
+                && error.to_string().contains("no luck with 1"),
+            "{error}"
+        );
         let outcome = error.outcome().expect("the outcome is attached");
         let states: Vec<JobState> = outcome.jobs.iter().map(|job| job.state).collect();
         assert_eq!(states, [JobState::Succeeded, JobState::Failed, JobState::Skipped]);

@@ -29,7 +29,12 @@ struct Document {
 
 fn model(name: &str, weights: &str, parts: &[&str]) -> Model {
     let parts = parts.iter().map(|part| Bytes::from(*part).into()).collect();
-    Model { identifier: name.into(), note: String::new(), weights: Bytes::from(weights).into(), parts }
+    Model {
+        identifier: name.into(),
+        note: String::new(),
+        weights: Bytes::from(weights).into(),
+        parts,
+    }
 }
 
 /// The file of the blob with these bytes.
@@ -78,9 +83,15 @@ async fn f02_loading_reads_no_byte_of_a_blob() {
 async fn f02_tensors_are_read_one_by_one() {
     for on in databases().await {
         let large: Vec<f32> = (0..50_000_u16).map(f32::from).collect();
-        let tensors =
-            Tensors::new().with("large", &[50, 1000], &large).expect("a tensor").with("small", &[2], &[1_i64, 2]).expect("a tensor");
-        on.db.apply(Network { identifier: "n".into(), layers: tensors.into() }).await.expect("applies");
+        let tensors = Tensors::new()
+            .with("large", &[50, 1000], &large)
+            .expect("a tensor")
+            .with("small", &[2], &[1_i64, 2])
+            .expect("a tensor");
+        on.db
+            .apply(Network { identifier: "n".into(), layers: tensors.into() })
+            .await
+            .expect("applies");
         let on = on.reopened().await;
         let back: Network = on.db.load("n").await.expect("loads");
         let layers = back.layers.get().await.expect("tensors");
@@ -108,7 +119,11 @@ async fn f04_one_element_makes_another_digest() {
         assert_ne!(first.layers.digest(), second.layers.digest());
         assert_eq!(on.blob_count().await, 2);
         let old: Network = on.db.load("n@0.0").await.expect("loads");
-        assert_eq!(old.layers.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor")[999], 0.5);
+        assert_eq!(
+            old.layers.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor")
+                [999],
+            0.5
+        );
     }
 }
 
@@ -120,7 +135,10 @@ async fn f05_a_damaged_blob_is_an_error_that_names_component_field_and_digest() 
     let damage = |bytes: &[u8], with: Option<&[u8]>| {
         let path = file_of(&folder, bytes);
         let mut permissions = std::fs::metadata(&path).expect("a file").permissions();
-        #[expect(clippy::permissions_set_readonly_false, reason = "the file is about to be damaged")]
+        #[expect(
+            clippy::permissions_set_readonly_false,
+            reason = "the file is about to be damaged"
+        )]
         permissions.set_readonly(false);
         std::fs::set_permissions(&path, permissions).expect("writable");
         match with {
@@ -148,7 +166,11 @@ async fn f05_a_damaged_blob_is_an_error_that_names_component_field_and_digest() 
 async fn f05_a_damaged_tensor_is_never_given_out() {
     let on = in_folder().await;
     let values: Vec<f32> = (0..4096_u16).map(f32::from).collect();
-    let tensors = Tensors::new().with("a", &[4096], &values).expect("a tensor").with("b", &[4096], &values).expect("a tensor");
+    let tensors = Tensors::new()
+        .with("a", &[4096], &values)
+        .expect("a tensor")
+        .with("b", &[4096], &values)
+        .expect("a tensor");
     on.db.apply(Network { identifier: "n".into(), layers: tensors.into() }).await.expect("applies");
     let back: Network = on.db.load("n").await.expect("loads");
     let folder = on.artifact_folder().expect("a folder");
@@ -177,7 +199,10 @@ async fn f07_a_blob_that_is_there_is_not_written_again() {
         let written = on.artifacts.written();
         assert_eq!(written, 2);
         on.db.apply(model("b", "weights", &["part", "part"])).await.expect("applies");
-        on.db.apply(Model { note: "x".into(), ..model("a", "weights", &["part"]) }).await.expect("applies");
+        on.db
+            .apply(Model { note: "x".into(), ..model("a", "weights", &["part"]) })
+            .await
+            .expect("applies");
         assert_eq!(on.artifacts.written(), written);
     }
 }
@@ -188,15 +213,22 @@ async fn f06_a_failing_put_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("data.bin");
     std::fs::write(&path, vec![7; 100_000]).expect("written");
-    let document = Document { identifier: "d".into(), file: File::open(&path).expect("a file").into() };
+    let document =
+        Document { identifier: "d".into(), file: File::open(&path).expect("a file").into() };
     let plan = on.db.plan(&document).await.expect("plans");
     // The file changes between plan and apply: what was hashed is not what would be stored.
     std::fs::write(&path, vec![8; 100_000]).expect("written");
     let error = refused(on.db.apply_plan(plan).await);
-    assert!(error.to_string().contains("artifacts.Document/d") && error.to_string().contains("`file`"), "{error}");
+    assert!(
+        error.to_string().contains("artifacts.Document/d") && error.to_string().contains("`file`"),
+        "{error}"
+    );
     assert_eq!(on.blob_count().await, 0);
     assert!(on.db.list().await.expect("lists").is_empty());
-    on.db.apply(Document { identifier: "d".into(), file: File::open(&path).expect("a file").into() }).await.expect("applies");
+    on.db
+        .apply(Document { identifier: "d".into(), file: File::open(&path).expect("a file").into() })
+        .await
+        .expect("applies");
     assert_eq!(on.blob_count().await, 1);
 }
 
@@ -206,7 +238,13 @@ async fn f01_a_file_comes_back_as_a_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("data.bin");
         std::fs::write(&path, b"on disk").expect("written");
-        on.db.apply(Document { identifier: "d".into(), file: File::open(&path).expect("a file").into() }).await.expect("applies");
+        on.db
+            .apply(Document {
+                identifier: "d".into(),
+                file: File::open(&path).expect("a file").into(),
+            })
+            .await
+            .expect("applies");
         drop(folder);
         let on = on.reopened().await;
         let back: Document = on.db.load("d").await.expect("loads");
@@ -217,14 +255,17 @@ async fn f01_a_file_comes_back_as_a_file() {
 
 #[tokio::test]
 async fn f09_python_reads_a_safetensors_blob_and_we_read_what_it_wrote() {
-    let python = |script: &str, arguments: &[&std::path::Path]| Command::new("python3").arg("-c").arg(script).args(arguments).output();
+    let python = |script: &str, arguments: &[&std::path::Path]| {
+        Command::new("python3").arg("-c").arg(script).args(arguments).output()
+    };
     let has = python("import safetensors.numpy", &[]).is_ok_and(|output| output.status.success());
     if !has {
         eprintln!("skipped: python package safetensors");
         return;
     }
     let on = in_folder().await;
-    let tensors = Tensors::new().with("w", &[2, 3], &[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0]).expect("a tensor");
+    let tensors =
+        Tensors::new().with("w", &[2, 3], &[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0]).expect("a tensor");
     on.db.apply(Network { identifier: "n".into(), layers: tensors.into() }).await.expect("applies");
     let back: Network = on.db.load("n").await.expect("loads");
     let hex = back.layers.digest().expect("a digest").to_hex();
@@ -242,7 +283,8 @@ open(sys.argv[2], 'wb').write(save({'w': w * 2}))
     let doubled = Tensors::from_bytes(std::fs::read(&out).expect("readable")).expect("tensors");
     on.db.apply(Network { identifier: "n".into(), layers: doubled.into() }).await.expect("applies");
     let back: Network = on.db.load("n").await.expect("loads");
-    let values = back.layers.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor");
+    let values =
+        back.layers.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor");
     assert_eq!(values, [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
 }
 
@@ -262,16 +304,23 @@ async fn fault_29_a_header_whose_texts_are_null_has_none() {
     let error = Tensors::from_bytes(twice).expect_err("texts twice");
     assert!(error.to_string().contains("`__metadata__` is there twice"), "{error}");
     for on in databases().await {
-        on.db.apply(Network { identifier: "n".into(), layers: tensors.clone().into() }).await.expect("applies");
+        on.db
+            .apply(Network { identifier: "n".into(), layers: tensors.clone().into() })
+            .await
+            .expect("applies");
         let back: Network = on.db.load("n").await.expect("loads");
-        assert_eq!(back.layers.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor"), [1.5]);
+        assert_eq!(
+            back.layers.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor"),
+            [1.5]
+        );
     }
     // Bytes as they came are read as tensors later, too.
     let on = in_folder().await;
     let blob = model("bytes", "", &[]);
     on.db.apply(Model { weights: Bytes::from(without).into(), ..blob }).await.expect("applies");
     let back: Model = on.db.load("bytes").await.expect("loads");
-    let again = Tensors::from_bytes(back.weights.get().await.expect("bytes").to_vec()).expect("a safetensors file");
+    let again = Tensors::from_bytes(back.weights.get().await.expect("bytes").to_vec())
+        .expect("a safetensors file");
     assert!(again.metadata().is_empty());
 }
 
@@ -314,10 +363,17 @@ async fn f10_a_blob_does_not_pass_through_memory_as_a_whole() {
             most
         }
     });
-    on.db.apply(Document { identifier: "d".into(), file: File::open(&path).expect("a file").into() }).await.expect("applies");
+    on.db
+        .apply(Document { identifier: "d".into(), file: File::open(&path).expect("a file").into() })
+        .await
+        .expect("applies");
     over.store(true, Ordering::Relaxed);
     let extra = watcher.join().expect("watched").saturating_sub(before);
-    assert!(extra <= 64 * 1024, "{extra} KiB of anonymous memory for a blob of {} KiB", SIZE / 1024);
+    assert!(
+        extra <= 64 * 1024,
+        "{extra} KiB of anonymous memory for a blob of {} KiB",
+        SIZE / 1024
+    );
     let back: Document = on.db.load("d").await.expect("loads");
     assert_eq!(back.file.size(), Some(SIZE as u64));
 }
@@ -326,8 +382,12 @@ async fn f10_a_blob_does_not_pass_through_memory_as_a_whole() {
 async fn f01_one_artifact_in_two_applies_at_once() {
     for on in databases().await {
         let shared: Artifact<Bytes> = Bytes::from("shared").into();
-        let with =
-            |name: &str| Model { identifier: name.into(), note: String::new(), weights: shared.clone(), parts: vec![shared.clone()] };
+        let with = |name: &str| Model {
+            identifier: name.into(),
+            note: String::new(),
+            weights: shared.clone(),
+            parts: vec![shared.clone()],
+        };
         // Both are encoded before the bytes are hashed.
         let (first, second) = (on.db.apply(with("a")), on.db.apply(with("b")));
         first.await.expect("applies");

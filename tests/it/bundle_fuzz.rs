@@ -1,4 +1,5 @@
-//! Arbitrary bytes as a bundle: an import refuses them without a panic and without a trace, or takes them whole.
+//! Arbitrary bytes as a bundle: an import refuses them without a panic and without a trace, or
+//! takes them whole.
 
 use crate::bundle_refused::{forge, sample};
 use std::{cell::RefCell, path::Path};
@@ -29,11 +30,17 @@ async fn import(path: &Path) {
             db.load_dyn(applied.address.clone()).await.expect("loads");
             let report = db.verify().await.expect("verifies");
             assert!(report.is_sound(), "{report}");
-            db.export(applied.address, path.with_extension("again.tar")).replace().await.expect("exports");
+            db.export(applied.address, path.with_extension("again.tar"))
+                .replace()
+                .await
+                .expect("exports");
         }
         Err(error) => {
             assert!(listed.is_empty(), "a refused bundle left something: {error}");
-            assert!(db.artifact_store().list(None, None).await.expect("blobs").is_empty(), "a refused bundle left blobs: {error}");
+            assert!(
+                db.artifact_store().list(None, None).await.expect("blobs").is_empty(),
+                "a refused bundle left blobs: {error}"
+            );
             assert_ne!(error.kind(), ErrorKind::Internal, "{error}");
         }
     }
@@ -51,7 +58,8 @@ impl Random {
     }
 }
 
-/// Change some bytes of a tar file; headers get right checksums most of the time, so that more than those is tried.
+/// Change some bytes of a tar file; headers get right checksums most of the time, so that more than
+/// those is tried.
 fn mutate(good: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = good.to_vec();
     for _ in 0..=random.below(3) {
@@ -71,7 +79,9 @@ fn mutate(good: &[u8], random: &mut Random) -> Vec<u8> {
             }
             5 => {
                 // Somewhere in the name, size, kind or magic of a header.
-                let at = from + [random.below(100), 124 + random.below(12), 156, 257 + random.below(8), 345][random.below(5)];
+                let at = from
+                    + [random.below(100), 124 + random.below(12), 156, 257 + random.below(8), 345]
+                        [random.below(5)];
                 bytes[at] = [b'0', b'7', b'/', b'.', 0, 0x80, 0xff, b'5', b'2'][random.below(9)];
             }
             _ => {
@@ -98,7 +108,11 @@ fn mutate(good: &[u8], random: &mut Random) -> Vec<u8> {
 fn fuzzed_bytes_are_refused_or_taken_whole() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("good.tar");
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(sample(&path));
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(sample(&path));
     let good = std::fs::read(path).expect("readable");
     bundle(&good);
     let mut random = Random(0x5eed_b0bd_1e00_0001);
@@ -127,7 +141,9 @@ fn mutate_json(value: &mut Value, random: &mut Random) {
                 5 => json!({"$ref": "refused.Root/root@0"}),
                 6 => json!({"$blob": "blake3:00", "size": -1}),
                 7 => json!("\u{0}/../\u{10ffff}@"),
-                8 => json!({"$secret": "x", "$callable": "y", "$kind": "refused.Leaf", "$body": {}}),
+                8 => {
+                    json!({"$secret": "x", "$callable": "y", "$kind": "refused.Leaf", "$body": {}})
+                }
                 _ => json!(f64::MAX),
             }
         }

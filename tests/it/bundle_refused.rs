@@ -31,7 +31,9 @@ pub(crate) async fn sample(path: &Path) {
 }
 
 async fn untouched(on: &Database) -> bool {
-    on.db.list().await.expect("lists").is_empty() && on.blob_count().await == 0 && on.metadata.commits() == 0
+    on.db.list().await.expect("lists").is_empty()
+        && on.blob_count().await == 0
+        && on.metadata.commits() == 0
 }
 
 /// The error of importing a bundle, which must leave no trace.
@@ -40,7 +42,10 @@ async fn import(path: &Path) -> Error {
     for on in databases().await {
         let error = refused(on.db.import(path).await);
         assert_eq!(refused(on.db.plan_import(path).await).to_string(), error.to_string());
-        assert!(error.to_string().contains(&path.display().to_string()), "it names the bundle: {error}");
+        assert!(
+            error.to_string().contains(&path.display().to_string()),
+            "it names the bundle: {error}"
+        );
         assert!(untouched(&on).await, "nothing is written: {error}");
         last = Some(error);
     }
@@ -84,16 +89,25 @@ impl Samples {
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let blob = Digest::of(b"the bytes of a blob").to_hex();
-    let names = ["bundle.json".to_owned(), "components/000000.json".into(), "components/000001.json".into()];
+    let names = [
+        "bundle.json".to_owned(),
+        "components/000000.json".into(),
+        "components/000001.json".into(),
+    ];
     let names = names.into_iter().chain([format!("blobs/blake3/{}/{blob}", &blob[..2])]);
     names.map(|name| (name.clone(), std::fs::read(folder.join(&name)).expect("readable"))).collect()
 }
 
 /// Write the documents of a bundle anew, with digests that fit.
 pub(crate) fn forge(folder: &Path, edit: impl FnOnce(&mut Vec<Value>, &mut Value)) {
-    let read = |name: &str| std::fs::read(folder.join(name)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let read = |name: &str| {
+        std::fs::read(folder.join(name))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+    };
     let mut manifest = read("bundle.json").expect("a manifest");
-    let mut documents: Vec<Value> = (0..).map_while(|index| read(&format!("components/{index:06}.json"))).collect();
+    let mut documents: Vec<Value> =
+        (0..).map_while(|index| read(&format!("components/{index:06}.json"))).collect();
     edit(&mut documents, &mut manifest);
     if !manifest.is_object() {
         manifest = json!({"_format": manifest});
@@ -119,7 +133,11 @@ async fn what_is_no_bundle_is_refused() {
     std::fs::create_dir(samples.path("empty")).expect("a folder");
     says(&import(&samples.path("empty")).await, ErrorKind::Format, &["not a bundle", "hint"]);
     says(&samples.import_bytes(b"").await, ErrorKind::Integrity, &["incomplete"]);
-    says(&samples.import_bytes(&[7; 4096]).await, ErrorKind::Format, &["neither a folder nor a plain tar"]);
+    says(
+        &samples.import_bytes(&[7; 4096]).await,
+        ErrorKind::Format,
+        &["neither a folder nor a plain tar"],
+    );
     says(&samples.import_bytes(&[0; 4096]).await, ErrorKind::Format, &["not a bundle"]);
     says(
         &samples.import_bytes(&[&[0x1f, 0x8b][..], &[0; 4096]].concat()).await,
@@ -137,11 +155,23 @@ async fn a_newer_format_is_refused_by_name() {
     let samples = Samples::new().await;
     // What a newer format has inside is unknown here: all but the number may differ.
     let newer = json!({"_format": 2, "anything": ["else"]}).to_string();
-    let error = samples.import_changed(|folder| std::fs::write(folder.join("bundle.json"), newer).expect("written")).await;
-    says(&error, ErrorKind::Format, &["format 2", "formats up to 1", "newer version of superduper"]);
-    let error = samples.import_changed(|folder| forge(folder, |documents, _| documents[0]["_format"] = json!(2))).await;
+    let error = samples
+        .import_changed(|folder| {
+            std::fs::write(folder.join("bundle.json"), newer).expect("written")
+        })
+        .await;
+    says(
+        &error,
+        ErrorKind::Format,
+        &["format 2", "formats up to 1", "newer version of superduper"],
+    );
+    let error = samples
+        .import_changed(|folder| forge(folder, |documents, _| documents[0]["_format"] = json!(2)))
+        .await;
     says(&error, ErrorKind::Format, &["format 2"]);
-    let error = samples.import_changed(|folder| std::fs::write(folder.join("bundle.json"), "{}").expect("written")).await;
+    let error = samples
+        .import_changed(|folder| std::fs::write(folder.join("bundle.json"), "{}").expect("written"))
+        .await;
     says(&error, ErrorKind::Format, &["tells no format"]);
 }
 
@@ -150,15 +180,21 @@ async fn a_truncated_bundle_is_refused_wherever_it_ends() {
     let samples = Samples::new().await;
     let whole = samples.tar();
     let on = in_memory().await;
-    let cuts = (0..whole.len() - 512).step_by(512).flat_map(|block| [block, block + 1, block + 300]);
+    let cuts =
+        (0..whole.len() - 512).step_by(512).flat_map(|block| [block, block + 1, block + 300]);
     for cut in cuts.filter(|cut| *cut < whole.len() - 1024) {
         std::fs::write(samples.path("bad.tar"), &whole[..cut]).expect("written");
         let error = refused(on.db.import(samples.path("bad.tar")).await);
-        assert!(matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Format), "cut at {cut}: {error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Format),
+            "cut at {cut}: {error}"
+        );
         assert!(untouched(&on).await, "cut at {cut}");
     }
     for name in files(&samples.path("good")).keys().filter(|name| *name != "bundle.json") {
-        let error = samples.import_changed(|folder| std::fs::remove_file(folder.join(name)).expect("removed")).await;
+        let error = samples
+            .import_changed(|folder| std::fs::remove_file(folder.join(name)).expect("removed"))
+            .await;
         says(&error, ErrorKind::Integrity, &["incomplete", name, "missing"]);
     }
 }
@@ -170,12 +206,18 @@ async fn a_changed_byte_is_found_wherever_it_is() {
         for at in [0, bytes.len() / 3, bytes.len() / 2, bytes.len() - 2] {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            let error = samples.import_changed(|folder| std::fs::write(folder.join(&name), changed).expect("written")).await;
+            let error = samples
+                .import_changed(|folder| {
+                    std::fs::write(folder.join(&name), changed).expect("written")
+                })
+                .await;
             assert!(matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Format), "{error}");
             assert!(error.to_string().contains(&name), "{error}");
         }
         let longer = [&bytes[..], b" "].concat();
-        let error = samples.import_changed(|folder| std::fs::write(folder.join(&name), longer).expect("written")).await;
+        let error = samples
+            .import_changed(|folder| std::fs::write(folder.join(&name), longer).expect("written"))
+            .await;
         says(&error, ErrorKind::Integrity, &[&name]);
     }
 }
@@ -222,7 +264,15 @@ async fn entries_that_lead_elsewhere_are_refused() {
         (entry("components/000002.json", b'0', &none, b""), "does not list it"),
         (entry("bundle.json", b'0', &none, b""), "twice"),
         (entry("components/000002.json", b'0', b"77777777777", b""), "claims"),
-        (entry("components/000002.json", b'0', &[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], b""), "claims"),
+        (
+            entry(
+                "components/000002.json",
+                b'0',
+                &[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+                b"",
+            ),
+            "claims",
+        ),
         (entry("components/000002.json", b'0', b"-1", b""), "not a number"),
         (entry("components/000002.json", b'0', b"99", b""), "not a number"),
     ];
@@ -260,7 +310,8 @@ async fn links_and_devices_in_a_folder_are_refused() {
     let error = samples
         .import_changed(|folder| {
             std::fs::remove_file(folder.join("components/000000.json")).expect("removed");
-            std::os::unix::net::UnixListener::bind(folder.join("components/000000.json")).expect("a socket");
+            std::os::unix::net::UnixListener::bind(folder.join("components/000000.json"))
+                .expect("a socket");
         })
         .await;
     says(&error, ErrorKind::Format, &["components/000000.json", "device or a socket"]);
@@ -270,17 +321,41 @@ async fn links_and_devices_in_a_folder_are_refused() {
 async fn inconsistent_bundles_are_refused_even_with_right_digests() {
     type Edit = fn(&mut Vec<Value>, &mut Value);
     let cases: Vec<(Edit, &str)> = vec![
-        (|documents, _| documents[1]["fields"]["leaf"]["$ref"] = json!("refused.Leaf/other@0"), "not inside"),
-        (|documents, _| documents[1]["fields"]["leaf"]["$ref"] = json!("refused.Root/root@0"), "circle"),
-        (|documents, _| documents[0]["fields"]["data"] = json!({"$ref": "refused.Root/root@0"}), "circle"),
-        (|documents, _| documents[1]["fields"]["leaf"]["$ref"] = json!("nonsense"), "not the address"),
+        (
+            |documents, _| documents[1]["fields"]["leaf"]["$ref"] = json!("refused.Leaf/other@0"),
+            "not inside",
+        ),
+        (
+            |documents, _| documents[1]["fields"]["leaf"]["$ref"] = json!("refused.Root/root@0"),
+            "circle",
+        ),
+        (
+            |documents, _| documents[0]["fields"]["data"] = json!({"$ref": "refused.Root/root@0"}),
+            "circle",
+        ),
+        (
+            |documents, _| documents[1]["fields"]["leaf"]["$ref"] = json!("nonsense"),
+            "not the address",
+        ),
         (|documents, _| documents[1]["fields"]["leaf"] = Value::Null, "does not have the hash"),
         (|documents, _| documents[1]["fields"]["number"] = json!(43), "does not have the hash"),
         (|documents, _| documents[0]["fields"]["data"]["size"] = json!(3), "says 3"),
-        (|documents, _| documents[0]["fields"]["data"]["$blob"] = json!(Digest::of(b"x")), "not inside"),
-        (|documents, _| documents[0]["fields"]["data"]["$blob"] = json!("x"), "not a reference to a blob"),
-        (|documents, _| documents[0]["outputs"]["o"] = json!({"$ref": "refused.Leaf/leaf@0"}), "output `o`"),
-        (|documents, _| documents[1]["outputs"]["o"] = json!({"$ref": "refused.Leaf/leaf@0"}), "output `o`"),
+        (
+            |documents, _| documents[0]["fields"]["data"]["$blob"] = json!(Digest::of(b"x")),
+            "not inside",
+        ),
+        (
+            |documents, _| documents[0]["fields"]["data"]["$blob"] = json!("x"),
+            "not a reference to a blob",
+        ),
+        (
+            |documents, _| documents[0]["outputs"]["o"] = json!({"$ref": "refused.Leaf/leaf@0"}),
+            "output `o`",
+        ),
+        (
+            |documents, _| documents[1]["outputs"]["o"] = json!({"$ref": "refused.Leaf/leaf@0"}),
+            "output `o`",
+        ),
         (|documents, _| documents[0]["fields"] = json!([]), "no object"),
         (|documents, _| documents[0]["address"] = json!("refused.Leaf/leaf@7"), "is listed"),
         (|documents, _| documents[0]["address"] = json!("refused.Leaf/../x@0"), "address"),
@@ -291,10 +366,24 @@ async fn inconsistent_bundles_are_refused_even_with_right_digests() {
         (|_, manifest| manifest["root"] = json!("refused.Leaf/leaf@0"), "not the root"),
         (|_, manifest| manifest["blobs"] = json!([]), "does not list it"),
         (|_, manifest| manifest["blobs"][0]["size"] = json!(1), "19 bytes instead of 1"),
-        (|_, manifest| manifest["blobs"] = json!([manifest["blobs"][0], manifest["blobs"][0]]), "listed twice"),
-        (|_, manifest| manifest["blobs"] = json!([manifest["blobs"][0], {"digest": Digest::of(b"y"), "size": u64::MAX}]), "missing"),
+        (
+            |_, manifest| manifest["blobs"] = json!([manifest["blobs"][0], manifest["blobs"][0]]),
+            "listed twice",
+        ),
+        (
+            |_, manifest| {
+                manifest["blobs"] =
+                    json!([manifest["blobs"][0], {"digest": Digest::of(b"y"), "size": u64::MAX}])
+            },
+            "missing",
+        ),
         (|documents, _| documents[0]["version"] = json!(9), "version 9 of its type"),
-        (|documents, _| documents.iter_mut().for_each(|document| document["outputs"] = Value::Null), "not a file of a bundle"),
+        (
+            |documents, _| {
+                documents.iter_mut().for_each(|document| document["outputs"] = Value::Null)
+            },
+            "not a file of a bundle",
+        ),
     ];
     let samples = Samples::new().await;
     for (edit, what) in cases {
@@ -307,7 +396,11 @@ async fn inconsistent_bundles_are_refused_even_with_right_digests() {
         stray["address"] = json!("refused.Leaf/leaf@1");
         documents.insert(1, stray);
     };
-    says(&samples.import_changed(|folder| forge(folder, stray)).await, ErrorKind::Integrity, &["nothing refers to `refused.Leaf/leaf@1`"]);
+    says(
+        &samples.import_changed(|folder| forge(folder, stray)).await,
+        ErrorKind::Integrity,
+        &["nothing refers to `refused.Leaf/leaf@1`"],
+    );
     // And without an edit, forging gives what was there: the cases above fail for what they change.
     forge(&samples.path("good"), |_, _| ());
     in_memory().await.db.import(samples.path("good")).await.expect("imports");
@@ -317,8 +410,14 @@ async fn inconsistent_bundles_are_refused_even_with_right_digests() {
 async fn deep_json_is_refused_without_a_crash() {
     let samples = Samples::new().await;
     let deep = format!("{{\"_format\":{}1{}}}", "[".repeat(500_000), "]".repeat(500_000));
-    let error = samples.import_changed(|folder| std::fs::write(folder.join("bundle.json"), deep).expect("written")).await;
-    says(&error, ErrorKind::Format, &["`bundle.json`", "500001 levels deep, and at most 1024 levels are read"]);
+    let error = samples
+        .import_changed(|folder| std::fs::write(folder.join("bundle.json"), deep).expect("written"))
+        .await;
+    says(
+        &error,
+        ErrorKind::Format,
+        &["`bundle.json`", "500001 levels deep, and at most 1024 levels are read"],
+    );
 }
 
 #[tokio::test]
@@ -326,7 +425,10 @@ async fn a_huge_document_is_not_read() {
     let samples = Samples::new().await;
     let error = samples
         .import_changed(|folder| {
-            let file = std::fs::File::options().write(true).open(folder.join("bundle.json")).expect("opens");
+            let file = std::fs::File::options()
+                .write(true)
+                .open(folder.join("bundle.json"))
+                .expect("opens");
             file.set_len(1 << 40).expect("a sparse file");
         })
         .await;
@@ -336,9 +438,16 @@ async fn a_huge_document_is_not_read() {
 /// The child of the test below: exports a large blob over and over until it is killed.
 #[tokio::test]
 async fn the_export_that_is_killed() {
-    let Some(folder) = std::env::var_os("SUPERDUPER_TEST_EXPORT").map(PathBuf::from) else { return };
+    let Some(folder) = std::env::var_os("SUPERDUPER_TEST_EXPORT").map(PathBuf::from) else {
+        return;
+    };
     let db = superduper::Db::open(folder.join("db")).await.expect("opens");
-    db.export("refused.Leaf/large", folder.join(std::env::var("SUPERDUPER_TEST_NAME").expect("a name"))).await.expect("exports");
+    db.export(
+        "refused.Leaf/large",
+        folder.join(std::env::var("SUPERDUPER_TEST_NAME").expect("a name")),
+    )
+    .await
+    .expect("exports");
 }
 
 #[tokio::test]
@@ -346,28 +455,46 @@ async fn f06_a_killed_export_leaves_nothing_under_the_name() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let db = superduper::Db::open(folder.path().join("db")).await.expect("opens");
     let data: Vec<u8> = (0..96 * 1024 * 1024_u32).map(|at| (at / 7) as u8).collect();
-    db.apply(Leaf { identifier: "large".into(), data: Bytes::from(data).into() }).await.expect("applies");
+    db.apply(Leaf { identifier: "large".into(), data: Bytes::from(data).into() })
+        .await
+        .expect("applies");
     for name in ["m.tar", "m"] {
         let killed_midway = (0..20).any(|_| {
-            let mut child = std::process::Command::new(std::env::current_exe().expect("this program"))
-                .args(["bundle_refused::the_export_that_is_killed", "--exact", "--test-threads=1"])
-                .env("SUPERDUPER_TEST_EXPORT", folder.path())
-                .env("SUPERDUPER_TEST_NAME", name)
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .spawn()
-                .expect("starts");
+            let mut child =
+                std::process::Command::new(std::env::current_exe().expect("this program"))
+                    .args([
+                        "bundle_refused::the_export_that_is_killed",
+                        "--exact",
+                        "--test-threads=1",
+                    ])
+                    .env("SUPERDUPER_TEST_EXPORT", folder.path())
+                    .env("SUPERDUPER_TEST_NAME", name)
+                    .stdout(std::process::Stdio::null())
+                    .stderr(std::process::Stdio::null())
+                    .spawn()
+                    .expect("starts");
             let begun = || {
-                let names = std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.file_name());
-                names.into_iter().any(|found| found.to_string_lossy().starts_with(&format!(".{name}.")))
+                let names = std::fs::read_dir(folder.path())
+                    .expect("a folder")
+                    .flatten()
+                    .map(|entry| entry.file_name());
+                names
+                    .into_iter()
+                    .any(|found| found.to_string_lossy().starts_with(&format!(".{name}.")))
             };
             while !begun() && child.try_wait().expect("a child").is_none() {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
             child.kill().expect("killed");
             child.wait().expect("gone");
-            let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.path()).collect();
-            let hidden = left.iter().filter(|path| path.file_name().is_some_and(|found| found.to_string_lossy().starts_with('.')));
+            let left: Vec<_> = std::fs::read_dir(folder.path())
+                .expect("a folder")
+                .flatten()
+                .map(|entry| entry.path())
+                .collect();
+            let hidden = left.iter().filter(|path| {
+                path.file_name().is_some_and(|found| found.to_string_lossy().starts_with('.'))
+            });
             for path in hidden {
                 let _ = std::fs::remove_dir_all(path).or_else(|_| std::fs::remove_file(path));
             }
@@ -376,10 +503,13 @@ async fn f06_a_killed_export_leaves_nothing_under_the_name() {
                 return true;
             }
             // It was faster than we were: then it is whole. Another round.
-            let _ = std::fs::remove_dir_all(&published).or_else(|_| std::fs::remove_file(&published));
+            let _ =
+                std::fs::remove_dir_all(&published).or_else(|_| std::fs::remove_file(&published));
             false
         });
         assert!(killed_midway, "no export of {name} was met half-way");
-        db.export("refused.Leaf/large", folder.path().join(name)).await.expect("the next one is not in the way of the last");
+        db.export("refused.Leaf/large", folder.path().join(name))
+            .await
+            .expect("the next one is not in the way of the last");
     }
 }

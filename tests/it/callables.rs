@@ -34,7 +34,11 @@ impl Step {
 }
 
 fn step() -> Step {
-    Step { identifier: "s".into(), function: Callable::of::<scale>(), more: vec![Callable::of::<shift>()] }
+    Step {
+        identifier: "s".into(),
+        function: Callable::of::<scale>(),
+        more: vec![Callable::of::<shift>()],
+    }
 }
 
 /// Store the row of `step()` as another build would have written it.
@@ -56,7 +60,10 @@ async fn rewrite(db: &Db, change: impl FnOnce(&mut Value)) {
         owes_jobs: false,
         at: Timestamp::now(),
     };
-    db.metadata().commit(Batch { expect: Vec::new(), ops: vec![Op::Put(put)] }, Durability::Full).await.expect("commits");
+    db.metadata()
+        .commit(Batch { expect: Vec::new(), ops: vec![Op::Put(put)] }, Durability::Full)
+        .await
+        .expect("commits");
 }
 
 #[tokio::test]
@@ -68,9 +75,21 @@ async fn a_stored_callable_calls_its_function() {
         let back: Step = on.db.load("s").await.expect("loads");
         assert_eq!(back.function.name(), "callables.scale");
         assert_eq!(back.more[0].call::<i64>(json!({"x": 1})).await.expect("calls"), 2);
-        says(&refused(back.function.call::<i64>(json!({"x": 1})).await), ErrorKind::InvalidInput, &["callables.scale", "`by` is missing"]);
-        says(&refused(back.function.call::<i64>(json!({"x": 1, "z": 2})).await), ErrorKind::InvalidInput, &["no argument `z`", "x, by"]);
-        says(&refused(back.function.call::<String>(json!({"x": 1, "by": 2})).await), ErrorKind::Decode, &["callables.scale"]);
+        says(
+            &refused(back.function.call::<i64>(json!({"x": 1})).await),
+            ErrorKind::InvalidInput,
+            &["callables.scale", "`by` is missing"],
+        );
+        says(
+            &refused(back.function.call::<i64>(json!({"x": 1, "z": 2})).await),
+            ErrorKind::InvalidInput,
+            &["no argument `z`", "x, by"],
+        );
+        says(
+            &refused(back.function.call::<String>(json!({"x": 1, "by": 2})).await),
+            ErrorKind::Decode,
+            &["callables.scale"],
+        );
     }
 }
 
@@ -78,10 +97,18 @@ async fn a_stored_callable_calls_its_function() {
 async fn another_callable_is_a_change_of_the_field() {
     for on in databases().await {
         on.db.apply(step()).await.expect("applies");
-        let plan = on.db.plan(Step { function: Callable::of::<shift>(), ..step() }).await.expect("plans");
+        let plan =
+            on.db.plan(Step { function: Callable::of::<shift>(), ..step() }).await.expect("plans");
         assert_eq!(plan.root().to_string(), "callables.Step/s@1.0", "{plan}");
-        assert!(plan.to_string().contains("callables.scale") && plan.to_string().contains("callables.shift"), "{plan}");
-        assert_ne!(step().uuid().expect("a uuid"), Step { function: Callable::of::<shift>(), ..step() }.uuid().expect("a uuid"));
+        assert!(
+            plan.to_string().contains("callables.scale")
+                && plan.to_string().contains("callables.shift"),
+            "{plan}"
+        );
+        assert_ne!(
+            step().uuid().expect("a uuid"),
+            Step { function: Callable::of::<shift>(), ..step() }.uuid().expect("a uuid")
+        );
     }
 }
 
@@ -93,7 +120,10 @@ async fn d05_a_changed_body_is_a_note_and_no_job() {
         let plan = on.db.plan(step()).await.expect("plans");
         assert!(plan.is_empty(), "{plan}");
         assert_eq!(plan.notes().len(), 1, "{plan}");
-        assert!(plan.notes()[0].contains("`callables.scale`") && plan.notes()[0].contains("`function`"), "{plan}");
+        assert!(
+            plan.notes()[0].contains("`callables.scale`") && plan.notes()[0].contains("`function`"),
+            "{plan}"
+        );
         let before = on.dump().await;
         on.db.apply(step()).await.expect("applies");
         assert_eq!(on.dump().await, before);
@@ -108,9 +138,14 @@ async fn d05_a_changed_body_is_a_note_and_no_job() {
 async fn an_unknown_callable_is_named_at_load() {
     for on in databases().await {
         on.db.apply(step()).await.expect("applies");
-        rewrite(&on.db, |document| document["more"][0]["$callable"] = json!("callables.gone")).await;
+        rewrite(&on.db, |document| document["more"][0]["$callable"] = json!("callables.gone"))
+            .await;
         let error = refused(on.db.load::<Step>("s").await);
-        says(&error, ErrorKind::Decode, &["`callables.Step/s@0.1`", "`more[0]", "`callables.gone`", "callables.scale"]);
+        says(
+            &error,
+            ErrorKind::Decode,
+            &["`callables.Step/s@0.1`", "`more[0]", "`callables.gone`", "callables.scale"],
+        );
         assert_eq!(on.db.list().await.expect("lists").len(), 1);
         // It is replaced by applying what this program has.
         on.db.apply(step()).await.expect("applies");

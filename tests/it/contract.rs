@@ -1,5 +1,6 @@
 //! What databases do on stores with lost answers, late rows and lost locks; who did what.
 
+use crate::support::until::found;
 use crate::{
     fresh,
     support::{databases, in_folder},
@@ -57,8 +58,15 @@ fn model(identifier: &str, number: u32) -> Model {
 }
 
 async fn counts(db: &Db) -> (usize, usize, usize) {
-    let (runs, jobs) = (db.runs(RunFilter::default()).await.unwrap(), db.jobs(JobFilter::default()).await.unwrap());
-    (runs.len(), jobs.len(), db.versions("contract.Model/m").await.map_or(0, |versions| versions.len()))
+    let (runs, jobs) = (
+        db.runs(RunFilter::default()).await.unwrap(),
+        db.jobs(JobFilter::default()).await.unwrap(),
+    );
+    (
+        runs.len(),
+        jobs.len(),
+        db.versions("contract.Model/m").await.map_or(0, |versions| versions.len()),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +86,8 @@ async fn e18_a_commit_whose_answer_is_lost_counts_and_is_not_repeated() {
         // The end of an attempt, with a spawned job and a message.
         on.metadata.fail_ends(1, true);
         db.apply(model("m", 15)).await.expect("it was written");
-        let keyed = db.jobs(JobFilter { key: Some("one".into()), ..JobFilter::default() }).await.unwrap();
+        let keyed =
+            db.jobs(JobFilter { key: Some("one".into()), ..JobFilter::default() }).await.unwrap();
         assert_eq!(keyed.len(), 1);
         assert_eq!(db.metadata().messages(Cursor::default(), 10).await.unwrap().len(), 1);
         on.metadata.lose_answers(|op| matches!(op, Op::Checkpoint(_)), 1);
@@ -116,7 +125,9 @@ async fn e17_events_and_messages_come_once_and_in_one_order_whatever_becomes_vis
         on.db.on_message("trained", move |message| {
             let seen = seen.clone();
             async move {
-                seen.lock().expect("no panic").push((message.id, message.payload.as_str().unwrap_or_default().to_owned()));
+                seen.lock()
+                    .expect("no panic")
+                    .push((message.id, message.payload.as_str().unwrap_or_default().to_owned()));
                 Ok::<_, Error>(())
             }
         });
@@ -126,33 +137,47 @@ async fn e17_events_and_messages_come_once_and_in_one_order_whatever_becomes_vis
             on.db.apply(model(name, 15)).await.unwrap();
         }
         let expected: BTreeSet<i64> = {
-            let all = on.metadata.inner().events(Cursor::default(), None, usize::MAX).await.unwrap();
+            let all =
+                on.metadata.inner().events(Cursor::default(), None, usize::MAX).await.unwrap();
             all.iter().map(|event| event.seq).collect()
         };
         let read = async |stream: &mut superduper::EventStream| {
             let mut seqs = Vec::new();
             while seqs.len() < expected.len() {
-                let next = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("an event comes");
+                let next = tokio::time::timeout(Duration::from_secs(20), stream.next())
+                    .await
+                    .expect("an event comes");
                 if let Some(Event::Recorded(row)) = next.unwrap() {
                     seqs.push(row.seq);
                 }
             }
             seqs
         };
-        let (one, two) = (read(&mut first).await, read(&mut on.db.events_after(Cursor::default())).await);
-        assert_eq!(one.iter().copied().collect::<BTreeSet<_>>(), expected, "all come, and none twice");
+        let (one, two) =
+            (read(&mut first).await, read(&mut on.db.events_after(Cursor::default())).await);
+        assert_eq!(
+            one.iter().copied().collect::<BTreeSet<_>>(),
+            expected,
+            "all come, and none twice"
+        );
         assert!(!one.is_sorted(), "the store does reorder");
         assert_eq!(one, two, "all readers see one order");
         // A stream that begins at the cursor of another one goes on where that one is.
         on.db.apply(model("last", 1)).await.unwrap();
-        let cursor: Cursor = serde_json::from_value(serde_json::to_value(first.cursor().unwrap()).unwrap()).unwrap();
-        let next = tokio::time::timeout(Duration::from_secs(20), on.db.events_after(cursor).next()).await.expect("an event comes");
-        assert!(matches!(next.unwrap(), Some(Event::Recorded(row)) if !expected.contains(&row.seq)));
+        let cursor: Cursor =
+            serde_json::from_value(serde_json::to_value(first.cursor().unwrap()).unwrap()).unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(20), on.db.events_after(cursor).next())
+            .await
+            .expect("an event comes");
+        assert!(
+            matches!(next.unwrap(), Some(Event::Recorded(row)) if !expected.contains(&row.seq))
+        );
         let begun = Instant::now();
         while on.db.deliver().await.unwrap() > 0 || received.lock().unwrap().len() < names.len() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", received.lock().unwrap());
         }
-        let mut got: Vec<String> = received.lock().unwrap().iter().map(|(_, name)| name.clone()).collect();
+        let mut got: Vec<String> =
+            received.lock().unwrap().iter().map(|(_, name)| name.clone()).collect();
         got.sort();
         assert_eq!(got, names, "each message once");
     }
@@ -182,21 +207,32 @@ async fn e16_a_sweeper_that_lost_its_lock_deletes_nothing() {
     let db = slow.db.clone();
     let removing = tokio::spawn(async move { db.remove::<Holder>("first").await });
     slow.metadata.marks.reached().await;
-    // Its lock is lost, as a lease would be; another process completes the sweep, and the blob is stored again.
+    // Its lock is lost, as a lease would be; another process completes the sweep, and the blob is
+    // stored again.
     std::fs::remove_file(path.join("sweep.lock")).unwrap();
     other.gc(false).await.unwrap();
-    assert!(other.artifact_store().size(digest).await.unwrap().is_none(), "the other one deleted it");
+    assert!(
+        other.artifact_store().size(digest).await.unwrap().is_none(),
+        "the other one deleted it"
+    );
     other.apply(holder("second")).await.unwrap();
     slow.metadata.marks.open();
     removing.await.unwrap().expect("the removal itself is on record");
-    assert!(other.artifact_store().size(digest).await.unwrap().is_some(), "the late one deleted what was stored again");
+    assert!(
+        other.artifact_store().size(digest).await.unwrap().is_some(),
+        "the late one deleted what was stored again"
+    );
     assert!(other.verify().await.unwrap().is_sound());
-    assert_eq!(&**other.load::<Holder>("second").await.unwrap().data.get().await.unwrap(), b"weights");
+    assert_eq!(
+        &**other.load::<Holder>("second").await.unwrap().data.get().await.unwrap(),
+        b"weights"
+    );
 }
 
 async fn audit(db: &Db) -> Vec<(String, String)> {
     let entries = db.log_entries("audit", 0, 1000).await.unwrap();
-    let text = |entry: &LogEntry, key: &str| entry.payload[key].as_str().unwrap_or_default().to_owned();
+    let text =
+        |entry: &LogEntry, key: &str| entry.payload[key].as_str().unwrap_or_default().to_owned();
     entries.iter().map(|entry| (text(entry, "action"), text(entry, "target"))).collect()
 }
 
@@ -210,17 +246,20 @@ async fn write_all(db: &Db) -> Vec<&'static str> {
     db.rename("contract.Model/m", "contract.Model/n").await.unwrap();
     db.rollback("contract.Model/n", 0).await.unwrap();
     db.apply(model("bad", 13)).await.unwrap_err();
-    let failed = db.jobs(JobFilter { states: Some(vec![JobState::Failed]), ..JobFilter::default() }).await.unwrap()[0].id;
+    let failed = db
+        .jobs(JobFilter { states: Some(vec![JobState::Failed]), ..JobFilter::default() })
+        .await
+        .unwrap()[0]
+        .id;
     db.retry(failed).await.unwrap_err();
     let blocked = async |name: &str| {
         db.apply(model(name, 14)).detach().await.unwrap();
-        loop {
-            let rows = db.jobs(JobFilter { states: Some(vec![JobState::Blocked]), ..JobFilter::default() }).await.unwrap();
-            match rows.first() {
-                Some(row) => break row.id,
-                None => tokio::time::sleep(Duration::from_millis(2)).await,
-            }
-        }
+        let states = Some(vec![JobState::Blocked]);
+        let filter = JobFilter { states, ..JobFilter::default() };
+        found("a blocked job", async || {
+            db.jobs(filter.clone()).await.unwrap().first().map(|row| row.id)
+        })
+        .await
     };
     let job = blocked("c").await;
     db.complete(job, 3).await.unwrap();
@@ -235,10 +274,11 @@ async fn write_all(db: &Db) -> Vec<&'static str> {
     db.remove::<Model>("n").await.unwrap();
     db.import(folder.path().join("n.tar")).await.unwrap();
     db.apply(model("n", 20)).await.unwrap();
-    db.prune("contract.Model/n".parse().unwrap(), superduper::Keep::last(1)).await.unwrap();
+    db.prune("contract.Model/n", superduper::Keep::last(1)).await.unwrap();
     vec![
-        "apply", "apply", "label", "label", "unlabel", "rename", "rollback", "apply", "retry", "apply", "complete", "apply", "reject",
-        "apply", "cancel", "apply", "cancel", "remove", "import", "apply", "prune",
+        "apply", "apply", "label", "label", "unlabel", "rename", "rollback", "apply", "retry",
+        "apply", "complete", "apply", "reject", "apply", "cancel", "apply", "cancel", "remove",
+        "import", "apply", "prune",
     ]
 }
 
@@ -252,10 +292,19 @@ async fn e30_each_write_of_an_actor_is_in_the_audit_log() {
         assert_eq!(actions, expected, "{log:?}");
         assert!(log.iter().all(|(_, target)| !target.is_empty()));
         let entries = on.db.log_entries("audit", 0, 1000).await.unwrap();
-        assert!(entries.iter().all(|entry| entry.payload["actor"] == serde_json::to_value(&actor).unwrap()));
-        assert_eq!(entries.iter().filter(|entry| entry.run.is_some()).count(), 9, "an entry names the run of its commit");
+        assert!(
+            entries
+                .iter()
+                .all(|entry| entry.payload["actor"] == serde_json::to_value(&actor).unwrap())
+        );
+        assert_eq!(
+            entries.iter().filter(|entry| entry.run.is_some()).count(),
+            9,
+            "an entry names the run of its commit"
+        );
         on.db.check_log("audit", None).await.unwrap();
-        // A call that writes nothing leaves no entry, and neither does a handle that acts for nobody.
+        // A call that writes nothing leaves no entry, and neither does a handle that acts for
+        // nobody.
         on.db.acting_as(actor).apply(model("n", 20)).await.unwrap();
         on.db.apply(model("z", 1)).await.unwrap();
         assert_eq!(audit(&on.db).await.len(), expected.len());
@@ -290,7 +339,9 @@ async fn e21_four_writers_make_one_chain_and_every_change_of_it_is_found() {
         writers.push(tokio::spawn(async move {
             let db = Db::open(&path).await.unwrap();
             for entry in 0..25 {
-                db.append("decisions", serde_json::json!({ "by": number, "entry": entry })).await.unwrap();
+                db.append("decisions", serde_json::json!({ "by": number, "entry": entry }))
+                    .await
+                    .unwrap();
             }
         }));
     }
@@ -324,9 +375,13 @@ async fn e21_four_writers_make_one_chain_and_every_change_of_it_is_found() {
         let copy = folder.path().join("copy.db");
         std::fs::create_dir_all(&copy).unwrap();
         rusqlite::Connection::open(path.join("metadata.sqlite"))
-            .and_then(|sql| sql.execute("VACUUM INTO ?1", [copy.join("metadata.sqlite").to_str().unwrap()]))
+            .and_then(|sql| {
+                sql.execute("VACUUM INTO ?1", [copy.join("metadata.sqlite").to_str().unwrap()])
+            })
             .unwrap();
-        rusqlite::Connection::open(copy.join("metadata.sqlite")).and_then(|sql| sql.execute_batch(damage)).unwrap();
+        rusqlite::Connection::open(copy.join("metadata.sqlite"))
+            .and_then(|sql| sql.execute_batch(damage))
+            .unwrap();
         let db = Db::open(&copy).await.unwrap();
         let error = db.check_log("decisions", Some(head)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Integrity);

@@ -1,7 +1,9 @@
-//! Processes that die at any moment, disks that fail, files that are damaged: what is left, and how it goes on.
+//! Processes that die at any moment, disks that fail, files that are damaged: what is left, and how
+//! it goes on.
 //!
-//! The program in `tests/crash` injects the faults; here it runs a sample. Its full run is in `docs/durability.md`.
-//! A claim about a crash names the fault: SIGKILL keeps the page cache, so only the loss of power tests what is synchronized.
+//! The program in `tests/crash` injects the faults; here it runs a sample. Its full run is in
+//! `docs/durability.md`. A claim about a crash names the fault: SIGKILL keeps the page cache, so
+//! only the loss of power tests what is synchronized.
 
 use crate::support::{in_folder, refused, says};
 use std::{
@@ -18,7 +20,12 @@ use superduper::{
 
 /// Run some cases; the program compares each with a run that met no fault.
 fn crash(faults: &str, sample: usize) {
-    let folder = std::env::current_exe().expect("a test has a file").parent().and_then(Path::parent).expect("target/debug").to_owned();
+    let folder = std::env::current_exe()
+        .expect("a test has a file")
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/debug")
+        .to_owned();
     let program = folder.join("examples").join("crash");
     assert!(program.exists(), "`{}` is missing; `cargo test` builds it", program.display());
     let args = ["run", "--fault", faults, "--sample", &sample.to_string(), "--seed", "17"];
@@ -113,9 +120,12 @@ async fn f06_a_torn_or_flipped_blob_is_never_used_and_a_torn_one_is_replaced() {
 
 /// Ends of the whole commits of a write-ahead log.
 fn commits(log: &[u8]) -> Vec<usize> {
-    let number = |at: usize| u32::from_be_bytes([log[at], log[at + 1], log[at + 2], log[at + 3]]) as usize;
+    let number =
+        |at: usize| u32::from_be_bytes([log[at], log[at + 1], log[at + 2], log[at + 3]]) as usize;
     let frame = 24 + number(8);
-    let whole = (32..).step_by(frame).take_while(|at| at + frame <= log.len() && log[at + 8..at + 16] == log[16..24]);
+    let whole = (32..)
+        .step_by(frame)
+        .take_while(|at| at + frame <= log.len() && log[at + 8..at + 16] == log[16..24]);
     // A frame that ends a commit has the size of the database.
     whole.filter(|at| number(at + 4) > 0).map(|at| at + frame).collect()
 }
@@ -131,14 +141,16 @@ async fn with_log(metadata: &Path, log: &[u8]) -> String {
     let mut text = String::new();
     for line in db.list().await.expect("lists") {
         for stored in db.versions(line.address.clone()).await.expect("versions") {
-            writeln!(text, "{} {} {:?}", stored.address, stored.document, line.status).expect("text");
+            writeln!(text, "{} {} {:?}", stored.address, stored.document, line.status)
+                .expect("text");
         }
     }
     writeln!(text, "{:?}", db.jobs(JobFilter::default()).await.expect("jobs")).expect("text");
     writeln!(text, "{:?}", db.runs(RunFilter::default()).await.expect("runs")).expect("text");
     writeln!(text, "{}", db.metadata().last_event().await.expect("events")).expect("text");
     let connection = rusqlite::Connection::open(path.join("metadata.sqlite")).expect("our file");
-    let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
+    let whole: String =
+        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
     assert_eq!(whole, "ok");
     text
 }
@@ -166,12 +178,21 @@ async fn a17_a_truncated_log_opens_at_its_last_whole_commit() {
         let Some(end) = ends.get(index) else { break };
         // One byte, the header of a frame, half of the commit, all but a byte.
         for cut in [begin + 1, begin + 24, (begin + end) / 2, end - 1] {
-            assert_eq!(with_log(&metadata, &log[..cut]).await, states[index], "cut at {cut} of {}", log.len());
+            assert_eq!(
+                with_log(&metadata, &log[..cut]).await,
+                states[index],
+                "cut at {cut} of {}",
+                log.len()
+            );
         }
         // A damaged commit ends the log, however much comes after it.
         let mut damaged = log.clone();
         damaged[(begin + end) / 2] ^= 0x10;
-        assert_eq!(with_log(&metadata, &damaged).await, states[index], "damaged between {begin} and {end}");
+        assert_eq!(
+            with_log(&metadata, &damaged).await,
+            states[index],
+            "damaged between {begin} and {end}"
+        );
     }
 }
 
@@ -209,7 +230,10 @@ async fn a17_a_run_that_a_failing_store_stopped_goes_on_with_another_attempt() {
     // The first attempt ran: the second must not pass for it.
     assert_eq!(*ATTEMPTS.lock().expect("no panic"), [(1, false), (2, true)]);
     let jobs = on.jobs().await;
-    assert_eq!((jobs.len(), jobs[0].state, jobs[0].attempt, jobs[0].lost), (1, JobState::Succeeded, 2, 0));
+    assert_eq!(
+        (jobs.len(), jobs[0].state, jobs[0].attempt, jobs[0].lost),
+        (1, JobState::Succeeded, 2, 0)
+    );
 }
 
 #[derive(Component, Clone)]
@@ -235,7 +259,11 @@ async fn fault_21_a_run_that_stops_says_what_is_on_record() {
     let metadata = on.metadata.clone();
     assert!(FILL.set(Box::new(move || metadata.set_broken(true))).is_ok());
     let error = refused(on.db.apply(Filling { identifier: "f".into() }).await);
-    says(&error, ErrorKind::Store, &["`crash.Filling/f@0.0` is on record", "run 1 stopped", "on fire"]);
+    says(
+        &error,
+        ErrorKind::Store,
+        &["`crash.Filling/f@0.0` is on record", "run 1 stopped", "on fire"],
+    );
     let text = error.to_string();
     assert!(!text.contains("nothing was written"), "{text}");
     on.metadata.set_broken(false);

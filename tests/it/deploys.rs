@@ -1,4 +1,5 @@
-//! Case B08: what a component was, after the code has changed: triggers, hooks, kinds, executors and pools that are gone.
+//! Case B08: what a component was, after the code has changed: triggers, hooks, kinds, executors
+//! and pools that are gone.
 
 use crate::support::{databases, refused, says};
 use superduper::{
@@ -98,7 +99,10 @@ async fn job(db: &Db, method: &str) -> JobRow {
 
 async fn is_ready(db: &Db) {
     assert_eq!(db.status(MODEL).await.expect("a status"), Status::Ready);
-    let open = db.runs(superduper::store::RunFilter { unfinished: true, ..Default::default() }).await.expect("runs");
+    let open = db
+        .runs(superduper::store::RunFilter { unfinished: true, ..Default::default() })
+        .await
+        .expect("runs");
     assert!(open.is_empty(), "{open:?}");
 }
 
@@ -111,8 +115,13 @@ async fn b08_a_failed_trigger_or_hook_that_is_gone_does_not_degrade() {
         drop(db);
         let db = on.program(build!(Second)).await;
         // What the code still has was skipped because of it, and is healed by the next apply.
-        let Status::Degraded(jobs) = db.status(MODEL).await.expect("a status") else { panic!("`after` was skipped") };
-        assert!(jobs.iter().all(|job| ["after", "other"].contains(&job.method.as_str())), "{jobs:?}");
+        let Status::Degraded(jobs) = db.status(MODEL).await.expect("a status") else {
+            panic!("`after` was skipped")
+        };
+        assert!(
+            jobs.iter().all(|job| ["after", "other"].contains(&job.method.as_str())),
+            "{jobs:?}"
+        );
         db.apply(second(true)).await.expect("heals");
         is_ready(&db).await;
         assert!(db.plan(second(true)).await.expect("plans").is_empty());
@@ -127,7 +136,8 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
             db.limit_pool("gone", 1);
             // `old` is left queued, or blocked, when the program ends.
             db.apply(first(false)).jobs(false).await.expect("applies");
-            let owner = db.metadata().register_worker(Default::default()).await.expect("another process");
+            let owner =
+                db.metadata().register_worker(Default::default()).await.expect("another process");
             record_unfinished(&db, None, blocked).await;
             drop(db);
             let db = on.program(build!(Second)).await;
@@ -135,7 +145,10 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
             let plan = db.plan(second(false)).await.expect("plans");
             assert_eq!(plan.stale().len(), 1, "{plan}");
             let state = if blocked { "blocked" } else { "queued" };
-            assert!(plan.to_string().contains(&format!("which is {state}: the type no longer has it")), "{plan}");
+            assert!(
+                plan.to_string().contains(&format!("which is {state}: the type no longer has it")),
+                "{plan}"
+            );
             db.metadata().deregister_worker(owner).await.expect("it ends");
             for owner in db.metadata().live_workers().await.expect("owners") {
                 db.metadata().deregister_worker(owner).await.expect("it ends");
@@ -144,7 +157,11 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
             let old = job(&db, "old").await;
             assert_eq!(old.state, JobState::Skipped);
             assert!(old.failure.expect("a reason").message.contains("no `old` any more"));
-            assert_eq!(job(&db, "after").await.state, JobState::Succeeded, "what had waited for it runs");
+            assert_eq!(
+                job(&db, "after").await.state,
+                JobState::Succeeded,
+                "what had waited for it runs"
+            );
             is_ready(&db).await;
         }
     }
@@ -152,23 +169,40 @@ async fn b08_an_unfinished_job_of_a_trigger_that_is_gone_is_ended_by_the_next_ap
 
 /// The jobs of the first build as a process leaves them that dies before it runs any.
 async fn record_unfinished(db: &Db, executor: Option<&str>, blocked: bool) {
-    use superduper::store::{Batch, Durability, JobRef, JobRole, Need, NewJob, NewRun, Op, RunPurpose, Timestamp};
-    let target: Address = format!("{MODEL}@0.0").parse().expect("an address");
-    let new = |method: &str, needs: Vec<Need>| NewJob {
-        executor: executor.filter(|_| method == "old").map(str::to_owned),
-        needs,
-        ..NewJob::new(target.clone(), JobRole::Trigger, method, Timestamp::now())
+    use superduper::store::{
+        Batch, Durability, JobRef, JobRole, Need, NewJob, NewRun, Op, RunPurpose, Timestamp,
     };
-    let jobs = vec![new("old", Vec::new()), new("after", vec![Need::success(JobRef::New(0))]), new("other", Vec::new())];
+    let target: Address = format!("{MODEL}@0.0").parse().expect("an address");
+    let new = |method: &str, needs: Vec<Need>| {
+        NewJob::new(target.clone(), JobRole::Trigger, method, Timestamp::now())
+            .executor(executor.filter(|_| method == "old").map(str::to_owned))
+            .needs(needs)
+    };
+    let jobs = vec![
+        new("old", Vec::new()),
+        new("after", vec![Need::success(JobRef::New(0))]),
+        new("other", Vec::new()),
+    ];
     let ops = vec![
         Op::SetJobsPending { address: target.clone(), pending: false },
-        Op::Run(NewRun { purpose: RunPurpose::Apply, root: target.clone(), data: json!(null), at: Timestamp::now() }),
+        Op::Run(NewRun::new(RunPurpose::Apply, target.clone(), Timestamp::now())),
         Op::Jobs { run: None, jobs },
     ];
-    let committed = db.metadata().commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.expect("records");
+    let committed = db
+        .metadata()
+        .commit(Batch { expect: Vec::new(), ops }, Durability::Full)
+        .await
+        .expect("records");
     if blocked {
-        let ops = vec![Op::Block { job: committed.jobs[0], reason: Some("paused".to_owned()), at: Timestamp::now() }];
-        db.metadata().commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.expect("blocks");
+        let ops = vec![Op::Block {
+            job: committed.jobs[0],
+            reason: Some("paused".to_owned()),
+            at: Timestamp::now(),
+        }];
+        db.metadata()
+            .commit(Batch { expect: Vec::new(), ops }, Durability::Full)
+            .await
+            .expect("blocks");
     }
 }
 
@@ -202,15 +236,23 @@ async fn b08_resume_goes_on_beside_a_kind_that_is_gone() {
         assert!(left.contains(&old.id), "what is left is told: {left:?}");
         assert_eq!((old.state, old.attempt), (JobState::Queued, 0), "another program may have it");
         let reason = db.waits_for_program(old.id).await.expect("a look").expect("a reason");
-        assert!(reason.contains("the kind `deploys.Model`") && reason.contains("remove `deploys.Model/m`"), "{reason}");
+        assert!(
+            reason.contains("the kind `deploys.Model`")
+                && reason.contains("remove `deploys.Model/m`"),
+            "{reason}"
+        );
         // Told by name, with the call that heals.
         let listed = db.list().await.expect("a list");
         let line = listed.iter().find(|line| line.address.path() == MODEL).expect("it is listed");
         assert!(!line.known && matches!(line.status, Status::Pending(_)));
         let hint = line.hint().expect("a hint");
-        assert!(hint.contains("`deploys.Model`") && hint.contains("db.remove_dyn(\"deploys.Model/m\".parse()?).force()"), "{hint}");
+        assert!(
+            hint.contains("`deploys.Model`")
+                && hint.contains("db.remove_dyn(\"deploys.Model/m\").force()"),
+            "{hint}"
+        );
         says(&refused(db.run(MODEL, "old").await), ErrorKind::UnknownKind, &["deploys.Model"]);
-        db.remove_dyn(MODEL.try_into().expect("an address")).force().await.expect("removes");
+        db.remove_dyn(MODEL).force().await.expect("removes");
         assert!(db.resume().await.expect("resumes").is_empty());
     }
 }
@@ -224,10 +266,18 @@ async fn b08_an_executor_that_is_gone_is_told_and_healed() {
             record_unfinished(&db, Some("cluster"), false).await;
             let outcomes = db.resume().await.expect("resumes");
             let (old, other) = (job(&db, "old").await, job(&db, "other").await);
-            assert_eq!((old.state, old.attempt, other.state), (JobState::Queued, 0, JobState::Succeeded), "the rest goes on");
+            assert_eq!(
+                (old.state, old.attempt, other.state),
+                (JobState::Queued, 0, JobState::Succeeded),
+                "the rest goes on"
+            );
             assert!(outcomes[0].unfinished().contains(&old.id));
             let reason = db.waits_for_program(old.id).await.expect("a look").expect("a reason");
-            assert!(reason.contains("the executor `cluster`") && reason.contains("apply `deploys.Model/m` again"), "{reason}");
+            assert!(
+                reason.contains("the executor `cluster`")
+                    && reason.contains("apply `deploys.Model/m` again"),
+                "{reason}"
+            );
             if by_retry {
                 db.cancel(old.id).await.expect("cancels");
                 db.retry(old.id).await.expect("it runs where the code says today");

@@ -1,8 +1,9 @@
-//! Values that are nested deep: one limit, told at the place where a value is encoded; and values of a store that cannot be read.
+//! Values that are nested deep: one limit, told at the place where a value is encoded; and values
+//! of a store that cannot be read.
 
 use crate::support::{Database, databases, refused, says};
 use std::time::Duration;
-use superduper::{Encoded, MAX_NESTING, Output, prelude::*, store::JobFilter};
+use superduper::{Encoded, Output, prelude::*, schema::MAX_NESTING, store::JobFilter};
 
 #[derive(Component, Clone, Default)]
 #[component(kind = "depth.Deep")]
@@ -21,7 +22,8 @@ fn nested(levels: usize) -> Value {
 
 /// Objects in objects around a number.
 fn chained(levels: usize) -> Value {
-    (0..levels).fold(json!(1), |inner, _| Value::Object([("k".to_owned(), inner)].into_iter().collect()))
+    (0..levels)
+        .fold(json!(1), |inner, _| Value::Object([("k".to_owned(), inner)].into_iter().collect()))
 }
 
 #[triggers]
@@ -48,7 +50,13 @@ impl Deep {
 fn deep(what: &str, levels: usize) -> Deep {
     let any = if what == "field" { nested(levels) } else { Value::Null };
     let levels = if what == "field" { 0 } else { levels };
-    Deep { identifier: format!("{what}-{levels}"), what: what.to_owned(), levels, any, out: Output::empty() }
+    Deep {
+        identifier: format!("{what}-{levels}"),
+        what: what.to_owned(),
+        levels,
+        any,
+        out: Output::empty(),
+    }
 }
 
 /// The deepest value that may stand in a place: the document around a field is a level of its own.
@@ -66,16 +74,31 @@ async fn b02_what_is_accepted_is_read_back_whole() {
             let component = deep(what, levels);
             let identifier = component.identifier.clone();
             let applied = on.db.apply(component).await.expect(what);
-            assert!(applied.result::<bool>("take").expect("a result"), "the dependent saw it whole");
+            assert!(
+                applied.result::<bool>("take").expect("a result"),
+                "the dependent saw it whole"
+            );
             on = on.reopened().await;
-            let jobs = on.db.jobs(JobFilter { target: Some(applied.address.unversioned()), ..JobFilter::default() }).await.expect("jobs");
+            let jobs = on
+                .db
+                .jobs(JobFilter {
+                    target: Some(applied.address.unversioned()),
+                    ..JobFilter::default()
+                })
+                .await
+                .expect("jobs");
             let loaded: Deep = on.db.load(&identifier).await.expect(what);
             match what {
                 "field" => assert_eq!(loaded.any, nested(levels)),
                 "output" => assert_eq!(*loaded.out.get().expect("set"), nested(levels)),
                 "result" => assert_eq!(jobs[0].result, Some(nested(levels))),
                 _ => assert_eq!(
-                    on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages")[0].payload,
+                    on.db
+                        .metadata()
+                        .messages(superduper::store::Cursor::default(), 10)
+                        .await
+                        .expect("messages")[0]
+                        .payload,
                     nested(levels)
                 ),
             }
@@ -98,25 +121,54 @@ async fn b02_what_is_deeper_is_refused_with_its_path() {
     for on in databases().await {
         for levels in [MAX_NESTING, 500, 10_000] {
             let error = refused(on.db.apply(deep("field", levels)).await);
-            says(&error, ErrorKind::Encode, &["`depth.Deep/field-0`", "`any[0][0][0]", "…", "deeper than the 127 levels"]);
+            says(
+                &error,
+                ErrorKind::Encode,
+                &["`depth.Deep/field-0`", "`any[0][0][0]", "…", "deeper than the 127 levels"],
+            );
             assert!(error.to_string().len() < 400, "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("flat list")), "{error:?}");
-            says(&refused(on.db.plan(deep("field", levels)).await), ErrorKind::Encode, &["deeper than the 127 levels"]);
+            says(
+                &refused(on.db.plan(deep("field", levels)).await),
+                ErrorKind::Encode,
+                &["deeper than the 127 levels"],
+            );
         }
         // Dropped where it is refused: this thread has no room for that.
         let chain = Deep { any: chained(10_000), ..deep("field", 1) };
-        says(&refused(on.db.apply(chain).await), ErrorKind::Encode, &["`any.k.k.k", "deeper than the 127 levels"]);
+        says(
+            &refused(on.db.apply(chain).await),
+            ErrorKind::Encode,
+            &["`any.k.k.k", "deeper than the 127 levels"],
+        );
         assert_eq!(on.metadata.commits(), 0);
-        for (what, place) in [("output", "output `out`"), ("result", "`[0][0]"), ("message", "`[0][0]"), ("chain", "`k.k.k")] {
+        for (what, place) in [
+            ("output", "output `out`"),
+            ("result", "`[0][0]"),
+            ("message", "`[0][0]"),
+            ("chain", "`k.k.k"),
+        ] {
             for levels in [MAX_NESTING + 1, 500, 10_000] {
-                let component = Deep { identifier: format!("{what}-{levels}"), ..deep(what, levels) };
+                let component =
+                    Deep { identifier: format!("{what}-{levels}"), ..deep(what, levels) };
                 let error = refused(on.db.apply(component).await);
                 says(&error, ErrorKind::JobFailed, &[place, "deeper than the 127 levels"]);
             }
         }
         // Nothing of it was kept.
-        assert!(on.jobs().await.iter().all(|job| job.result.is_none()), "{what:?}", what = on.job_states().await);
-        assert!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages").is_empty());
+        assert!(
+            on.jobs().await.iter().all(|job| job.result.is_none()),
+            "{what:?}",
+            what = on.job_states().await
+        );
+        assert!(
+            on.db
+                .metadata()
+                .messages(superduper::store::Cursor::default(), 10)
+                .await
+                .expect("messages")
+                .is_empty()
+        );
     }
 }
 
@@ -137,8 +189,14 @@ struct Wrapped(Option<Box<Wrapped>>);
 
 #[tokio::test]
 async fn b02_every_array_and_object_counts_and_so_does_what_leaves_no_trace() {
-    let split = |levels| (0..levels).fold(Tree::Leaf(0.5), |below, at| Tree::Split { at: f64::from(at), below: Box::new(below) });
-    let pair = |levels| (0..levels).fold(Tree::Leaf(0.5), |below, _| Tree::Pair(1, Box::new(below)));
+    let split = |levels| {
+        (0..levels).fold(Tree::Leaf(0.5), |below, at| Tree::Split {
+            at: f64::from(at),
+            below: Box::new(below),
+        })
+    };
+    let pair =
+        |levels| (0..levels).fold(Tree::Leaf(0.5), |below, _| Tree::Pair(1, Box::new(below)));
     // Two levels each, and one for the leaf.
     for make in [&split as &dyn Fn(i32) -> Tree, &pair] {
         let encoded = Encoded::of(&make(63)).expect("127 levels");
@@ -146,10 +204,15 @@ async fn b02_every_array_and_object_counts_and_so_does_what_leaves_no_trace() {
         assert_eq!(back, make(63));
         says(&refused(Encoded::of(&make(64))), ErrorKind::Encode, &["deeper than the 127 levels"]);
     }
-    let wrapped = |levels| (0..levels).fold(Wrapped(None), |inner, _| Wrapped(Some(Box::new(inner))));
+    let wrapped =
+        |levels| (0..levels).fold(Wrapped(None), |inner, _| Wrapped(Some(Box::new(inner))));
     for levels in [500, 10_000] {
         let tree = Tree::Wrapped(Box::new(wrapped(levels)));
-        says(&refused(Encoded::of(&tree)), ErrorKind::Encode, &["`Wrapped`", "deeper than the 127 levels"]);
+        says(
+            &refused(Encoded::of(&tree)),
+            ErrorKind::Encode,
+            &["`Wrapped`", "deeper than the 127 levels"],
+        );
         drop_flat(tree);
     }
 }
@@ -167,7 +230,9 @@ fn drop_flat(tree: Tree) {
 fn damage(on: &Database, sql: &str) {
     let artifacts = on.artifact_folder().expect("a database in a folder");
     let file = artifacts.parent().expect("its folder").join("metadata.sqlite");
-    rusqlite::Connection::open(file).and_then(|connection| connection.execute_batch(sql)).expect("valid SQL");
+    rusqlite::Connection::open(file)
+        .and_then(|connection| connection.execute_batch(sql))
+        .expect("valid SQL");
 }
 
 /// Released versions wrote documents, outputs, results and messages of any depth.
@@ -188,8 +253,19 @@ async fn b02_what_older_versions_stored_deeper_is_read() {
             ),
         );
         let loaded: Deep = on.db.load("output-1").await.expect("loads");
-        assert_eq!((&loaded.any, &*loaded.out.get().expect("set")), (&nested(levels), &nested(levels)));
-        assert_eq!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages")[0].payload, nested(levels));
+        assert_eq!(
+            (&loaded.any, &*loaded.out.get().expect("set")),
+            (&nested(levels), &nested(levels))
+        );
+        assert_eq!(
+            on.db
+                .metadata()
+                .messages(superduper::store::Cursor::default(), 10)
+                .await
+                .expect("messages")[0]
+                .payload,
+            nested(levels)
+        );
         let jobs = on.jobs().await;
         let made = jobs.iter().find(|job| job.method == "make").expect("a job");
         assert_eq!(made.result, Some(nested(levels)));
@@ -207,12 +283,24 @@ async fn b02_what_older_versions_stored_deeper_is_read() {
         let report = on.db.verify().await.expect("verifies").to_string();
         assert!(!report.contains("cannot be read") && !report.contains("damaged"), "{report}");
         // A step back, and an apply, store it anew.
-        says(&refused(on.db.rollback("depth.Deep/m", 0).await), ErrorKind::Encode, &["deeper than the 127 levels"]);
-        says(&refused(on.db.apply(&loaded).await), ErrorKind::Encode, &["deeper than the 127 levels"]);
+        says(
+            &refused(on.db.rollback("depth.Deep/m", 0).await),
+            ErrorKind::Encode,
+            &["deeper than the 127 levels"],
+        );
+        says(
+            &refused(on.db.apply(&loaded).await),
+            ErrorKind::Encode,
+            &["deeper than the 127 levels"],
+        );
     }
     damage(&on, &format!("UPDATE output SET value = '{}'", nested(3000)));
     let loaded: Deep = on.db.load("output-1").await.expect("loads");
-    says(&refused(loaded.out.get()), ErrorKind::Integrity, &["output `out` of `depth.Deep/output-1@0", "3000 levels", "at most 1024"]);
+    says(
+        &refused(loaded.out.get()),
+        ErrorKind::Integrity,
+        &["output `out` of `depth.Deep/output-1@0", "3000 levels", "at most 1024"],
+    );
     on.db.remove::<Deep>("output-1").await.expect("removes");
 }
 
@@ -221,10 +309,17 @@ async fn b03_what_cannot_be_read_is_named_and_never_null() {
     let on = crate::support::in_folder().await;
     for what in ["output", "result", "message"] {
         on.db.apply(deep(what, 1)).await.expect("applies");
-        on.db.apply(Deep { identifier: format!("sound-{what}"), ..deep(what, 1) }).await.expect("applies");
+        on.db
+            .apply(Deep { identifier: format!("sound-{what}"), ..deep(what, 1) })
+            .await
+            .expect("applies");
     }
     let jobs = on.jobs().await;
-    let made = jobs.iter().find(|job| job.target.identifier == "result-1" && job.method == "make").expect("a job").id;
+    let made = jobs
+        .iter()
+        .find(|job| job.target.identifier == "result-1" && job.method == "make")
+        .expect("a job")
+        .id;
     damage(
         &on,
         &format!(
@@ -234,13 +329,18 @@ async fn b03_what_cannot_be_read_is_named_and_never_null() {
     );
     // The output: its component loads, the value is an error.
     let loaded: Deep = on.db.load("output-1").await.expect("the document is sound");
-    says(&refused(loaded.out.get()), ErrorKind::Integrity, &["output `out` of `depth.Deep/output-1@0", "EOF"]);
+    says(
+        &refused(loaded.out.get()),
+        ErrorKind::Integrity,
+        &["output `out` of `depth.Deep/output-1@0", "EOF"],
+    );
     let sound: Deep = on.db.load("sound-output").await.expect("loads");
     assert_eq!(*sound.out.get().expect("set"), nested(1));
     // The result.
     let row = on.db.job(made).await.expect("a row");
     assert_ne!(row.result, Some(Value::Null));
-    let error = refused(on.db.decode::<Value>(row.result.expect("it succeeded"), "the result of a job"));
+    let error =
+        refused(on.db.decode::<Value>(row.result.expect("it succeeded"), "the result of a job"));
     says(&error, ErrorKind::Integrity, &["the result of a job cannot be read"]);
     assert_eq!(on.jobs().await.len(), jobs.len(), "the listing goes on");
     // The message: those behind it are delivered.
@@ -249,20 +349,45 @@ async fn b03_what_cannot_be_read_is_named_and_never_null() {
         let sender = sender.clone();
         async move { sender.send((message.id, message.payload)).map_err(|_| Error::msg("gone")) }
     });
-    let delivered = tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await.expect("in time").expect("a message");
+    let delivered = tokio::time::timeout(Duration::from_secs(20), receiver.recv())
+        .await
+        .expect("in time")
+        .expect("a message");
     assert_eq!(delivered, (2, nested(1)));
-    let sender = jobs.iter().find(|job| job.target.identifier == "message-1" && job.method == "make").expect("a job").id;
+    let sender = jobs
+        .iter()
+        .find(|job| job.target.identifier == "message-1" && job.method == "make")
+        .expect("a job")
+        .id;
     let logs = on.db.logs(sender).await.expect("logs");
-    assert!(logs.iter().any(|line| line.message.contains("message 1 of topic `deep` cannot be read")), "{logs:?}");
-    assert_eq!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("messages").len(), 1, "it stays");
+    assert!(
+        logs.iter().any(|line| line.message.contains("message 1 of topic `deep` cannot be read")),
+        "{logs:?}"
+    );
+    assert_eq!(
+        on.db
+            .metadata()
+            .messages(superduper::store::Cursor::default(), 10)
+            .await
+            .expect("messages")
+            .len(),
+        1,
+        "it stays"
+    );
     // All of them are found.
     let report = on.db.verify().await.expect("verifies").to_string();
-    for part in ["output", &format!("the result of job {made} cannot be read"), "message 1 cannot be read"] {
+    for part in
+        ["output", &format!("the result of job {made} cannot be read"), "message 1 cannot be read"]
+    {
         assert!(report.contains(part), "{part:?} is not in {report}");
     }
     // What would copy or pack it does not.
     let path = on.artifact_folder().expect("a folder").with_file_name("damaged.tar");
-    says(&refused(on.db.export("depth.Deep/output-1", &path).await), ErrorKind::Integrity, &["output `out`"]);
+    says(
+        &refused(on.db.export("depth.Deep/output-1", &path).await),
+        ErrorKind::Integrity,
+        &["output `out`"],
+    );
 }
 
 #[tokio::test]
@@ -271,7 +396,10 @@ async fn b03_a_damaged_document_hides_no_other_and_is_not_written_over() {
     for name in ["bad", "good"] {
         on.db.apply(Deep { identifier: name.into(), ..Deep::default() }).await.expect("applies");
     }
-    on.db.apply(Deep { identifier: "bad".into(), what: "changed".into(), ..Deep::default() }).await.expect("applies");
+    on.db
+        .apply(Deep { identifier: "bad".into(), what: "changed".into(), ..Deep::default() })
+        .await
+        .expect("applies");
     damage(
         &on,
         "UPDATE version SET document = '{\"identifier' WHERE component = (SELECT id FROM component WHERE identifier = 'bad');
@@ -281,12 +409,32 @@ async fn b03_a_damaged_document_hides_no_other_and_is_not_written_over() {
     let shown = on.db.show("depth.Deep/bad").await.expect("shows what there is");
     assert_ne!(shown["fields"], Value::Null);
     on.db.load::<Deep>("good").await.expect("loads");
-    says(&refused(on.db.load::<Deep>("bad").await), ErrorKind::Integrity, &["the document of `depth.Deep/bad@0.1`", "EOF"]);
+    says(
+        &refused(on.db.load::<Deep>("bad").await),
+        ErrorKind::Integrity,
+        &["the document of `depth.Deep/bad@0.1`", "EOF"],
+    );
     let path = on.artifact_folder().expect("a folder").with_file_name("damaged.tar");
-    says(&refused(on.db.export("depth.Deep/bad", &path).await), ErrorKind::Integrity, &["`depth.Deep/bad@0"]);
-    says(&refused(on.db.rename("depth.Deep/bad", "depth.Deep/other").await), ErrorKind::Integrity, &["`depth.Deep/bad@0"]);
-    says(&refused(on.db.rollback("depth.Deep/bad", 0).await), ErrorKind::Integrity, &["`depth.Deep/bad@0"]);
-    says(&refused(on.db.refresh("depth.Deep/bad").await), ErrorKind::Integrity, &["`depth.Deep/bad@0"]);
+    says(
+        &refused(on.db.export("depth.Deep/bad", &path).await),
+        ErrorKind::Integrity,
+        &["`depth.Deep/bad@0"],
+    );
+    says(
+        &refused(on.db.rename("depth.Deep/bad", "depth.Deep/other").await),
+        ErrorKind::Integrity,
+        &["`depth.Deep/bad@0"],
+    );
+    says(
+        &refused(on.db.rollback("depth.Deep/bad", 0).await),
+        ErrorKind::Integrity,
+        &["`depth.Deep/bad@0"],
+    );
+    says(
+        &refused(on.db.refresh("depth.Deep/bad").await),
+        ErrorKind::Integrity,
+        &["`depth.Deep/bad@0"],
+    );
     // An apply of what it was mends it, and runs nothing.
     let bad = Deep { identifier: "bad".into(), what: "changed".into(), ..Deep::default() };
     let plan = on.db.plan(&bad).await.expect("plans");

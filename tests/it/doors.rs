@@ -1,6 +1,7 @@
 //! Spawned jobs with inputs, tolerated failures, and blocked jobs that are completed from outside.
 
 use crate::fresh;
+use crate::support::until::{found, until};
 use std::{
     path::Path,
     time::{Duration, Instant, SystemTime},
@@ -58,7 +59,11 @@ impl Round {
     #[trigger("apply")]
     fn open(&self, ctx: &JobContext) -> Result<()> {
         for (place, name) in self.sites.iter().enumerate() {
-            let policy = JobPolicy { timeout: Some(Duration::from_millis(300)), retries: Some(self.failures), ..JobPolicy::default() };
+            let policy = JobPolicy {
+                timeout: Some(Duration::from_millis(300)),
+                retries: Some(self.failures),
+                ..JobPolicy::default()
+            };
             let site = Site { name: name.clone(), weight: place as f64 + 0.5 };
             let spawn = Spawn::new(name, ctx.address(), "train").input(&site).policy(policy);
             ctx.spawn_with(if self.tolerant { spawn.tolerated() } else { spawn })?;
@@ -79,12 +84,14 @@ fn round(identifier: &str, sites: &[&str]) -> Round {
 }
 
 async fn by_key(db: &Db, key: &str) -> JobRow {
-    let rows = db.jobs(JobFilter { key: Some(key.to_owned()), ..JobFilter::default() }).await.unwrap();
+    let rows =
+        db.jobs(JobFilter { key: Some(key.to_owned()), ..JobFilter::default() }).await.unwrap();
     rows.into_iter().next_back().unwrap_or_else(|| panic!("no job has the key {key}"))
 }
 
 fn result<T: serde::de::DeserializeOwned>(row: &JobRow) -> T {
-    serde_json::from_value(row.result.clone().expect("it has a result")).expect("it is one of these")
+    serde_json::from_value(row.result.clone().expect("it has a result"))
+        .expect("it is one of these")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +114,8 @@ async fn e06_a_round_goes_on_with_the_sites_that_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn e06_a_failed_job_that_is_not_tolerated_fails_the_run_but_gather_still_runs() {
     let db = fresh::db().await;
-    let error = db.apply(Round { tolerant: false, ..round("r", &["good", "fails"]) }).await.unwrap_err();
+    let error =
+        db.apply(Round { tolerant: false, ..round("r", &["good", "fails"]) }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed, "{error}");
     assert_eq!(result::<Vec<String>>(&by_key(&db, "gather").await), ["0.5", "JobFailed"]);
 }
@@ -153,7 +161,11 @@ async fn e08_an_input_is_the_same_in_every_attempt_and_in_a_later_apply() {
     let strict = Round { tolerant: false, failures: 2, ..round("r", &["a", "b"]) };
     db.apply(strict.clone()).await.unwrap();
     let row = by_key(&db, "b").await;
-    assert_eq!((row.attempt, result::<f64>(&row)), (3, 1.5), "the policy of the spawn allows two more tries");
+    assert_eq!(
+        (row.attempt, result::<f64>(&row)),
+        (3, 1.5),
+        "the policy of the spawn allows two more tries"
+    );
     // A job that fails for good, and is tried again by a re-apply, in a run of its own.
     let bad = Round { tolerant: false, ..round("again", &["fails"]) };
     db.apply(bad.clone()).await.unwrap_err();
@@ -162,7 +174,10 @@ async fn e08_an_input_is_the_same_in_every_attempt_and_in_a_later_apply() {
     let second = by_key(&db, "fails").await;
     assert_eq!((second.retry_of, second.input.clone()), (Some(first.id), first.input.clone()));
     assert_ne!(second.run, first.run);
-    assert_eq!((second.executor, second.retries, second.timeout_ms), (first.executor, first.retries, first.timeout_ms));
+    assert_eq!(
+        (second.executor, second.retries, second.timeout_ms),
+        (first.executor, first.retries, first.timeout_ms)
+    );
     // And by a retry of one job.
     db.retry(second.id).await.unwrap_err();
     assert_eq!(by_key(&db, "fails").await.input, first.input);
@@ -188,10 +203,14 @@ impl Asks {
         match &*self.what {
             "key" => ctx.result_of::<u32>("nothing").await.map(drop),
             "input" => ctx.input::<u32>().map(drop),
-            "blob" => ctx.spawn_with(Spawn::new("k", ctx.address(), "train").input(Artifact::new(Bytes::from(vec![1, 2])))),
+            "blob" => ctx.spawn_with(
+                Spawn::new("k", ctx.address(), "train")
+                    .input(Artifact::new(Bytes::from(vec![1, 2]))),
+            ),
             "nan" => ctx.spawn_with(Spawn::new("k", ctx.address(), "train").input(f64::NAN)),
             "executor" => {
-                let policy = JobPolicy { executor: Some("thread".to_owned()), ..JobPolicy::default() };
+                let policy =
+                    JobPolicy { executor: Some("thread".to_owned()), ..JobPolicy::default() };
                 ctx.spawn_with(Spawn::new("k", ctx.address(), "train").policy(policy))
             }
             "blocking" => ctx.blocking_result_of::<u32>("k").map(drop),
@@ -212,7 +231,8 @@ async fn e08_errors_name_the_missing_key_input_or_executor() {
         ("blocking", "`blocking_result_of` was called in async code"),
     ];
     for (what, text) in expected {
-        let error = db.apply(Asks { identifier: what.into(), what: what.into() }).await.unwrap_err();
+        let error =
+            db.apply(Asks { identifier: what.into(), what: what.into() }).await.unwrap_err();
         assert!(error.to_string().contains(text), "{what}: {error}");
     }
 }
@@ -238,13 +258,11 @@ impl Review {
 }
 
 async fn blocked(db: &Db) -> JobId {
-    loop {
-        let rows = db.jobs(JobFilter { states: Some(vec![JobState::Blocked]), ..JobFilter::default() }).await.unwrap();
-        if let Some(row) = rows.first() {
-            return row.id;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let blocked = JobFilter { states: Some(vec![JobState::Blocked]), ..JobFilter::default() };
+    found("a blocked job", async || {
+        db.jobs(blocked.clone()).await.unwrap().first().map(|row| row.id)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +279,9 @@ async fn e09_a_blocked_job_ends_from_outside() {
     assert!(error.to_string().contains("it names people"), "{error}");
     let outcome = error.outcome().unwrap();
     assert_eq!(outcome.job("publish").unwrap().state, JobState::Skipped);
-    for refused in [db.complete(job, "late").await, db.reject(job, "late").await, db.unblock(job).await] {
+    for refused in
+        [db.complete(job, "late").await, db.reject(job, "late").await, db.unblock(job).await]
+    {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(&format!("job {job} is failed")), "{error}");
@@ -286,7 +306,11 @@ async fn e09_an_observer_ends_a_job_and_runs_nothing() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let rows = observer.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await.unwrap();
     let states: Vec<JobState> = rows.iter().map(|row| row.state).collect();
-    assert_eq!(states, [JobState::Succeeded, JobState::Queued], "who completes a job does not run what follows");
+    assert_eq!(
+        states,
+        [JobState::Succeeded, JobState::Queued],
+        "who completes a job does not run what follows"
+    );
     let worker = Db::open(folder.path().join("x.db")).await.unwrap();
     let outcomes = worker.resume().await.unwrap();
     assert_eq!(outcomes[0].result::<String>("publish").unwrap(), "published: fine");
@@ -355,7 +379,10 @@ async fn e10_after_a_restart_resume_or_work_releases_a_blocked_job() {
             db.resume().await.unwrap();
         }
         let took = begun.elapsed();
-        assert!(took >= Duration::from_millis(800) && took < Duration::from_millis(4000), "{by_work}: {took:?}");
+        assert!(
+            took >= Duration::from_millis(800) && took < Duration::from_millis(4000),
+            "{by_work}: {took:?}"
+        );
     }
 }
 
@@ -366,7 +393,8 @@ struct Grant {
     to: String,
 }
 
-/// Loads a grant. If there is none, it applies the grant and then blocks, as if the owner had granted between the two.
+/// Loads a grant. If there is none, it applies the grant and then blocks, as if the owner had
+/// granted between the two.
 #[derive(Component, Clone)]
 #[component(kind = "doors.Guarded")]
 struct Guarded {
@@ -386,7 +414,11 @@ impl Guarded {
                 // The owner grants it in this very moment.
                 ctx.db()?.apply(Grant { identifier: "g".into(), to: "me".into() }).detach().await?;
                 let waiting = ctx.block("a grant");
-                Err(if self.says_what_it_read { waiting.as_read([&grant]).into() } else { waiting.into() })
+                Err(if self.says_what_it_read {
+                    waiting.as_read([&grant]).into()
+                } else {
+                    waiting.into()
+                })
             }
             Err(error) => Err(error),
         }
@@ -396,12 +428,21 @@ impl Guarded {
 #[tokio::test(flavor = "multi_thread")]
 async fn e11_a_job_is_not_blocked_if_a_component_that_it_read_has_changed() {
     let db = fresh::db().await;
-    let applied = db.apply(Guarded { identifier: "says".into(), says_what_it_read: true }).await.unwrap();
+    let applied =
+        db.apply(Guarded { identifier: "says".into(), says_what_it_read: true }).await.unwrap();
     assert_eq!(applied.result::<String>("use_data").unwrap(), "me");
     db.remove::<Grant>("g").await.unwrap();
-    let run = db.apply(Guarded { identifier: "silent".into(), says_what_it_read: false }).detach().await.unwrap();
+    let run = db
+        .apply(Guarded { identifier: "silent".into(), says_what_it_read: false })
+        .detach()
+        .await
+        .unwrap();
     let job = blocked(&db).await;
-    assert_eq!(db.jobs(JobFilter { run: run.id(), ..JobFilter::default() }).await.unwrap()[0].id, job, "without it the job waits");
+    assert_eq!(
+        db.jobs(JobFilter { run: run.id(), ..JobFilter::default() }).await.unwrap()[0].id,
+        job,
+        "without it the job waits"
+    );
     db.unblock(job).await.unwrap();
     assert_eq!(run.wait().await.unwrap().unwrap().result::<String>("use_data").unwrap(), "me");
 }
@@ -450,7 +491,11 @@ struct Chain {
 impl Chain {
     #[trigger("call")]
     fn first(&self) -> Result<u32> {
-        if std::path::Path::new(&self.file).exists() { Ok(41) } else { Err(Error::msg("no file yet")) }
+        if std::path::Path::new(&self.file).exists() {
+            Ok(41)
+        } else {
+            Err(Error::msg("no file yet"))
+        }
     }
 
     #[trigger("call")]
@@ -490,22 +535,29 @@ async fn e09_two_processes_that_complete_the_last_jobs_of_a_run_at_once_end_it()
     let path = folder.path().join("x.db");
     for round in 0..5 {
         let db = Db::open(&path).await.unwrap();
-        let run = db.apply(Pair { identifier: format!("p{round}") }).detach().await.unwrap().id().unwrap();
-        let blocked = loop {
-            let states = Some(vec![JobState::Blocked]);
-            let rows = db.jobs(JobFilter { run: Some(run), states, ..JobFilter::default() }).await.unwrap();
-            if rows.len() == 2 {
-                break rows;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let run = db
+            .apply(Pair { identifier: format!("p{round}") })
+            .detach()
+            .await
+            .unwrap()
+            .id()
+            .unwrap();
+        let states = Some(vec![JobState::Blocked]);
+        let filter = JobFilter { run: Some(run), states, ..JobFilter::default() };
+        let blocked = found("two blocked jobs", async || {
+            Some(db.jobs(filter.clone()).await.unwrap()).filter(|rows| rows.len() == 2)
+        })
+        .await;
         db.close(Duration::from_secs(5)).await.unwrap();
         drop(db);
         let observers = [
             Db::builder().at(&path).unwrap().observer().build().await.unwrap(),
             Db::builder().at(&path).unwrap().observer().build().await.unwrap(),
         ];
-        let (one, two) = tokio::join!(observers[0].complete(blocked[0].id, 1), observers[1].complete(blocked[1].id, 2));
+        let (one, two) = tokio::join!(
+            observers[0].complete(blocked[0].id, 1),
+            observers[1].complete(blocked[1].id, 2)
+        );
         one.unwrap();
         two.unwrap();
         let filter = RunFilter { id: Some(run), ..RunFilter::default() };
@@ -547,8 +599,12 @@ async fn e09_of_four_calls_from_four_processes_one_ends_the_job() {
         for _ in 0..4 {
             handles.push(Db::builder().at(&path).unwrap().observer().build().await.unwrap());
         }
-        let (completed, rejected, unblocked, cancelled) =
-            tokio::join!(handles[0].complete(job, "yes"), handles[1].reject(job, "no"), handles[2].unblock(job), handles[3].cancel(job));
+        let (completed, rejected, unblocked, cancelled) = tokio::join!(
+            handles[0].complete(job, "yes"),
+            handles[1].reject(job, "no"),
+            handles[2].unblock(job),
+            handles[3].cancel(job)
+        );
         cancelled.unwrap();
         let row = handles[0].job(job).await.unwrap();
         let told = [completed.is_ok(), rejected.is_ok()];
@@ -588,18 +644,21 @@ impl Never {
 async fn e11_a_job_whose_block_is_always_refused_tries_again_after_growing_pauses() {
     let db = fresh::db().await;
     let run = db.apply(Never { identifier: "n".into() }).detach().await.unwrap();
-    loop {
+    until("another attempt", async || {
         let rows = run.jobs().await.unwrap();
-        if rows.iter().any(|row| row.method == "wait" && row.attempt > 1) && rows.iter().any(|row| row.state == JobState::Failed) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        rows.iter().any(|row| row.method == "wait" && row.attempt > 1)
+            && rows.iter().any(|row| row.state == JobState::Failed)
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let rows = run.jobs().await.unwrap();
     let find = |method: &str| rows.iter().find(|row| row.method == method).unwrap();
     assert!((2..20).contains(&find("wait").attempt), "{} attempts", find("wait").attempt);
-    assert_eq!(find("panics").state, JobState::Failed, "a panic is a failure, also of a job that was about to wait");
+    assert_eq!(
+        find("panics").state,
+        JobState::Failed,
+        "a panic is a failure, also of a job that was about to wait"
+    );
     run.cancel().await.unwrap();
     run.wait().await.unwrap_err();
 }

@@ -76,7 +76,10 @@ async fn drift_is_seen_and_mended() {
     for (round, on) in databases().await.into_iter().enumerate() {
         let name = format!("drift-{round}");
         let address = format!("drift.Service/{name}");
-        on.db.apply(Site { identifier: "site".into(), service: service(&name, 3) }).await.expect("applies");
+        on.db
+            .apply(Site { identifier: "site".into(), service: service(&name, 3) })
+            .await
+            .expect("applies");
         let none = on.db.refresh("drift.Site/site").await.expect("looks");
         assert!(none.is_empty() && none.plan.is_empty() && none.looked_at.len() == 1, "{none}");
         assert!(none.to_string().contains("no drift in 1"), "{none}");
@@ -89,7 +92,11 @@ async fn drift_is_seen_and_mended() {
         let text = drift.to_string();
         assert!(text.contains(&format!("{address}@0.0: `count` is 1, declared is 3")), "{text}");
         let methods: Vec<&str> = drift.plan.jobs().iter().map(|job| job.method.as_str()).collect();
-        assert_eq!(methods, ["scale", "announce"], "what watches the field, and what depends on that");
+        assert_eq!(
+            methods,
+            ["scale", "announce"],
+            "what watches the field, and what depends on that"
+        );
         on.db.apply_plan(drift.plan).await.expect("mends");
         assert_eq!(world(&name), Some(3));
         assert_eq!(on.newest(&address).await, (0, 0), "nothing was stored anew");
@@ -126,7 +133,10 @@ async fn what_cannot_be_seen_is_said() {
             assert!(format!("{error} {error:?}").contains(says), "{error:?}");
             assert!(error.to_string().contains(&name), "{error}");
         }
-        assert_eq!(refused(on.db.refresh("drift.Service/absent").await).kind(), ErrorKind::NotFound);
+        assert_eq!(
+            refused(on.db.refresh("drift.Service/absent").await).kind(),
+            ErrorKind::NotFound
+        );
     }
 }
 
@@ -154,11 +164,19 @@ async fn d06_a_missing_secret_is_named_before_setup() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("token");
         let place = file.to_str().expect("a path").to_owned();
-        let inner = Guarded { identifier: "inner".into(), token: Secret::file(&place), inner: None };
-        let outer = Guarded { identifier: "outer".into(), token: Secret::env("PATH"), inner: Some(Box::new(inner)) };
+        let inner =
+            Guarded { identifier: "inner".into(), token: Secret::file(&place), inner: None };
+        let outer = Guarded {
+            identifier: "outer".into(),
+            token: Secret::env("PATH"),
+            inner: Some(Box::new(inner)),
+        };
         let error = refused(on.db.apply(&outer).await);
         let text = format!("{error} {:?}", error.outcome());
-        assert!(text.contains("`token` of `drift.Guarded/inner`") && text.contains(&place), "{text}");
+        assert!(
+            text.contains("`token` of `drift.Guarded/inner`") && text.contains(&place),
+            "{text}"
+        );
         std::fs::write(&file, "hush-hush\n").expect("writes");
         let applied = on.db.apply(&outer).await.expect("applies");
         assert!(applied.jobs().iter().all(|job| job.state == JobState::Succeeded));
@@ -168,6 +186,10 @@ async fn d06_a_missing_secret_is_named_before_setup() {
         // It may have gone since.
         std::fs::remove_file(&file).expect("removes");
         let loaded: Guarded = on.db.load("outer").await.expect("loading reads no secret");
-        says(&refused(on.db.setup(&loaded).await), ErrorKind::NotFound, &["`token` of `drift.Guarded/inner`", &place]);
+        says(
+            &refused(on.db.setup(&loaded).await),
+            ErrorKind::NotFound,
+            &["`token` of `drift.Guarded/inner`", &place],
+        );
     }
 }

@@ -82,14 +82,28 @@ fn all() -> All {
             Shape::Struct { left: "\u{0}\"\\".into(), right: None },
             Shape::Held { leaf: leaf(1) },
         ],
-        tagged: vec![Tagged::One { leaf: leaf(2), number: 2 }, Tagged::Two { words: vec![String::new()] }],
-        either: vec![Either::Leaf(leaf(3)), Either::Number(3), Either::Any(json!({"$ref": ["encoding.Leaf/leaf 3"]}))],
-        leaves: BTreeMap::from([("a.b[0]".into(), Arc::new(leaf(4))), ("$ref".into(), Arc::new(leaf(1)))]),
+        tagged: vec![
+            Tagged::One { leaf: leaf(2), number: 2 },
+            Tagged::Two { words: vec![String::new()] },
+        ],
+        either: vec![
+            Either::Leaf(leaf(3)),
+            Either::Number(3),
+            Either::Any(json!({"$ref": ["encoding.Leaf/leaf 3"]})),
+        ],
+        leaves: BTreeMap::from([
+            ("a.b[0]".into(), Arc::new(leaf(4))),
+            ("$ref".into(), Arc::new(leaf(1))),
+        ]),
         hashed: HashMap::from([(5, leaf(5)), (-6, leaf(6)), (7, leaf(7))]),
         boxed: Some(Box::new(leaf(1))),
         pair: (leaf(8), [1, 2, 3]),
         any: json!({"$blob": "x", "$$blob": [], "$kind": {"$callable": null}, "plain": [1, 2.5, null, "é"]}),
-        keys: BTreeMap::from([("$ref".into(), json!("encoding.Leaf/none")), ("$".into(), json!(0)), ("".into(), json!(false))]),
+        keys: BTreeMap::from([
+            ("$ref".into(), json!("encoding.Leaf/none")),
+            ("$".into(), json!(0)),
+            ("".into(), json!(false)),
+        ]),
         set: BTreeSet::from(['z', 'a', '🦀']),
         queue: VecDeque::from([None, Some(i64::MIN)]),
         numbers: (u64::MAX, i64::MIN, 0.1 + 0.2, 0.1, 1e308),
@@ -125,7 +139,10 @@ async fn fields_of_all_kinds_come_back() {
         let on = on.reopened().await;
         let back: All = on.db.load("all").await.expect("loads");
         check(&back);
-        assert_eq!(&back.blobs[1].as_ref().expect("a blob").get().await.expect("bytes")[..], b"blob");
+        assert_eq!(
+            &back.blobs[1].as_ref().expect("a blob").get().await.expect("bytes")[..],
+            b"blob"
+        );
         let plan = on.db.plan(&back).await.expect("plans");
         assert!(plan.is_empty(), "{plan}");
         assert!(on.db.plan(all()).await.expect("plans").is_empty());
@@ -139,7 +156,10 @@ async fn encoding_and_decoding_need_no_database() {
     assert_eq!(encoding.blobs().len(), 1);
     assert_eq!(encoding.document()["hashed"]["-6"]["$ref"], "encoding.Leaf/leaf 6");
     assert_eq!(encoding.document()["any"]["$$blob"], "x", "keys of the user's are escaped");
-    assert!(encoding.document().get("runtime").is_none() && encoding.document().get("skipped").is_none());
+    assert!(
+        encoding.document().get("runtime").is_none()
+            && encoding.document().get("skipped").is_none()
+    );
     let wrong = Leaf::decode(&encoding).expect_err("it is of another kind");
     assert!(wrong.to_string().contains("encoding.All"), "{wrong}");
 }
@@ -148,7 +168,15 @@ async fn encoding_and_decoding_need_no_database() {
 async fn user_data_that_looks_like_a_reference_is_data() {
     for on in databases().await {
         on.db.apply(all()).await.expect("applies");
-        let children: Vec<String> = on.db.metadata().references().await.expect("reads").iter().map(|edge| edge.child.path()).collect();
+        let children: Vec<String> = on
+            .db
+            .metadata()
+            .references()
+            .await
+            .expect("reads")
+            .iter()
+            .map(|edge| edge.child.path())
+            .collect();
         assert!(!children.iter().any(|child| child.contains("none")), "{children:?}");
         assert_eq!(on.db.metadata().referenced_blobs(None).await.expect("reads").len(), 1);
     }
@@ -159,7 +187,10 @@ async fn a11_hashes_are_the_same_in_every_process() {
     // Pinned: another value here would make every stored component look changed.
     let leaf = Leaf { identifier: "pinned".into(), value: 1 };
     let record = leaf.encode().expect("encodes").tree().root().clone();
-    crate::support::golden("hashes.txt", &format!("uuid {}\ncontent {}\n", record.uuid, record.content_hash));
+    crate::support::golden(
+        "hashes.txt",
+        &format!("uuid {}\ncontent {}\n", record.uuid, record.content_hash),
+    );
     let first = all().encode().expect("encodes").to_json();
     for _ in 0..20 {
         assert_eq!(all().encode().expect("encodes").to_json(), first, "hash maps in any order");
@@ -224,9 +255,15 @@ async fn a_tree_is_shown_as_text() {
         leaf_count: i64,
         again: Vec<Leaf>,
     }
-    let tree = Tree { identifier: "t".into(), leaf: leaf(1), leaf_count: 2, again: vec![leaf(2), leaf(1)] };
+    let tree = Tree {
+        identifier: "t".into(),
+        leaf: leaf(1),
+        leaf_count: 2,
+        again: vec![leaf(2), leaf(1)],
+    };
     let text = tree.show().expect("shows");
-    let lines: Vec<&str> = text.lines().map(|line| line.rsplit_once(':').map_or(line, |(start, _)| start)).collect();
+    let lines: Vec<&str> =
+        text.lines().map(|line| line.rsplit_once(':').map_or(line, |(start, _)| start)).collect();
     assert_eq!(text.matches("value: 1").count(), 1, "a shared one is shown once:\n{text}");
     assert!(text.contains("leaf_count: 2") && text.contains("(see above)"), "{text}");
     assert!(lines[0].starts_with("encoding.Tree:t"), "{text}");
@@ -242,17 +279,22 @@ async fn numbers_survive_a_store_to_the_last_bit() {
     }
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let values: Vec<f64> = std::iter::from_fn(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Some(f64::from_bits(state))
     })
     .filter(|value| value.is_finite())
     .take(2000)
     .collect();
     for on in databases().await {
-        on.db.apply(Floats { identifier: "f".into(), values: values.clone() }).await.expect("applies");
+        on.db
+            .apply(Floats { identifier: "f".into(), values: values.clone() })
+            .await
+            .expect("applies");
         let on = on.reopened().await;
         let back: Floats = on.db.load("f").await.expect("loads");
-        let different = back.values.iter().zip(&values).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        let different =
+            back.values.iter().zip(&values).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
         assert_eq!(different, 0, "of {}", values.len());
         assert!(on.db.plan(&back).await.expect("plans").is_empty());
     }
@@ -280,12 +322,19 @@ async fn an_artifact_inside_a_result_comes_back() {
         }
     }
     let on = in_memory().await;
-    let applied = on.db.apply(Producer { identifier: "p".into(), made: superduper::Output::empty() }).await.expect("applies");
+    let applied = on
+        .db
+        .apply(Producer { identifier: "p".into(), made: superduper::Output::empty() })
+        .await
+        .expect("applies");
     assert_eq!(applied.result::<usize>("read").expect("a result"), 8);
     let made: Vec<Artifact<Bytes>> = applied.result("make").expect("a result");
     assert_eq!(&made[1].get().await.expect("bytes")[..], b"more");
     assert_eq!(on.db.metadata().referenced_blobs(None).await.expect("reads").len(), 2);
-    assert!(on.db.gc(false).await.expect("sweeps").blobs.is_empty(), "results and outputs count as references");
+    assert!(
+        on.db.gc(false).await.expect("sweeps").blobs.is_empty(),
+        "results and outputs count as references"
+    );
     on.db.remove::<Producer>("p").await.expect("removes");
     assert_eq!(on.blob_count().await, 0);
 }

@@ -1,6 +1,8 @@
-//! What the engine makes of a store that fails for a moment, and of attempts that outlive their job.
+//! What the engine makes of a store that fails for a moment, and of attempts that outlive their
+//! job.
 
 use crate::support::databases;
+use crate::support::until::until;
 use std::{
     future::IntoFuture,
     sync::{
@@ -39,7 +41,8 @@ impl Grows {
     }
 }
 
-/// The run of a component whose first end meets a store that fails once: before it is written, or after.
+/// The run of a component whose first end meets a store that fails once: before it is written, or
+/// after.
 async fn grow(lost_answers: bool) {
     for on in databases().await {
         on.metadata.fail_ends(1, lost_answers);
@@ -47,7 +50,8 @@ async fn grow(lost_answers: bool) {
         assert_eq!(on.metadata.ends_to_fail(), 0, "the store failed");
         let jobs = on.db.jobs(JobFilter::default()).await.expect("jobs");
         let tell = |row: &superduper::store::JobRow| (row.method.clone(), row.state, row.attempt);
-        let expected = ["first", "last", "spawned"].map(|method| (method.to_owned(), JobState::Succeeded, 1));
+        let expected =
+            ["first", "last", "spawned"].map(|method| (method.to_owned(), JobState::Succeeded, 1));
         assert_eq!(jobs.iter().map(tell).collect::<Vec<_>>(), expected, "each job ran once");
         let runs = on.db.metadata().runs(RunFilter::default()).await.expect("runs");
         assert_eq!(runs.iter().map(|run| run.state).collect::<Vec<_>>(), [RunState::Succeeded]);
@@ -94,7 +98,11 @@ impl Waits {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 /// As in a program that makes a runtime anew, or in two tests that share a database.
@@ -110,7 +118,8 @@ fn fault_14_a_database_outlives_the_runtime_of_its_runs() {
     for (on, first) in all {
         OPEN.store(false, Ordering::SeqCst);
         let run = first.block_on(async {
-            let run = on.db.apply(Waits { identifier: "w".into() }).detach().await.expect("applies");
+            let run =
+                on.db.apply(Waits { identifier: "w".into() }).detach().await.expect("applies");
             STARTED.notified().await;
             run
         });
@@ -118,13 +127,24 @@ fn fault_14_a_database_outlives_the_runtime_of_its_runs() {
         runtime().block_on(async {
             OPEN.store(true, Ordering::SeqCst);
             // Who waits for it goes on with it.
-            let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("it goes on").expect("its jobs");
+            let outcome = run
+                .wait_timeout(Duration::from_secs(20))
+                .await
+                .expect("it goes on")
+                .expect("its jobs");
             assert_eq!(outcome.result::<i64>("second").expect("a result"), 2);
-            assert_eq!(outcome.job("first").expect("it is there").attempt, 2, "what ran in the first runtime is lost");
+            assert_eq!(
+                outcome.job("first").expect("it is there").attempt,
+                2,
+                "what ran in the first runtime is lost"
+            );
             on.db.apply(Waits { identifier: "other".into() }).await.expect("other runs go on, too");
             assert!(on.db.resume().await.expect("nothing is left").is_empty());
             let job = outcome.job("first").expect("it is there").id;
-            assert_eq!(on.db.logs(job).await.expect("logs").last().expect("a line").message, "it begins");
+            assert_eq!(
+                on.db.logs(job).await.expect("logs").last().expect("a line").message,
+                "it begins"
+            );
         });
     }
 }
@@ -143,7 +163,11 @@ impl Fails {
     #[trigger("apply")]
     async fn work(&self, ctx: &JobContext) -> Result<()> {
         ctx.emit("engine.done", &self.identifier)?;
-        if self.identifier == "f" && FAILS.load(Ordering::SeqCst) { Err(Error::msg("not yet")) } else { Ok(()) }
+        if self.identifier == "f" && FAILS.load(Ordering::SeqCst) {
+            Err(Error::msg("not yet"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -161,14 +185,12 @@ async fn fault_15_a_retry_that_nobody_waits_for_is_led_all_the_same() {
             let states = Some(vec![JobState::Queued, JobState::Running]);
             on.db.jobs(JobFilter { states, ..JobFilter::default() }).await.expect("jobs").len()
         };
-        let mut looks = 0;
-        while open().await > 0
-            || !on.db.metadata().runs(RunFilter { unfinished: true, ..RunFilter::default() }).await.expect("runs").is_empty()
-        {
-            looks += 1;
-            assert!(looks < 1000, "a run is led by nobody");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let unfinished = RunFilter { unfinished: true, ..RunFilter::default() };
+        until("the end of all runs", async || {
+            let runs = on.db.metadata().runs(unfinished.clone());
+            open().await == 0 && runs.await.expect("runs").is_empty()
+        })
+        .await;
     }
 }
 
@@ -192,7 +214,11 @@ async fn fault_19_a_program_that_ends_delivers_first() {
             on.db.apply(Fails { identifier: name.into() }).into_future().await.expect("applies");
         }
         let error = on.db.deliver().await.expect_err("the handler fails");
-        assert!(error.to_string().contains("`engine.done`") && format!("{error:?}").contains("the line is busy"), "{error:?}");
+        assert!(
+            error.to_string().contains("`engine.done`")
+                && format!("{error:?}").contains("the line is busy"),
+            "{error:?}"
+        );
         refuses.store(false, Ordering::SeqCst);
         on.db.deliver().await.expect("delivers");
         assert_eq!(heard.load(Ordering::SeqCst), 3, "each was delivered before the call returned");
@@ -231,8 +257,15 @@ async fn fault_15_a_cycle_of_spawned_jobs_is_refused() {
         let run = on.db.apply(Circle { identifier: "c".into() }).detach().await.expect("applies");
         let error = run.wait_timeout(Duration::from_secs(20)).await.expect_err("it can never end");
         assert!(error.to_string().contains("`late` would wait for itself"), "{error}");
-        assert!(error.hint().is_some_and(|hint| hint.contains("does not wait for this job")), "{error:?}");
-        let states: Vec<_> = run.jobs().await.expect("jobs").into_iter().map(|job| job.state).collect();
-        assert_eq!(states, [JobState::Succeeded, JobState::Failed, JobState::Skipped, JobState::Skipped]);
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("does not wait for this job")),
+            "{error:?}"
+        );
+        let states: Vec<_> =
+            run.jobs().await.expect("jobs").into_iter().map(|job| job.state).collect();
+        assert_eq!(
+            states,
+            [JobState::Succeeded, JobState::Failed, JobState::Skipped, JobState::Skipped]
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine says of itself as `tracing` events, to a subscriber of this thread.
 
+use crate::support::until::found;
 use crate::support::{Database, busy::Busy, in_memory};
 use std::{
     collections::BTreeMap,
@@ -105,7 +106,8 @@ struct Ear(Arc<Mutex<Vec<Said>>>);
 impl Ear {
     fn open() -> (Self, tracing::subscriber::DefaultGuard) {
         let ear = Ear::default();
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(ear.clone()));
+        let guard =
+            tracing::subscriber::set_default(tracing_subscriber::registry().with(ear.clone()));
         (ear, guard)
     }
 
@@ -129,7 +131,11 @@ impl Ear {
             if let Some(said) = self.heard().into_iter().find(&fits) {
                 return said;
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "nothing was said of {what}: {:#?}", self.heard());
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "nothing was said of {what}: {:#?}",
+                self.heard()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -160,9 +166,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let spans = ctx.event_scope(event).into_iter().flatten();
-        let within = spans.filter_map(|span| span.extensions().get::<Fields>().map(|fields| fields.0.clone())).collect();
+        let within = spans
+            .filter_map(|span| span.extensions().get::<Fields>().map(|fields| fields.0.clone()))
+            .collect();
         let metadata = event.metadata();
-        let said = Said { level: *metadata.level(), target: metadata.target(), fields: fields.0, within };
+        let said =
+            Said { level: *metadata.level(), target: metadata.target(), fields: fields.0, within };
         self.0.lock().expect("no panic").push(said);
     }
 }
@@ -189,14 +198,22 @@ async fn a_simple_apply_says_what_happens_to_its_job_and_nothing_louder() {
     let end = heard.iter().find(|said| said.text() == "end").expect("it was found");
     assert_eq!(end.field("how"), Some("succeeded"));
     let commit = heard.iter().find(|said| said.text() == "commit").expect("the end was committed");
-    assert!(commit.field("run") == Some(&job.run.to_string()) && commit.field("ops") == Some("2"), "{commit:?}");
-    let recorded = heard.iter().find(|said| said.text() == "recorded").expect("the run was recorded");
-    assert_eq!((recorded.field("run"), recorded.field("jobs")), (Some(&*job.run.to_string()), Some("1")));
+    assert!(
+        commit.field("run") == Some(&job.run.to_string()) && commit.field("ops") == Some("2"),
+        "{commit:?}"
+    );
+    let recorded =
+        heard.iter().find(|said| said.text() == "recorded").expect("the run was recorded");
+    assert_eq!(
+        (recorded.field("run"), recorded.field("jobs")),
+        (Some(&*job.run.to_string()), Some("1"))
+    );
     // What the job itself says is within its attempt, and says of what.
     let all = ear.all();
     let own = all.iter().find(|said| said.target == "a program").expect("the job says something");
     let [attempt] = &own.within[..] else { panic!("one span: {own:?}") };
-    let expected = [("attempt", "1".to_owned()), ("job", job.id.to_string()), ("run", job.run.to_string())];
+    let expected =
+        [("attempt", "1".to_owned()), ("job", job.id.to_string()), ("run", job.run.to_string())];
     assert_eq!(*attempt, BTreeMap::from(expected));
 }
 
@@ -224,8 +241,14 @@ async fn e22_logs_that_cannot_be_written_give_a_warning() {
     on.db.apply(task(3)).await.expect("applies");
     let job = only_job(&on).await;
     let said = ear.hears("the logs", |said| said.level == Level::WARN).await;
-    assert_eq!((said.target, said.text()), ("superduper::run", "writing logs, progress and metrics failed"));
-    assert_eq!((said.field("job"), said.field("error")), (Some(&*job.id.to_string()), Some("write: no paper left")));
+    assert_eq!(
+        (said.target, said.text()),
+        ("superduper::run", "writing logs, progress and metrics failed")
+    );
+    assert_eq!(
+        (said.field("job"), said.field("error")),
+        (Some(&*job.id.to_string()), Some("write: no paper left"))
+    );
     on.metadata.set_noteless(false);
 }
 
@@ -233,15 +256,25 @@ async fn e22_logs_that_cannot_be_written_give_a_warning() {
 async fn e22_a_sweep_after_a_removal_that_fails_gives_one_warning() {
     let (ear, _guard) = Ear::open();
     let on = in_memory().await;
-    on.db.apply(Kept { identifier: "k".into(), data: Bytes::from_static(b"data").into() }).await.expect("applies");
+    on.db
+        .apply(Kept { identifier: "k".into(), data: Bytes::from_static(b"data").into() })
+        .await
+        .expect("applies");
     on.metadata.fail_commits(|op| matches!(op, Op::MarkForDeletion { .. }));
     on.db.remove::<Kept>("k").await.expect("what cannot be swept now is left for `gc`");
     let runs = on.db.metadata().runs(superduper::store::RunFilter::default()).await.expect("runs");
-    let removal = runs.iter().find(|run| run.purpose == RunPurpose::Remove).expect("it had a cleanup");
+    let removal =
+        runs.iter().find(|run| run.purpose == RunPurpose::Remove).expect("it had a cleanup");
     let warnings = ear.warnings();
     let [said] = &warnings[..] else { panic!("one warning: {warnings:#?}") };
-    assert_eq!((said.target, said.text()), ("superduper::sweep", "sweeping the blobs of a removal failed"));
-    assert_eq!((said.field("run"), said.field("error")), (Some(&*removal.id.to_string()), Some("write: the ink is dry")));
+    assert_eq!(
+        (said.target, said.text()),
+        ("superduper::sweep", "sweeping the blobs of a removal failed")
+    );
+    assert_eq!(
+        (said.field("run"), said.field("error")),
+        (Some(&*removal.id.to_string()), Some("write: the ink is dry"))
+    );
 }
 
 #[tokio::test]
@@ -261,15 +294,24 @@ async fn e22_a_message_whose_handler_fails_in_the_background_gives_a_warning() {
 async fn e22_of_several_failing_handlers_deliver_returns_the_first_and_warns_of_the_others() {
     let on = in_memory().await;
     for name in ["a", "b", "c"] {
-        on.db.apply(Task { identifier: name.into(), lines: 0, emits: true }).await.expect("applies");
+        on.db
+            .apply(Task { identifier: name.into(), lines: 0, emits: true })
+            .await
+            .expect("applies");
     }
     // No task in the background: it would deliver first.
     let (ear, _guard) = Ear::open();
     on.metadata.fail_commits(|op| matches!(op, Op::Delivered { .. }));
-    on.db.on_message("events", |message| async move { Err::<(), _>(Error::msg(format!("not job {}", message.job))) });
+    on.db.on_message("events", |message| async move {
+        Err::<(), _>(Error::msg(format!("not job {}", message.job)))
+    });
     let returned = on.db.deliver().await.expect_err("the first failed");
     assert!(returned.to_string().contains("not job 1"), "{returned}");
-    let warned: Vec<Said> = ear.warnings().into_iter().filter(|said| said.text() == "delivering a message failed").collect();
+    let warned: Vec<Said> = ear
+        .warnings()
+        .into_iter()
+        .filter(|said| said.text() == "delivering a message failed")
+        .collect();
     let jobs: Vec<Option<&str>> = warned.iter().map(|said| said.field("job")).collect();
     assert_eq!(jobs, [Some("2"), Some("3")]);
 }
@@ -287,7 +329,11 @@ async fn e22_a_run_that_cannot_be_resumed_beside_others_gives_a_warning() {
     let [said] = &warnings[..] else { panic!("one warning: {warnings:#?}") };
     assert_eq!((said.target, said.text()), ("superduper::run", "resuming a run failed"));
     assert_eq!(said.field("run"), first.id().map(|id| id.to_string()).as_deref());
-    let led = ear.hears("the other run", |said| said.level == Level::INFO && said.text().starts_with("resume")).await;
+    let led = ear
+        .hears("the other run", |said| {
+            said.level == Level::INFO && said.text().starts_with("resume")
+        })
+        .await;
     assert_eq!(led.field("run"), second.id().map(|id| id.to_string()).as_deref());
     first.cancel().await.expect("cancels");
     second.cancel().await.expect("cancels");
@@ -344,13 +390,19 @@ async fn a_take_over_and_a_fence_are_said_as_information() {
     assert_eq!((taken.level, taken.target), (Level::INFO, "superduper::lease"));
     assert_eq!((taken.field("workers"), taken.field("jobs")), (Some("1"), Some("1")));
     let led = ear.hears("the run", |said| said.text().starts_with("resume")).await;
-    assert_eq!((led.level, led.target, led.field("run")), (Level::INFO, "superduper::run", Some(&*job.run.to_string())));
+    assert_eq!(
+        (led.level, led.target, led.field("run")),
+        (Level::INFO, "superduper::run", Some(&*job.run.to_string()))
+    );
     on.db.cancel(job.id).await.expect("cancels");
     run.cancel().await.expect("cancels");
     assert_eq!(resumed.len(), 1);
     let fenced = ear.hears("the fence", |said| said.text().starts_with("fence")).await;
     assert_eq!((fenced.level, fenced.target), (Level::INFO, "superduper::lease"));
-    assert_eq!((fenced.field("job"), fenced.field("attempt")), (Some(&*job.id.to_string()), Some("1")));
+    assert_eq!(
+        (fenced.field("job"), fenced.field("attempt")),
+        (Some(&*job.id.to_string()), Some("1"))
+    );
 }
 
 #[tokio::test]
@@ -360,20 +412,19 @@ async fn a_full_buffer_drops_the_oldest_lines_and_says_so_in_the_log_of_the_job(
     on.db.apply(task(LINES)).await.expect("applies");
     on.metadata.set_noteless(false);
     let job = only_job(&on).await;
-    let begun = Instant::now();
-    let logs = loop {
-        let logs = on.db.logs(job.id).await.expect("logs");
-        if !logs.is_empty() {
-            break logs;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "what waits is written once the store answers");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let logs = found("the write of what waits, once the store answers,", async || {
+        Some(on.db.logs(job.id).await.expect("logs")).filter(|logs| !logs.is_empty())
+    })
+    .await;
     let last = format!("line {}", LINES - 1);
     assert_eq!(logs.last().map(|row| &*row.message), Some(&*last), "the newest lines stay");
     let told: Vec<_> = logs.iter().filter(|row| row.level == LogLevel::Warn).collect();
     let [told] = told[..] else { panic!("one line tells of it: {told:?}") };
     let missing = LINES - (logs.len() - 1);
-    assert!(missing > 0 && told.message.starts_with(&format!("{missing} older lines")), "{missing}: {}", told.message);
+    assert!(
+        missing > 0 && told.message.starts_with(&format!("{missing} older lines")),
+        "{missing}: {}",
+        told.message
+    );
     assert_eq!((&logs[0], told.attempt), (told, job.attempt), "it stands where they were");
 }

@@ -6,15 +6,20 @@ use std::{
     time::Duration,
 };
 use superduper::{
-    Attempt, AttemptEnd, BoxFuture, ErrorKind, Executor, ExecutorCapabilities, JobFailure, JobPolicy, JobRequest,
+    BoxFuture, ErrorKind, JobFailure, JobPolicy,
+    job::{Attempt, AttemptEnd, Executor, ExecutorCapabilities, JobRequest},
     prelude::*,
     store::{JobFilter, JobState, LogLevel},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e12_threads_passes_the_tests_of_executors() {
-    superduper_conformance::executors::run_all(async || fresh::builder().executor("threads").build().await.unwrap(), "threads", false)
-        .await;
+    superduper_conformance::executors::run_all(
+        async || fresh::builder().executor("threads").build().await.unwrap(),
+        "threads",
+        false,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +76,10 @@ impl Executor for Queue {
         let text = serde_json::to_string(&request).expect("a request is JSON");
         let back: JobRequest = serde_json::from_str(&text).expect("and is read back");
         assert_eq!(back, request);
-        assert_eq!((request.job, request.attempt, request.method.as_str()), (attempt.job(), attempt.number(), attempt.method()));
+        assert_eq!(
+            (request.job, request.attempt, request.method.as_str()),
+            (attempt.job(), attempt.number(), attempt.method())
+        );
         assert_eq!(request.target, *attempt.target());
         attempt.log(LogLevel::Info, "queued");
         self.seen.lock().expect("no panic").push(text);
@@ -91,12 +99,20 @@ async fn e12_a_trigger_may_name_any_executor_that_is_registered() {
     let queue = Arc::new(Queue::default());
     let db = fresh::builder().with_executor(queue.clone()).build().await.unwrap();
     let applied = db.apply(named("a", None)).await.unwrap();
-    assert_eq!((applied.result::<u32>("work").unwrap(), applied.result::<u32>("queued").unwrap()), (7, 8));
+    assert_eq!(
+        (applied.result::<u32>("work").unwrap(), applied.result::<u32>("queued").unwrap()),
+        (7, 8)
+    );
     let seen = queue.seen.lock().unwrap().clone();
     assert_eq!(seen.len(), 1);
-    assert!(!seen[0].contains("secret") && seen[0].contains("\"method\":\"queued\""), "{}", seen[0]);
+    assert!(
+        !seen[0].contains("secret") && seen[0].contains("\"method\":\"queued\""),
+        "{}",
+        seen[0]
+    );
     let job = applied.outcome.unwrap().job("queued").unwrap().id;
-    let lines: Vec<String> = db.logs(job).await.unwrap().into_iter().map(|line| line.message).collect();
+    let lines: Vec<String> =
+        db.logs(job).await.unwrap().into_iter().map(|line| line.message).collect();
     assert_eq!(lines, ["queued"]);
 }
 
@@ -124,12 +140,23 @@ async fn e12_the_job_ends_as_its_executor_reports() {
 #[tokio::test(flavor = "multi_thread")]
 async fn e12_an_unknown_executor_is_refused_by_the_plan_with_a_suggestion() {
     let db = fresh::builder().with_executor(Arc::new(Queue::default())).build().await.unwrap();
-    for (asked, hint) in [("proces", "did you mean `process`?"), ("my-queu", "did you mean `my-queue`?"), ("slurm", "with_executor")] {
+    for (asked, hint) in [
+        ("proces", "did you mean `process`?"),
+        ("my-queu", "did you mean `my-queue`?"),
+        ("slurm", "with_executor"),
+    ] {
         let component = named("a", Some(asked));
-        for error in [db.plan(component.clone()).await.unwrap_err(), db.apply(component).await.unwrap_err()] {
+        for error in
+            [db.plan(component.clone()).await.unwrap_err(), db.apply(component).await.unwrap_err()]
+        {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             let text = error.to_string();
-            assert!(text.contains(&format!("unknown executor `{asked}`; this database has: my-queue, process, threads")), "{text}");
+            assert!(
+                text.contains(&format!(
+                    "unknown executor `{asked}`; this database has: my-queue, process, threads"
+                )),
+                "{text}"
+            );
             assert!(text.contains(hint), "{text}");
         }
     }

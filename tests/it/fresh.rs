@@ -6,7 +6,8 @@ use superduper::{DbBuilder, prelude::*};
 pub(crate) fn builder() -> DbBuilder {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("test.db");
-    // The database outlives this function; the folder is removed by the next clean-up of the machine.
+    // The database outlives this function; the folder is removed by the next clean-up of the
+    // machine.
     std::mem::forget(folder);
     Db::builder().at(path).unwrap()
 }

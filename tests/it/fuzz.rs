@@ -9,7 +9,7 @@ use std::{
 use superduper::prelude::*;
 
 #[path = "../fuzz/src/bodies.rs"]
-#[expect(unreachable_pub, reason = "the fuzz package uses them")]
+#[expect(unreachable_pub, unnameable_types, reason = "the fuzz package uses them")]
 mod bodies;
 
 /// A small generator of pseudo-random numbers (xorshift64*), the same everywhere.
@@ -94,11 +94,13 @@ fn try_out(target: &str, body: fn(&[u8]), data: &[u8]) {
 
 fn run(target: &str, body: fn(&[u8]), seed: u64) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let read = |path: &PathBuf| std::fs::read(path).unwrap();
     files.iter().for_each(|path| try_out(target, body, &read(path)));
-    // A cycle is followed down to the limit of depth each time, which takes a while without optimization.
+    // A cycle is followed down to the limit of depth each time, which takes a while without
+    // optimization.
     files.retain(|path| !path.ends_with("cycle"));
     let corpus: Vec<Vec<u8>> = files.iter().map(read).collect();
     assert!(corpus.len() > 5);
@@ -151,22 +153,35 @@ fn safetensors_headers_are_read_or_refused() {
 
 #[test]
 fn lengths_that_a_file_claims_are_refused_before_memory_is_taken() {
-    if !crate::support::alone::alone("fuzz::lengths_that_a_file_claims_are_refused_before_memory_is_taken") {
+    if !crate::support::alone::alone(
+        "fuzz::lengths_that_a_file_claims_are_refused_before_memory_is_taken",
+    ) {
         return;
     }
     let before = peak_kib();
     for exponent in 20..64 {
-        for text in ["{}".to_owned(), format!(r#"{{"w":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, 1_u64 << exponent)] {
+        for text in [
+            "{}".to_owned(),
+            format!(
+                r#"{{"w":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#,
+                1_u64 << exponent
+            ),
+        ] {
             for length in [text.len() as u64, 1 << exponent, (1 << exponent) + text.len() as u64] {
                 let mut data = length.to_le_bytes().to_vec();
                 data.extend_from_slice(text.as_bytes());
                 bodies::safetensors(&data);
             }
         }
-        let reference = format!(r#"{{"$blob":"blake3:{}","size":{}}}"#, "ab".repeat(32), 1_u64 << exponent);
-        let fields =
-            format!(r#"{{"identifier":"n","number":1,"any":null,"children":[],"by_name":{{}},"blob":{reference},"weights":{reference}}}"#);
-        bodies::document(format!(r#"[{{"kind":"fuzz.Node","version":3,"identifier":"n","fields":{fields}}}]"#).as_bytes());
+        let reference =
+            format!(r#"{{"$blob":"blake3:{}","size":{}}}"#, "ab".repeat(32), 1_u64 << exponent);
+        let fields = format!(
+            r#"{{"identifier":"n","number":1,"any":null,"children":[],"by_name":{{}},"blob":{reference},"weights":{reference}}}"#
+        );
+        bodies::document(
+            format!(r#"[{{"kind":"fuzz.Node","version":3,"identifier":"n","fields":{fields}}}]"#)
+                .as_bytes(),
+        );
     }
     let grown = peak_kib() - before;
     assert!(grown < 32 << 10, "{grown} KiB");

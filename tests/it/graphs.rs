@@ -14,7 +14,9 @@ use superduper::{
 mod declared;
 
 /// What a job does: how often it fails, and what it spawns for others.
-#[derive(Clone, Debug, superduper::__private::serde::Serialize, superduper::__private::serde::Deserialize)]
+#[derive(
+    Clone, Debug, superduper::__private::serde::Serialize, superduper::__private::serde::Deserialize,
+)]
 #[serde(crate = "superduper::__private::serde")]
 struct Task {
     key: String,
@@ -48,7 +50,11 @@ impl Graph {
 
     #[trigger("apply", depends_on = "plan")]
     async fn done(&self) -> Result<()> {
-        RAN.lock().expect("no test panics here").push((self.identifier.clone(), "done".to_owned(), 1));
+        RAN.lock().expect("no test panics here").push((
+            self.identifier.clone(),
+            "done".to_owned(),
+            1,
+        ));
         Ok(())
     }
 
@@ -56,7 +62,11 @@ impl Graph {
     async fn task(&self, ctx: &JobContext) -> Result<()> {
         let Some(key) = ctx.key() else { return Ok(()) };
         let task = self.tasks.iter().find(|task| task.key == key).expect("a task of the graph");
-        RAN.lock().expect("no test panics here").push((self.identifier.clone(), key.to_owned(), ctx.attempt()));
+        RAN.lock().expect("no test panics here").push((
+            self.identifier.clone(),
+            key.to_owned(),
+            ctx.attempt(),
+        ));
         if ctx.attempt() <= task.failures {
             return Err(Error::msg("as told"));
         }
@@ -91,8 +101,14 @@ fn graph(seed: u64) -> Graph {
     for n in 0..1 + dice.below(9) {
         let spawner = (n > 0 && dice.below(3) == 0).then(|| tasks[dice.below(n)].key.clone());
         // Tasks of the same spawner, or what is on record when it runs: its spawner.
-        let near: Vec<String> = tasks.iter().filter(|task| task.spawner == spawner).map(|task| task.key.clone()).collect();
-        let after = (0..dice.below(3)).filter_map(|_| near.get(dice.below(near.len().max(1))).cloned()).collect();
+        let near: Vec<String> = tasks
+            .iter()
+            .filter(|task| task.spawner == spawner)
+            .map(|task| task.key.clone())
+            .collect();
+        let after = (0..dice.below(3))
+            .filter_map(|_| near.get(dice.below(near.len().max(1))).cloned())
+            .collect();
         let failures = [0, 0, 0, 0, 1, 2, 3][dice.below(7)];
         tasks.push(Task { key: format!("t{n}"), after, failures, spawner });
     }
@@ -118,14 +134,19 @@ fn expected(graph: &Graph, key: &str) -> Option<JobState> {
 /// Whether a task succeeded, and so did what it spawned: what waits for a task waits for those too.
 fn is_done(graph: &Graph, key: &str) -> bool {
     let mut spawned = graph.tasks.iter().filter(|task| task.spawner.as_deref() == Some(key));
-    expected(graph, key) == Some(JobState::Succeeded) && spawned.all(|task| is_done(graph, &task.key))
+    expected(graph, key) == Some(JobState::Succeeded)
+        && spawned.all(|task| is_done(graph, &task.key))
 }
 
 fn check(graph: &Graph, jobs: &[JobRow]) {
-    let found: BTreeMap<&str, &JobRow> = jobs.iter().filter_map(|job| Some((job.key.as_deref()?, job))).collect();
+    let found: BTreeMap<&str, &JobRow> =
+        jobs.iter().filter_map(|job| Some((job.key.as_deref()?, job))).collect();
     let ran: Vec<(String, u32)> = {
         let all = RAN.lock().expect("no test panics here");
-        all.iter().filter(|(name, ..)| *name == graph.identifier).map(|(_, key, number)| (key.clone(), *number)).collect()
+        all.iter()
+            .filter(|(name, ..)| *name == graph.identifier)
+            .map(|(_, key, number)| (key.clone(), *number))
+            .collect()
     };
     let mut all_well = true;
     for task in &graph.tasks {
@@ -140,7 +161,10 @@ fn check(graph: &Graph, jobs: &[JobRow]) {
         };
         assert_eq!(tries, told, "tries of {} of {graph:?}", task.key);
         if state == Some(JobState::Skipped) {
-            assert_eq!(found[&*task.key].failure.as_ref().map(|failure| failure.kind), Some(FailureKind::Upstream));
+            assert_eq!(
+                found[&*task.key].failure.as_ref().map(|failure| failure.kind),
+                Some(FailureKind::Upstream)
+            );
         }
         // Nothing starts before what it needs has ended.
         if let Some(first) = ran.iter().position(|(key, _)| *key == task.key) {
@@ -152,7 +176,11 @@ fn check(graph: &Graph, jobs: &[JobRow]) {
     }
     // What depends on the spawner waits for all that was spawned.
     let done = jobs.iter().find(|job| job.method == "done").expect("a job");
-    assert_eq!(done.state, if all_well { JobState::Succeeded } else { JobState::Skipped }, "{graph:?}");
+    assert_eq!(
+        done.state,
+        if all_well { JobState::Succeeded } else { JobState::Skipped },
+        "{graph:?}"
+    );
     if all_well {
         assert_eq!(ran.last().map(|(key, _)| &**key), Some("done"), "{ran:?}");
     }
@@ -171,16 +199,24 @@ async fn random_graphs_of_jobs_end_as_the_oracle_says() {
         check(&graph, &jobs);
         states.extend(jobs.iter().map(|job| job.state.to_string()));
     }
-    assert_eq!(states, ["failed", "skipped", "succeeded"].map(str::to_owned).into(), "all kinds of ends were met");
+    assert_eq!(
+        states,
+        ["failed", "skipped", "succeeded"].map(str::to_owned).into(),
+        "all kinds of ends were met"
+    );
 }
 
 #[test]
 fn a11_identity_depends_neither_on_the_process_nor_on_the_order_of_fields() {
-    let here: Vec<[String; 4]> = (0..100).map(|n| declared::identities(n).expect("it can be encoded")).collect();
+    let here: Vec<[String; 4]> =
+        (0..100).map(|n| declared::identities(n).expect("it can be encoded")).collect();
     for [forward, backward, content, other] in &here {
         assert_eq!((forward, content), (backward, other));
     }
-    let output = std::process::Command::new(crate::process::program()).args(["identities", "100"]).output().expect("the program runs");
+    let output = std::process::Command::new(crate::process::program())
+        .args(["identities", "100"])
+        .output()
+        .expect("the program runs");
     let there = String::from_utf8(output.stdout).expect("text");
     let there: Vec<String> = there.lines().map(str::to_owned).collect();
     assert_eq!(there, here.iter().map(|line| line.join(" ")).collect::<Vec<_>>());

@@ -15,7 +15,13 @@ fn called(identifier: &str, hook: &'static str) {
 }
 
 fn calls(identifier: &str) -> Vec<&'static str> {
-    CALLS.lock().unwrap().iter().filter(|(other, _)| other == identifier).map(|(_, hook)| *hook).collect()
+    CALLS
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(other, _)| other == identifier)
+        .map(|(_, hook)| *hook)
+        .collect()
 }
 
 fn forget(identifier: &str) {
@@ -77,7 +83,11 @@ impl Lifecycle for Hooked {
         called(&self.identifier, "cleanup");
         assert_eq!(self.client.get()?, "connected");
         assert!(ctx.db()?.show(ctx.address().clone()).await.is_ok());
-        if self.fails.as_deref() == Some("cleanup") && !ctx.is_retry() { Err(Error::msg("still busy")) } else { Ok(()) }
+        if self.fails.as_deref() == Some("cleanup") && !ctx.is_retry() {
+            Err(Error::msg("still busy"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -96,7 +106,14 @@ impl Hooked {
 }
 
 fn hooked(identifier: &str) -> Hooked {
-    Hooked { identifier: identifier.into(), a: 1, b: 1, d: None, fails: None, client: Runtime::new() }
+    Hooked {
+        identifier: identifier.into(),
+        a: 1,
+        b: 1,
+        d: None,
+        fails: None,
+        client: Runtime::new(),
+    }
 }
 
 #[tokio::test]
@@ -127,8 +144,12 @@ async fn h02_setup_runs_once_per_instance_before_everything() {
 #[tokio::test]
 async fn h02_a_failed_setup_fails_its_job_and_is_tried_again() {
     let db = fresh::db().await;
-    let error = db.apply(Hooked { fails: Some("setup".into()), ..hooked("h02b") }).await.unwrap_err();
-    assert!(error.to_string().contains("no connection") && error.to_string().contains("setup of"), "{error}");
+    let error =
+        db.apply(Hooked { fails: Some("setup".into()), ..hooked("h02b") }).await.unwrap_err();
+    assert!(
+        error.to_string().contains("no connection") && error.to_string().contains("setup of"),
+        "{error}"
+    );
     let applied = db.apply(hooked("h02b")).await.unwrap();
     assert_eq!(applied.version(), 0);
     let order: Vec<&str> = calls("h02b").into_iter().filter(|call| *call != "postinit").collect();
@@ -152,7 +173,11 @@ impl Holder {
 #[tokio::test]
 async fn h02_children_are_set_up_before_their_parent_uses_them() {
     let db = fresh::db().await;
-    let holder = Holder { identifier: "holder".into(), inner: hooked("h02in"), more: vec![hooked("h02m1"), hooked("h02m2")] };
+    let holder = Holder {
+        identifier: "holder".into(),
+        inner: hooked("h02in"),
+        more: vec![hooked("h02m1"), hooked("h02m2")],
+    };
     assert_eq!(db.apply(holder).await.unwrap().result::<usize>("reach").unwrap(), 3);
 }
 
@@ -168,9 +193,15 @@ async fn h03_on_create_runs_once_per_new_version() {
     assert_eq!(created(), 1, "an update");
     db.apply(Hooked { b: 2, ..hooked("h03") }).await.unwrap();
     assert_eq!(created(), 2, "a new version");
-    let jobs = db.jobs(JobFilter { target: Some(hooked("h03").address()), ..JobFilter::default() }).await.unwrap();
-    let creations: Vec<_> =
-        jobs.iter().filter(|job| job.role == JobRole::OnCreate).map(|job| job.target.version.unwrap().version).collect();
+    let jobs = db
+        .jobs(JobFilter { target: Some(hooked("h03").address()), ..JobFilter::default() })
+        .await
+        .unwrap();
+    let creations: Vec<_> = jobs
+        .iter()
+        .filter(|job| job.role == JobRole::OnCreate)
+        .map(|job| job.target.version.unwrap().version)
+        .collect();
     assert_eq!(creations, [0, 1]);
 }
 
@@ -180,8 +211,12 @@ async fn h04_a_failing_cleanup_stops_the_removal_until_it_is_tried_again_or_forc
     let component = Hooked { fails: Some("cleanup".into()), ..hooked("h04") };
     db.apply(&component).await.unwrap();
     let error = db.remove::<Hooked>("h04").await.unwrap_err();
-    assert!(error.to_string().contains("still busy") && error.hint().unwrap().contains(".force()"), "{error}");
-    let line = db.list().await.unwrap().into_iter().find(|line| line.address.identifier == "h04").unwrap();
+    assert!(
+        error.to_string().contains("still busy") && error.hint().unwrap().contains(".force()"),
+        "{error}"
+    );
+    let line =
+        db.list().await.unwrap().into_iter().find(|line| line.address.identifier == "h04").unwrap();
     assert_eq!(line.status, Status::Removing);
     let error = db.apply(&component).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -207,10 +242,12 @@ async fn h04_cleanup_runs_before_rows_vanish() {
 async fn h06_a_callable_that_lacks_a_parameter_is_refused_by_its_name() {
     let good = Hooked::builder("h06").a(1).b(1).d(Callable::of::<full>()).build();
     assert!(good.is_ok());
-    let error = Hooked::builder("h06").a(1).b(1).d(Callable::of::<lacking>()).build().err().unwrap();
+    let error =
+        Hooked::builder("h06").a(1).b(1).d(Callable::of::<lacking>()).build().err().unwrap();
     assert!(error.to_string().contains("takes no parameter `c`"), "{error}");
     let db = fresh::db().await;
-    let error = db.apply(Hooked { d: Some(Callable::of::<lacking>()), ..hooked("h06") }).await.unwrap_err();
+    let error =
+        db.apply(Hooked { d: Some(Callable::of::<lacking>()), ..hooked("h06") }).await.unwrap_err();
     assert!(error.to_string().contains("takes no parameter `c`"), "{error}");
 }
 
@@ -263,13 +300,24 @@ async fn h07_outputs_belong_to_their_version() {
     assert_eq!(*loaded.weights.get().unwrap(), [2.0; 3]);
     assert!(db.plan(&loaded).await.unwrap().is_empty(), "outputs are no part of the declaration");
     assert!(db.apply(trainable(2)).await.unwrap().outcome.is_none());
-    assert_eq!(*db.load::<Trainable>("t").await.unwrap().weights.get().unwrap(), [2.0; 3], "applying again keeps them");
+    assert_eq!(
+        *db.load::<Trainable>("t").await.unwrap().weights.get().unwrap(),
+        [2.0; 3],
+        "applying again keeps them"
+    );
     db.apply(trainable(5)).await.unwrap();
     assert_eq!(*db.load::<Trainable>("t").await.unwrap().weights.get().unwrap(), [5.0; 3]);
-    assert_eq!(*db.load_version::<Trainable>("t", 0).await.unwrap().weights.get().unwrap(), [2.0; 3]);
+    assert_eq!(
+        *db.load_version::<Trainable>("t", 0).await.unwrap().weights.get().unwrap(),
+        [2.0; 3]
+    );
     let error = trainable(1).weights.get().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotSetUp);
     let back = db.rollback(trainable(2).address(), 0).await.unwrap();
     assert_eq!(back.version(), 2);
-    assert_eq!(*db.load::<Trainable>("t").await.unwrap().weights.get().unwrap(), [2.0; 3], "a rollback brings its outputs");
+    assert_eq!(
+        *db.load::<Trainable>("t").await.unwrap().weights.get().unwrap(),
+        [2.0; 3],
+        "a rollback brings its outputs"
+    );
 }

@@ -12,7 +12,8 @@ use superduper::{Action, Status, prelude::*, store::JobState};
 use tokio::sync::Notify;
 
 /// Gates by name, since each test runs in one process with others.
-static GATES: LazyLock<std::sync::Mutex<std::collections::HashMap<String, Arc<Gate>>>> = LazyLock::new(Default::default);
+static GATES: LazyLock<std::sync::Mutex<std::collections::HashMap<String, Arc<Gate>>>> =
+    LazyLock::new(Default::default);
 
 #[derive(Default)]
 struct Gate {
@@ -69,7 +70,11 @@ impl Flaky {
     fn flaky(&self, steady: i64) -> Result<i64> {
         let gate = gate(&self.identifier);
         gate.runs.fetch_add(1, Ordering::SeqCst);
-        if gate.fails.load(Ordering::SeqCst) { Err(Error::msg("not yet")) } else { Ok(steady + self.a) }
+        if gate.fails.load(Ordering::SeqCst) {
+            Err(Error::msg("not yet"))
+        } else {
+            Ok(steady + self.a)
+        }
     }
     #[trigger("apply", depends_on = "flaky")]
     fn last(&self) -> Result<()> {
@@ -91,8 +96,14 @@ async fn d11_an_equal_apply_joins_the_unfinished_run() {
         let joined = tokio::spawn(async move { db.apply(again).await });
         gate.open.notify_one();
         let applied = joined.await.expect("no panic").expect("applies");
-        assert_eq!((applied.action, applied.result::<i64>("after").expect("a result")), (Action::Unchanged, 2));
-        assert_eq!(run.wait().await.expect("succeeds").expect("an outcome").run_id(), applied.outcome.expect("an outcome").run_id());
+        assert_eq!(
+            (applied.action, applied.result::<i64>("after").expect("a result")),
+            (Action::Unchanged, 2)
+        );
+        assert_eq!(
+            run.wait().await.expect("succeeds").expect("an outcome").run_id(),
+            applied.outcome.expect("an outcome").run_id()
+        );
         assert_eq!(gate.runs.load(Ordering::SeqCst), 1);
         assert_eq!(on.jobs().await.len(), 2);
     }
@@ -105,7 +116,10 @@ async fn d11_without_jobs_nothing_is_joined() {
         let gate = gate(&slow.identifier);
         let run = on.db.apply(&slow).detach().await.expect("starts");
         gate.started.notified().await;
-        let applied = tokio::time::timeout(std::time::Duration::from_secs(30), on.db.apply(&slow).jobs(false));
+        let applied = tokio::time::timeout(
+            std::time::Duration::from_secs(30),
+            on.db.apply(&slow).jobs(false),
+        );
         let applied = applied.await.expect("does not wait for the gate").expect("applies");
         assert!(applied.outcome.is_none());
         gate.open.notify_one();
@@ -122,7 +136,8 @@ async fn d13_jobs_of_an_update_wait_for_those_of_the_earlier_run() {
         gate.started.notified().await;
         let second = on.db.apply(Slow { a: 5, ..slow.clone() }).detach().await.expect("starts");
         assert_ne!(first.id(), second.id());
-        let waiting: Vec<JobState> = second.jobs().await.expect("jobs").iter().map(|job| job.state).collect();
+        let waiting: Vec<JobState> =
+            second.jobs().await.expect("jobs").iter().map(|job| job.state).collect();
         assert_eq!(waiting, [JobState::Queued, JobState::Queued]);
         gate.open.notify_one();
         first.wait().await.expect("succeeds");
@@ -142,7 +157,8 @@ async fn d13_jobs_of_an_update_wait_for_those_of_the_earlier_run() {
 async fn d11_t10_an_equal_apply_runs_what_failed_and_what_was_skipped() {
     for (number, on) in databases().await.into_iter().enumerate() {
         let flaky = Flaky { identifier: format!("again {number}"), a: 1 };
-        let (gate, steady) = (gate(&flaky.identifier), gate(&format!("{} steady", flaky.identifier)));
+        let (gate, steady) =
+            (gate(&flaky.identifier), gate(&format!("{} steady", flaky.identifier)));
         gate.fails.store(true, Ordering::SeqCst);
         assert_eq!(refused(on.db.apply(&flaky).await).kind(), ErrorKind::JobFailed);
         // Not asked for, nothing is tried again.
@@ -154,11 +170,22 @@ async fn d11_t10_an_equal_apply_runs_what_failed_and_what_was_skipped() {
         let on = on.reopened().await;
         let plan = on.db.plan(&flaky).await.expect("plans");
         assert!(!plan.is_empty());
-        assert_eq!(plan.jobs().iter().map(|job| job.method.as_str()).collect::<Vec<_>>(), ["flaky", "last"], "{plan}");
+        assert_eq!(
+            plan.jobs().iter().map(|job| job.method.as_str()).collect::<Vec<_>>(),
+            ["flaky", "last"],
+            "{plan}"
+        );
         assert!(plan.jobs().iter().all(|job| job.retry_of.is_some()), "{plan}");
         let applied = on.db.apply(&flaky).await.expect("applies");
-        assert_eq!((applied.action, applied.result::<i64>("flaky").expect("a result")), (Action::Unchanged, 2));
-        assert_eq!((steady.runs.load(Ordering::SeqCst), gate.runs.load(Ordering::SeqCst)), (1, 2), "a result on record is used");
+        assert_eq!(
+            (applied.action, applied.result::<i64>("flaky").expect("a result")),
+            (Action::Unchanged, 2)
+        );
+        assert_eq!(
+            (steady.runs.load(Ordering::SeqCst), gate.runs.load(Ordering::SeqCst)),
+            (1, 2),
+            "a result on record is used"
+        );
         assert_eq!(on.db.status(flaky.address()).await.expect("a status"), Status::Ready);
         assert!(on.db.plan(&flaky).await.expect("plans").is_empty());
     }
@@ -171,13 +198,18 @@ async fn d12_a_retry_is_a_new_job_in_a_new_run() {
         let gate = gate(&flaky.identifier);
         gate.fails.store(true, Ordering::SeqCst);
         let error = refused(on.db.apply(&flaky).await);
-        let failed = error.outcome().expect("an outcome").first_failure().expect("a failure").clone();
+        let failed =
+            error.outcome().expect("an outcome").first_failure().expect("a failure").clone();
         gate.fails.store(false, Ordering::SeqCst);
         let outcome = on.db.retry(failed.id).await.expect("succeeds now");
         assert_ne!(outcome.run_id(), failed.run);
         let retried = outcome.job("flaky").expect("a job");
         assert_eq!((retried.retry_of, retried.result.clone()), (Some(failed.id), Some(json!(2))));
-        assert_eq!(on.db.job(failed.id).await.expect("a job").state, JobState::Failed, "the old one stays as it is");
+        assert_eq!(
+            on.db.job(failed.id).await.expect("a job").state,
+            JobState::Failed,
+            "the old one stays as it is"
+        );
         assert_eq!(on.db.status(flaky.address()).await.expect("a status"), Status::Ready);
         assert_eq!(refused(on.db.retry(retried.id).await).kind(), ErrorKind::InvalidInput);
         assert!(on.db.plan(&flaky).await.expect("plans").is_empty());
@@ -200,15 +232,24 @@ async fn a_failure_in_a_child_degrades_its_parents_and_is_healed_through_them() 
         }
     }
     for (number, on) in databases().await.into_iter().enumerate() {
-        let parent = Parent { identifier: "p".into(), flaky: Flaky { identifier: format!("child {number}"), a: 3 } };
+        let parent = Parent {
+            identifier: "p".into(),
+            flaky: Flaky { identifier: format!("child {number}"), a: 3 },
+        };
         let gate = gate(&parent.flaky.identifier);
         gate.fails.store(true, Ordering::SeqCst);
         refused(on.db.apply(&parent).await);
-        let Status::Degraded(jobs) = on.db.status("joining.Parent/p").await.expect("a status") else { panic!("the parent is degraded") };
+        let Status::Degraded(jobs) = on.db.status("joining.Parent/p").await.expect("a status")
+        else {
+            panic!("the parent is degraded")
+        };
         assert!(jobs.iter().any(|job| job.method == "flaky"), "it says which job: {jobs:?}");
         gate.fails.store(false, Ordering::SeqCst);
         let applied = on.db.apply(&parent).await.expect("applies");
-        assert_eq!(applied.jobs().iter().map(|job| job.method.as_str()).collect::<Vec<_>>(), ["flaky", "last", "own"]);
+        assert_eq!(
+            applied.jobs().iter().map(|job| job.method.as_str()).collect::<Vec<_>>(),
+            ["flaky", "last", "own"]
+        );
         assert_eq!(on.db.status("joining.Parent/p").await.expect("a status"), Status::Ready);
     }
 }
@@ -332,7 +373,8 @@ async fn t08_an_attempt_that_lasts_is_on_record_as_running_however_it_was_taken(
         let begun = Instant::now();
         let job = loop {
             let jobs = run.jobs().await.expect("jobs");
-            let job = jobs.iter().find(|job| job.method == "ahead").expect("it is on record").clone();
+            let job =
+                jobs.iter().find(|job| job.method == "ahead").expect("it is on record").clone();
             if job.state == JobState::Running {
                 break job;
             }
@@ -341,10 +383,22 @@ async fn t08_an_attempt_that_lasts_is_on_record_as_running_however_it_was_taken(
         };
         assert!(job.started_at.is_some() && job.attempt == 1, "{job:?}");
         GO.store(true, Ordering::SeqCst);
-        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        let outcome = run
+            .wait_timeout(Duration::from_secs(20))
+            .await
+            .expect("succeeds")
+            .expect("it had jobs");
         assert!(outcome.succeeded());
-        let events = db.metadata().events(superduper::store::Cursor::default(), None, 1000).await.expect("events");
-        let kinds: Vec<&str> = events.iter().filter(|event| event.job == Some(job.id)).map(|event| &*event.kind).collect();
+        let events = db
+            .metadata()
+            .events(superduper::store::Cursor::default(), None, 1000)
+            .await
+            .expect("events");
+        let kinds: Vec<&str> = events
+            .iter()
+            .filter(|event| event.job == Some(job.id))
+            .map(|event| &*event.kind)
+            .collect();
         assert_eq!(kinds, ["job.started", "job.succeeded"], "a start is told once");
     }
 }
@@ -376,7 +430,11 @@ async fn t08_a_job_whose_taker_was_gone_before_anybody_looked_is_run() {
     for on in databases().await {
         on.metadata.lose_claims(2);
         let run = on.db.apply(Chain { identifier: "c".into() }).detach().await.expect("applies");
-        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        let outcome = run
+            .wait_timeout(Duration::from_secs(20))
+            .await
+            .expect("succeeds")
+            .expect("it had jobs");
         assert_eq!(outcome.result::<i64>("third").expect("a result"), 3);
         assert_eq!(on.metadata.claims_to_lose(), 0, "both claims were lost");
     }

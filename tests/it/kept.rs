@@ -91,17 +91,35 @@ async fn b01a_some_of_what_is_null_is_refused_in_a_field() {
     refused(Nulls { flag: Some(()), ..nothing() }, "`flag`", words).await;
     refused(Nulls { mark: Some(Mark), ..nothing() }, "`mark`", words).await;
     refused(Nulls { any: Some(Value::Null), ..nothing() }, "`any`", words).await;
-    refused(Nulls { list: vec![None, Some(Some(1)), Some(None)], ..nothing() }, "`list[2]`", words).await;
+    refused(Nulls { list: vec![None, Some(Some(1)), Some(None)], ..nothing() }, "`list[2]`", words)
+        .await;
     refused(Nulls { boxed: Box::new(Some(Box::new(None))), ..nothing() }, "`boxed`", words).await;
-    refused(Nulls { by_name: BTreeMap::from([("a".into(), Some(None))]), ..nothing() }, "`by_name.a`", words).await;
-    refused(Nulls { inside: (0, Inside { deep: Some(Some(Mark)) }), ..nothing() }, "`inside[1].deep`", words).await;
-    let full = Nulls { limit: Some(Some(1)), any: Some(json!([null])), list: vec![None, Some(Some(1))], ..nothing() };
+    refused(
+        Nulls { by_name: BTreeMap::from([("a".into(), Some(None))]), ..nothing() },
+        "`by_name.a`",
+        words,
+    )
+    .await;
+    refused(
+        Nulls { inside: (0, Inside { deep: Some(Some(Mark)) }), ..nothing() },
+        "`inside[1].deep`",
+        words,
+    )
+    .await;
+    let full = Nulls {
+        limit: Some(Some(1)),
+        any: Some(json!([null])),
+        list: vec![None, Some(Some(1))],
+        ..nothing()
+    };
     kept(full, |nulls| (nulls.limit, nulls.any.clone(), nulls.list.clone())).await;
 }
 
 #[tokio::test]
 async fn b01b_a_null_that_its_type_reads_as_some_is_kept() {
-    fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+    fn present<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<i64>>, D::Error> {
         Option::deserialize(deserializer).map(Some)
     }
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,7 +129,10 @@ async fn b01b_a_null_that_its_type_reads_as_some_is_kept() {
     }
     holder!(Patched "kept.Patched": Patch);
     for limit in [None, Some(None), Some(Some(3))] {
-        kept(Patched { identifier: "p".into(), value: Patch { limit } }, |patched| patched.value.clone()).await;
+        kept(Patched { identifier: "p".into(), value: Patch { limit } }, |patched| {
+            patched.value.clone()
+        })
+        .await;
         Encoded::checked(&Patch { limit }).expect("is kept");
     }
 }
@@ -148,18 +169,39 @@ async fn b01c_an_untagged_variant_that_another_one_takes_is_refused() {
         Unsigned(u64),
     }
     holder!(Rules "kept.Rules": (Vec<Rule>, Number, Named, Id));
-    let given = |rule: Rule, number, named, id| Rules { identifier: "r".into(), value: (vec![rule], number, named, id) };
+    let given = |rule: Rule, number, named, id| Rules {
+        identifier: "r".into(),
+        value: (vec![rule], number, named, id),
+    };
     let (plain, float) = (Rule::Plain { at: 1 }, Number::Float(1.0));
     let (red, one) = (Named::Known(Colour::Red), Id::Signed(1));
     let decay = given(Rule::Decay { at: 1, rate: 0.5 }, float.clone(), red.clone(), one.clone());
     refused(decay, "`value[0][0].rate`", &["0.5", "gone"]).await;
-    refused(given(plain.clone(), Number::Whole(1), red.clone(), one.clone()), "`value[1]`", &["1.0"]).await;
+    refused(
+        given(plain.clone(), Number::Whole(1), red.clone(), one.clone()),
+        "`value[1]`",
+        &["1.0"],
+    )
+    .await;
     // Written in the same way, and yet another value.
-    refused(given(plain.clone(), float.clone(), Named::Other("Red".into()), one.clone()), "`value`", &["another type"]).await;
-    refused(given(plain.clone(), float.clone(), red.clone(), Id::Unsigned(1)), "`value`", &["another type"]).await;
+    refused(
+        given(plain.clone(), float.clone(), Named::Other("Red".into()), one.clone()),
+        "`value`",
+        &["another type"],
+    )
+    .await;
+    refused(
+        given(plain.clone(), float.clone(), red.clone(), Id::Unsigned(1)),
+        "`value`",
+        &["another type"],
+    )
+    .await;
     let sound = given(plain, float, Named::Other("Blue".into()), Id::Unsigned(u64::MAX));
     kept(sound, |rules| rules.value.clone()).await;
-    kept(given(Rule::Plain { at: 2 }, Number::Float(0.5), Named::Nothing(()), one), |rules| rules.value.clone()).await;
+    kept(given(Rule::Plain { at: 2 }, Number::Float(0.5), Named::Nothing(()), one), |rules| {
+        rules.value.clone()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -190,14 +232,36 @@ async fn b01d_two_values_of_one_key_are_refused() {
     holder!(Paired "kept.Paired": Pairs);
     holder!(Keyed "kept.Keyed": BTreeMap<Key, i64>);
     let rest = |key: &str| Options { size: 1, rest: BTreeMap::from([(key.to_owned(), json!(2))]) };
-    refused(Flat { identifier: "f".into(), value: vec![rest("other"), rest("size")] }, "`value[1]`", &["`size`", "twice"]).await;
-    kept(Flat { identifier: "f".into(), value: vec![rest("other")] }, |flat| flat.value.clone()).await;
+    refused(
+        Flat { identifier: "f".into(), value: vec![rest("other"), rest("size")] },
+        "`value[1]`",
+        &["`size`", "twice"],
+    )
+    .await;
+    kept(Flat { identifier: "f".into(), value: vec![rest("other")] }, |flat| flat.value.clone())
+        .await;
     let pairs = Pairs(vec![("a".into(), 1), ("b".into(), 2), ("a".into(), 3)]);
-    let error = in_memory().await.db.apply(Paired { identifier: "p".into(), value: pairs }).await.expect_err("it is refused");
-    assert!(error.to_string().contains("`value`") && error.to_string().contains("`a` is written twice"), "{error}");
+    let error = in_memory()
+        .await
+        .db
+        .apply(Paired { identifier: "p".into(), value: pairs })
+        .await
+        .expect_err("it is refused");
+    assert!(
+        error.to_string().contains("`value`") && error.to_string().contains("`a` is written twice"),
+        "{error}"
+    );
     let keys = BTreeMap::from([(Key::Text("1".into()), 1), (Key::Number(1), 2)]);
-    let error = in_memory().await.db.apply(Keyed { identifier: "k".into(), value: keys }).await.expect_err("it is refused");
-    assert!(error.to_string().contains("`value`") && error.to_string().contains("`1` is written twice"), "{error}");
+    let error = in_memory()
+        .await
+        .db
+        .apply(Keyed { identifier: "k".into(), value: keys })
+        .await
+        .expect_err("it is refused");
+    assert!(
+        error.to_string().contains("`value`") && error.to_string().contains("`1` is written twice"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -222,7 +286,10 @@ async fn b01e_what_is_written_under_one_name_and_read_under_another_is_refused()
     }
     holder!(Halves "kept.Halves": BTreeMap<String, Half>);
     holder!(Skips "kept.Skips": Skipping);
-    let halves = |rate| Halves { identifier: "h".into(), value: BTreeMap::from([("first".to_owned(), Half { rate })]) };
+    let halves = |rate| Halves {
+        identifier: "h".into(),
+        value: BTreeMap::from([("first".to_owned(), Half { rate })]),
+    };
     refused(halves(5), "`value.first.lr`", &["5", "0"]).await;
     kept(halves(0), |halves| halves.value.clone()).await;
     let skips = |size, seen| Skips { identifier: "s".into(), value: Skipping { size, seen } };
@@ -241,7 +308,8 @@ async fn b01f_a_child_is_compared_too() {
         children: Vec<Child>,
     }
     let child = |id: &str, value| Child { identifier: id.into(), value };
-    let parent = Parent { identifier: "p".into(), children: vec![child("a", None), child("b", Some(None))] };
+    let parent =
+        Parent { identifier: "p".into(), children: vec![child("a", None), child("b", Some(None))] };
     refused(parent, "`kept.Child/b`: field `value`", &["`Some`"]).await;
 }
 
@@ -296,13 +364,16 @@ impl Jobs {
     #[trigger("apply")]
     fn make(&self, ctx: &JobContext) -> Result<(Option<Option<i64>>, Step)> {
         ctx.set(&self.out, (1, if self.is("output") { Some(None) } else { Some(Some(1)) }))?;
-        let words = |from: u32| (from..from + 20).map(|word| format!("word {word}")).collect::<HashSet<String>>();
+        let words = |from: u32| {
+            (from..from + 20).map(|word| format!("word {word}")).collect::<HashSet<String>>()
+        };
         ctx.set(&self.sets, HashMap::from([("a".into(), words(0)), ("b".into(), words(100))]))?;
         if self.is("message") {
             ctx.emit("kept", json!({"fine": null}))?;
             ctx.emit("kept", BTreeMap::from([("limit", Some(None::<u8>))]))?;
         }
-        let step = if self.is("variant") { Step::Main { at: 1, rate: 0.5 } } else { Step::Warm { at: 1 } };
+        let step =
+            if self.is("variant") { Step::Main { at: 1, rate: 0.5 } } else { Step::Warm { at: 1 } };
         Ok((if self.is("result") { Some(None) } else { None }, step))
     }
 
@@ -316,20 +387,45 @@ impl Jobs {
 #[tokio::test]
 async fn b01h_outputs_results_and_messages_are_compared() {
     for on in databases().await {
-        for (wrong, path) in
-            [("output", "`[1]`"), ("result", "`[0]`"), ("variant", "`[1].rate`"), ("message", "`limit`"), ("written", "the value")]
-        {
-            let given = Jobs { identifier: wrong.into(), wrong: wrong.into(), out: Output::empty(), sets: Output::empty() };
+        for (wrong, path) in [
+            ("output", "`[1]`"),
+            ("result", "`[0]`"),
+            ("variant", "`[1].rate`"),
+            ("message", "`limit`"),
+            ("written", "the value"),
+        ] {
+            let given = Jobs {
+                identifier: wrong.into(),
+                wrong: wrong.into(),
+                out: Output::empty(),
+                sets: Output::empty(),
+            };
             let error = on.db.apply(given).await.expect_err("a job fails");
             assert_eq!(error.kind(), ErrorKind::JobFailed);
             assert!(error.to_string().contains(path), "{wrong}: {error}");
             let back: Jobs = on.db.load(wrong).await.expect("loads");
             assert_eq!(back.out.is_set(), wrong == "written", "{wrong}");
-            assert!(on.db.metadata().messages(superduper::store::Cursor::default(), 10).await.expect("reads").is_empty(), "{wrong}");
+            assert!(
+                on.db
+                    .metadata()
+                    .messages(superduper::store::Cursor::default(), 10)
+                    .await
+                    .expect("reads")
+                    .is_empty(),
+                "{wrong}"
+            );
         }
-        let given = Jobs { identifier: "fine".into(), wrong: String::new(), out: Output::empty(), sets: Output::empty() };
+        let given = Jobs {
+            identifier: "fine".into(),
+            wrong: String::new(),
+            out: Output::empty(),
+            sets: Output::empty(),
+        };
         let applied = on.db.apply(given).await.expect("sets have another order in each copy");
-        assert_eq!(applied.result::<(Option<Option<i64>>, Step)>("make").expect("a result"), (None, Step::Warm { at: 1 }));
+        assert_eq!(
+            applied.result::<(Option<Option<i64>>, Step)>("make").expect("a result"),
+            (None, Step::Warm { at: 1 })
+        );
         let back: Jobs = on.db.load("fine").await.expect("loads");
         assert_eq!(*back.out.get().expect("is set"), (1, Some(Some(1))));
         assert_eq!(back.sets.get().expect("is set")["a"].len(), 20);
@@ -359,7 +455,12 @@ async fn b01i_an_option_parameter_is_none_only_for_what_was_left_out() {
             Ok(None)
         }
         #[trigger("apply")]
-        fn took(&self, nothing: Option<()>, null: Option<Value>, maybe: Option<Option<i64>>) -> Result<String> {
+        fn took(
+            &self,
+            nothing: Option<()>,
+            null: Option<Value>,
+            maybe: Option<Option<i64>>,
+        ) -> Result<String> {
             Ok(format!("{nothing:?} {null:?} {maybe:?}"))
         }
         #[trigger("apply")]
@@ -369,9 +470,13 @@ async fn b01i_an_option_parameter_is_none_only_for_what_was_left_out() {
     }
     let on = in_memory().await;
     let applied = on.db.apply(Nothing { identifier: "a".into(), go: true }).await.expect("applies");
-    assert_eq!(applied.result::<String>("took").expect("a result"), "Some(()) Some(Null) Some(None)");
+    assert_eq!(
+        applied.result::<String>("took").expect("a result"),
+        "Some(()) Some(Null) Some(None)"
+    );
     assert_eq!(applied.result::<String>("same").expect("a result"), "None");
-    let applied = on.db.apply(Nothing { identifier: "b".into(), go: false }).await.expect("applies");
+    let applied =
+        on.db.apply(Nothing { identifier: "b".into(), go: false }).await.expect("applies");
     assert_eq!(applied.result::<String>("took").expect("a result"), "None None None");
 }
 
@@ -381,7 +486,8 @@ async fn b01j_a_set_without_an_order_still_says_so() {
     let given = Sets { identifier: "s".into(), value: (0..100).collect() };
     let error = in_memory().await.db.apply(given).await.expect_err("it is refused");
     assert!(
-        error.to_string().contains("field `value[") && error.to_string().contains("does not encode to the same value twice"),
+        error.to_string().contains("field `value[")
+            && error.to_string().contains("does not encode to the same value twice"),
         "{error}"
     );
     assert!(error.hint().is_some_and(|hint| hint.contains("sorted")), "{error}");
@@ -398,11 +504,20 @@ struct Leaf {
 async fn fault_03_components_made_on_the_fly_are_all_compared() {
     mod as_leaves {
         use super::*;
-        pub(super) fn serialize<S: Serializer>(values: &[(String, i64)], serializer: S) -> Result<S::Ok, S::Error> {
+        pub(super) fn serialize<S: Serializer>(
+            values: &[(String, i64)],
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
             // Each is dropped before the next one is made, most likely in the same place.
-            serializer.collect_seq(values.iter().map(|(name, value)| Box::new(Leaf { identifier: name.clone(), value: *value })))
+            serializer.collect_seq(
+                values.iter().map(|(name, value)| {
+                    Box::new(Leaf { identifier: name.clone(), value: *value })
+                }),
+            )
         }
-        pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, i64)>, D::Error> {
+        pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Vec<(String, i64)>, D::Error> {
             let leaves: Vec<Leaf> = Vec::deserialize(deserializer)?;
             Ok(leaves.into_iter().map(|leaf| (leaf.identifier, leaf.value)).collect())
         }
@@ -419,8 +534,15 @@ async fn fault_03_components_made_on_the_fly_are_all_compared() {
         values: values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
     };
     let on = in_memory().await;
-    let error = on.db.apply(fly(&[("same", 1), ("same", 2)])).await.expect_err("one of the two would be lost");
-    assert!(error.to_string().contains("kept.Leaf/same") && error.to_string().contains("`value`"), "{error}");
+    let error = on
+        .db
+        .apply(fly(&[("same", 1), ("same", 2)]))
+        .await
+        .expect_err("one of the two would be lost");
+    assert!(
+        error.to_string().contains("kept.Leaf/same") && error.to_string().contains("`value`"),
+        "{error}"
+    );
     assert!(on.db.list().await.expect("lists").is_empty());
     for values in [&[("a", 1), ("b", 2)][..], &[("a", 1), ("a", 1)]] {
         kept(fly(values), |fly| fly.values.clone()).await;
@@ -477,7 +599,19 @@ async fn fault_06_plans_show_numbers_of_32_bits_as_short_as_they_are() {
     on.db.apply(rates(0.1, exact)).await.expect("applies");
     let plan = on.db.plan(rates(0.3, exact)).await.expect("plans");
     assert!(plan.to_string().contains("rate: 0.1 -> 0.3"), "{plan}");
-    assert!(plan.to_string().contains("inner.momentum: 0.1 -> 0.3") && plan.to_string().contains("list[0]: 0.1 -> 0.3"), "{plan}");
-    assert!(plan.changes().iter().all(|change| change.old == Some(json!(0.1))), "{:?}", plan.changes());
-    assert_eq!(on.db.show("kept.Rates/r").await.expect("shows")["fields"]["rate"], json!(0.1_f32), "stored as before");
+    assert!(
+        plan.to_string().contains("inner.momentum: 0.1 -> 0.3")
+            && plan.to_string().contains("list[0]: 0.1 -> 0.3"),
+        "{plan}"
+    );
+    assert!(
+        plan.changes().iter().all(|change| change.old == Some(json!(0.1))),
+        "{:?}",
+        plan.changes()
+    );
+    assert_eq!(
+        on.db.show("kept.Rates/r").await.expect("shows")["fields"]["rate"],
+        json!(0.1_f32),
+        "stored as before"
+    );
 }

@@ -1,5 +1,7 @@
-//! Jobs that wait come to their turn, and to their end, whoever was in the way: other runs, other processes, those that are gone.
+//! Jobs that wait come to their turn, and to their end, whoever was in the way: other runs, other
+//! processes, those that are gone.
 
+use crate::support::until::until;
 use crate::{
     process::{Again, Isolated, program},
     support::{databases, in_folder, in_memory},
@@ -12,11 +14,13 @@ use std::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use superduper::{
     prelude::*,
-    store::{Batch, Durability, JobFilter, JobSignal, JobState, Op, RunFilter, RunState, Timestamp},
+    store::{
+        Batch, Durability, JobFilter, JobSignal, JobState, Op, RunFilter, RunState, Timestamp,
+    },
 };
 use tokio::sync::Notify;
 
@@ -40,11 +44,16 @@ impl Gate {
         self.runs.fetch_add(1, Ordering::SeqCst);
         self.started.notify_one();
         self.open.notified().await;
-        if self.fails.load(Ordering::SeqCst) { Err(Error::msg("told to fail").fatal()) } else { Ok(()) }
+        if self.fails.load(Ordering::SeqCst) {
+            Err(Error::msg("told to fail").fatal())
+        } else {
+            Ok(())
+        }
     }
 }
 
-/// A process of its own, as far as the database can tell: its runtime goes away in the middle of whatever it does.
+/// A process of its own, as far as the database can tell: its runtime goes away in the middle of
+/// whatever it does.
 fn process_that_dies<F: Future>(work: F) -> F::Output {
     let runtime = runtime();
     let output = runtime.block_on(work);
@@ -55,7 +64,11 @@ fn process_that_dies<F: Future>(work: F) -> F::Output {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 async fn open(folder: &Path) -> Db {
@@ -69,15 +82,12 @@ fn database() -> (tempfile::TempDir, PathBuf) {
 }
 
 async fn states(db: &Db) -> Vec<(String, JobState)> {
-    db.jobs(JobFilter::default()).await.expect("jobs").into_iter().map(|job| (job.method, job.state)).collect()
-}
-
-async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !happened().await {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    db.jobs(JobFilter::default())
+        .await
+        .expect("jobs")
+        .into_iter()
+        .map(|job| (job.method, job.state))
+        .collect()
 }
 
 #[derive(Component, Clone)]
@@ -125,10 +135,21 @@ fn slow(name: &str, a: i64) -> Slow {
 async fn t08_runs_that_wait_for_a_slot_get_it_one_after_the_other() {
     for count in [2, 5, 16] {
         let on = in_memory().await;
-        let db = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone()).parallelism(1).build().await.expect("opens");
+        let db = Db::builder()
+            .metadata(on.metadata.clone())
+            .artifacts(on.artifacts.clone())
+            .parallelism(1)
+            .build()
+            .await
+            .expect("opens");
         let mut runs = Vec::new();
         for number in 0..count {
-            runs.push(db.apply(Nap { identifier: format!("nap{number}"), ms: 20 }).detach().await.expect("applies"));
+            runs.push(
+                db.apply(Nap { identifier: format!("nap{number}"), ms: 20 })
+                    .detach()
+                    .await
+                    .expect("applies"),
+            );
         }
         for run in runs {
             run.wait_timeout(Duration::from_secs(20)).await.expect("comes to its turn");
@@ -151,10 +172,17 @@ async fn t08_the_failure_of_a_stale_attempt_skips_nothing() {
             Op::Reclaim { owners: job.owner.into_iter().collect(), at },
             Op::Claim { jobs: vec![job.id], owner: other, start: true, pool: None, at },
         ];
-        on.db.metadata().commit(Batch { expect: Vec::new(), ops }, Durability::Full).await.expect("commits");
+        on.db
+            .metadata()
+            .commit(Batch { expect: Vec::new(), ops }, Durability::Full)
+            .await
+            .expect("commits");
         gate(&name).open.notify_one();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(states(&on.db).await, [("work".to_owned(), JobState::Running), ("after".to_owned(), JobState::Queued)]);
+        assert_eq!(
+            states(&on.db).await,
+            [("work".to_owned(), JobState::Running), ("after".to_owned(), JobState::Queued)]
+        );
     }
 }
 
@@ -185,7 +213,12 @@ impl Grow {
 fn t08_after_a_crash_jobs_still_wait_for_spawned_ones() {
     let (_folder, path) = database();
     process_that_dies(async {
-        open(&path).await.apply(Grow { identifier: "grow".into() }).detach().await.expect("applies");
+        open(&path)
+            .await
+            .apply(Grow { identifier: "grow".into() })
+            .detach()
+            .await
+            .expect("applies");
         gate("grow").started.notified().await;
     });
     runtime().block_on(async {
@@ -193,7 +226,11 @@ fn t08_after_a_crash_jobs_still_wait_for_spawned_ones() {
         let runs = db.resume().detach().await.expect("resumes");
         gate("grow").started.notified().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let last = states(&db).await.into_iter().find(|(method, _)| method == "last").expect("it is on record");
+        let last = states(&db)
+            .await
+            .into_iter()
+            .find(|(method, _)| method == "last")
+            .expect("it is on record");
         assert_eq!(last.1, JobState::Queued, "what it waits for runs");
         gate("grow").open.notify_one();
         runs[0].wait_timeout(Duration::from_secs(20)).await.expect("succeeds");
@@ -232,9 +269,21 @@ impl Same {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t08_who_spawns_under_a_known_key_is_waited_for_too() {
     for on in databases().await {
-        let db = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone()).parallelism(4).build().await.expect("opens");
+        let db = Db::builder()
+            .metadata(on.metadata.clone())
+            .artifacts(on.artifacts.clone())
+            .parallelism(4)
+            .build()
+            .await
+            .expect("opens");
         let run = db.apply(Same { identifier: "same".into() }).detach().await.expect("applies");
-        let state = async |wanted: &str| states(&db).await.into_iter().find(|(method, _)| method == wanted).map(|(_, state)| state);
+        let state = async |wanted: &str| {
+            states(&db)
+                .await
+                .into_iter()
+                .find(|(method, _)| method == wanted)
+                .map(|(_, state)| state)
+        };
         until("the end of `two`", async || state("two").await == Some(JobState::Succeeded)).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(state("last").await, Some(JobState::Queued), "the job under the key runs");
@@ -257,7 +306,11 @@ fn a17_an_apply_after_a_crash_runs_what_it_has_to_wait_for() {
             gate("before").started.notified().await;
             gate("before").open.notify_one();
         }
-        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        let outcome = run
+            .wait_timeout(Duration::from_secs(20))
+            .await
+            .expect("succeeds")
+            .expect("it had jobs");
         assert_eq!(outcome.result::<i64>("after").expect("a result"), 3);
         let runs = db.metadata().runs(RunFilter::default()).await.expect("runs");
         assert!(runs.iter().all(|run| run.state == RunState::Succeeded), "{runs:?}");
@@ -295,14 +348,20 @@ fn t15_a_run_is_cancelled_wherever_its_jobs_are() {
     let run = one.block_on(async {
         let db = open(&path).await;
         let run = db.apply(Two { identifier: "two".into() }).detach().await.expect("applies");
-        until("both run", async || states(&db).await.iter().all(|(_, state)| *state == JobState::Running)).await;
+        until("both run", async || {
+            states(&db).await.iter().all(|(_, state)| *state == JobState::Running)
+        })
+        .await;
         run
     });
     other.block_on(async {
         let db = open(&path).await;
         db.resume().detach().await.expect("joins the run");
         db.cancel(run.id().expect("a run")).await.expect("asks");
-        until("both are cancelled", async || states(&db).await.iter().all(|(_, state)| *state == JobState::Cancelled)).await;
+        until("both are cancelled", async || {
+            states(&db).await.iter().all(|(_, state)| *state == JobState::Cancelled)
+        })
+        .await;
     });
 }
 
@@ -314,13 +373,17 @@ fn t15_a_cancel_on_record_outlasts_the_process_that_was_asked() {
         let run = db.apply(slow("marked", 1)).detach().await.expect("applies");
         gate("marked").started.notified().await;
         let jobs = vec![run.jobs().await.expect("jobs")[0].id];
-        let batch = Batch { expect: Vec::new(), ops: vec![Op::Signal { jobs, signal: JobSignal::Cancel }] };
+        let batch =
+            Batch { expect: Vec::new(), ops: vec![Op::Signal { jobs, signal: JobSignal::Cancel }] };
         db.metadata().commit(batch, Durability::Full).await.expect("commits");
     });
     runtime().block_on(async {
         let db = open(&path).await;
         db.resume().await.expect("resumes");
-        assert_eq!(states(&db).await, [("work".to_owned(), JobState::Cancelled), ("after".to_owned(), JobState::Skipped)]);
+        assert_eq!(
+            states(&db).await,
+            [("work".to_owned(), JobState::Cancelled), ("after".to_owned(), JobState::Skipped)]
+        );
         assert_eq!(gate("marked").runs.load(Ordering::SeqCst), 1, "it was not run again");
     });
 }
@@ -333,7 +396,8 @@ async fn t15_a_cancelled_run_does_not_wait_for_what_its_jobs_would_have_waited_f
         gate(&name).started.notified().await;
         let second = on.db.apply(slow(&name, 2)).detach().await.expect("applies");
         second.cancel().await.expect("asks");
-        let error = second.wait_timeout(Duration::from_secs(10)).await.expect_err("it was cancelled");
+        let error =
+            second.wait_timeout(Duration::from_secs(10)).await.expect_err("it was cancelled");
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
         gate(&name).open.notify_one();
         first.wait().await.expect("succeeds");
@@ -369,9 +433,16 @@ async fn t12_what_another_process_ends_while_it_waits_for_its_next_try_is_seen()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outputs_of_a_worker_process_are_seen_by_jobs_here() {
     let (_folder, path) = database();
-    let db = Db::builder().at(&path).expect("a folder").program(program()).build().await.expect("opens");
-    let applied = db.apply(Isolated { identifier: "outputs".into(), made: Output::empty() }).await.expect("succeeds");
-    assert_eq!(applied.result::<u32>("reads").expect("a result"), applied.result::<u32>("there").expect("a result"));
+    let db =
+        Db::builder().at(&path).expect("a folder").program(program()).build().await.expect("opens");
+    let applied = db
+        .apply(Isolated { identifier: "outputs".into(), made: Output::empty() })
+        .await
+        .expect("succeeds");
+    assert_eq!(
+        applied.result::<u32>("reads").expect("a result"),
+        applied.result::<u32>("there").expect("a result")
+    );
 }
 
 /// Each round spawns the next one, and does not look whether it is cancelled.
@@ -389,7 +460,11 @@ impl Rounds {
         gate(&self.identifier).started.notify_one();
         gate(&self.identifier).runs.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(100)).await;
-        if number < 30 { ctx.spawn((number + 1).to_string(), ctx.address(), "round", &[]) } else { Ok(()) }
+        if number < 30 {
+            ctx.spawn((number + 1).to_string(), ctx.address(), "round", &[])
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -462,9 +537,20 @@ async fn messages_that_nobody_receives_stand_in_nobodys_way() {
         });
         until("the delivery", async || received.lock().expect("no panic").len() == 2).await;
         assert_eq!(*received.lock().expect("no panic"), [0, 1]);
-        let left = on.db.metadata().messages(superduper::store::Cursor::default(), 1000).await.expect("messages");
+        let left = on
+            .db
+            .metadata()
+            .messages(superduper::store::Cursor::default(), 1000)
+            .await
+            .expect("messages");
         until("the marks", async || {
-            on.db.metadata().messages(superduper::store::Cursor::default(), 1000).await.expect("messages").len() == 600
+            on.db
+                .metadata()
+                .messages(superduper::store::Cursor::default(), 1000)
+                .await
+                .expect("messages")
+                .len()
+                == 600
         })
         .await;
         assert!(left.len() <= 602);
@@ -504,9 +590,16 @@ async fn t08_a_run_goes_on_after_a_while_in_which_its_record_could_not_be_read()
     on.metadata.fail_reads(5, 0);
     until("the reads fail", async || on.metadata.reads_to_fail() == 0).await;
     gate.open.notify_one();
-    let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("the store is well again").expect("it has jobs");
+    let outcome = run
+        .wait_timeout(Duration::from_secs(20))
+        .await
+        .expect("the store is well again")
+        .expect("it has jobs");
     assert!(outcome.succeeded(), "{:?}", outcome.jobs);
-    assert_eq!((outcome.job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(
+        (outcome.job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)),
+        (1, 1)
+    );
 }
 
 /// Tells whether it was told to end.
@@ -539,7 +632,10 @@ async fn t08_what_runs_is_told_where_its_run_had_to_stop() {
     gate("told").started.notified().await;
     on.metadata.set_unreadable(true);
     let error = run.wait_timeout(Duration::from_secs(30)).await.expect_err("its store is gone");
-    assert!(error.to_string().contains("db.resume()") && error.kind() == ErrorKind::Store, "{error}");
+    assert!(
+        error.to_string().contains("db.resume()") && error.kind() == ErrorKind::Store,
+        "{error}"
+    );
     until("the attempt hears of it", async || TOLD.load(Ordering::SeqCst) == 1).await;
     on.metadata.set_unreadable(false);
     let outcomes = on.db.resume().await.expect("it goes on");
@@ -561,8 +657,10 @@ async fn t08_who_stops_waiting_for_an_apply_does_not_stop_its_jobs() {
         };
         tokio::time::sleep(Duration::from_millis(100)).await;
         until("all that is on record is done", async || {
-            let (stored, jobs) =
-                (on.db.list().await.expect("components").len(), on.db.jobs(JobFilter::default()).await.expect("jobs").len());
+            let (stored, jobs) = (
+                on.db.list().await.expect("components").len(),
+                on.db.jobs(JobFilter::default()).await.expect("jobs").len(),
+            );
             open().await == 0 && stored == jobs
         })
         .await;
@@ -583,7 +681,11 @@ async fn t08_a_result_that_is_at_hand_is_recorded_where_its_run_has_to_stop() {
     let resumed = tokio::time::timeout(Duration::from_secs(20), on.db.resume().into_future()).await;
     let outcomes = resumed.expect("what comes after it is all that is left").expect("it goes on");
     assert!(outcomes[0].succeeded(), "{outcomes:?}");
-    assert_eq!((outcomes[0].job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)), (1, 1), "it was not done again");
+    assert_eq!(
+        (outcomes[0].job("work").expect("it is there").attempt, gate.runs.load(Ordering::SeqCst)),
+        (1, 1),
+        "it was not done again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -592,17 +694,28 @@ async fn t08_an_output_that_a_worker_set_is_shown_after_a_failed_read() {
     let builder = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone());
     let db = builder.program(program()).build().await.expect("opens");
     on.metadata.fail_reads(0, 2);
-    let applied = db.apply(Isolated { identifier: "shown".into(), made: Output::empty() }).await.expect("it goes on");
+    let applied = db
+        .apply(Isolated { identifier: "shown".into(), made: Output::empty() })
+        .await
+        .expect("it goes on");
     assert_eq!(on.metadata.reads_to_fail(), 0);
-    assert_eq!(applied.result::<u32>("reads").expect("a result"), applied.result::<u32>("there").expect("a result"));
+    assert_eq!(
+        applied.result::<u32>("reads").expect("a result"),
+        applied.result::<u32>("there").expect("a result")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t08_a_worker_that_lives_on_after_its_end_holds_up_no_next_try() {
     let (_folder, path) = database();
-    let db = Db::builder().at(&path).expect("a place").program(program()).build().await.expect("opens");
+    let db =
+        Db::builder().at(&path).expect("a place").program(program()).build().await.expect("opens");
     let run = db.apply(Again { identifier: "again".into() }).detach().await.expect("applies");
-    let outcome = run.wait_timeout(Duration::from_secs(30)).await.expect("it comes to an end").expect("it has jobs");
+    let outcome = run
+        .wait_timeout(Duration::from_secs(30))
+        .await
+        .expect("it comes to an end")
+        .expect("it has jobs");
     assert!(outcome.succeeded(), "{:?}", outcome.jobs);
     assert_eq!(outcome.job("stumbles").expect("it is there").attempt, 2);
 }

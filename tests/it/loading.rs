@@ -41,16 +41,31 @@ async fn versions_and_revisions_load_by_name() {
     for on in databases().await {
         fill(&on.db).await;
         let on = on.reopened().await;
-        for (name, a) in [("thing", 4), ("thing@0", 2), ("thing@0.0", 1), ("thing@0.1", 2), ("thing@1", 4), ("thing@1.0", 3)] {
+        for (name, a) in [
+            ("thing", 4),
+            ("thing@0", 2),
+            ("thing@0.0", 1),
+            ("thing@0.1", 2),
+            ("thing@1", 4),
+            ("thing@1.0", 3),
+        ] {
             assert_eq!(on.db.load::<Thing>(name).await.expect(name).a, a, "{name}");
         }
         assert_eq!(on.db.load_version::<Thing>("thing", 0).await.expect("loads").a, 2);
         for name in ["thing@2", "thing@0.2", "thing@7.1"] {
             says(&refused(on.db.load::<Thing>(name).await), ErrorKind::NotFound, &[name, "0, 1"]);
         }
-        says(&refused(on.db.load::<Thing>("thing@x").await), ErrorKind::NotFound, &["no label `x`"]);
+        says(
+            &refused(on.db.load::<Thing>("thing@x").await),
+            ErrorKind::NotFound,
+            &["no label `x`"],
+        );
         for name in ["thing@", "thing@1x", "thing@1.", "thing@-1"] {
-            assert_eq!(refused(on.db.load::<Thing>(name).await).kind(), ErrorKind::InvalidInput, "{name}");
+            assert_eq!(
+                refused(on.db.load::<Thing>(name).await).kind(),
+                ErrorKind::InvalidInput,
+                "{name}"
+            );
         }
     }
 }
@@ -60,7 +75,11 @@ async fn a_content_label_loads_what_has_that_content() {
     for on in databases().await {
         fill(&on.db).await;
         let label = thing(0, 1).huuid().expect("a label");
-        assert_eq!(label, on.db.load::<Thing>("thing@0.0").await.expect("loads").huuid().expect("a label"), "only breaking fields count");
+        assert_eq!(
+            label,
+            on.db.load::<Thing>("thing@0.0").await.expect("loads").huuid().expect("a label"),
+            "only breaking fields count"
+        );
         assert_eq!(on.db.load::<Thing>(&label).await.expect("loads").a, 2);
         // After a revert the newest one of two that have it.
         on.db.apply(thing(9, 1)).await.expect("applies");
@@ -75,12 +94,36 @@ async fn an_unknown_name_says_what_is_near() {
     for on in databases().await {
         fill(&on.db).await;
         on.db.apply(Other { identifier: "other".into() }).await.expect("applies");
-        says(&refused(on.db.load::<Thing>("thign").await), ErrorKind::NotFound, &["`thign`", "`loading.Thing`", "`loading.Thing/thing`"]);
-        says(&refused(on.db.load::<Thing>("other").await), ErrorKind::NotFound, &["`loading.Other/other`"]);
-        says(&refused(on.db.load::<Thing>("nothing near").await), ErrorKind::NotFound, &["nothing near"]);
-        says(&refused(on.db.show("loading.Thing/x").await), ErrorKind::NotFound, &["loading.Thing/x"]);
-        says(&refused(on.db.versions("loading.Thing/x").await), ErrorKind::NotFound, &["loading.Thing/x"]);
-        says(&refused(on.db.status("loading.Thing/x").await), ErrorKind::NotFound, &["loading.Thing/x"]);
+        says(
+            &refused(on.db.load::<Thing>("thign").await),
+            ErrorKind::NotFound,
+            &["`thign`", "`loading.Thing`", "`loading.Thing/thing`"],
+        );
+        says(
+            &refused(on.db.load::<Thing>("other").await),
+            ErrorKind::NotFound,
+            &["`loading.Other/other`"],
+        );
+        says(
+            &refused(on.db.load::<Thing>("nothing near").await),
+            ErrorKind::NotFound,
+            &["nothing near"],
+        );
+        says(
+            &refused(on.db.show("loading.Thing/x").await),
+            ErrorKind::NotFound,
+            &["loading.Thing/x"],
+        );
+        says(
+            &refused(on.db.versions("loading.Thing/x").await),
+            ErrorKind::NotFound,
+            &["loading.Thing/x"],
+        );
+        says(
+            &refused(on.db.status("loading.Thing/x").await),
+            ErrorKind::NotFound,
+            &["loading.Thing/x"],
+        );
         assert_eq!(refused(on.db.show("no address").await).kind(), ErrorKind::InvalidInput);
     }
 }
@@ -90,7 +133,10 @@ async fn load_dyn_gives_the_type_that_was_stored() {
     for on in databases().await {
         fill(&on.db).await;
         on.db.apply(Other { identifier: "other".into() }).await.expect("applies");
-        let mixed = Mixed { identifier: "m".into(), any: vec![Arc::new(thing(5, 2)), Arc::new(Other { identifier: "other".into() })] };
+        let mixed = Mixed {
+            identifier: "m".into(),
+            any: vec![Arc::new(thing(5, 2)), Arc::new(Other { identifier: "other".into() })],
+        };
         on.db.apply(mixed).await.expect("applies");
         let on = on.reopened().await;
         let any = on.db.load_dyn(Address::new("loading.Thing", "thing")).await.expect("loads");
@@ -98,12 +144,22 @@ async fn load_dyn_gives_the_type_that_was_stored() {
         let any = on.db.load_dyn("loading.Thing/thing@0.0").await.expect("loads");
         assert_eq!(superduper::downcast::<Thing>(any).expect("it is one").a, 1);
         let any = on.db.load_dyn("loading.Mixed/m").await.expect("loads");
-        says(&refused(superduper::downcast::<Thing>(any)), ErrorKind::Decode, &["`loading.Mixed/m`", "`loading.Thing`"]);
+        says(
+            &refused(superduper::downcast::<Thing>(any)),
+            ErrorKind::Decode,
+            &["`loading.Mixed/m`", "`loading.Thing`"],
+        );
         let mixed: Mixed = on.db.load("m").await.expect("loads");
-        assert_eq!(mixed.any.iter().map(|any| any.kind()).collect::<Vec<_>>(), ["loading.Thing", "loading.Other"]);
+        assert_eq!(
+            mixed.any.iter().map(|any| any.kind()).collect::<Vec<_>>(),
+            ["loading.Thing", "loading.Other"]
+        );
         // Loading and applying it again changes nothing, whatever the types are.
         assert!(on.db.plan(&mixed).await.expect("plans").is_empty());
-        assert_eq!(refused(on.db.load_dyn("loading.Thing/thing@9").await).kind(), ErrorKind::NotFound);
+        assert_eq!(
+            refused(on.db.load_dyn("loading.Thing/thing@9").await).kind(),
+            ErrorKind::NotFound
+        );
     }
 }
 
@@ -115,10 +171,16 @@ async fn a_listing_is_in_order_and_says_how_things_are() {
         }
         fill(&on.db).await;
         let listed = on.db.list().await.expect("lists");
-        let lines: Vec<String> = listed.iter().map(|line| format!("{} {:?}", line.address, line.versions)).collect();
+        let lines: Vec<String> =
+            listed.iter().map(|line| format!("{} {:?}", line.address, line.versions)).collect();
         assert_eq!(
             lines,
-            ["loading.Other/a@0.0 [0]", "loading.Other/b@0.0 [0]", "loading.Other/c@0.0 [0]", "loading.Thing/thing@1.1 [0, 1]"]
+            [
+                "loading.Other/a@0.0 [0]",
+                "loading.Other/b@0.0 [0]",
+                "loading.Other/c@0.0 [0]",
+                "loading.Thing/thing@1.1 [0, 1]"
+            ]
         );
         assert!(listed.iter().all(|line| line.known && line.status == Status::Ready));
     }
@@ -163,10 +225,16 @@ async fn h01_postinit_runs_before_anything_is_stored_and_after_each_load() {
     for on in databases().await {
         let bad = Checked { identifier: "bad".into(), low: 2, high: 1, seen: 0 };
         let error = refused(on.db.apply(&bad).await);
-        assert!(error.to_string().contains("`loading.Checked/bad`: postinit: 2 is more than 1"), "{error}");
+        assert!(
+            error.to_string().contains("`loading.Checked/bad`: postinit: 2 is more than 1"),
+            "{error}"
+        );
         assert_eq!(refused(on.db.plan(&bad).await).to_string(), error.to_string());
         assert!(on.db.list().await.expect("lists").is_empty());
-        on.db.apply(Checked { identifier: "good".into(), low: 1, high: 2, seen: 0 }).await.expect("applies");
+        on.db
+            .apply(Checked { identifier: "good".into(), low: 1, high: 2, seen: 0 })
+            .await
+            .expect("applies");
         assert_eq!(on.db.load::<Checked>("good").await.expect("loads").seen, 1);
     }
 }

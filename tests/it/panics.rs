@@ -1,4 +1,5 @@
-//! Panics of user code that runs in the caller's task: they are errors that say where, and the database goes on.
+//! Panics of user code that runs in the caller's task: they are errors that say where, and the
+//! database goes on.
 
 use crate::support::{databases, refused, says};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,7 +22,10 @@ static READS: AtomicBool = AtomicBool::new(true);
 impl<'de> Deserialize<'de> for Odd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        assert!(text != "read" && (text != "read later" || READS.load(Ordering::SeqCst)), "cannot be read");
+        assert!(
+            text != "read" && (text != "read later" || READS.load(Ordering::SeqCst)),
+            "cannot be read"
+        );
         Ok(Odd(text))
     }
 }
@@ -65,7 +69,12 @@ impl Fragile {
 }
 
 fn fragile(identifier: &str, odd: &str) -> Fragile {
-    Fragile { identifier: identifier.into(), odd: Odd(odd.into()), parts: Vec::new(), made: Output::empty() }
+    Fragile {
+        identifier: identifier.into(),
+        odd: Odd(odd.into()),
+        parts: Vec::new(),
+        made: Output::empty(),
+    }
 }
 
 #[tokio::test]
@@ -75,7 +84,10 @@ async fn fault_21_panics_while_a_component_is_written_or_read_are_errors() {
         for (odd, parts) in [
             ("write", ["`odd` in `panics.Fragile/inner`", "panicked: cannot be written"]),
             ("read", ["`panics.Fragile/inner`: decoding", "panicked: cannot be read"]),
-            ("postinit", ["`panics.Fragile/inner`: postinit", "panicked: cannot be set up from postinit"]),
+            (
+                "postinit",
+                ["`panics.Fragile/inner`: postinit", "panicked: cannot be set up from postinit"],
+            ),
             ("policy", ["encoding", "panicked: no policy"]),
         ] {
             let outer = Fragile { parts: vec![fragile("inner", odd)], ..fragile("outer", "fine") };
@@ -85,13 +97,21 @@ async fn fault_21_panics_while_a_component_is_written_or_read_are_errors() {
             assert!(db.list().await.unwrap().is_empty(), "{odd}: nothing was written");
         }
         let built = Fragile::builder("built").odd(Odd("postinit".into())).parts(Vec::new()).build();
-        says(&refused(built), ErrorKind::User, &["`panics.Fragile/built`: postinit panicked: cannot be set up"]);
+        says(
+            &refused(built),
+            ErrorKind::User,
+            &["`panics.Fragile/built`: postinit panicked: cannot be set up"],
+        );
         says(
             &refused(fragile("a", "write").encode()),
             ErrorKind::User,
             &["encoding `odd` in `panics.Fragile/a` panicked: cannot be written"],
         );
-        says(&refused(db.setup(&fragile("a", "setup")).await), ErrorKind::User, &["setup panicked: no setup"]);
+        says(
+            &refused(db.setup(&fragile("a", "setup")).await),
+            ErrorKind::User,
+            &["setup panicked: no setup"],
+        );
         // What comes after a panic on the same thread is not disturbed by it.
         db.apply(fragile("fine", "fine")).await.unwrap();
         assert_eq!(db.load::<Fragile>("fine").await.unwrap().odd.0, "fine");
@@ -110,9 +130,16 @@ async fn fault_21_a_stored_component_whose_reading_panics_is_an_error_of_load() 
     says(&refused(db.load_dyn("panics.Fragile/stored").await), ErrorKind::User, &parts);
     assert_eq!(db.list().await.unwrap().len(), 1);
     let report = db.verify().await.unwrap();
-    assert!(report.to_string().contains("it cannot be loaded") && report.to_string().contains("cannot be read"), "{report}");
+    assert!(
+        report.to_string().contains("it cannot be loaded")
+            && report.to_string().contains("cannot be read"),
+        "{report}"
+    );
     READS.store(true, Ordering::SeqCst);
-    assert!(db.load::<Fragile>("stored").await.is_ok() && db.verify().await.unwrap().findings.is_empty());
+    assert!(
+        db.load::<Fragile>("stored").await.is_ok()
+            && db.verify().await.unwrap().findings.is_empty()
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Where a database is opened: foreign folders, texts that are no paths, folders that go away, databases that are only read.
+//! Where a database is opened: foreign folders, texts that are no paths, folders that go away,
+//! databases that are only read.
 
 use crate::{
     process::program,
@@ -55,9 +56,17 @@ async fn b17_a_foreign_folder_or_file_is_refused_and_left_alone() {
             "existing" => builder.existing(),
             _ => builder.read_only(),
         };
-        says(&refused(builder.build().await), ErrorKind::Format, &["is not a component database", "`src`", "nothing was changed"]);
+        says(
+            &refused(builder.build().await),
+            ErrorKind::Format,
+            &["is not a component database", "`src`", "nothing was changed"],
+        );
     }
-    says(&refused(Db::open(folder.path().join("src/main.rs")).await), ErrorKind::Format, &["it is a file"]);
+    says(
+        &refused(Db::open(folder.path().join("src/main.rs")).await),
+        ErrorKind::Format,
+        &["it is a file"],
+    );
     assert_eq!(content(folder.path()), before);
 }
 
@@ -149,7 +158,10 @@ async fn b17_a_folder_deleted_moved_or_replaced_while_open_fails_applies() {
         }
         // Also one that would change nothing, and reads: what they tell is not there.
         for identifier in ["b", "a"] {
-            let parts = [if what == "replaced" { "replaced by another one" } else { "moved or deleted" }, "open the database again"];
+            let parts = [
+                if what == "replaced" { "replaced by another one" } else { "moved or deleted" },
+                "open the database again",
+            ];
             says(&refused(db.apply(note(identifier)).await), ErrorKind::Store, &parts);
         }
         says(&refused(db.list().await), ErrorKind::Store, &["since this program opened it"]);
@@ -165,12 +177,23 @@ async fn b17_a_folder_whose_name_is_no_text_works_with_job_processes() {
     let folder = tempfile::tempdir().unwrap();
     for name in [&b"raw-\xff\xfe"[..], b"colon:s 100%20?#", b"new\nline"] {
         let path = folder.path().join(std::ffi::OsString::from_vec(name.to_vec()));
-        let db = Db::builder().at(&path).unwrap().executor("process").program(program()).build().await.unwrap();
+        let db = Db::builder()
+            .at(&path)
+            .unwrap()
+            .executor("process")
+            .program(program())
+            .build()
+            .await
+            .unwrap();
         let applied = db.apply(crate::process::task("t", "fine")).await.unwrap();
         assert_ne!(applied.result::<u32>("work").unwrap(), std::process::id());
         assert!(db.verify().await.unwrap().is_sound());
         std::fs::remove_dir_all(&path).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a second database was made");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "a second database was made"
+        );
     }
 }
 
@@ -179,17 +202,34 @@ async fn b17_existing_opens_what_is_there_and_makes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("my.db");
     let existing = |path: &Path| Db::builder().existing().at(path).unwrap().build();
-    says(&refused(existing(&path).await), ErrorKind::NotFound, &["no database in", "no such folder"]);
-    says(&refused(Db::builder().at(&path).unwrap().read_only().build().await), ErrorKind::NotFound, &["no database in"]);
-    says(&refused(existing(folder.path()).await), ErrorKind::NotFound, &["no database in", "has no database"]);
-    says(&refused(Db::builder().existing().in_memory().build().await), ErrorKind::NotFound, &["in memory"]);
+    says(
+        &refused(existing(&path).await),
+        ErrorKind::NotFound,
+        &["no database in", "no such folder"],
+    );
+    says(
+        &refused(Db::builder().at(&path).unwrap().read_only().build().await),
+        ErrorKind::NotFound,
+        &["no database in"],
+    );
+    says(
+        &refused(existing(folder.path()).await),
+        ErrorKind::NotFound,
+        &["no database in", "has no database"],
+    );
+    says(
+        &refused(Db::builder().existing().in_memory().build().await),
+        ErrorKind::NotFound,
+        &["in memory"],
+    );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     Db::open(&path).await.unwrap().apply(note("a")).await.unwrap();
     let db = existing(&path).await.unwrap();
     db.apply(note("b")).await.unwrap();
     assert_eq!(db.list().await.unwrap().len(), 2);
     let elsewhere = folder.path().join("elsewhere");
-    let opened = Db::builder().at(&path).unwrap().artifacts_at(&elsewhere).unwrap().existing().build().await;
+    let opened =
+        Db::builder().at(&path).unwrap().artifacts_at(&elsewhere).unwrap().existing().build().await;
     says(&refused(opened), ErrorKind::NotFound, &["no artifacts in", "mounted"]);
     assert!(!elsewhere.exists());
 }
@@ -235,19 +275,27 @@ async fn b17_a_database_opened_for_reading_is_read_and_never_written() {
     // What a crash leaves must stay as it is.
     std::fs::create_dir_all(path.join("artifacts/incoming")).unwrap();
     std::fs::write(path.join("artifacts/incoming/leftover"), "half").unwrap();
-    let of_sqlite = |path: &Path| path.ends_with("metadata.sqlite-shm") || path.ends_with("metadata.sqlite-wal");
-    let without =
-        |content: BTreeMap<PathBuf, Vec<u8>>| content.into_iter().filter(|(path, _)| !of_sqlite(path)).collect::<BTreeMap<_, _>>();
+    let of_sqlite = |path: &Path| {
+        path.ends_with("metadata.sqlite-shm") || path.ends_with("metadata.sqlite-wal")
+    };
+    let without = |content: BTreeMap<PathBuf, Vec<u8>>| {
+        content.into_iter().filter(|(path, _)| !of_sqlite(path)).collect::<BTreeMap<_, _>>()
+    };
     let before = without(content(&path));
     let db = Db::builder().at(&path).unwrap().read_only().build().await.unwrap();
     assert_eq!(db.list().await.unwrap()[0].versions, [0, 1]);
     let loaded: Note = db.load("a@first").await.unwrap();
     assert_eq!((loaded.edition, loaded.blob.unwrap().get().await.unwrap().len()), (1, 300));
     assert!(db.verify().await.unwrap().is_sound());
-    assert!(db.plan(Note { edition: 3, ..note("a") }).await.unwrap().to_string().contains("edition"));
+    assert!(
+        db.plan(Note { edition: 3, ..note("a") }).await.unwrap().to_string().contains("edition")
+    );
     assert!(db.gc(true).await.unwrap().blobs.is_empty());
     db.export("places.Note/a", folder.path().join("b.tar")).await.unwrap();
-    assert!(db.plan_import(&bundle).await.is_ok() && db.prune_all(Keep::last(1)).dry_run().await.is_ok());
+    assert!(
+        db.plan_import(&bundle).await.is_ok()
+            && db.prune_all(Keep::last(1)).dry_run().await.is_ok()
+    );
     for error in refusals(&db, bundle).await {
         says(&error, ErrorKind::Unsupported, &["opened for reading only", "read_only()"]);
     }
@@ -258,7 +306,10 @@ async fn b17_a_database_opened_for_reading_is_read_and_never_written() {
     writer.remove::<Note>("b").await.unwrap();
     drop((writer, db));
     let after = without(content(&path));
-    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().filter(|path| !path.ends_with("sweep.lock")).collect::<Vec<_>>());
+    assert_eq!(
+        before.keys().collect::<Vec<_>>(),
+        after.keys().filter(|path| !path.ends_with("sweep.lock")).collect::<Vec<_>>()
+    );
     assert!(path.join("artifacts/incoming/leftover").exists());
 }
 
@@ -308,7 +359,9 @@ fn fault_21_a_database_without_a_runtime_is_an_error() {
         });
         for error in [
             refused(wait(db.apply(note("b")).into_future())),
-            refused(wait(db.apply(Note { edition: 2, ..with_blob.clone() }).detach().into_future())),
+            refused(wait(
+                db.apply(Note { edition: 2, ..with_blob.clone() }).detach().into_future(),
+            )),
             refused(wait(db.remove::<Note>("a").into_future())),
             refused(wait(db.gc(false))),
             refused(wait(db.resume().into_future())),
@@ -335,7 +388,11 @@ fn fault_21_a_blocking_database_inside_a_runtime_is_an_error() {
     for threads in [1, 2] {
         let runtime = match threads {
             1 => tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
-            _ => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
+            _ => tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap(),
         };
         let other = blocking::Db::in_memory().unwrap();
         runtime.block_on(async {

@@ -135,7 +135,10 @@ async fn a14_a_plan_out_of_date_is_refused_naming_what_moved() {
 #[tokio::test]
 async fn a14_a_first_plan_is_refused_where_somebody_else_was_first() {
     for on in databases().await {
-        let (first, second) = (on.db.plan(pipeline()).await.expect("plans"), on.db.plan(changed()).await.expect("plans"));
+        let (first, second) = (
+            on.db.plan(pipeline()).await.expect("plans"),
+            on.db.plan(changed()).await.expect("plans"),
+        );
         on.db.apply_plan(first).await.expect("applies");
         let before = on.dump().await;
         says(&refused(on.db.apply_plan(second).await), ErrorKind::Conflict, &["plans."]);
@@ -195,13 +198,18 @@ async fn the_other_forms_of_a_plan_are_golden() {
     golden("plan_create.dot", &plan.to_dot());
     golden("plan_create.mmd", &plan.to_mermaid());
     on.db.apply(pipeline()).await.expect("applies");
-    golden("plan_update.json", &format!("{:#}\n", on.db.plan(changed()).await.expect("plans").to_json()));
+    golden(
+        "plan_update.json",
+        &format!("{:#}\n", on.db.plan(changed()).await.expect("plans").to_json()),
+    );
 }
 
 #[tokio::test]
 async fn planning_twice_gives_the_same_plan() {
     for on in databases().await {
-        let texts = |plan: superduper::Plan| format!("{plan}{}{}{}", plan.to_json(), plan.to_dot(), plan.to_mermaid());
+        let texts = |plan: superduper::plan::Plan| {
+            format!("{plan}{}{}{}", plan.to_json(), plan.to_dot(), plan.to_mermaid())
+        };
         for _ in 0..2 {
             let first = texts(on.db.plan(changed()).await.expect("plans"));
             for _ in 0..5 {
@@ -218,10 +226,16 @@ async fn what_a_plan_says_is_what_an_apply_does() {
         for value in [pipeline(), changed(), pipeline()] {
             let plan = on.db.plan(&value).await.expect("plans");
             let applied = on.db.apply(&value).await.expect("applies");
-            let planned: Vec<_> = plan.components().iter().map(|component| (component.address.clone(), component.action)).collect();
+            let planned: Vec<_> = plan
+                .components()
+                .iter()
+                .map(|component| (component.address.clone(), component.action))
+                .collect();
             assert_eq!(applied.components, planned);
-            let methods: Vec<_> = plan.jobs().iter().map(|job| (job.target.clone(), job.method.clone())).collect();
-            let ran: Vec<_> = applied.jobs().iter().map(|job| (job.target.clone(), job.method.clone())).collect();
+            let methods: Vec<_> =
+                plan.jobs().iter().map(|job| (job.target.clone(), job.method.clone())).collect();
+            let ran: Vec<_> =
+                applied.jobs().iter().map(|job| (job.target.clone(), job.method.clone())).collect();
             assert_eq!(ran, methods);
             assert!(on.db.plan(&value).await.expect("plans").is_empty());
         }
@@ -234,11 +248,18 @@ async fn t07_jobs_of_a_parent_wait_for_all_jobs_of_its_children() {
     let plan = on.db.plan(pipeline()).await.expect("plans");
     let edges = plan.edges();
     let number = |method: &str, identifier: &str| {
-        1 + plan.jobs().iter().position(|job| job.method == method && job.target.identifier == identifier).expect("a job")
+        1 + plan
+            .jobs()
+            .iter()
+            .position(|job| job.method == method && job.target.identifier == identifier)
+            .expect("a job")
     };
     for of_parent in ["on_create", "train", "evaluate"] {
         for child in ["image", "text"] {
-            assert!(edges.contains(&(number("warm_up", child), number(of_parent, "main"))), "{plan}");
+            assert!(
+                edges.contains(&(number("warm_up", child), number(of_parent, "main"))),
+                "{plan}"
+            );
         }
     }
 }
@@ -250,14 +271,26 @@ async fn d13_an_update_runs_what_watches_and_what_depends_on_it() {
         let mut value = pipeline();
         value.score = None;
         let applied = on.db.apply(&value).await.expect("applies");
-        assert_eq!((applied.action, applied.jobs().len()), (Action::Update, 0), "nobody watches `score`");
+        assert_eq!(
+            (applied.action, applied.jobs().len()),
+            (Action::Update, 0),
+            "nobody watches `score`"
+        );
         value.note = Some("hello".into());
         let applied = on.db.apply(&value).await.expect("applies");
         let methods: Vec<&str> = applied.jobs().iter().map(|job| job.method.as_str()).collect();
-        // `evaluate` watches `note`, `announce` requires it, `after` depends; `train` and `on_create` are done.
+        // `evaluate` watches `note`, `announce` requires it, `after` depends; `train` and
+        // `on_create` are done.
         assert_eq!(methods, ["evaluate", "announce", "after"]);
-        assert_eq!(applied.result::<String>("announce").expect("a result"), "0.5", "the old result of `train` is used");
-        assert_eq!(applied.outcome.expect("an outcome").jobs[0].target.to_string(), "plans.Pipeline/main@0.2");
+        assert_eq!(
+            applied.result::<String>("announce").expect("a result"),
+            "0.5",
+            "the old result of `train` is used"
+        );
+        assert_eq!(
+            applied.outcome.expect("an outcome").jobs[0].target.to_string(),
+            "plans.Pipeline/main@0.2"
+        );
         assert_eq!(on.successes("plans.Pipeline/main", "train").await, 1);
     }
 }
@@ -273,7 +306,9 @@ async fn a_plan_does_not_depend_on_the_order_of_hash_maps() {
     let on = in_memory().await;
     let bag = || Bag {
         identifier: "b".into(),
-        held: (0..9).map(|number| (format!("k{number}"), encoder(&format!("e{number}"), 1, 2))).collect(),
+        held: (0..9)
+            .map(|number| (format!("k{number}"), encoder(&format!("e{number}"), 1, 2)))
+            .collect(),
     };
     let first = on.db.plan(bag()).await.expect("plans").to_string();
     for _ in 0..9 {

@@ -2,7 +2,7 @@
 
 use crate::support::at_once::AtOnce;
 use std::{sync::Arc, time::Duration};
-use superduper::{Inline, JobPolicy, Placement, prelude::*, store::JobState};
+use superduper::{Inline, JobPolicy, job::Placement, prelude::*, store::JobState};
 
 /// By the size of the pool.
 static RUNNING: AtOnce = AtOnce::new();
@@ -93,9 +93,15 @@ async fn a_pool_limits_how_many_run_at_once() {
     let db = Db::in_memory().await.unwrap();
     let mut runs = Vec::new();
     for number in 0..12 {
-        runs.push(db.apply(Limited { pool: 2, ..limited(&format!("pooled-{number}")) }).detach().await.unwrap());
+        runs.push(
+            db.apply(Limited { pool: 2, ..limited(&format!("pooled-{number}")) })
+                .detach()
+                .await
+                .unwrap(),
+        );
     }
-    let states: Vec<JobState> = db.jobs(Default::default()).await.unwrap().iter().map(|job| job.state).collect();
+    let states: Vec<JobState> =
+        db.jobs(Default::default()).await.unwrap().iter().map(|job| job.state).collect();
     assert!(states.iter().filter(|state| **state == JobState::Running).count() <= 2, "{states:?}");
     let row = db.jobs(Default::default()).await.unwrap().pop().unwrap();
     assert_eq!(Placement::of_text(row.executor.as_deref()).pool, Some(("limited".to_owned(), 2)));
@@ -115,7 +121,11 @@ async fn an_exclusive_apply_is_refused_while_the_component_is_busy() {
     let error = db.apply(&other).exclusive().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("unfinished job"), "{error}");
-    assert_eq!(db.versions("test.Limited/busy").await.unwrap()[0].revision(), 0, "nothing was written");
+    assert_eq!(
+        db.versions("test.Limited/busy").await.unwrap()[0].revision(),
+        0,
+        "nothing was written"
+    );
     run.wait().await.unwrap();
     db.apply(&other).exclusive().await.unwrap();
 }
@@ -147,12 +157,17 @@ async fn a_component_held_by_value_has_no_version_of_its_own() {
         weights: Inline(Some(Weighted { identifier: "w".into(), weights })),
     };
     db.apply(holder).await.unwrap();
-    let listed: Vec<String> = db.list().await.unwrap().into_iter().map(|row| row.address.identifier).collect();
+    let listed: Vec<String> =
+        db.list().await.unwrap().into_iter().map(|row| row.address.identifier).collect();
     assert_eq!(listed, ["h", "shared"]);
     let back: Holder = db.load("h").await.unwrap();
     assert_eq!((back.own.0.kind(), back.own.0.identifier()), ("test.Limited", "own"));
     let weighted = back.weights.0.unwrap();
-    assert_eq!(&weighted.weights.get().await.unwrap()[..], b"by value", "its blobs are stored with the holder");
+    assert_eq!(
+        &weighted.weights.get().await.unwrap()[..],
+        b"by value",
+        "its blobs are stored with the holder"
+    );
     assert_eq!(db.metadata().referenced_blobs(None).await.unwrap().len(), 1);
     db.remove::<Holder>("h").await.unwrap();
     assert!(db.metadata().referenced_blobs(None).await.unwrap().is_empty());

@@ -1,6 +1,7 @@
-//! The executor `process`: jobs in worker processes. The worker program is in `tests/it/worker`,
+//! The executor `process`: jobs in job processes. The worker program is in `tests/it/worker`,
 //! an example for cargo, which builds examples before it runs tests.
 
+use crate::support::until::{found, until};
 use std::{path::PathBuf, time::Duration};
 use superduper::{
     DbBuilder, FailureKind,
@@ -22,7 +23,10 @@ pub(crate) fn program() -> PathBuf {
 }
 
 fn builder() -> DbBuilder {
-    crate::fresh::builder().executor("process").program(program()).cancel_grace(Duration::from_millis(200))
+    crate::fresh::builder()
+        .executor("process")
+        .program(program())
+        .cancel_grace(Duration::from_millis(200))
 }
 
 pub(crate) fn task(identifier: &str, what: &str) -> Task {
@@ -37,9 +41,13 @@ async fn p01_a_worker_runs_hooks_and_triggers_and_hands_on_results() {
     assert_ne!(pid, std::process::id(), "it ran in another process");
     assert_eq!(applied.result::<String>("after").unwrap(), format!("after {pid}, made by {pid}"));
     let loaded: Task = db.load("p01").await.unwrap();
-    assert_eq!(&**loaded.made.get().unwrap().get().await.unwrap(), format!("made by {pid}").as_bytes());
+    assert_eq!(
+        &**loaded.made.get().unwrap().get().await.unwrap(),
+        format!("made by {pid}").as_bytes()
+    );
     let job = applied.outcome.as_ref().unwrap().job("work").unwrap().id;
-    let logs: Vec<String> = db.logs(job).await.unwrap().into_iter().map(|line| line.message).collect();
+    let logs: Vec<String> =
+        db.logs(job).await.unwrap().into_iter().map(|line| line.message).collect();
     assert_eq!(logs, ["a line of the worker", "an event of the worker"]);
     db.remove::<Task>("p01").await.unwrap();
 }
@@ -55,11 +63,17 @@ async fn failure(what: &str) -> superduper::JobFailure {
 #[tokio::test]
 async fn p02_exit_reasons_are_told_apart() {
     let error = failure("error").await;
-    assert_eq!((error.kind, error.to_string()), (FailureKind::Error, "in the worker: went wrong".to_owned()));
+    assert_eq!(
+        (error.kind, error.to_string()),
+        (FailureKind::Error, "in the worker: went wrong".to_owned())
+    );
     let panic = failure("panic").await;
     assert_eq!((panic.kind, panic.message.as_str()), (FailureKind::Panic, "panicked: worker boom"));
     let signal = failure("signal").await;
-    assert_eq!((signal.kind, signal.message.as_str()), (FailureKind::WorkerLost, "the worker was killed by signal 9"));
+    assert_eq!(
+        (signal.kind, signal.message.as_str()),
+        (FailureKind::WorkerLost, "the worker was killed by signal 9")
+    );
     let exit = failure("exit").await;
     assert_eq!(exit.message, "the worker ended without recording a result");
     let code = failure("code").await;
@@ -77,13 +91,12 @@ async fn p04_a_cancelled_worker_ends_by_itself_or_is_killed() {
     let db = builder().build().await.unwrap();
     for what in ["listen", "ignore"] {
         let run = db.apply(task(what, what)).detach().await.unwrap();
-        let job = loop {
-            let jobs = run.jobs().await.unwrap();
-            if let Some(job) = jobs.iter().find(|job| job.method == "work" && job.progress.is_some()) {
-                break job.id;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        let job = found("a report of the job", async || {
+            let mut jobs = run.jobs().await.unwrap();
+            jobs.retain(|job| job.method == "work" && job.progress.is_some());
+            jobs.first().map(|job| job.id)
+        })
+        .await;
         db.cancel(job).await.unwrap();
         let error = run.wait_timeout(Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
@@ -97,9 +110,17 @@ async fn p05_a_program_that_is_not_prepared_is_refused_before_anything_is_writte
     let db = crate::fresh::builder().build().await.unwrap();
     let error = crate::fresh::builder().executor("process").build().await.err().unwrap();
     assert!(error.to_string().contains("#[superduper::main]"), "{error}");
-    let error = Db::builder().in_memory().executor("process").program(program()).build().await.err().unwrap();
+    let error = Db::builder()
+        .in_memory()
+        .executor("process")
+        .program(program())
+        .build()
+        .await
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("in memory"), "{error}");
-    let error = db.apply(Isolated { identifier: "p05".into(), made: Output::empty() }).await.unwrap_err();
+    let error =
+        db.apply(Isolated { identifier: "p05".into(), made: Output::empty() }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(db.list().await.unwrap().is_empty());
 }
@@ -107,7 +128,8 @@ async fn p05_a_program_that_is_not_prepared_is_refused_before_anything_is_writte
 #[tokio::test]
 async fn p06_one_trigger_can_ask_for_a_process() {
     let db = crate::fresh::builder().program(program()).build().await.unwrap();
-    let applied = db.apply(Isolated { identifier: "p06".into(), made: Output::empty() }).await.unwrap();
+    let applied =
+        db.apply(Isolated { identifier: "p06".into(), made: Output::empty() }).await.unwrap();
     assert_eq!(applied.result::<u32>("here").unwrap(), std::process::id());
     assert_ne!(applied.result::<u32>("there").unwrap(), std::process::id());
 }
@@ -116,15 +138,23 @@ async fn p06_one_trigger_can_ask_for_a_process() {
 async fn p07_a_time_limit_kills_the_worker() {
     let db = crate::fresh::builder().program(program()).build().await.unwrap();
     let error = db.apply(components::Endless { identifier: "p07".into() }).await.unwrap_err();
-    assert_eq!(error.outcome().unwrap().jobs[0].failure.as_ref().unwrap().kind, FailureKind::Timeout);
+    assert_eq!(
+        error.outcome().unwrap().jobs[0].failure.as_ref().unwrap().kind,
+        FailureKind::Timeout
+    );
 }
 
 #[tokio::test]
 async fn p08_workers_die_with_their_parent_and_the_next_resume_finishes_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p08.db");
-    let mut parent =
-        std::process::Command::new(program()).arg("apply").arg(&path).arg("wait").stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut parent = std::process::Command::new(program())
+        .arg("apply")
+        .arg(&path)
+        .arg("wait")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     let db = loop {
         if let Ok(db) = Db::builder().at(&path).unwrap().program(program()).build().await
             && let Ok(jobs) = db.jobs(JobFilter::default()).await
@@ -134,17 +164,12 @@ async fn p08_workers_die_with_their_parent_and_the_next_resume_finishes_the_run(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let pid = db.jobs(JobFilter::default()).await.unwrap().iter().find_map(|job| job.progress).unwrap().0;
+    let pid =
+        db.jobs(JobFilter::default()).await.unwrap().iter().find_map(|job| job.progress).unwrap().0;
     parent.kill().unwrap();
     parent.wait().unwrap();
     let gone = || !std::path::Path::new(&format!("/proc/{pid}")).exists();
-    for _ in 0..200 {
-        if gone() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(gone(), "the worker {pid} outlived its parent");
+    until("the end of the worker, whose parent is gone,", async || gone()).await;
     // The waiting task looks for a file, so that the second try ends.
     std::fs::write(path.join("go"), "").unwrap();
     let outcomes = db.resume().await.unwrap();
@@ -157,10 +182,21 @@ async fn p08_workers_die_with_their_parent_and_the_next_resume_finishes_the_run(
 #[tokio::test]
 async fn p09_a_program_that_a_worker_starts_is_no_worker() {
     let folder = tempfile::tempdir().unwrap();
-    let db = Db::builder().at(folder.path().join("p09.db")).unwrap().executor("process").program(program()).build().await.unwrap();
+    let db = Db::builder()
+        .at(folder.path().join("p09.db"))
+        .unwrap()
+        .executor("process")
+        .program(program())
+        .build()
+        .await
+        .unwrap();
     let applied = db.apply(task("p09", "program")).await.unwrap();
     assert_ne!(applied.result::<u32>("work").unwrap(), std::process::id());
-    assert_eq!(std::fs::read_to_string(folder.path().join("p09.db").join("runs")).unwrap(), "run\n", "the job ran once");
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("p09.db").join("runs")).unwrap(),
+        "run\n",
+        "the job ran once"
+    );
 }
 
 #[tokio::test]
@@ -172,10 +208,21 @@ async fn p10_what_a_job_of_a_worker_applies_without_waiting_is_done_as_well() {
     let done = async {
         loop {
             let jobs = db.jobs(JobFilter::default()).await.unwrap();
-            if jobs.iter().filter(|job| job.method == "after" && job.state == JobState::Succeeded).count() == 2 {
+            if jobs
+                .iter()
+                .filter(|job| job.method == "after" && job.state == JobState::Succeeded)
+                .count()
+                == 2
+            {
                 return;
             }
-            assert!(jobs.iter().all(|job| !matches!(job.state, JobState::Failed | JobState::Cancelled | JobState::Skipped)), "{jobs:?}");
+            assert!(
+                jobs.iter().all(|job| !matches!(
+                    job.state,
+                    JobState::Failed | JobState::Cancelled | JobState::Skipped
+                )),
+                "{jobs:?}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -188,7 +235,8 @@ async fn p11_a_worker_hears_at_once_that_its_job_is_cancelled() {
     let db = builder().build().await.unwrap();
     let mut slowest = Duration::ZERO;
     for n in 0..24 {
-        // It looks by itself every 100 ms, so that some of eight would come late; the module looks every 10 ms.
+        // It looks by itself every 100 ms, so that some of eight would come late; the module looks
+        // every 10 ms.
         if n % 8 == 0 {
             if n > 0 && slowest < Duration::from_millis(70) {
                 return;
@@ -196,18 +244,20 @@ async fn p11_a_worker_hears_at_once_that_its_job_is_cancelled() {
             slowest = Duration::ZERO;
         }
         let run = db.apply(task(&format!("p11-{n}"), "listen")).detach().await.unwrap();
-        let job = loop {
-            let jobs = run.jobs().await.unwrap();
-            if let Some(job) = jobs.iter().find(|job| job.method == "work" && job.progress.is_some()) {
-                break job.id;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let job = found("a report of the job", async || {
+            let mut jobs = run.jobs().await.unwrap();
+            jobs.retain(|job| job.method == "work" && job.progress.is_some());
+            jobs.first().map(|job| job.id)
+        })
+        .await;
         // At another place between two of its looks each time.
         tokio::time::sleep(Duration::from_millis(12 * (n % 8))).await;
         let begun = std::time::Instant::now();
         db.cancel(job).await.unwrap();
-        assert_eq!(run.wait_timeout(Duration::from_secs(20)).await.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(
+            run.wait_timeout(Duration::from_secs(20)).await.unwrap_err().kind(),
+            ErrorKind::Cancelled
+        );
         slowest = slowest.max(begun.elapsed());
     }
     assert!(slowest < Duration::from_millis(70), "{slowest:?}");
@@ -219,7 +269,14 @@ fn j15_a_program_ends_with_the_code_of_its_error() {
         let output = std::process::Command::new(program()).args(args).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    for (kind, code) in [("not_found", 11), ("gone", 12), ("job_failed", 20), ("cancelled", 21), ("user", 1), ("internal", 70)] {
+    for (kind, code) in [
+        ("not_found", 11),
+        ("gone", 12),
+        ("job_failed", 20),
+        ("cancelled", 21),
+        ("user", 1),
+        ("internal", 70),
+    ] {
         let (ended, text) = end(&["end", kind]);
         assert_eq!(ended, code, "{kind}");
         assert!(text.starts_with("Error: ") && text.contains("as asked: the end"), "{text}");

@@ -36,21 +36,41 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        prop_oneof![Just(json!(i64::MIN)), Just(json!(u64::MAX)), Just(json!(f64::MAX)), Just(json!(f64::MIN_POSITIVE)), Just(json!(-0.0))],
+        prop_oneof![
+            Just(json!(i64::MIN)),
+            Just(json!(u64::MAX)),
+            Just(json!(f64::MAX)),
+            Just(json!(f64::MIN_POSITIVE)),
+            Just(json!(-0.0))
+        ],
         prop::num::f64::NORMAL.prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
     ];
-    let key = prop_oneof!["[a-z$.]{0,4}", Just("$ref".to_owned()), Just("$blob".to_owned()), Just("$$".to_owned())];
+    let key = prop_oneof![
+        "[a-z$.]{0,4}",
+        Just("$ref".to_owned()),
+        Just("$blob".to_owned()),
+        Just("$$".to_owned())
+    ];
     leaf.prop_recursive(3, 12, 3, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::btree_map(key.clone(), inner, 0..3).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(key.clone(), inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }
 
 fn any_tree() -> impl Strategy<Value = Node> {
-    let own = || (any::<i64>(), ".{0,12}", prop::num::f64::NORMAL | prop::num::f64::ZERO, any_json(), prop::option::of(0..4_u8));
+    let own = || {
+        (
+            any::<i64>(),
+            ".{0,12}",
+            prop::num::f64::NORMAL | prop::num::f64::ZERO,
+            any_json(),
+            prop::option::of(0..4_u8),
+        )
+    };
     let node = |(breaking, text, number, any, blob): (i64, String, f64, Value, Option<u8>)| Node {
         identifier: String::new(),
         breaking,
@@ -70,7 +90,8 @@ fn any_tree() -> impl Strategy<Value = Node> {
         let choice = prop_oneof![
             Just(Choice::Nothing),
             inner.clone().prop_map(|node| Choice::Holds(Arc::new(node))),
-            (prop::option::of(inner.clone().prop_map(Box::new)), any::<u64>()).prop_map(|(node, size)| Choice::Named { node, size }),
+            (prop::option::of(inner.clone().prop_map(Box::new)), any::<u64>())
+                .prop_map(|(node, size)| Choice::Named { node, size }),
         ];
         (own(), prop::option::of(inner.prop_map(Arc::new)), many, named, choice).prop_map(
             move |(own, strict, mut children, by_name, choice)| {
@@ -107,7 +128,9 @@ fn name(node: &mut Node, own: &str) {
     match &mut node.choice {
         Choice::Nothing => {}
         Choice::Holds(child) => name(Arc::make_mut(child), &format!("{own}h")),
-        Choice::Named { node, .. } => node.iter_mut().for_each(|child| name(child, &format!("{own}n"))),
+        Choice::Named { node, .. } => {
+            node.iter_mut().for_each(|child| name(child, &format!("{own}n")))
+        }
     }
     for (key, child) in &mut node.by_name {
         name(child, &format!("{own}[{key}]"));
@@ -115,7 +138,11 @@ fn name(node: &mut Node, own: &str) {
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
 }
 
 proptest! {

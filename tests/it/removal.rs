@@ -1,5 +1,6 @@
 //! Removals that take their time: what happens meanwhile, and what is left of them after a crash.
 
+use crate::support::until::until;
 use crate::support::{Database, at, databases, in_folder, in_memory, refused, says};
 use std::{
     collections::HashMap,
@@ -9,12 +10,14 @@ use std::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use superduper::{
     Keep, Status,
     prelude::*,
-    store::{JobFilter, JobRole, JobState, MAX_EVENT_DETAIL, MAX_FAILURE_TEXT, RunFilter, RunState},
+    store::{
+        JobFilter, JobRole, JobState, MAX_EVENT_DETAIL, MAX_FAILURE_TEXT, RunFilter, RunState,
+    },
 };
 use tokio::sync::Semaphore;
 
@@ -29,9 +32,18 @@ struct Gate {
 }
 
 fn gate(name: &str) -> Arc<Gate> {
-    let new =
-        || Gate { begun: AtomicUsize::new(0), open: AtomicBool::new(false), fails: AtomicBool::new(false), passes: Semaphore::new(0) };
-    GATES.lock().expect("no panic").entry(name.to_owned()).or_insert_with(|| Arc::new(new())).clone()
+    let new = || Gate {
+        begun: AtomicUsize::new(0),
+        open: AtomicBool::new(false),
+        fails: AtomicBool::new(false),
+        passes: Semaphore::new(0),
+    };
+    GATES
+        .lock()
+        .expect("no panic")
+        .entry(name.to_owned())
+        .or_insert_with(|| Arc::new(new()))
+        .clone()
 }
 
 impl Gate {
@@ -40,7 +52,11 @@ impl Gate {
         if !self.open.load(Ordering::SeqCst) {
             self.passes.acquire().await.map_err(Error::msg)?.forget();
         }
-        if self.fails.load(Ordering::SeqCst) { Err(Error::msg("still in use").fatal()) } else { Ok(()) }
+        if self.fails.load(Ordering::SeqCst) {
+            Err(Error::msg("still in use").fatal())
+        } else {
+            Ok(())
+        }
     }
 
     /// Let all go on, now and later.
@@ -55,14 +71,6 @@ impl Gate {
 
     async fn reached(&self) {
         until("the gate", async || self.begun() > 0).await;
-    }
-}
-
-async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !happened().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -160,7 +168,11 @@ async fn two_versions(name: &str) -> Vec<(Database, String)> {
     found
 }
 
-fn start(db: &Db, name: &str, version: u32) -> tokio::task::JoinHandle<Result<superduper::Removed>> {
+fn start(
+    db: &Db,
+    name: &str,
+    version: u32,
+) -> tokio::task::JoinHandle<Result<superduper::db::Removed>> {
     let (db, target) = (db.clone(), at(&format!("{}@{version}", path(name))));
     tokio::spawn(async move { db.remove_dyn(target).await })
 }
@@ -183,12 +195,27 @@ async fn b09_nothing_gets_hold_of_an_old_version_while_its_cleanup_runs() {
         let old = format!("{}@0", path(&name));
         let going = [old.as_str(), "is being removed", "db.resume()"];
         says(&refused(db.label(old.as_str(), "prod").await), ErrorKind::Conflict, &going);
-        says(&refused(db.move_label(old.as_str(), "good", Some(1)).await), ErrorKind::Conflict, &going);
-        let all: [(superduper::Locator, &str); 2] = [(at(&format!("{}@1", path(&name))).into(), "prod"), (at(&old).into(), "stage")];
+        says(
+            &refused(db.move_label(old.as_str(), "good", Some(1)).await),
+            ErrorKind::Conflict,
+            &going,
+        );
+        let all: [(superduper::Locator, &str); 2] =
+            [(at(&format!("{}@1", path(&name))).into(), "prod"), (at(&old).into(), "stage")];
         says(&refused(db.label_all(all).await), ErrorKind::Conflict, &going);
         says(&refused(db.rollback(path(&name).as_str(), 0).await), ErrorKind::Conflict, &going);
-        says(&refused(db.rename(path(&name).as_str(), "removal.Kept/other").await), ErrorKind::Conflict, &["is not finished"]);
-        let labels: Vec<String> = db.labels(path(&name).as_str()).await.expect("labels").into_iter().map(|row| row.label).collect();
+        says(
+            &refused(db.rename(path(&name).as_str(), "removal.Kept/other").await),
+            ErrorKind::Conflict,
+            &["is not finished"],
+        );
+        let labels: Vec<String> = db
+            .labels(path(&name).as_str())
+            .await
+            .expect("labels")
+            .into_iter()
+            .map(|row| row.label)
+            .collect();
         assert_eq!(labels, ["good"], "what is refused changes nothing");
         // The newest version is used as ever.
         let parent = Parent { identifier: name.clone(), child: Some(kept(&name, 1)) };
@@ -225,7 +252,9 @@ async fn b09_nothing_gets_hold_of_the_newest_version_while_its_cleanup_runs() {
         gate(&name).reached().await;
         let newest = format!("{}@1", path(&name));
         let going = [newest.as_str(), "is being removed"];
-        for declared in [kept(&name, 1), kept(&name, 5), Kept { note: "other".into(), ..kept(&name, 1) }] {
+        for declared in
+            [kept(&name, 1), kept(&name, 5), Kept { note: "other".into(), ..kept(&name, 1) }]
+        {
             says(&refused(db.apply(declared.clone()).await), ErrorKind::Conflict, &going);
             let parent = Parent { identifier: "p".into(), child: Some(declared) };
             says(&refused(db.apply(parent).await), ErrorKind::Conflict, &going);
@@ -242,8 +271,14 @@ async fn b09_nothing_gets_hold_of_the_newest_version_while_its_cleanup_runs() {
         assert!(!whole.is_finished(), "it waits");
         gate(&name).open();
         assert_eq!(removal.await.expect("no panic").expect("removes").versions, [at(&newest)]);
-        let versions: Vec<String> =
-            whole.await.expect("no panic").expect("removes").versions.iter().map(|version| version.to_string()).collect();
+        let versions: Vec<String> = whole
+            .await
+            .expect("no panic")
+            .expect("removes")
+            .versions
+            .iter()
+            .map(|version| version.to_string())
+            .collect();
         assert_eq!(versions, [newest.clone(), format!("{}@0", path(&name))]);
         assert_eq!(gate(&name).begun(), 2, "each version was cleaned up once");
         finished(db).await;
@@ -263,9 +298,17 @@ async fn b09_nothing_gets_hold_of_a_component_while_its_cleanup_runs() {
         gate(&name).reached().await;
         for version in ["@0", "@1", ""] {
             let target = format!("{}{version}", path(&name));
-            says(&refused(db.label(target.as_str(), "prod").await), ErrorKind::Conflict, &[&path(&name), "is being removed"]);
+            says(
+                &refused(db.label(target.as_str(), "prod").await),
+                ErrorKind::Conflict,
+                &[&path(&name), "is being removed"],
+            );
         }
-        says(&refused(db.rename(path(&name).as_str(), "removal.Kept/other").await), ErrorKind::Conflict, &["is being removed"]);
+        says(
+            &refused(db.rename(path(&name).as_str(), "removal.Kept/other").await),
+            ErrorKind::Conflict,
+            &["is being removed"],
+        );
         let one = start(db, &name, 0);
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!one.is_finished(), "it waits");
@@ -273,7 +316,10 @@ async fn b09_nothing_gets_hold_of_a_component_while_its_cleanup_runs() {
         for removal in [first, second] {
             assert_eq!(removal.await.expect("no panic").expect("it is gone").versions.len(), 2);
         }
-        assert_eq!(one.await.expect("no panic").expect("it is gone").versions, [at(&format!("{}@0", path(&name)))]);
+        assert_eq!(
+            one.await.expect("no panic").expect("it is gone").versions,
+            [at(&format!("{}@0", path(&name)))]
+        );
         assert_eq!(gate(&name).begun(), 2);
         finished(db).await;
     }
@@ -319,9 +365,17 @@ async fn b09_a_failed_removal_leaves_its_mark_and_is_tried_again() {
         gate(&name).open();
         gate(&name).fails.store(true, Ordering::SeqCst);
         let error = refused(start(db, &name, 0).await.expect("no panic"));
-        says(&error, ErrorKind::JobFailed, &["still in use", "stays marked as being removed", ".force()"]);
+        says(
+            &error,
+            ErrorKind::JobFailed,
+            &["still in use", "stays marked as being removed", ".force()"],
+        );
         // Part of what stood outside may be gone: nothing may use it as a whole one.
-        says(&refused(db.label(old.as_str(), "prod").await), ErrorKind::Conflict, &[&old, "is being removed"]);
+        says(
+            &refused(db.label(old.as_str(), "prod").await),
+            ErrorKind::Conflict,
+            &[&old, "is being removed"],
+        );
         assert!(db.versions(path(&name).as_str()).await.expect("versions")[0].removing);
         assert!(db.resume().await.expect("a removal that failed has ended").is_empty());
         let on = on.reopened().await;
@@ -350,7 +404,11 @@ async fn b09_prunings_and_removals_at_once_tell_the_truth() {
                 db.prune(at(&path("b09prune")), Keep::last(1)).await
             })
         };
-        let prunings = [prune(&on.db, 0), prune(&other, round * 700 % 5000), prune(&on.db, round * 1300 % 5000)];
+        let prunings = [
+            prune(&on.db, 0),
+            prune(&other, round * 700 % 5000),
+            prune(&on.db, round * 1300 % 5000),
+        ];
         let removal = tokio::spawn({
             let (db, after) = (other.clone(), round * 2100 % 15000);
             async move {
@@ -365,19 +423,31 @@ async fn b09_prunings_and_removals_at_once_tell_the_truth() {
                 Err(error) => says(&error, ErrorKind::NotFound, &[&path(name)]),
             }
         }
-        let removed = removal.await.expect("no panic").unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let removed = removal
+            .await
+            .expect("no panic")
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert!(!removed.versions.is_empty());
         assert!(on.versions(&path(name)).await.is_empty(), "round {round}");
         cleaned += 5;
-        assert_eq!(gate(name).begun(), cleaned, "each version is cleaned up once, in round {round}");
+        assert_eq!(
+            gate(name).begun(),
+            cleaned,
+            "each version is cleaned up once, in round {round}"
+        );
     }
     finished(&on.db).await;
 }
 
-/// A process of its own, as far as the database can tell: its runtime goes away in the middle of whatever it does.
+/// A process of its own, as far as the database can tell: its runtime goes away in the middle of
+/// whatever it does.
 async fn process_that_dies<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         runtime.block_on(work());
         runtime.shutdown_background();
         // What ran there lets go of the database when it is dropped.
@@ -410,7 +480,11 @@ async fn b09_a_removal_that_dies_in_its_cleanup_is_finished_by_the_next_resume()
     .await;
     let db = Db::open(&place).await.expect("opens");
     let old = format!("{}@0", path(name));
-    says(&refused(db.label(old.as_str(), "prod").await), ErrorKind::Conflict, &[&old, "is being removed"]);
+    says(
+        &refused(db.label(old.as_str(), "prod").await),
+        ErrorKind::Conflict,
+        &[&old, "is being removed"],
+    );
     gate(name).open();
     let outcomes = db.resume().await.expect("goes on");
     assert!(outcomes.iter().all(|outcome| outcome.succeeded()) && outcomes.len() == 1);
@@ -440,18 +514,29 @@ async fn b09_a_removal_that_an_older_program_made_impossible_ends_and_stops_no_o
     says(&error, ErrorKind::InUse, &["removal.Kept/b09older@0", "was cleaned up, but not deleted"]);
     let runs = db.runs(RunFilter::default()).await.expect("runs");
     assert_eq!(runs.last().map(|run| run.state), Some(RunState::Failed), "it has ended");
-    let jobs = db.jobs(JobFilter { roles: Some(vec![JobRole::Cleanup]), ..JobFilter::default() }).await.expect("jobs");
+    let jobs = db
+        .jobs(JobFilter { roles: Some(vec![JobRole::Cleanup]), ..JobFilter::default() })
+        .await
+        .expect("jobs");
     let log = db.logs(jobs[0].id).await.expect("a log");
     assert!(log.iter().any(|line| line.message.contains("`prod`")), "{log:?}");
     finished(&db).await;
     db.unlabel(path(name).as_str(), "prod").await.expect("takes it away");
     db.remove_dyn(at(&format!("{}@0", path(name)))).await.expect("removes");
-    assert_eq!((gate(name).begun(), db.versions(path(name).as_str()).await.expect("versions").len()), (1, 1));
+    assert_eq!(
+        (gate(name).begun(), db.versions(path(name).as_str()).await.expect("versions").len()),
+        (1, 1)
+    );
     finished(&db).await;
 }
 
 /// Start a removal in a process that dies while the removal waits for a job that cannot be stopped.
-async fn waiting_removal(place: &Path, apply: impl AsyncFnOnce(&Db) + Send + 'static, target: &str, working: &'static str) {
+async fn waiting_removal(
+    place: &Path,
+    apply: impl AsyncFnOnce(&Db) + Send + 'static,
+    target: &str,
+    working: &'static str,
+) {
     let (place, target) = (place.to_owned(), at(target));
     process_that_dies(move || async move {
         let db = Db::open(&place).await.expect("opens");
@@ -462,7 +547,10 @@ async fn waiting_removal(place: &Path, apply: impl AsyncFnOnce(&Db) + Send + 'st
             async move { db.remove_dyn(target).await }
         });
         until("the record of the removal", async || {
-            let open = db.runs(RunFilter { unfinished: true, ..RunFilter::default() }).await.expect("runs");
+            let open = db
+                .runs(RunFilter { unfinished: true, ..RunFilter::default() })
+                .await
+                .expect("runs");
             open.iter().any(|run| run.purpose == superduper::store::RunPurpose::Remove)
         })
         .await;
@@ -478,14 +566,25 @@ async fn b10_a_removal_that_dies_while_it_waits_for_a_job_is_finished_by_the_nex
     let apply = async move |db: &Db| drop(db.apply(working(0)).detach().await.expect("applies"));
     waiting_removal(&place, apply, "removal.Working/b10dies", "b10dies").await;
     let db = Db::open(&place).await.expect("opens");
-    assert!(matches!(db.status("removal.Working/b10dies").await.expect("a status"), Status::Removing));
+    assert!(matches!(
+        db.status("removal.Working/b10dies").await.expect("a status"),
+        Status::Removing
+    ));
     says(&refused(db.apply(working(0)).await), ErrorKind::Conflict, &["is being removed"]);
     gate("cleanup of b10dies").open();
     db.resume().await.expect("goes on");
     assert!(db.list().await.expect("lists").is_empty());
     let jobs = db.jobs(JobFilter::default()).await.expect("jobs");
-    let states: Vec<(&str, JobState)> = jobs.iter().map(|job| (job.method.as_str(), job.state)).collect();
-    assert_eq!(states, [("on_create", JobState::Succeeded), ("work", JobState::Cancelled), ("cleanup", JobState::Succeeded)]);
+    let states: Vec<(&str, JobState)> =
+        jobs.iter().map(|job| (job.method.as_str(), job.state)).collect();
+    assert_eq!(
+        states,
+        [
+            ("on_create", JobState::Succeeded),
+            ("work", JobState::Cancelled),
+            ("cleanup", JobState::Succeeded)
+        ]
+    );
     assert_eq!(gate("cleanup of b10dies").begun(), 1);
     finished(&db).await;
 }
@@ -500,13 +599,19 @@ async fn b10_the_same_for_one_version_and_for_a_type_without_hooks() {
     };
     waiting_removal(&place, apply, "removal.Working/b10one@1", "b10one").await;
     let db = Db::open(&place).await.expect("opens");
-    says(&refused(db.label("removal.Working/b10one@1", "prod").await), ErrorKind::Conflict, &["b10one@1", "is being removed"]);
+    says(
+        &refused(db.label("removal.Working/b10one@1", "prod").await),
+        ErrorKind::Conflict,
+        &["b10one@1", "is being removed"],
+    );
     gate("cleanup of b10one").open();
     db.resume().await.expect("goes on");
     assert_eq!(db.versions("removal.Working/b10one").await.expect("versions").len(), 1);
     finished(&db).await;
 
-    let apply = async |db: &Db| drop(db.apply(Plain { identifier: "b10plain".into() }).detach().await.expect("applies"));
+    let apply = async |db: &Db| {
+        drop(db.apply(Plain { identifier: "b10plain".into() }).detach().await.expect("applies"))
+    };
     waiting_removal(&place, apply, "removal.Plain/b10plain", "b10plain").await;
     let db = Db::open(&place).await.expect("opens");
     db.resume().await.expect("goes on");
@@ -522,10 +627,18 @@ async fn b10_a_removal_that_is_dropped_while_it_waits_goes_on() {
         let run = on.db.apply(value.clone()).detach().await.expect("applies");
         gate(&name).reached().await;
         let target = at(&format!("removal.Working/{name}"));
-        let dropped = tokio::time::timeout(Duration::from_millis(300), on.db.remove_dyn(target.clone()).into_future()).await;
+        let dropped = tokio::time::timeout(
+            Duration::from_millis(300),
+            on.db.remove_dyn(target.clone()).into_future(),
+        )
+        .await;
         assert!(dropped.is_err(), "it waits for the job");
         says(&refused(on.db.apply(value).await), ErrorKind::Conflict, &["is being removed"]);
-        assert_eq!(gate(&format!("cleanup of {name}")).begun(), 0, "nothing is taken down while the job is at work");
+        assert_eq!(
+            gate(&format!("cleanup of {name}")).begun(),
+            0,
+            "nothing is taken down while the job is at work"
+        );
         gate(&name).open();
         gate(&format!("cleanup of {name}")).open();
         on.db.resume().await.expect("waits for it");
@@ -543,8 +656,16 @@ async fn b10_the_plan_of_a_removal_says_what_it_waits_for() {
     on.db.apply(Working { identifier: "b10plan".into(), b: 0 }).detach().await.expect("applies");
     gate("b10plan").reached().await;
     let plan = on.db.plan_remove::<Working>("b10plan").await.expect("plans").to_string();
-    assert!(plan.contains("1 cleanup of removal.Working/b10plan@0.0 after the end of job 2"), "{plan}");
-    assert!(plan.contains("job 2 (`work` of `removal.Working/b10plan@0.0`) is running and will be cancelled"), "{plan}");
+    assert!(
+        plan.contains("1 cleanup of removal.Working/b10plan@0.0 after the end of job 2"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains(
+            "job 2 (`work` of `removal.Working/b10plan@0.0`) is running and will be cancelled"
+        ),
+        "{plan}"
+    );
     gate("b10plan").open();
 }
 
@@ -552,7 +673,10 @@ async fn b10_the_plan_of_a_removal_says_what_it_waits_for() {
 async fn fault_22_the_status_of_one_component_lists_no_others() {
     for (on, name) in two_versions("fault22status").await {
         let before = on.metadata.listings();
-        assert!(matches!(on.db.status(path(&name).as_str()).await.expect("a status"), Status::Ready));
+        assert!(matches!(
+            on.db.status(path(&name).as_str()).await.expect("a status"),
+            Status::Ready
+        ));
         assert_eq!(on.metadata.listings(), before);
         let listed = on.db.list().await.expect("lists");
         assert_eq!(listed[0].status, on.db.status(path(&name).as_str()).await.expect("a status"));
@@ -584,15 +708,31 @@ async fn fault_22_the_text_of_a_failure_is_bounded_with_a_mark() {
         assert_eq!(attempts.len(), 2);
         for failure in attempts.into_iter().map(|attempt| attempt.failure).chain([job.failure]) {
             let failure = failure.expect("a failure");
-            let bytes = failure.message.len() + failure.causes.iter().map(String::len).sum::<usize>();
+            let bytes =
+                failure.message.len() + failure.causes.iter().map(String::len).sum::<usize>();
             assert!((MAX_FAILURE_TEXT..MAX_FAILURE_TEXT + 100).contains(&bytes), "{bytes} bytes");
-            assert!(failure.message.starts_with("mmm") && failure.message.ends_with("bytes cut off]"));
+            assert!(
+                failure.message.starts_with("mmm") && failure.message.ends_with("bytes cut off]")
+            );
         }
-        let events = on.db.metadata().events(superduper::store::Cursor::default(), None, 100).await.expect("events");
-        assert!(events.iter().filter_map(|event| event.detail.as_ref()).all(|detail| detail.len() <= MAX_EVENT_DETAIL));
+        let events = on
+            .db
+            .metadata()
+            .events(superduper::store::Cursor::default(), None, 100)
+            .await
+            .expect("events");
+        assert!(
+            events
+                .iter()
+                .filter_map(|event| event.detail.as_ref())
+                .all(|detail| detail.len() <= MAX_EVENT_DETAIL)
+        );
         // What fits is kept whole.
         on.db.apply(Loud { identifier: "whole".into(), megabytes: 1 }).await.expect_err("it fails");
         let failure = on.jobs().await.remove(1).failure.expect("a failure");
-        assert_eq!((failure.message, failure.causes), ("m".repeat(1 << 20), vec!["c".repeat(1 << 20)]));
+        assert_eq!(
+            (failure.message, failure.causes),
+            ("m".repeat(1 << 20), vec!["c".repeat(1 << 20)])
+        );
     }
 }

@@ -33,7 +33,11 @@ struct Memo {
 }
 
 fn memo(name: &str, text: &str) -> Memo {
-    Memo { identifier: name.into(), text: text.into(), data: Bytes::from(format!("data of {text}")).into() }
+    Memo {
+        identifier: name.into(),
+        text: text.into(),
+        data: Bytes::from(format!("data of {text}")).into(),
+    }
 }
 
 /// A bundle with one version of the component, which no test writes.
@@ -62,7 +66,9 @@ impl Rival {
     fn act(self, db: Db, turn: usize) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             match self {
-                Rival::Writes => drop(db.apply(memo("m", &format!("turn {turn}"))).await.expect("applies")),
+                Rival::Writes => {
+                    drop(db.apply(memo("m", &format!("turn {turn}"))).await.expect("applies"))
+                }
                 Rival::Sweeps => sweep(&db, &format!("swept {turn}")).await,
             }
         })
@@ -87,10 +93,18 @@ async fn e19_an_import_goes_on_while_others_write_or_sweep() {
         for on in databases().await {
             on.db.apply(memo("m", "before")).await.expect("applies");
             let turns = disturb(&on, rival, |op| matches!(op, Op::Put(_))).await;
-            let imported = on.db.import(&path).await.unwrap_or_else(|error| panic!("beside one who {rival:?}: {error}"));
+            let imported = on
+                .db
+                .import(&path)
+                .await
+                .unwrap_or_else(|error| panic!("beside one who {rival:?}: {error}"));
             assert_eq!(turns.load(Ordering::SeqCst), MOVES, "{rival:?}");
             let loaded: Memo = on.db.load("m").await.expect("loads");
-            assert_eq!((loaded.text.as_str(), imported.version()), ("imported", on.newest(PATH).await.0), "{rival:?}");
+            assert_eq!(
+                (loaded.text.as_str(), imported.version()),
+                ("imported", on.newest(PATH).await.0),
+                "{rival:?}"
+            );
             assert!(on.db.verify().await.expect("verifies").is_sound(), "{rival:?}");
         }
     }
@@ -140,7 +154,8 @@ async fn e19_an_import_waits_for_a_sweep_of_its_blobs() {
     }
 }
 
-/// A call beside eight writers of its component and one who sweeps. It is done, at the latest when they are.
+/// A call beside eight writers of its component and one who sweeps. It is done, at the latest when
+/// they are.
 async fn storm(on: &Database, what: &str, call: impl Future<Output = Result<()>>) {
     let (over, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
     let goes_on = {
@@ -189,7 +204,8 @@ async fn e19_import_removal_and_renaming_in_a_storm_get_done() {
         storm(&on, "import", async { db.import(&path).await.map(drop) }).await;
         storm(&on, "remove", async { db.remove::<Memo>("m").await.map(drop) }).await;
         db.apply(memo("m", "again")).await.expect("applies");
-        storm(&on, "rename", async { db.rename(PATH, "retries.Memo/renamed").await.map(drop) }).await;
+        storm(&on, "rename", async { db.rename(PATH, "retries.Memo/renamed").await.map(drop) })
+            .await;
     }
 }
 

@@ -1,8 +1,10 @@
 //! Databases of released formats, as they were written then, opened by today's program.
 //!
-//! A sample is the SQL text of its metadata beside its folder of blobs: what a later change of SQLite's own file
-//! format cannot touch, and what a reader can compare. Samples are never edited: a format that is released gets one.
+//! A sample is the SQL text of its metadata beside its folder of blobs: what a later change of
+//! SQLite's own file format cannot touch, and what a reader can compare. Samples are never edited:
+//! a format that is released gets one.
 
+use crate::support::until::until;
 use std::path::{Path, PathBuf};
 use superduper::{
     Bytes, Encoded, Output,
@@ -53,7 +55,11 @@ impl Model {
     }
     #[trigger("apply", retries = 1)]
     fn check(&self, train: i64) -> Result<String> {
-        if self.note == "bad" { Err(Error::msg("this note is bad")) } else { Ok(format!("{} {train}", self.note)) }
+        if self.note == "bad" {
+            Err(Error::msg("this note is bad"))
+        } else {
+            Ok(format!("{} {train}", self.note))
+        }
     }
 }
 
@@ -66,14 +72,18 @@ fn model(seed: i64, note: &str) -> Model {
         off: false,
         nothing: None,
         seed,
-        layers: vec![Layer { identifier: "l1".into(), width: 3 }, Layer { identifier: "l2".into(), width: 4 }],
+        layers: vec![
+            Layer { identifier: "l1".into(), width: 3 },
+            Layer { identifier: "l2".into(), width: 4 },
+        ],
         data: Bytes::from(format!("data of seed {seed}")).into(),
         key: Secret::env("PATH"),
         weights: Output::empty(),
     }
 }
 
-/// What a format has from the second on: a job with a metric and a checkpoint, which waits for somebody; a label.
+/// What a format has from the second on: a job with a metric and a checkpoint, which waits for
+/// somebody; a label.
 #[derive(Component, Clone)]
 #[component(kind = "sample.Study")]
 struct Study {
@@ -108,41 +118,54 @@ async fn fill_study(db: &Db) {
 
 /// The study goes on from what the sample holds of it.
 async fn look_at_study(db: &Db) {
-    assert_eq!(db.resolve("sample.Study/s@prod").await.expect("a label").version.map(|at| at.version), Some(0));
+    assert_eq!(
+        db.resolve("sample.Study/s@prod").await.expect("a label").version.map(|at| at.version),
+        Some(0)
+    );
     let learn = job(db, "learn").await;
     assert_eq!((learn.state, learn.blocked.as_deref()), (JobState::Blocked, Some("a grant")));
     assert_eq!(job(db, "report").await.state, JobState::Queued);
-    let metrics = db.metrics(learn.id).await.expect("metrics");
-    assert_eq!(metrics.iter().map(|row| (row.name.as_str(), row.step, row.value)).collect::<Vec<_>>(), [("loss", 1, 0.5)]);
+    let metrics = db.metrics([learn.id]).await.expect("metrics");
+    assert_eq!(
+        metrics.iter().map(|row| (row.name.as_str(), row.step, row.value)).collect::<Vec<_>>(),
+        [("loss", 1, 0.5)]
+    );
     let kept = db.checkpoints(learn.id).await.expect("checkpoints");
-    assert_eq!(kept.iter().map(|row| (row.number, row.step, row.score)).collect::<Vec<_>>(), [(1, 1, Some(0.25))]);
+    assert_eq!(
+        kept.iter().map(|row| (row.number, row.step, row.score)).collect::<Vec<_>>(),
+        [(1, 1, Some(0.25))]
+    );
     db.unblock(learn.id).await.expect("unblocks");
     // Of a run that no process leads: somebody has to go on with it.
     db.resume().detach().await.expect("goes on");
     wait_until(db, job(db, "report").await.id, JobState::Succeeded).await;
     let learn = job(db, "learn").await;
-    assert_eq!((learn.state, learn.result), (JobState::Succeeded, Some(json!(16))), "it went on from its checkpoint");
+    assert_eq!(
+        (learn.state, learn.result),
+        (JobState::Succeeded, Some(json!(16))),
+        "it went on from its checkpoint"
+    );
     db.remove::<Study>("s").await.expect("removes");
 }
 
 async fn job(db: &Db, method: &str) -> JobRow {
-    let rows = db.jobs(JobFilter { target: Some(Address::new("sample.Study", "s")), ..JobFilter::default() }).await.expect("jobs");
+    let rows = db
+        .jobs(JobFilter { target: Some(Address::new("sample.Study", "s")), ..JobFilter::default() })
+        .await
+        .expect("jobs");
     rows.into_iter().find(|row| row.method == method).expect("a job of the study")
 }
 
 /// Wait until a job is in a state.
 async fn wait_until(db: &Db, job: JobId, state: JobState) {
-    for _ in 0..1000 {
-        let rows = db.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await.expect("jobs");
-        if rows[0].state == state {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("job {job} does not become {state}");
+    until(&format!("job {job} is {state}, which"), async || {
+        db.job(job).await.expect("the job").state == state
+    })
+    .await;
 }
 
-/// What the samples of all formats hold: two versions, a revision, a failed job, a removed component.
+/// What the samples of all formats hold: two versions, a revision, a failed job, a removed
+/// component.
 async fn fill(db: &Db) {
     db.apply(model(1, "first")).await.expect("applies");
     db.apply(model(1, "second")).await.expect("an update");
@@ -155,7 +178,8 @@ fn folder(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/samples/format-{format}"))
 }
 
-/// With `WRITE_SAMPLE=<format>` this writes a sample with the program of today; do that once, when a format is released.
+/// With `WRITE_SAMPLE=<format>` this writes a sample with the program of today; do that once, when
+/// a format is released.
 #[tokio::test]
 async fn a_sample_is_written_on_request() {
     let scratch = tempfile::tempdir().expect("a folder");
@@ -176,7 +200,8 @@ async fn a_sample_is_written_on_request() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     std::fs::create_dir_all(&target).expect("a folder");
-    std::fs::write(target.join("metadata.sql"), dump(&path.join("metadata.sqlite"))).expect("writes");
+    std::fs::write(target.join("metadata.sql"), dump(&path.join("metadata.sqlite")))
+        .expect("writes");
     copy(&path.join("artifacts"), &target.join("artifacts"));
     let again = restore(&target).await;
     look_at_study(&again.1).await;
@@ -200,13 +225,17 @@ async fn every_released_format_is_opened() {
     }
 }
 
-/// The database has today's format and all that belongs to it; a copy of the old one stays beside it.
+/// The database has today's format and all that belongs to it; a copy of the old one stays beside
+/// it.
 async fn is_brought_forward(format: u32, scratch: &Path) {
     let schema = |folder: &Path, file: &str| -> (u32, Vec<String>) {
         let sql = rusqlite::Connection::open(folder.join(file)).expect("opens");
         let format = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a number");
-        let mut statement = sql.prepare("SELECT type || ' ' || name FROM sqlite_schema ORDER BY 1").expect("a query");
-        let names = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("rows");
+        let mut statement = sql
+            .prepare("SELECT type || ' ' || name FROM sqlite_schema ORDER BY 1")
+            .expect("a query");
+        let names =
+            statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("rows");
         (format, names)
     };
     drop(Db::open(scratch.join("new.db")).await.expect("a new database"));
@@ -225,13 +254,21 @@ async fn is_brought_forward(format: u32, scratch: &Path) {
 fn dump(file: &Path) -> String {
     use rusqlite::types::ValueRef;
     let sql = rusqlite::Connection::open(file).expect("opens");
-    let number = |pragma: &str| sql.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0)).expect("a number");
-    let mut text = format!("PRAGMA application_id = {};\nPRAGMA user_version = {};\n", number("application_id"), number("user_version"));
+    let number = |pragma: &str| {
+        sql.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))
+            .expect("a number")
+    };
+    let mut text = format!(
+        "PRAGMA application_id = {};\nPRAGMA user_version = {};\n",
+        number("application_id"),
+        number("user_version")
+    );
     text.push_str("PRAGMA foreign_keys = OFF;\nBEGIN;\n");
-    let query =
-        "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' AND sql IS NOT NULL ORDER BY type = 'index', rowid";
+    let query = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' AND sql IS NOT NULL ORDER BY type = 'index', rowid";
     let mut statement = sql.prepare(query).expect("a query");
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)));
+    let rows = statement.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    });
     let schema: Vec<_> = rows.expect("rows").map(|row| row.expect("a row")).collect();
     for (_, _, make) in &schema {
         text.push_str(&format!("{make};\n"));
@@ -251,8 +288,13 @@ fn dump(file: &Path) -> String {
                     ValueRef::Null => "NULL".to_owned(),
                     ValueRef::Integer(number) => number.to_string(),
                     ValueRef::Real(number) => format!("{number:?}"),
-                    ValueRef::Text(text) => format!("'{}'", String::from_utf8_lossy(text).replace('\'', "''")),
-                    ValueRef::Blob(bytes) => format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+                    ValueRef::Text(text) => {
+                        format!("'{}'", String::from_utf8_lossy(text).replace('\'', "''"))
+                    }
+                    ValueRef::Blob(bytes) => format!(
+                        "x'{}'",
+                        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+                    ),
                 })
                 .collect();
             text.push_str(&format!("INSERT INTO {table} VALUES ({});\n", values.join(", ")));
@@ -281,7 +323,8 @@ async fn restore(sample: &Path) -> (tempfile::TempDir, Db) {
     let path = scratch.path().join("my.db");
     std::fs::create_dir(&path).expect("a folder");
     let sql = rusqlite::Connection::open(path.join("metadata.sqlite")).expect("opens");
-    sql.execute_batch(&std::fs::read_to_string(sample.join("metadata.sql")).expect("the sample")).expect("restores");
+    sql.execute_batch(&std::fs::read_to_string(sample.join("metadata.sql")).expect("the sample"))
+        .expect("restores");
     sql.execute_batch("PRAGMA journal_mode = WAL;").expect("as a database of ours is");
     drop(sql);
     copy(&sample.join("artifacts"), &path.join("artifacts"));
@@ -296,13 +339,26 @@ async fn look(db: &Db) {
     assert_eq!(names, ["sample.Layer/l1@0.0", "sample.Layer/l2@0.0", "sample.Model/m@1.0"]);
     assert!(matches!(listed[2].status, superduper::Status::Degraded(_)), "{:?}", listed[2].status);
     let old: Model = db.load("m@0").await.expect("loads");
-    assert_eq!((old.seed, old.note.as_str(), old.layers[1].width, old.nothing), (1, "second", 4, None));
+    assert_eq!(
+        (old.seed, old.note.as_str(), old.layers[1].width, old.nothing),
+        (1, "second", 4, None)
+    );
     assert_eq!((old.empty.as_str(), old.zero, old.off), ("", 0, false));
     assert_eq!(&old.data.get().await.expect("bytes")[..], b"data of seed 1");
-    assert_eq!(&old.weights.get().expect("kept").get().await.expect("bytes")[..], b"weights of seed 1");
+    assert_eq!(
+        &old.weights.get().expect("kept").get().await.expect("bytes")[..],
+        b"weights of seed 1"
+    );
     let first: Model = db.load("m@0.0").await.expect("a superseded revision");
     assert_eq!(first.note, "first");
-    assert!(db.plan(model(2, "bad")).await.expect("plans").components().iter().all(|part| part.action == superduper::Action::Unchanged));
+    assert!(
+        db.plan(model(2, "bad"))
+            .await
+            .expect("plans")
+            .components()
+            .iter()
+            .all(|part| part.action == superduper::Action::Unchanged)
+    );
     // The failed job is tried again, and all goes on from there.
     let mended = db.apply(model(2, "good")).await.expect("applies");
     assert_eq!(mended.result::<String>("check").expect("a result"), "good 2");

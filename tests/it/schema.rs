@@ -1,6 +1,7 @@
 //! Types that change between builds: what old rows become.
 //!
-//! A build is a type with a pinned kind and a registry of its own; `register = no` keeps the types apart.
+//! A build is a type with a pinned kind and a registry of its own; `register = no` keeps the types
+//! apart.
 
 use crate::support::{databases, refused, says};
 use superduper::{
@@ -28,7 +29,7 @@ struct Grown {
     width: i64,
     #[component(breaking)]
     seed: i64,
-    #[component(breaking, default = "one")]
+    #[component(breaking, default = one())]
     depth: i64,
     #[component(default)]
     tags: Vec<String>,
@@ -70,7 +71,9 @@ impl Migrate for Third {
     fn migrate(from: u32, mut body: Value) -> Result<Value> {
         let size = body["size"].as_i64().ok_or_else(|| Error::msg("no size"))?;
         if size < 0 {
-            return Err(Error::msg(format!("a size of {size} from version {from} cannot be squared")));
+            return Err(Error::msg(format!(
+                "a size of {size} from version {from} cannot be squared"
+            )));
         }
         body["area"] = json!(size * size);
         Ok(body)
@@ -153,7 +156,10 @@ async fn d05_the_content_label_of_today_finds_the_row() {
 async fn d05_a_parent_is_not_moved_by_a_field_that_its_child_gained() {
     for on in databases().await {
         let early = on.program(build!(First, Holder)).await;
-        early.apply(Holder { identifier: "h".into(), held: Box::new(first("m", 3)) }).await.expect("applies");
+        early
+            .apply(Holder { identifier: "h".into(), held: Box::new(first("m", 3)) })
+            .await
+            .expect("applies");
         let later = on.program(build!(Grown, Holder)).await;
         let loaded: Holder = later.load("h").await.expect("loads");
         let plan = later.plan(&loaded).await.expect("plans");
@@ -173,7 +179,11 @@ async fn a18_a_lost_field_is_ignored_and_goes_with_the_next_change() {
         // The first build can still read the old revision, and says what the new one lacks.
         let early = on.program(build!(First)).await;
         assert_eq!(early.load::<First>("m@0.0").await.expect("loads").seed, 7);
-        says(&refused(early.load::<First>("m").await), ErrorKind::Decode, &["schema.Model/m@0.1", "seed"]);
+        says(
+            &refused(early.load::<First>("m").await),
+            ErrorKind::Decode,
+            &["schema.Model/m@0.1", "seed"],
+        );
     }
 }
 
@@ -200,7 +210,12 @@ async fn a18_a_migration_that_fails_names_the_row_and_hides_nothing() {
         early.apply(first("good", 2)).await.expect("applies");
         let later = on.program(build!(Third)).await;
         let error = refused(later.load::<Third>("bad").await);
-        assert!(error.to_string().contains("`schema.Model/bad@0.0`: migration from type version 1: a size of -1"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("`schema.Model/bad@0.0`: migration from type version 1: a size of -1"),
+            "{error}"
+        );
         assert_eq!(later.load::<Third>("good").await.expect("loads").area, 4);
         assert_eq!(later.list().await.expect("lists").len(), 2);
     }
@@ -214,7 +229,11 @@ async fn a18_a_row_of_a_newer_type_is_refused() {
         let early = on.program(build!(First)).await;
         let error = refused(early.load::<First>("m").await);
         says(&error, ErrorKind::Decode, &["`schema.Model/m@0.0`", "version 3", "version 1"]);
-        says(&refused(early.load_dyn("schema.Model/m").await), ErrorKind::Decode, &["`schema.Model/m@0.0`"]);
+        says(
+            &refused(early.load_dyn("schema.Model/m").await),
+            ErrorKind::Decode,
+            &["`schema.Model/m@0.0`"],
+        );
         let listed = early.list().await.expect("lists");
         assert_eq!((listed.len(), listed[0].known), (1, false));
         assert_eq!(early.show("schema.Model/m").await.expect("shows")["fields"]["area"], 9);
@@ -227,10 +246,19 @@ async fn a18_a_row_that_cannot_be_read_is_listed_and_named() {
         let early = on.program(build!(First)).await;
         early.apply(first("old", 3)).await.expect("applies");
         let later = on.program(build!(Demanding)).await;
-        later.apply(Demanding { identifier: "new".into(), size: 1, seed: 2, must: "x".into() }).await.expect("applies");
+        later
+            .apply(Demanding { identifier: "new".into(), size: 1, seed: 2, must: "x".into() })
+            .await
+            .expect("applies");
         let error = refused(later.load::<Demanding>("old").await);
         says(&error, ErrorKind::Decode, &["`schema.Model/old@0.0`", "must", "default"]);
-        let listed: Vec<String> = later.list().await.expect("lists").iter().map(|line| line.address.to_string()).collect();
+        let listed: Vec<String> = later
+            .list()
+            .await
+            .expect("lists")
+            .iter()
+            .map(|line| line.address.to_string())
+            .collect();
         assert_eq!(listed, ["schema.Model/new@0.0", "schema.Model/old@0.0"]);
         later.show("schema.Model/old").await.expect("shows");
         // It can be replaced all the same.
@@ -246,7 +274,11 @@ async fn a18_a_field_of_another_type_is_named() {
         let body = json!({"identifier": "m", "size": "three", "seed": 7});
         forge(&on.db, KIND, "m", 1, body).await;
         let later = on.program(build!(First)).await;
-        says(&refused(later.load::<First>("m").await), ErrorKind::Decode, &["`schema.Model/m@0.0`", "`size`", "three"]);
+        says(
+            &refused(later.load::<First>("m").await),
+            ErrorKind::Decode,
+            &["`schema.Model/m@0.0`", "`size`", "three"],
+        );
         assert_eq!(later.list().await.expect("lists").len(), 1);
     }
 }
@@ -256,7 +288,10 @@ async fn a18_a_renamed_type_reads_rows_of_its_old_kind() {
     for on in databases().await {
         on.program(build!(First, Holder)).await.apply(first("m", 3)).await.expect("applies");
         let early = on.program(build!(First, Holder)).await;
-        early.apply(Holder { identifier: "h".into(), held: Box::new(first("m", 3)) }).await.expect("applies");
+        early
+            .apply(Holder { identifier: "h".into(), held: Box::new(first("m", 3)) })
+            .await
+            .expect("applies");
         let later = on.program(build!(Renamed, Holder)).await;
         assert_eq!(later.load::<Renamed>("m").await.expect("loads").size, 3);
         assert_eq!(later.load::<Renamed>("m@0").await.expect("loads").size, 3);
@@ -272,7 +307,11 @@ async fn a18_two_types_of_one_kind_are_refused_naming_both() {
     says(&error, ErrorKind::UnknownKind, &["`schema.Model`", "First", "Lost"]);
     let error = refused(Registry::builder().with::<First>().with::<Renamed>().build());
     says(&error, ErrorKind::UnknownKind, &["`schema.Model`", "First", "Renamed"]);
-    Registry::builder().with::<First>().with::<First>().build().expect("one type twice is no matter");
+    Registry::builder()
+        .with::<First>()
+        .with::<First>()
+        .build()
+        .expect("one type twice is no matter");
 }
 
 /// Store a row that no type of this program wrote.
@@ -297,9 +336,13 @@ async fn forge(db: &Db, kind: &str, identifier: &str, type_version: u32, documen
 #[tokio::test]
 async fn rows_of_unknown_kinds_are_listed_and_shown() {
     for on in databases().await {
-        forge(&on.db, "elsewhere.Thing", "x", 4, json!({"identifier": "x", "deep": {"a": [1, 2]}})).await;
+        forge(&on.db, "elsewhere.Thing", "x", 4, json!({"identifier": "x", "deep": {"a": [1, 2]}}))
+            .await;
         let line = &on.db.list().await.expect("lists")[0];
-        assert_eq!((line.address.to_string().as_str(), line.known), ("elsewhere.Thing/x@0.0", false));
+        assert_eq!(
+            (line.address.to_string().as_str(), line.known),
+            ("elsewhere.Thing/x@0.0", false)
+        );
         let shown = on.db.show("elsewhere.Thing/x").await.expect("shows");
         assert_eq!(
             (&shown["kind"], &shown["version"], &shown["fields"]["deep"]["a"][1]),
@@ -307,10 +350,18 @@ async fn rows_of_unknown_kinds_are_listed_and_shown() {
         );
         assert_eq!(on.versions("elsewhere.Thing/x").await, [0]);
         let error = refused(on.db.load_dyn("elsewhere.Thing/x").await);
-        says(&error, ErrorKind::UnknownKind, &["`elsewhere.Thing`", "apply.Test", "use that_crate as _"]);
+        says(
+            &error,
+            ErrorKind::UnknownKind,
+            &["`elsewhere.Thing`", "apply.Test", "use that_crate as _"],
+        );
         forge(&on.db, "apply.Tset", "x", 1, json!({"identifier": "x"})).await;
-        says(&refused(on.db.load_dyn("apply.Tset/x").await), ErrorKind::UnknownKind, &["did you mean `apply.Test`?"]);
-        on.db.remove_dyn("elsewhere.Thing/x".parse().expect("an address")).await.expect("removes");
+        says(
+            &refused(on.db.load_dyn("apply.Tset/x").await),
+            ErrorKind::UnknownKind,
+            &["did you mean `apply.Test`?"],
+        );
+        on.db.remove_dyn("elsewhere.Thing/x").await.expect("removes");
     }
 }
 
@@ -321,6 +372,10 @@ async fn a18_a_row_of_the_old_kind_is_removed_by_the_renamed_type() {
         let later = on.program(build!(Renamed)).await;
         later.remove::<Renamed>("m").await.expect("removes");
         assert!(on.db.list().await.expect("lists").is_empty());
-        says(&refused(later.remove::<Renamed>("m").await), ErrorKind::NotFound, &["schema.Network/m"]);
+        says(
+            &refused(later.remove::<Renamed>("m").await),
+            ErrorKind::NotFound,
+            &["schema.Network/m"],
+        );
     }
 }

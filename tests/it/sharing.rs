@@ -1,5 +1,6 @@
 //! Several processes on one database. The program that they run is in `tests/it/worker`.
 
+use crate::support::until::{found, until};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
@@ -33,10 +34,22 @@ impl Shared {
     }
 
     /// Start a process; gives its number here.
-    fn start(&mut self, what: &str, number: usize, executor: &str, environment: &[(&str, String)]) -> usize {
+    fn start(
+        &mut self,
+        what: &str,
+        number: usize,
+        executor: &str,
+        environment: &[(&str, String)],
+    ) -> usize {
         let index = self.children.len();
         let mut command = Command::new(crate::process::program());
-        command.args(["share", self.folder.path().to_str().unwrap(), what, &number.to_string(), executor]);
+        command.args([
+            "share",
+            self.folder.path().to_str().unwrap(),
+            what,
+            &number.to_string(),
+            executor,
+        ]);
         command.envs(environment.iter().map(|(name, value)| (*name, value)));
         command.stdout(File::create(self.path(&format!("out{index}"))).unwrap());
         self.children.push(command.spawn().unwrap());
@@ -103,14 +116,6 @@ fn words(path: &Path) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
 
-async fn until(what: &str, happened: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !happened() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn jobs(db: &Db) -> Vec<JobRow> {
     db.jobs(JobFilter::default()).await.unwrap()
 }
@@ -124,14 +129,24 @@ async fn assert_drained(db: &Db, count: usize) {
     let runs = db.metadata().runs(RunFilter::default()).await.unwrap();
     assert_eq!(runs.iter().map(|run| run.state).collect::<Vec<_>>(), [RunState::Succeeded]);
     assert_eq!(jobs(db).await.len(), count);
-    let events = db.metadata().events(superduper::store::Cursor::default(), None, usize::from(u16::MAX)).await.unwrap();
+    let events = db
+        .metadata()
+        .events(superduper::store::Cursor::default(), None, usize::from(u16::MAX))
+        .await
+        .unwrap();
     for job in jobs(db).await {
         assert_eq!(job.state, JobState::Succeeded, "{job:?}");
-        let ends = events.iter().filter(|event| event.job == Some(job.id) && event.kind == "job.succeeded").count();
+        let ends = events
+            .iter()
+            .filter(|event| event.job == Some(job.id) && event.kind == "job.succeeded")
+            .count();
         assert_eq!(ends, 1, "job {} succeeded once", job.id);
         let numbers: Vec<u32> = attempts(db, &job).await.iter().map(|row| row.number).collect();
         assert_eq!(numbers.last(), Some(&job.attempt), "{job:?}");
-        assert!(numbers.is_sorted() && numbers.len() == 1 + job.lost as usize, "attempts {numbers:?} of {job:?}");
+        assert!(
+            numbers.is_sorted() && numbers.len() == 1 + job.lost as usize,
+            "attempts {numbers:?} of {job:?}"
+        );
     }
     assert_eq!(events.iter().filter(|event| event.kind == "run.ended").count(), 1);
 }
@@ -143,7 +158,10 @@ async fn a16_processes_apply_different_values_of_the_same_components_at_once() {
     for me in 0..processes {
         all.start("contend", me, "threads", &[("SUPERDUPER_TEST_APPLIES", applies.to_string())]);
     }
-    until("the start of all processes", || (0..processes).all(|me| all.path(&format!("ready{me}")).exists())).await;
+    until("the start of all processes", async || {
+        (0..processes).all(|me| all.path(&format!("ready{me}")).exists())
+    })
+    .await;
     fs::write(all.path("go"), "").unwrap();
     let mut told: BTreeMap<String, BTreeMap<u32, String>> = BTreeMap::new();
     for me in 0..processes {
@@ -152,28 +170,46 @@ async fn a16_processes_apply_different_values_of_the_same_components_at_once() {
         for line in said {
             let [name, version, value, result] = &line[..] else { panic!("{line:?}") };
             assert_eq!(value, result, "the result of the job of that version");
-            let before = told.entry(name.clone()).or_default().insert(version.parse().unwrap(), value.clone());
+            let before = told
+                .entry(name.clone())
+                .or_default()
+                .insert(version.parse().unwrap(), value.clone());
             assert_eq!(before, None, "version {version} of {name} was reported twice");
         }
     }
     let db = all.open().await;
     for (name, told) in &told {
         let versions = db.versions(&*format!("test.Contended/{name}")).await.unwrap();
-        let stored: BTreeMap<u32, String> =
-            versions.iter().map(|row| (row.version(), row.document["value"].as_str().unwrap().to_owned())).collect();
+        let stored: BTreeMap<u32, String> = versions
+            .iter()
+            .map(|row| (row.version(), row.document["value"].as_str().unwrap().to_owned()))
+            .collect();
         assert_eq!(&stored, told, "each process told what is on record, and nothing else is");
-        assert!(stored.keys().copied().eq(0..u32::try_from(stored.len()).unwrap()), "versions are consecutive");
+        assert!(
+            stored.keys().copied().eq(0..u32::try_from(stored.len()).unwrap()),
+            "versions are consecutive"
+        );
     }
-    assert_eq!(told.values().map(BTreeMap::len).sum::<usize>(), processes * applies, "no update was lost");
+    assert_eq!(
+        told.values().map(BTreeMap::len).sum::<usize>(),
+        processes * applies,
+        "no update was lost"
+    );
     assert!(jobs(&db).await.iter().all(|job| job.state == JobState::Succeeded && job.attempt == 1));
-    assert!(db.metadata().runs(RunFilter { unfinished: true, ..RunFilter::default() }).await.unwrap().is_empty());
+    assert!(
+        db.metadata()
+            .runs(RunFilter { unfinished: true, ..RunFilter::default() })
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
 async fn t08_two_processes_drain_one_run() {
     let mut all = Shared::new();
     let applier = all.start("many", 200, "threads", &[]);
-    until("the start of the run", || !all.starts().is_empty()).await;
+    until("the start of the run", async || !all.starts().is_empty()).await;
     let worker = all.start("resume", 0, "threads", &[]);
     let (applied, resumed) = (all.said(applier).await, all.said(worker).await);
     assert_eq!(applied, resumed, "both tell the same");
@@ -183,7 +219,10 @@ async fn t08_two_processes_drain_one_run() {
     let starts = all.starts();
     let names: BTreeSet<&String> = starts.iter().map(|line| &line[0]).collect();
     assert_eq!((starts.len(), names.len()), (200, 200), "each job ran once");
-    assert!(all.starts_of(all.pid(applier)) > 0 && all.starts_of(all.pid(worker)) > 0, "both worked");
+    assert!(
+        all.starts_of(all.pid(applier)) > 0 && all.starts_of(all.pid(worker)) > 0,
+        "both worked"
+    );
 }
 
 #[tokio::test]
@@ -191,28 +230,38 @@ async fn t08_a_process_killed_in_the_middle_loses_nothing() {
     for victim in ["applier", "worker"] {
         let mut all = Shared::new();
         let applier = all.start("many", 150, "threads", &[]);
-        until("the start of the run", || !all.starts().is_empty()).await;
+        until("the start of the run", async || !all.starts().is_empty()).await;
         let worker = all.start("resume", 0, "threads", &[]);
-        until("work of both", || all.starts_of(all.pid(worker)) > 5).await;
-        let (victim, other) = if victim == "applier" { (applier, worker) } else { (worker, applier) };
+        until("work of both", async || all.starts_of(all.pid(worker)) > 5).await;
+        let (victim, other) =
+            if victim == "applier" { (applier, worker) } else { (worker, applier) };
         let db = all.open().await;
-        let done: BTreeSet<String> =
-            jobs(&db).await.iter().filter(|job| job.state.is_terminal()).map(|job| job.target.identifier.clone()).collect();
+        let done: BTreeSet<String> = jobs(&db)
+            .await
+            .iter()
+            .filter(|job| job.state.is_terminal())
+            .map(|job| job.target.identifier.clone())
+            .collect();
         all.signal(victim, "-9");
         let said = all.said(other).await;
         assert_eq!(said[0], ["succeeded"]);
         assert_drained(&db, 300).await;
         let lost: u32 = jobs(&db).await.iter().map(|job| job.lost).sum();
-        // One of a few milliseconds that was taken ahead is on record with its end only, so it may not count as lost; one that
-        // is on record may not have come to write its line.
+        // One of a few milliseconds that was taken ahead is on record with its end only, so it may
+        // not count as lost; one that is on record may not have come to write its line.
         assert!(lost <= 2, "two at most were under way, {lost} attempts were lost at the kill");
         let mut starts: BTreeMap<String, usize> = BTreeMap::new();
         all.starts().into_iter().for_each(|line| *starts.entry(line[0].clone()).or_default() += 1);
         assert_eq!(starts.len(), 150);
         for (name, times) in starts {
-            // Ends that the victim had not put on record are lost with it, how many depends on the disk.
+            // Ends that the victim had not put on record are lost with it, how many depends on the
+            // disk.
             let most = if done.contains(&name) { 1 } else { 2 };
-            assert!(times <= most, "{name} was started {times} times; on record as done before the kill: {}", done.contains(&name));
+            assert!(
+                times <= most,
+                "{name} was started {times} times; on record as done before the kill: {}",
+                done.contains(&name)
+            );
         }
     }
 }
@@ -222,24 +271,21 @@ async fn t08_attempts_that_last_count_as_lost_however_they_were_taken() {
     let mut all = Shared::new();
     // Short jobs first, so that the long ones may be taken ahead.
     let applier = all.start_gated("mixed", 60, "threads");
-    until("the start of the long jobs", || all.starts().len() == 62).await;
+    until("the start of the long jobs", async || all.starts().len() == 62).await;
     let db = all.open().await;
-    let begun = Instant::now();
-    let running = loop {
+    let running = found("the record of two running jobs", async || {
         let mut running = jobs(&db).await;
         running.retain(|job| job.state == JobState::Running);
-        if running.len() == 2 {
-            break running;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(10), "two jobs run, on record are {running:#?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+        (running.len() == 2).then_some(running)
+    })
+    .await;
     assert!(running.iter().all(|job| job.started_at.is_some() && job.attempt == 1));
     all.signal(applier, "-9");
     let worker = all.start("resume", 0, "threads", &[]);
     assert_eq!(all.said(worker).await[0], ["succeeded"]);
     assert_drained(&db, 130).await;
-    let lost: Vec<superduper::store::JobId> = jobs(&db).await.iter().filter(|job| job.lost == 1).map(|job| job.id).collect();
+    let lost: Vec<superduper::store::JobId> =
+        jobs(&db).await.iter().filter(|job| job.lost == 1).map(|job| job.id).collect();
     assert_eq!(lost, running.iter().map(|job| job.id).collect::<Vec<_>>());
 }
 
@@ -247,13 +293,18 @@ async fn t08_attempts_that_last_count_as_lost_however_they_were_taken() {
 async fn applier_stands_still(executor: &str) {
     let mut all = Shared::new();
     let applier = all.start_gated("many", 6, executor);
-    until("the start of two jobs", || all.starts().len() == 2).await;
+    until("the start of two jobs", async || all.starts().len() == 2).await;
     all.signal(applier, "-STOP");
     let begun = Instant::now();
     let worker = all.start("resume", 0, "threads", &[]);
     let resumed = all.said(worker).await;
-    // Three halves of the lease of one second, a look every half second, and the rest is starting and working.
-    assert!(begun.elapsed() < Duration::from_secs(6), "taken over and done after {:?}", begun.elapsed());
+    // Three halves of the lease of one second, a look every half second, and the rest is starting
+    // and working.
+    assert!(
+        begun.elapsed() < Duration::from_secs(6),
+        "taken over and done after {:?}",
+        begun.elapsed()
+    );
     let db = all.open().await;
     assert_drained(&db, 12).await;
     let before = jobs(&db).await;
@@ -266,12 +317,24 @@ async fn applier_stands_still(executor: &str) {
     }
     all.signal(applier, "-CONT");
     let applied = all.said(applier).await;
-    assert_eq!(applied, resumed, "the apply that stood still tells what the other process recorded");
+    assert_eq!(
+        applied, resumed,
+        "the apply that stood still tells what the other process recorded"
+    );
     assert_eq!(jobs(&db).await, before, "nothing late was written");
     assert_drained(&db, 12).await;
     for job in before.iter().filter(|job| job.lost == 1) {
-        let logs: Vec<(u32, String)> = db.logs(job.id).await.unwrap().into_iter().map(|line| (line.attempt, line.message)).collect();
-        assert!(logs.iter().any(|(attempt, text)| *attempt == 1 && text.contains("was taken over")), "{logs:?}");
+        let logs: Vec<(u32, String)> = db
+            .logs(job.id)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|line| (line.attempt, line.message))
+            .collect();
+        assert!(
+            logs.iter().any(|(attempt, text)| *attempt == 1 && text.contains("was taken over")),
+            "{logs:?}"
+        );
     }
 }
 
@@ -289,9 +352,9 @@ async fn t08_an_applier_that_stands_still_is_told_the_same_of_its_worker_process
 async fn t08_a_worker_that_stands_still_cannot_write_late() {
     let mut all = Shared::new();
     let applier = all.start_gated("many", 8, "threads");
-    until("the start of two jobs", || all.starts().len() == 2).await;
+    until("the start of two jobs", async || all.starts().len() == 2).await;
     let worker = all.start_gated("resume", 0, "threads");
-    until("two jobs of the worker", || all.starts().len() == 4).await;
+    until("two jobs of the worker", async || all.starts().len() == 4).await;
     all.signal(worker, "-STOP");
     // The applier is busy with jobs of its own; it takes over all the same.
     let db = all.open().await;
@@ -333,9 +396,7 @@ async fn t15_a_clock_that_was_set_back_holds_up_no_retry() {
     let db = all.open().await;
     let run = db.apply(Flaky { identifier: "f".into() }).detach().await.unwrap();
     let waits = |job: &JobRow| job.state == JobState::Queued && job.not_before.is_some();
-    while !jobs(&db).await.iter().any(waits) {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until("the first try", async || jobs(&db).await.iter().any(waits)).await;
     // The clock that wrote the row was centuries ahead, and all owners are of the far future.
     let other = rusqlite::Connection::open(all.path("shared.db/metadata.sqlite")).unwrap();
     let century = 3_155_760_000_000_i64;
@@ -344,7 +405,11 @@ async fn t15_a_clock_that_was_set_back_holds_up_no_retry() {
     let second = all.open().await;
     let begun = Instant::now();
     let outcomes = second.resume().await.unwrap();
-    assert!(outcomes[0].succeeded() && begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(
+        outcomes[0].succeeded() && begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
     let outcome = run.wait().await.unwrap().unwrap();
     assert_eq!(outcome.result::<u32>("work").unwrap(), 2);
 }

@@ -3,7 +3,8 @@
 use crate::fresh;
 use std::{collections::BTreeSet, time::Duration};
 use superduper::{
-    Error, JobPolicy, Placement,
+    Error, JobPolicy, Spawn,
+    job::Placement,
     prelude::*,
     store::{JobFilter, JobRow, JobState},
 };
@@ -46,7 +47,12 @@ impl Spreads {
     #[trigger("apply")]
     async fn spread(&self, ctx: &JobContext) -> Result<()> {
         for number in 0..self.jobs {
-            ctx.spawn(format!("piece {number}"), ctx.address(), if self.jobs > 100 { "plain" } else { "piece" }, &[])?;
+            ctx.spawn(
+                format!("piece {number}"),
+                ctx.address(),
+                if self.jobs > 100 { "plain" } else { "piece" },
+                &[],
+            )?;
         }
         Ok(())
     }
@@ -55,7 +61,14 @@ impl Spreads {
     #[trigger("apply", depends_on = "spread")]
     async fn gather(&self, ctx: &JobContext) -> Result<usize> {
         let run = ctx.run_id();
-        let rows = ctx.db()?.jobs(JobFilter { run, states: Some(vec![JobState::Succeeded]), ..JobFilter::default() }).await?;
+        let rows = ctx
+            .db()?
+            .jobs(JobFilter {
+                run,
+                states: Some(vec![JobState::Succeeded]),
+                ..JobFilter::default()
+            })
+            .await?;
         Ok(rows.iter().filter(|row| row.key.is_some()).count())
     }
 }
@@ -74,7 +87,11 @@ async fn e07_a_spawned_job_is_run_as_the_policy_of_its_trigger_says() {
         let placement = Placement::of_text(row.executor.as_deref());
         assert_eq!(placement.pool, Some(("of s".to_owned(), 1)));
         assert_eq!(placement.executor.as_deref(), Some("threads"));
-        assert_eq!((row.retries, row.backoff_ms, row.timeout_ms), (1, 1, Some(5000)), "the policy wins over the attribute");
+        assert_eq!(
+            (row.retries, row.backoff_ms, row.timeout_ms),
+            (1, 1, Some(5000)),
+            "the policy wins over the attribute"
+        );
         assert_eq!((row.state, row.attempt), (JobState::Succeeded, 2));
     }
 }
@@ -96,4 +113,56 @@ async fn e14_many_spawned_jobs_all_end_before_the_job_that_waits_for_them() {
     assert_eq!(applied.result::<usize>("gather").unwrap(), jobs, "it ran after all of them");
     let keys: BTreeSet<String> = pieces(&db).await.into_iter().filter_map(|row| row.key).collect();
     assert_eq!(keys.len(), jobs);
+}
+
+/// A run with many jobs, of which some wait for a time, one after the other.
+#[derive(Component)]
+#[component(kind = "spawned.Waits")]
+struct Waits {
+    identifier: String,
+    jobs: usize,
+    waits: usize,
+}
+
+#[triggers]
+impl Waits {
+    #[trigger("apply")]
+    fn spread(&self, ctx: &JobContext) -> Result<()> {
+        let pieces: Vec<String> = (0..self.jobs).map(|number| format!("piece {number}")).collect();
+        for piece in &pieces {
+            ctx.spawn(piece, ctx.address(), "piece", &[])?;
+        }
+        let mut before = pieces;
+        for number in 0..self.waits {
+            let key = format!("wait {number}");
+            ctx.spawn_with(Spawn::new(&key, ctx.address(), "wait").after(&before))?;
+            before = vec![key];
+        }
+        Ok(())
+    }
+
+    #[trigger("call")]
+    fn piece(&self) -> Result<()> {
+        Ok(())
+    }
+
+    #[trigger("call")]
+    fn wait(&self, ctx: &JobContext) -> Result<()> {
+        if ctx.is_retry() {
+            return Ok(());
+        }
+        let soon = std::time::SystemTime::now() + Duration::from_millis(5);
+        Err(ctx.block("a moment").until(soon).into())
+    }
+}
+
+#[tokio::test]
+async fn e21_a_job_that_blocks_does_not_read_its_whole_run_again() {
+    let on = crate::support::in_folder().await;
+    let (jobs, waits) = (300, 30);
+    let component = Waits { identifier: "waits".into(), jobs, waits };
+    on.db.apply(component).await.expect("it is applied");
+    let rows = on.metadata.changed_rows();
+    // All jobs a few times; not all of them for each one that waits.
+    assert!(rows < 8 * (jobs + waits), "{rows} rows were read");
 }

@@ -1,5 +1,6 @@
 //! Sweeps of blobs beside jobs that end: the record of a result never names a blob that is gone.
 
+use crate::support::until::until;
 use crate::{
     fresh,
     process::{program, task},
@@ -89,7 +90,9 @@ async fn wide(on: &Database) -> Db {
 }
 
 async fn apply_holder(db: &Db) {
-    db.apply(Holder { identifier: "h".into(), data: Bytes::from_static(BYTES).into() }).await.expect("applies");
+    db.apply(Holder { identifier: "h".into(), data: Bytes::from_static(BYTES).into() })
+        .await
+        .expect("applies");
 }
 
 fn maker() -> Maker {
@@ -99,10 +102,24 @@ fn maker() -> Maker {
 /// Nothing is missing, and every job ended once.
 async fn assert_whole(db: &Db) {
     let report = db.verify().await.expect("verifies");
-    assert!(report.findings.iter().all(|finding| finding.severity < superduper::Severity::Error), "{:?}", report.findings);
-    let events = db.metadata().events(superduper::store::Cursor::default(), None, 1000).await.expect("events");
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|finding| finding.severity < superduper::verify::Severity::Error),
+        "{:?}",
+        report.findings
+    );
+    let events = db
+        .metadata()
+        .events(superduper::store::Cursor::default(), None, 1000)
+        .await
+        .expect("events");
     for job in db.jobs(JobFilter::default()).await.expect("jobs") {
-        let ends = events.iter().filter(|event| event.job == Some(job.id) && event.kind == format!("job.{}", job.state)).count();
+        let ends = events
+            .iter()
+            .filter(|event| event.job == Some(job.id) && event.kind == format!("job.{}", job.state))
+            .count();
         assert_eq!((ends, job.attempt), (1, 1), "{job:?}");
     }
 }
@@ -125,9 +142,17 @@ async fn r07_a_result_equal_to_a_blob_that_was_swept_before_its_commit_is_saved_
         tokio::time::sleep(Duration::from_millis(50)).await;
         on.metadata.ends.reached().await;
         db.remove::<Holder>("h").await.expect("removes");
-        assert_eq!(on.blob_count().await, 0, "the blob was there for the look, and is gone for the commit");
+        assert_eq!(
+            on.blob_count().await,
+            0,
+            "the blob was there for the look, and is gone for the commit"
+        );
         on.metadata.ends.open();
-        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        let outcome = run
+            .wait_timeout(Duration::from_secs(20))
+            .await
+            .expect("succeeds")
+            .expect("it had jobs");
         assert_eq!(outcome.result::<usize>("read").expect("a result"), 2 * BYTES.len());
         assert_eq!(outcome.result::<i64>("follow").expect("a result"), 2);
         assert_whole(&db).await;
@@ -148,11 +173,19 @@ async fn r07_a_result_equal_to_a_blob_that_is_being_deleted_waits_for_the_sweep(
         // Longer than three tries of a commit take.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         let jobs = run.jobs().await.expect("jobs");
-        let open: Vec<_> = jobs.iter().filter(|job| !job.state.is_terminal()).map(|job| job.method.as_str()).collect();
+        let open: Vec<_> = jobs
+            .iter()
+            .filter(|job| !job.state.is_terminal())
+            .map(|job| job.method.as_str())
+            .collect();
         assert_eq!(open, ["make", "read"], "the others went on");
         on.artifacts.deletions.open();
         removal.await.expect("no panic").expect("removes");
-        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        let outcome = run
+            .wait_timeout(Duration::from_secs(20))
+            .await
+            .expect("succeeds")
+            .expect("it had jobs");
         assert_eq!(outcome.result::<usize>("read").expect("a result"), 2 * BYTES.len());
         assert_whole(&on.db).await;
     }
@@ -193,12 +226,18 @@ async fn r07_a_result_that_names_a_swept_blob_without_its_bytes_fails() {
         on.metadata.ends.reached().await;
         on.db.remove::<Holder>("h").await.expect("removes");
         on.metadata.ends.open();
-        let error = run.wait_timeout(Duration::from_secs(20)).await.expect_err("the bytes are gone");
+        let error =
+            run.wait_timeout(Duration::from_secs(20)).await.expect_err("the bytes are gone");
         let job = error.outcome().expect("an outcome").job("hand_on").expect("the job").clone();
         let failure = job.failure.expect("a failure");
         assert_eq!((job.state, failure.kind), (JobState::Failed, FailureKind::Error));
         let digest = Digest::of(BYTES).to_string();
-        for part in ["a sweep came before the result was on record", &*digest, "sweeps.Holder/h@0", "is missing"] {
+        for part in [
+            "a sweep came before the result was on record",
+            &*digest,
+            "sweeps.Holder/h@0",
+            "is missing",
+        ] {
             assert!(failure.to_string().contains(part), "{part:?} is not in {failure}");
         }
         assert_whole(&on.db).await;
@@ -215,9 +254,16 @@ async fn r07_the_end_of_a_job_that_spawned_others_is_recorded_again() {
         on.metadata.ends.reached().await;
         on.db.remove::<Holder>("h").await.expect("removes");
         on.metadata.ends.open();
-        let outcome = run.wait_timeout(Duration::from_secs(20)).await.expect("succeeds").expect("it had jobs");
+        let outcome = run
+            .wait_timeout(Duration::from_secs(20))
+            .await
+            .expect("succeeds")
+            .expect("it had jobs");
         assert_eq!(outcome.run.state, RunState::Succeeded);
-        assert_eq!(states(&outcome.jobs), [("spawn", JobState::Succeeded), ("spawned", JobState::Succeeded)]);
+        assert_eq!(
+            states(&outcome.jobs),
+            [("spawn", JobState::Succeeded), ("spawned", JobState::Succeeded)]
+        );
         let made: Artifact<Bytes> = outcome.result("spawn").expect("a result");
         assert_eq!(&made.get().await.expect("bytes")[..], BYTES);
         assert_whole(&on.db).await;
@@ -228,46 +274,69 @@ async fn r07_the_end_of_a_job_that_spawned_others_is_recorded_again() {
 async fn r07_a_worker_process_saves_the_blobs_of_its_result_again() {
     let db = fresh::builder().executor("process").program(program()).build().await.expect("opens");
     let digest = Digest::of(b"always the same");
-    let commit = async |op: Op| db.metadata().commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full).await.expect("commits");
+    let commit = async |op: Op| {
+        db.metadata()
+            .commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full)
+            .await
+            .expect("commits")
+    };
     let held = db.metadata().sweep_lock().await.expect("asks").expect("nothing sweeps");
     let lock = held.token();
     assert_eq!(commit(Op::MarkForDeletion { digests: vec![digest], lock }).await.marked, [digest]);
     let run = db.apply(task("r07", "same")).detach().await.expect("applies");
     let store = db.artifact_store();
-    while store.size(digest).await.expect("a size").is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the blob", async || store.size(digest).await.expect("a size").is_some()).await;
     // The worker may have met the mark by now, or meets it or the sweep later.
     tokio::time::sleep(Duration::from_millis(300)).await;
     store.delete(digest).await.expect("deletes");
     commit(Op::ConfirmDeleted { digests: vec![digest], lock }).await;
-    let outcome = run.wait_timeout(Duration::from_secs(30)).await.expect("succeeds").expect("it had jobs");
+    let outcome =
+        run.wait_timeout(Duration::from_secs(30)).await.expect("succeeds").expect("it had jobs");
     assert_eq!(outcome.job("work").expect("the job").attempt, 1, "no attempt was lost");
     assert!(outcome.result::<String>("after").expect("a result").ends_with("always the same"));
     assert_whole(&db).await;
 }
 
-/// What somebody else is about to delete is not deleted a second time: it may have been stored again in between.
+/// What somebody else is about to delete is not deleted a second time: it may have been stored
+/// again in between.
 #[tokio::test]
 async fn a_sweep_that_is_under_way_is_left_to_who_makes_it() {
     for on in databases().await {
         let metadata = on.db.metadata().clone();
-        let holder = Holder { identifier: "gone".into(), data: Bytes::from_static(b"left behind").into() };
+        let holder =
+            Holder { identifier: "gone".into(), data: Bytes::from_static(b"left behind").into() };
         on.db.apply(holder).await.expect("applies");
-        let [(digest, _)] = metadata.referenced_blobs(None).await.expect("blobs")[..] else { panic!("one blob") };
-        let commit = async |op: Op| metadata.commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full).await.expect("commits");
+        let [(digest, _)] = metadata.referenced_blobs(None).await.expect("blobs")[..] else {
+            panic!("one blob")
+        };
+        let commit = async |op: Op| {
+            metadata
+                .commit(Batch { expect: Vec::new(), ops: vec![op] }, Durability::Full)
+                .await
+                .expect("commits")
+        };
         let right = metadata.sweep_lock().await.expect("asks").expect("nothing sweeps");
         let lock = right.token();
         let address = "sweeps.Holder/gone".parse().expect("an address");
         commit(Op::Delete { address, versions: vec![0] }).await;
-        assert_eq!(commit(Op::MarkForDeletion { digests: vec![digest], lock }).await.marked, [digest]);
+        assert_eq!(
+            commit(Op::MarkForDeletion { digests: vec![digest], lock }).await.marked,
+            [digest]
+        );
         on.db.resume().await.expect("resumes");
-        assert!(on.db.artifact_store().size(digest).await.expect("asks").is_some(), "it is not this one's to delete");
+        assert!(
+            on.db.artifact_store().size(digest).await.expect("asks").is_some(),
+            "it is not this one's to delete"
+        );
         // An apply that needs it waits until it is swept, and stores it again.
-        let again = Holder { identifier: "again".into(), data: Bytes::from_static(b"left behind").into() };
+        let again =
+            Holder { identifier: "again".into(), data: Bytes::from_static(b"left behind").into() };
         let applying = tokio::spawn(on.db.apply(again).into_future());
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(!applying.is_finished() && on.db.artifact_store().size(digest).await.expect("asks").is_some());
+        assert!(
+            !applying.is_finished()
+                && on.db.artifact_store().size(digest).await.expect("asks").is_some()
+        );
         // Whoever swept is gone.
         drop(right);
         applying.await.expect("no panic").expect("applies");

@@ -8,7 +8,8 @@ use std::{
 use superduper::{FailureKind, prelude::*, store::JobFilter};
 use tokio::runtime::Builder;
 
-/// What another handle of the database sees of the job, until it has seen all; then it lets the job end.
+/// What another handle of the database sees of the job, until it has seen all; then it lets the job
+/// end.
 fn watch(folder: &Path) -> Duration {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -18,8 +19,11 @@ fn watch(folder: &Path) -> Duration {
             if let Some(job) = db.jobs(JobFilter::default()).await.unwrap().first() {
                 let begun = *begun.get_or_insert_with(Instant::now);
                 let logs = db.logs(job.id).await.unwrap();
-                let metrics = db.metrics(job.id).await.unwrap();
-                if job.progress == Some((5, 10)) && logs.iter().any(|line| line.message == "half way") && metrics.len() == 1 {
+                let metrics = db.metrics([job.id]).await.unwrap();
+                if job.progress == Some((5, 10))
+                    && logs.iter().any(|line| line.message == "half way")
+                    && metrics.len() == 1
+                {
                     std::fs::write(folder.join("seen"), "").unwrap();
                     return begun.elapsed();
                 }
@@ -33,11 +37,24 @@ fn watch(folder: &Path) -> Duration {
 fn is_seen_while_it_computes(runtime: &mut Builder, executor: &str) {
     let folder = tempfile::tempdir().unwrap();
     let runtime = runtime.enable_all().build().unwrap();
-    let db = runtime.block_on(Db::builder().at(folder.path().join("db")).unwrap().executor(executor).program(program()).build()).unwrap();
+    let db = runtime
+        .block_on(
+            Db::builder()
+                .at(folder.path().join("db"))
+                .unwrap()
+                .executor(executor)
+                .program(program())
+                .build(),
+        )
+        .unwrap();
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(folder.path()));
         let until = folder.path().join("seen").display().to_string();
-        runtime.block_on(async { db.apply(Computes { identifier: "computes".into(), until }).await.map(drop) }).unwrap();
+        runtime
+            .block_on(async {
+                db.apply(Computes { identifier: "computes".into(), until }).await.map(drop)
+            })
+            .unwrap();
         watching.join().unwrap();
     });
 }
@@ -85,7 +102,10 @@ async fn is_timed_out(listens: bool) {
     let db = Db::in_memory().await.unwrap();
     let error = db.apply(Blocks { identifier: "blocks".into(), listens }).await.unwrap_err();
     let failure = error.outcome().unwrap().jobs[0].failure.clone().unwrap();
-    assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Timeout, "the attempt ran longer than its time limit of 200ms"));
+    assert_eq!(
+        (failure.kind, failure.message.as_str()),
+        (FailureKind::Timeout, "the attempt ran longer than its time limit of 200ms")
+    );
 }
 
 #[tokio::test]

@@ -25,7 +25,11 @@ impl Lifecycle for Model {
         if self.how == "setup" { panic!("setup boom") } else { Ok(()) }
     }
     async fn observe(&self, _ctx: &JobContext) -> Result<superduper::Observed> {
-        if self.how == "observe" { panic!("observe boom") } else { Ok(superduper::Observed::nothing()) }
+        if self.how == "observe" {
+            panic!("observe boom")
+        } else {
+            Ok(superduper::Observed::nothing())
+        }
     }
 }
 
@@ -77,7 +81,10 @@ async fn fault_30_a_missing_secret_is_told_once_with_one_hint() {
         let printed = format!("{error:?}");
         assert_eq!(printed.matches("cannot be read").count(), 1, "{printed}");
         assert_eq!(printed.matches("hint:").count(), 1, "{printed}");
-        for part in ["set the environment variable `SUPERDUPER_TEST_NO_SUCH_SECRET`; then apply", "db.retry"] {
+        for part in [
+            "set the environment variable `SUPERDUPER_TEST_NO_SUCH_SECRET`; then apply",
+            "db.retry",
+        ] {
             assert!(printed.contains(part), "{part:?} is not in {printed}");
         }
         assert_eq!(job.failure.expect("a failure").to_string().matches("hint:").count(), 1);
@@ -87,19 +94,30 @@ async fn fault_30_a_missing_secret_is_told_once_with_one_hint() {
 #[tokio::test]
 async fn fault_30_the_kind_of_an_error_decides_about_another_try_and_is_on_record() {
     for on in databases().await {
-        for (how, kind, attempts) in [("invalid", ErrorKind::InvalidInput, 1), ("io", ErrorKind::User, 3), ("causes", ErrorKind::Store, 1)]
-        {
+        for (how, kind, attempts) in [
+            ("invalid", ErrorKind::InvalidInput, 1),
+            ("io", ErrorKind::User, 3),
+            ("causes", ErrorKind::Store, 1),
+        ] {
             let (_, job) = failed(&on.db, model(how, how)).await;
             let failure = job.failure.expect("a failure");
-            assert_eq!((failure.kind, failure.error_kind, job.attempt), (FailureKind::Error, Some(kind), attempts), "{how}: {failure}");
+            assert_eq!(
+                (failure.kind, failure.error_kind, job.attempt),
+                (FailureKind::Error, Some(kind), attempts),
+                "{how}: {failure}"
+            );
             let tries = on.db.attempts(job.id).await.expect("attempts");
             assert!(
-                tries.iter().all(|attempt| attempt.failure.as_ref().is_some_and(|failure| failure.error_kind == Some(kind))),
+                tries.iter().all(|attempt| attempt
+                    .failure
+                    .as_ref()
+                    .is_some_and(|failure| failure.error_kind == Some(kind))),
                 "{tries:?}"
             );
         }
         let on = on.reopened().await;
-        let kinds: Vec<ErrorKind> = on.jobs().await.into_iter().filter_map(|job| job.failure?.error_kind).collect();
+        let kinds: Vec<ErrorKind> =
+            on.jobs().await.into_iter().filter_map(|job| job.failure?.error_kind).collect();
         assert_eq!(kinds, [ErrorKind::InvalidInput, ErrorKind::User, ErrorKind::Store]);
     }
 }
@@ -107,31 +125,52 @@ async fn fault_30_the_kind_of_an_error_decides_about_another_try_and_is_on_recor
 #[tokio::test]
 async fn fault_30_the_place_of_a_panic_is_on_record() {
     for on in databases().await {
-        for (how, text) in [("task", "panicked: task boom"), ("thread", "panicked: thread boom 1"), ("setup", "panicked: setup boom")] {
+        for (how, text) in [
+            ("task", "panicked: task boom"),
+            ("thread", "panicked: thread boom 1"),
+            ("setup", "panicked: setup boom"),
+        ] {
             let (error, job) = failed(&on.db, model(how, how)).await;
             let failure = job.failure.expect("a failure");
-            assert_eq!((failure.kind, &*failure.message, failure.error_kind), (FailureKind::Panic, text, None));
+            assert_eq!(
+                (failure.kind, &*failure.message, failure.error_kind),
+                (FailureKind::Panic, text, None)
+            );
             let location = failure.location.expect("a place");
             assert!(location.starts_with("tests/it/texts.rs:"), "{location}");
             says(&error, ErrorKind::JobFailed, &[&format!("{text} (at {location})")]);
         }
         on.db.apply(model("o", "observe")).await.expect("applies");
         let error = refused(on.db.refresh("texts.Model/o").await);
-        says(&error, ErrorKind::User, &["refreshing `texts.Model/o`: panicked: observe boom (at tests/it/texts.rs:"]);
+        says(
+            &error,
+            ErrorKind::User,
+            &["refreshing `texts.Model/o`: panicked: observe boom (at tests/it/texts.rs:"],
+        );
     }
 }
 
 #[tokio::test]
 async fn fault_30_the_standard_error_of_a_job_process_is_in_its_log() {
     let on = in_folder().await;
-    let db = Db::builder().metadata(on.metadata.clone()).artifacts(on.artifacts.clone()).executor("process").program(program());
+    let db = Db::builder()
+        .metadata(on.metadata.clone())
+        .artifacts(on.artifacts.clone())
+        .executor("process")
+        .program(program());
     let db = db.build().await.expect("opens");
     let error = refused(db.apply(task("p", "panic")).await);
     let job = error.outcome().expect("an outcome").job("work").expect("the job").clone();
     let failure = job.failure.expect("a failure");
-    assert!(failure.location.as_deref().is_some_and(|location| location.contains("components.rs:")), "{failure:?}");
+    assert!(
+        failure.location.as_deref().is_some_and(|location| location.contains("components.rs:")),
+        "{failure:?}"
+    );
     let logs = db.logs(job.id).await.expect("logs");
-    assert!(logs.iter().any(|row| row.message == "stderr: worker boom" && row.attempt == 1), "{logs:?}");
+    assert!(
+        logs.iter().any(|row| row.message == "stderr: worker boom" && row.attempt == 1),
+        "{logs:?}"
+    );
     assert!(logs.iter().any(|row| row.message == "a line of the worker"));
 }
 
@@ -140,27 +179,54 @@ async fn fault_30_a_name_that_is_not_there_says_what_is_near() {
     let on = in_memory().await;
     let applied = on.db.apply(model("m", "fine")).await.expect("applies");
     let outcome = applied.outcome.expect("it had jobs");
-    says(&refused(outcome.result::<f64>("trian")), ErrorKind::NotFound, &["has no job `trian`", "hint: did you mean `train`?"]);
-    says(&refused(outcome.result::<f64>("evaluate")), ErrorKind::NotFound, &["hint: it has", "`thread`", "`train`"]);
+    says(
+        &refused(outcome.result::<f64>("trian")),
+        ErrorKind::NotFound,
+        &["has no job `trian`", "hint: did you mean `train`?"],
+    );
+    says(
+        &refused(outcome.result::<f64>("evaluate")),
+        ErrorKind::NotFound,
+        &["hint: it has", "`thread`", "`train`"],
+    );
     let error = refused(on.db.load::<Model>("m@prod").await);
     says(
         &error,
         ErrorKind::NotFound,
-        &["`texts.Model/m` has no label `prod`", "hint: `db.label(\"texts.Model/m@<version>\", \"prod\")` sets one"],
+        &[
+            "`texts.Model/m` has no label `prod`",
+            "hint: `db.label(\"texts.Model/m@<version>\", \"prod\")` sets one",
+        ],
     );
     on.db.label("texts.Model/m", "stage").await.expect("labels");
-    says(&refused(on.db.load::<Model>("m@prod").await), ErrorKind::NotFound, &["it has `stage`; `db.label("]);
+    says(
+        &refused(on.db.load::<Model>("m@prod").await),
+        ErrorKind::NotFound,
+        &["it has `stage`; `db.label("],
+    );
 }
 
 #[tokio::test]
 async fn fault_30_an_empty_output_names_its_field() {
     let literal = model("literal", "fine");
-    says(&refused(literal.score.get()), ErrorKind::NotSetUp, &["an output of type `f64` of a component that was not loaded", "db.load"]);
+    says(
+        &refused(literal.score.get()),
+        ErrorKind::NotSetUp,
+        &["an output of type `f64` of a component that was not loaded", "db.load"],
+    );
     let built = Model::builder("built").how("fine").build().expect("builds");
-    says(&refused(built.score.get()), ErrorKind::NotSetUp, &["output `score` of a component that was not loaded", "db.load"]);
+    says(
+        &refused(built.score.get()),
+        ErrorKind::NotSetUp,
+        &["output `score` of a component that was not loaded", "db.load"],
+    );
     let on = in_memory().await;
     on.db.apply(&literal).await.expect("applies");
-    says(&refused(literal.score.get()), ErrorKind::NotSetUp, &["output `score` of a component that was not loaded"]);
+    says(
+        &refused(literal.score.get()),
+        ErrorKind::NotSetUp,
+        &["output `score` of a component that was not loaded"],
+    );
     let loaded: Model = on.db.load("literal").await.expect("loads");
     says(
         &refused(loaded.score.get()),
@@ -202,12 +268,25 @@ async fn fault_30_a_changed_field_says_how_old_rows_are_read() {
         Registry::builder().with::<T>().build().expect("one type")
     }
     let on = in_memory().await;
-    on.program(only::<First>()).await.apply(First { identifier: "m".into(), lr: 0.1 }).await.expect("applies");
+    on.program(only::<First>())
+        .await
+        .apply(First { identifier: "m".into(), lr: 0.1 })
+        .await
+        .expect("applies");
     let error = refused(on.program(only::<Renamed>()).await.load::<Renamed>("m").await);
-    says(&error, ErrorKind::Decode, &["missing field `rate`", "#[serde(alias = \"its former name\")]"]);
+    says(
+        &error,
+        ErrorKind::Decode,
+        &["missing field `rate`", "#[serde(alias = \"its former name\")]"],
+    );
     let error = refused(on.program(only::<Retyped>()).await.load::<Retyped>("m").await);
-    says(&error, ErrorKind::Decode, &["`lr`", "invalid type", "#[component(version = 2, migrate)]", "impl Migrate"]);
-    let back: Aliased = on.program(only::<Aliased>()).await.load("m").await.expect("the hint helps");
+    says(
+        &error,
+        ErrorKind::Decode,
+        &["`lr`", "invalid type", "#[component(version = 2, migrate)]", "impl Migrate"],
+    );
+    let back: Aliased =
+        on.program(only::<Aliased>()).await.load("m").await.expect("the hint helps");
     assert_eq!(back.rate, 0.1);
 }
 
@@ -218,5 +297,5 @@ async fn fault_30_hints_name_what_users_of_the_facade_have() {
         says(&error, ErrorKind::Unsupported, &["the feature `aws` of `superduper`"]);
     }
     let error = refused(crate::fresh::builder().executor("process").build().await);
-    says(&error, ErrorKind::Unsupported, &["`superduper::worker().await?`"]);
+    says(&error, ErrorKind::Unsupported, &["`superduper::job_process().await?`"]);
 }

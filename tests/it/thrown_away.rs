@@ -1,15 +1,24 @@
-//! No result is thrown away in silence: library code says what becomes of it with `superduper_core::unreturned`.
+//! No result is thrown away in silence: library code says what becomes of it with
+//! `superduper_core::unreturned`.
 //!
-//! This reads source text, so it knows no types. It finds `let _ = …`, `_ = …`, `drop(…)` of a call, and statements that
-//! end in `.ok()`, `.err()`, `.is_ok()`, `.is_err()` or `.unwrap_or_default()` without using what that gives. It does not
-//! find a `drop(name)` of a variable that is a result, nor an error that a `match`, an `if let Ok(…)` or a closure leaves
-//! out, nor what ends a statement with a block in it. It skips what follows a `#[cfg(test)]` module, and files that end in `_tests.rs`.
+//! This reads source text, so it knows no types. It finds `let _ = …`, `_ = …`, `drop(…)` of a
+//! call, and statements that end in `.ok()`, `.err()`, `.is_ok()`, `.is_err()` or
+//! `.unwrap_or_default()` without using what that gives. It does not find a `drop(name)` of a
+//! variable that is a result, nor an error that a `match`, an `if let Ok(…)` or a closure leaves
+//! out, nor what ends a statement with a block in it. It skips what follows a `#[cfg(test)]`
+//! module, and files that end in `_tests.rs`.
 
 use std::path::{Path, PathBuf};
 
 /// Where library code is.
-const FOLDERS: [&str; 6] =
-    ["superduper-core/src", "stores/memory/src", "stores/object/src", "stores/sqlite/src", "components/train/src", "components/candle/src"];
+const FOLDERS: [&str; 6] = [
+    "superduper-core/src",
+    "stores/memory/src",
+    "stores/object/src",
+    "stores/sqlite/src",
+    "components/train/src",
+    "components/candle/src",
+];
 
 /// Endings of statements that throw the error of a result away.
 const ENDINGS: [&str; 5] = [".ok()", ".err()", ".is_ok()", ".is_err()", ".unwrap_or_default()"];
@@ -19,7 +28,9 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.to_string_lossy().ends_with("_tests.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.to_string_lossy().ends_with("_tests.rs")
+        {
             found.push(path);
         }
     }
@@ -45,10 +56,14 @@ fn code(text: &str) -> Vec<char> {
 /// The end of the comment or literal that begins here; the place itself where none does.
 fn literal_or_comment(text: &[char], at: usize) -> usize {
     let next = |offset: usize| text.get(at + offset).copied();
-    let until = |from: usize, fits: &dyn Fn(usize) -> bool| (from..text.len()).find(|place| fits(*place)).unwrap_or(text.len());
+    let until = |from: usize, fits: &dyn Fn(usize) -> bool| {
+        (from..text.len()).find(|place| fits(*place)).unwrap_or(text.len())
+    };
     match (text[at], next(1)) {
         ('/', Some('/')) => until(at, &|place| text[place] == '\n'),
-        ('/', Some('*')) => until(at + 2, &|place| text[place] == '/' && text[place - 1] == '*') + 1,
+        ('/', Some('*')) => {
+            until(at + 2, &|place| text[place] == '/' && text[place - 1] == '*') + 1
+        }
         ('"', _) => {
             let mut end = at + 1;
             while end < text.len() && text[end] != '"' {
@@ -62,7 +77,13 @@ fn literal_or_comment(text: &[char], at: usize) -> usize {
                 return at;
             }
             let closes = |place: usize| {
-                text[place] == '"' && text[place + 1..].iter().take(hashes).filter(|character| **character == '#').count() == hashes
+                text[place] == '"'
+                    && text[place + 1..]
+                        .iter()
+                        .take(hashes)
+                        .filter(|character| **character == '#')
+                        .count()
+                        == hashes
             };
             until(at + 2 + hashes, &closes) + 1 + hashes
         }
@@ -90,7 +111,10 @@ fn thrown_away(text: &str) -> Vec<(usize, String)> {
             if let Some(why) = offends(statement.trim(), *character == ';') {
                 let skipped = statement.len() - statement.trim_start().len();
                 let before = code[..begin].iter().chain(code[begin..].iter().take(skipped));
-                found.push((1 + before.filter(|character| **character == '\n').count(), why.to_owned()));
+                found.push((
+                    1 + before.filter(|character| **character == '\n').count(),
+                    why.to_owned(),
+                ));
             }
             begin = at + 1;
         }
@@ -100,23 +124,33 @@ fn thrown_away(text: &str) -> Vec<(usize, String)> {
 
 /// Why a statement, or the part of one up to a brace, is refused.
 fn offends(statement: &str, is_whole: bool) -> Option<&'static str> {
+    // On one line, wherever the lines are broken.
+    let statement = &statement.split_whitespace().collect::<Vec<_>>().join(" ");
     if statement.ends_with('?') {
         return None;
     }
-    if statement.starts_with("let _ =") || statement.starts_with("let _:") || statement.starts_with("_ = ") {
+    if statement.starts_with("let _ =")
+        || statement.starts_with("let _:")
+        || statement.starts_with("_ = ")
+    {
         return Some("`let _ =`");
     }
     for (at, _) in statement.match_indices("drop(") {
         let is_call = !statement[..at].ends_with(is_word) && !statement[..at].ends_with("fn ");
         let argument = argument(&statement[at + "drop(".len()..]);
-        if is_call && (argument.contains('(') || argument.contains('?') || argument.contains(".await")) {
+        if is_call
+            && (argument.contains('(') || argument.contains('?') || argument.contains(".await"))
+        {
             return Some("`drop(…)` of a call");
         }
     }
     // What follows a block of the same statement: its beginning was not seen.
     let is_rest = statement.starts_with(')');
-    let uses =
-        is_rest || statement.contains(" = ") || statement.contains("+= ") || statement.starts_with("return") || statement.contains("|= ");
+    let uses = is_rest
+        || statement.contains(" = ")
+        || statement.contains("+= ")
+        || statement.starts_with("return")
+        || statement.contains("|= ");
     let ends = ENDINGS.iter().any(|ending| statement.ends_with(ending));
     if is_whole && ends && !uses { Some("an error that nobody looks at") } else { None }
 }
@@ -178,7 +212,11 @@ fn every_warning_is_in_the_list_of_events() {
         let text = std::fs::read_to_string(&path).expect("a source file");
         for warning in warnings(&text) {
             found += 1;
-            assert!(list.contains(&format!("`{warning}`")), "{}: `{warning}` is not in docs/events.md", path.display());
+            assert!(
+                list.contains(&format!("`{warning}`")),
+                "{}: `{warning}` is not in docs/events.md",
+                path.display()
+            );
         }
     }
     assert!(found > 30, "{found}");
@@ -186,7 +224,8 @@ fn every_warning_is_in_the_list_of_events() {
 
 #[test]
 fn what_is_thrown_away_is_found_with_its_line() {
-    let lines = |text: &str| thrown_away(text).into_iter().map(|(line, _)| line).collect::<Vec<_>>();
+    let lines =
+        |text: &str| thrown_away(text).into_iter().map(|(line, _)| line).collect::<Vec<_>>();
     for refused in [
         "let _ = file.sync_all();",
         "let _: Result<()> = call();",
@@ -223,5 +262,8 @@ fn what_is_thrown_away_is_found_with_its_line() {
         let text = format!("fn it() {{\n    {fine}\n}}\n");
         assert_eq!(lines(&text), [] as [usize; 0], "{fine}");
     }
-    assert_eq!(lines("fn it() {}\n\n#[cfg(test)]\nmod tests {\n    fn it() { let _ = call(); }\n}\n"), [] as [usize; 0]);
+    assert_eq!(
+        lines("fn it() {}\n\n#[cfg(test)]\nmod tests {\n    fn it() { let _ = call(); }\n}\n"),
+        [] as [usize; 0]
+    );
 }

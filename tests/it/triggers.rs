@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 use superduper::{
-    FailureKind, Listed, Plan, Status,
+    FailureKind, Status,
+    db::Listed,
+    plan::Plan,
     prelude::*,
     store::{JobFilter, JobId, JobRole, JobRow, JobState, RunFilter, RunState},
 };
@@ -81,7 +83,12 @@ fn names(jobs: &[JobRow]) -> Vec<&str> {
 }
 
 fn edges(plan: &Plan) -> Vec<(String, String)> {
-    plan.edges().into_iter().map(|(from, to)| (plan.jobs()[from - 1].method.clone(), plan.jobs()[to - 1].method.clone())).collect()
+    plan.edges()
+        .into_iter()
+        .map(|(from, to)| {
+            (plan.jobs()[from - 1].method.clone(), plan.jobs()[to - 1].method.clone())
+        })
+        .collect()
 }
 
 #[tokio::test]
@@ -94,7 +101,11 @@ async fn t01_both_jobs_are_planned_in_every_process() {
     }
     for _ in 0..100 {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "triggers::t01_both_jobs_are_planned_in_every_process", "--nocapture"])
+            .args([
+                "--exact",
+                "triggers::t01_both_jobs_are_planned_in_every_process",
+                "--nocapture",
+            ])
             .env("SUPERDUPER_T01", "1")
             .output()
             .unwrap();
@@ -145,7 +156,8 @@ async fn t02_a_diamond_has_exactly_its_edges() {
     let component = Diamond { identifier: "d".into() };
     let mut found = edges(&db.plan(&component).await.unwrap());
     found.sort();
-    let expected = [("a1", "b1"), ("a2", "b2"), ("b1", "b2")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let expected =
+        [("a1", "b1"), ("a2", "b2"), ("b1", "b2")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(found, expected);
     assert_eq!(db.apply(component).await.unwrap().result::<i64>("b2").unwrap(), 12);
 }
@@ -155,7 +167,10 @@ async fn t05_requires_decides_whether_there_is_a_job() {
     let db = fresh::db().await;
     let without = Pair { d: None, ..pair("t05") };
     let plan = db.plan(&without).await.unwrap();
-    assert_eq!(plan.jobs().iter().map(|job| job.method.as_str()).collect::<Vec<_>>(), ["start", "any"]);
+    assert_eq!(
+        plan.jobs().iter().map(|job| job.method.as_str()).collect::<Vec<_>>(),
+        ["start", "any"]
+    );
     assert_eq!(plan.left_out().len(), 1);
     assert_eq!(plan.left_out()[0].reason, "it requires `d`, which is not set");
     db.apply(without).await.unwrap();
@@ -175,7 +190,11 @@ async fn t06_only_watching_triggers_run_on_update() {
     assert_eq!(names(applied.jobs()), ["go", "any"], "x is watched by go, everything by any");
     assert_eq!(applied.result::<String>("go").unwrap(), "d2");
     let applied = db.apply(Pair { x: 2, y: 5, ..pair("t06") }).await.unwrap();
-    assert_eq!(names(applied.jobs()), ["start", "go", "any"], "y is watched by start, and go depends on it");
+    assert_eq!(
+        names(applied.jobs()),
+        ["start", "go", "any"],
+        "y is watched by start, and go depends on it"
+    );
 }
 
 #[derive(Component, Clone)]
@@ -244,7 +263,7 @@ async fn t07_parents_wait_for_all_jobs_of_their_children() {
     let tree = Tree { identifier: "t07".into(), leaf: leaf("t07a"), other: Some(leaf("t07b")) };
     let plan = db.plan(&tree).await.unwrap();
     let place = |identifier: &str| {
-        let of = |job: &&superduper::PlannedJob| job.target.identifier == identifier;
+        let of = |job: &&superduper::plan::PlannedJob| job.target.identifier == identifier;
         plan.jobs()
             .iter()
             .filter(of)
@@ -266,38 +285,72 @@ async fn t08_a_jobs_row_says_everything() {
     let run = applied.outcome.as_ref().unwrap().run_id();
     let rows = db.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await.unwrap();
     let go = rows.iter().find(|row| row.method == "go").unwrap();
-    assert_eq!((go.run, go.state, go.attempt, go.role), (run, JobState::Succeeded, 1, JobRole::Trigger));
+    assert_eq!(
+        (go.run, go.state, go.attempt, go.role),
+        (run, JobState::Succeeded, 1, JobRole::Trigger)
+    );
     assert_eq!(go.target.to_string(), format!("{}@0.0", pair("t08").address()));
     assert_eq!(go.result, Some(json!("d1")));
-    assert!(go.created_at <= go.started_at.unwrap() && go.started_at.unwrap() <= go.ended_at.unwrap());
-    let events = db.metadata().events(superduper::store::Cursor::default(), Some(run), 100).await.unwrap();
-    let of_go: Vec<&str> = events.iter().filter(|event| event.job == Some(go.id)).map(|event| event.kind.as_str()).collect();
+    assert!(
+        go.created_at <= go.started_at.unwrap() && go.started_at.unwrap() <= go.ended_at.unwrap()
+    );
+    let events =
+        db.metadata().events(superduper::store::Cursor::default(), Some(run), 100).await.unwrap();
+    let of_go: Vec<&str> = events
+        .iter()
+        .filter(|event| event.job == Some(go.id))
+        .map(|event| event.kind.as_str())
+        .collect();
     assert_eq!(of_go, ["job.started", "job.succeeded"]);
     assert_eq!(events.last().unwrap().kind, "run.ended");
-    assert_eq!(db.runs(RunFilter { id: Some(run), ..RunFilter::default() }).await.unwrap()[0].state, RunState::Succeeded);
+    assert_eq!(
+        db.runs(RunFilter { id: Some(run), ..RunFilter::default() }).await.unwrap()[0].state,
+        RunState::Succeeded
+    );
 }
 
 #[tokio::test]
 async fn t09_a_failure_degrades_ancestors_and_skips_dependents_only() {
     let db = fresh::db().await;
-    let tree = Tree { identifier: "t09".into(), leaf: Leaf { note: "fail".into(), ..leaf("t09a") }, other: Some(leaf("t09b")) };
+    let tree = Tree {
+        identifier: "t09".into(),
+        leaf: Leaf { note: "fail".into(), ..leaf("t09a") },
+        other: Some(leaf("t09b")),
+    };
     let error = db.apply(&tree).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed);
-    assert!(error.to_string().contains("`first` of `it.Leaf/t09a@0.0`") && error.to_string().contains("leaf broke"), "{error}");
+    assert!(
+        error.to_string().contains("`first` of `it.Leaf/t09a@0.0`")
+            && error.to_string().contains("leaf broke"),
+        "{error}"
+    );
     let outcome = error.outcome().unwrap();
     let state = |identifier: &str, method: &str| {
-        outcome.jobs.iter().find(|job| job.target.identifier == identifier && job.method == method).map(|job| job.state).unwrap()
+        outcome
+            .jobs
+            .iter()
+            .find(|job| job.target.identifier == identifier && job.method == method)
+            .map(|job| job.state)
+            .unwrap()
     };
     assert_eq!(state("t09a", "first"), JobState::Failed);
     assert_eq!(state("t09a", "second"), JobState::Skipped);
     assert_eq!(state("t09", "plain"), JobState::Skipped);
-    assert_eq!((state("t09b", "first"), state("t09b", "second")), (JobState::Succeeded, JobState::Succeeded));
+    assert_eq!(
+        (state("t09b", "first"), state("t09b", "second")),
+        (JobState::Succeeded, JobState::Succeeded)
+    );
     let skipped = outcome.jobs.iter().find(|job| job.method == "plain").unwrap();
     assert_eq!(skipped.failure.as_ref().unwrap().kind, FailureKind::Upstream);
     assert!(skipped.failure.as_ref().unwrap().message.starts_with("upstream"), "{skipped:?}");
     for degraded in ["t09", "t09a"] {
-        let Status::Degraded(jobs) = status(&db, degraded).await else { panic!("{degraded} is not degraded") };
-        assert!(jobs.iter().any(|job| job.method == "first" && job.target.identifier == "t09a"), "{jobs:?}");
+        let Status::Degraded(jobs) = status(&db, degraded).await else {
+            panic!("{degraded} is not degraded")
+        };
+        assert!(
+            jobs.iter().any(|job| job.method == "first" && job.target.identifier == "t09a"),
+            "{jobs:?}"
+        );
     }
     assert_eq!(status(&db, "t09b").await, Status::Ready);
 }
@@ -380,8 +433,15 @@ async fn t11_retry_heals() {
     let failed = error.outcome().unwrap().first_failure().unwrap().id;
     assert!(matches!(status(&db, "t11").await, Status::Degraded(_)));
     let outcome = db.retry(failed).await.unwrap();
-    assert_eq!(outcome.jobs.iter().find(|job| job.method == "work").unwrap().retry_of, Some(failed));
-    assert_eq!(db.job(failed).await.unwrap().state, JobState::Failed, "the old job stays as it was");
+    assert_eq!(
+        outcome.jobs.iter().find(|job| job.method == "work").unwrap().retry_of,
+        Some(failed)
+    );
+    assert_eq!(
+        db.job(failed).await.unwrap().state,
+        JobState::Failed,
+        "the old job stays as it was"
+    );
     assert_eq!(status(&db, "t11").await, Status::Ready);
     let error = db.retry(outcome.jobs[0].id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -423,7 +483,10 @@ async fn t12_wait_gives_the_row_the_error_or_a_timeout() {
     let error = db.wait(failed, Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed);
     assert!(error.to_string().contains("working: not yet (4)"), "{error}");
-    assert_eq!(db.wait(JobId(999), Duration::from_secs(1)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        db.wait(JobId(999), Duration::from_secs(1)).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }
 
 #[tokio::test]
@@ -471,8 +534,14 @@ async fn t14_a_panic_is_a_failure_with_its_text() {
     let error = db.apply(Bomb { identifier: "t14".into() }).await.unwrap_err();
     let outcome = error.outcome().unwrap();
     let failure = |method: &str| outcome.job(method).unwrap().failure.clone().unwrap();
-    assert_eq!((failure("thread").kind, failure("task").kind), (FailureKind::Panic, FailureKind::Panic));
-    assert_eq!((failure("thread").message.as_str(), failure("task").message.as_str()), ("panicked: boom in t14", "panicked: static boom"));
+    assert_eq!(
+        (failure("thread").kind, failure("task").kind),
+        (FailureKind::Panic, FailureKind::Panic)
+    );
+    assert_eq!(
+        (failure("thread").message.as_str(), failure("task").message.as_str()),
+        ("panicked: boom in t14", "panicked: static boom")
+    );
     assert_eq!(outcome.job("fine").unwrap().state, JobState::Succeeded);
 }
 
@@ -483,9 +552,14 @@ async fn t15_two_failures_then_success_are_three_attempts() {
     let work = applied.outcome.as_ref().unwrap().job("work").unwrap().clone();
     assert_eq!((work.state, work.attempt), (JobState::Succeeded, 3));
     let attempts = db.attempts(work.id).await.unwrap();
-    let errors: Vec<Option<String>> = attempts.iter().map(|attempt| attempt.failure.as_ref().map(ToString::to_string)).collect();
-    assert_eq!(errors, [Some("working: not yet (1)".into()), Some("working: not yet (2)".into()), None]);
-    let logs: Vec<String> = db.logs(work.id).await.unwrap().into_iter().map(|line| line.message).collect();
+    let errors: Vec<Option<String>> =
+        attempts.iter().map(|attempt| attempt.failure.as_ref().map(ToString::to_string)).collect();
+    assert_eq!(
+        errors,
+        [Some("working: not yet (1)".into()), Some("working: not yet (2)".into()), None]
+    );
+    let logs: Vec<String> =
+        db.logs(work.id).await.unwrap().into_iter().map(|line| line.message).collect();
     assert_eq!(logs, ["attempt 1", "attempt 2", "attempt 3"]);
 }
 
@@ -518,10 +592,17 @@ async fn t15_a_timeout_ends_the_attempt() {
     let error = db.apply(Slow { identifier: "t15slow".into() }).await.unwrap_err();
     let outcome = error.outcome().unwrap();
     let late = outcome.job("late").unwrap();
-    assert_eq!((late.state, late.failure.as_ref().unwrap().kind), (JobState::Failed, FailureKind::Timeout));
+    assert_eq!(
+        (late.state, late.failure.as_ref().unwrap().kind),
+        (JobState::Failed, FailureKind::Timeout)
+    );
     let thread = outcome.job("late_thread").unwrap();
     assert_eq!((thread.state, thread.attempt), (JobState::Succeeded, 2));
-    assert_eq!(diary("t15slow").read(), ["begin 1", "end 1", "begin 2", "end 2"], "the retry waits for the late thread");
+    assert_eq!(
+        diary("t15slow").read(),
+        ["begin 1", "end 1", "begin 2", "end 2"],
+        "the retry waits for the late thread"
+    );
 }
 
 #[tokio::test]
@@ -533,7 +614,10 @@ async fn t15_cancel_cancels_and_skips() {
     let error = run.wait().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let outcome = error.outcome().unwrap();
-    assert_eq!((outcome.jobs[0].state, outcome.jobs[1].state), (JobState::Cancelled, JobState::Skipped));
+    assert_eq!(
+        (outcome.jobs[0].state, outcome.jobs[1].state),
+        (JobState::Cancelled, JobState::Skipped)
+    );
     assert_eq!(outcome.run.state, RunState::Cancelled);
     db.cancel(jobs[0].id).await.unwrap();
     assert_eq!(db.job(jobs[0].id).await.unwrap().state, JobState::Cancelled);
@@ -595,7 +679,13 @@ async fn t16_spawned_jobs_hold_up_the_spawners_dependents_and_are_bounded() {
     assert_eq!(applied.jobs().len(), 43);
     assert!((1..=3).contains(&PARTS.most("wide")), "{}", PARTS.most("wide"));
     let outcome = applied.outcome.as_ref().unwrap();
-    let last_part = outcome.jobs.iter().filter(|job| job.method == "part").map(|job| job.ended_at.unwrap()).max().unwrap();
+    let last_part = outcome
+        .jobs
+        .iter()
+        .filter(|job| job.method == "part")
+        .map(|job| job.ended_at.unwrap())
+        .max()
+        .unwrap();
     assert!(outcome.job("gather").unwrap().started_at.unwrap() >= last_part);
     let keyed = outcome.jobs.iter().find(|job| job.key.as_deref() == Some("part-7")).unwrap();
     assert_eq!(keyed.result, Some(json!("part-7")));
@@ -629,7 +719,11 @@ struct Blocked {
 impl Blocked {
     #[trigger("apply")]
     fn needs_grant(&self, ctx: &JobContext) -> Result<i64> {
-        if diary(&self.identifier).read().is_empty() { Err(ctx.block("a grant for site A").into()) } else { Ok(1) }
+        if diary(&self.identifier).read().is_empty() {
+            Err(ctx.block("a grant for site A").into())
+        } else {
+            Ok(1)
+        }
     }
 }
 
@@ -645,7 +739,10 @@ async fn t18_a_blocked_job_goes_on_when_it_is_released() {
         }
     }
     let row = db.job(id).await.unwrap();
-    assert_eq!((row.state, row.blocked.as_deref()), (JobState::Blocked, Some("a grant for site A")));
+    assert_eq!(
+        (row.state, row.blocked.as_deref()),
+        (JobState::Blocked, Some("a grant for site A"))
+    );
     diary("t18").write("granted");
     db.unblock(id).await.unwrap();
     assert_eq!(run.wait().await.unwrap().unwrap().result::<i64>("needs_grant").unwrap(), 1);
@@ -675,10 +772,8 @@ impl Reporter {
 
 #[tokio::test]
 async fn t19_progress_and_tracing_events_are_on_record() {
-    use tracing_subscriber::layer::SubscriberExt;
     let db = fresh::db().await;
-    let subscriber = tracing_subscriber::registry().with(superduper::job_layer());
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    crate::support::trace_jobs();
     let error = db.apply(Reporter { identifier: "t19".into() }).await.unwrap_err();
     let id = error.outcome().unwrap().job("steps").unwrap().id;
     assert_eq!(db.job(id).await.unwrap().progress, Some((3, 3)));
@@ -702,7 +797,8 @@ impl Nested {
     #[trigger("apply")]
     async fn inner(&self, ctx: &JobContext) -> Result<String> {
         let db = ctx.db()?;
-        let error = db.apply(pair("made-by-a-job")).await.expect_err("it would wait for its own slot");
+        let error =
+            db.apply(pair("made-by-a-job")).await.expect_err("it would wait for its own slot");
         db.apply(pair("made-by-a-job")).detach().await?;
         Ok(error.to_string())
     }

@@ -71,7 +71,10 @@ async fn d04_outputs_belong_to_the_version() {
         let on = on.reopened().await;
         let back: Trained = on.db.load("t").await.expect("loads");
         assert_eq!(*back.score.get().expect("kept by the update"), 0.25);
-        assert_eq!(&back.weights.get().expect("kept").get().await.expect("bytes")[..], b"weights of seed 1");
+        assert_eq!(
+            &back.weights.get().expect("kept").get().await.expect("bytes")[..],
+            b"weights of seed 1"
+        );
         // Applying the loaded value, outputs and all, is applying its declaration.
         assert!(on.db.plan(&back).await.expect("plans").is_empty());
         // A new version starts with empty ones.
@@ -79,7 +82,10 @@ async fn d04_outputs_belong_to_the_version() {
         let fresh: Trained = on.db.load("t").await.expect("loads");
         assert!(!fresh.score.is_set());
         says(&refused(fresh.score.get()), ErrorKind::NotSetUp, &["`score`", "upkeep.Trained/t@1"]);
-        assert_eq!(*on.db.load::<Trained>("t@0").await.expect("loads").score.get().expect("kept"), 0.25);
+        assert_eq!(
+            *on.db.load::<Trained>("t@0").await.expect("loads").score.get().expect("kept"),
+            0.25
+        );
     }
 }
 
@@ -97,23 +103,36 @@ async fn d04_a_rollback_is_a_new_version_with_the_old_document_and_outputs() {
             (2, JobRole::OnCreate, JobState::Succeeded),
             "on_create runs, and what sets no output"
         );
-        assert_eq!((jobs[1].method.as_str(), applied.left_out[0].trigger.as_str()), ("publish", "train"));
+        assert_eq!(
+            (jobs[1].method.as_str(), applied.left_out[0].trigger.as_str()),
+            ("publish", "train")
+        );
         let on = on.reopened().await;
         assert_eq!(on.versions(TRAINED).await, [0, 1, 2]);
         let back: Trained = on.db.load("t").await.expect("loads");
         assert_eq!((back.seed, back.part.size), (1, 1), "children are those of the old version");
         assert_eq!(*back.score.get().expect("copied"), 0.25);
-        assert_eq!(&back.weights.get().expect("copied").get().await.expect("bytes")[..], b"weights of seed 1");
+        assert_eq!(
+            &back.weights.get().expect("copied").get().await.expect("bytes")[..],
+            b"weights of seed 1"
+        );
         assert_eq!(&back.data.get().await.expect("bytes")[..], b"data 1");
         assert_eq!(on.db.versions(TRAINED).await.expect("versions")[2].content_of, Some(0));
         assert!(on.artifacts.written() <= written, "nothing is uploaded again");
         // The old version can go; what the new one shares with it stays.
         on.db.remove::<Trained>("t").version(0).await.expect("removes");
         let back: Trained = on.db.load("t").await.expect("loads");
-        assert_eq!(&back.weights.get().expect("copied").get().await.expect("bytes")[..], b"weights of seed 1");
+        assert_eq!(
+            &back.weights.get().expect("copied").get().await.expect("bytes")[..],
+            b"weights of seed 1"
+        );
         assert_eq!(&back.data.get().await.expect("bytes")[..], b"data 1");
         // Its edges are on record: the child it refers to is protected.
-        says(&refused(on.db.remove::<Part>("p").version(0).await), ErrorKind::InUse, &["upkeep.Trained/t@2"]);
+        says(
+            &refused(on.db.remove::<Part>("p").version(0).await),
+            ErrorKind::InUse,
+            &["upkeep.Trained/t@2"],
+        );
     }
 }
 
@@ -135,8 +154,16 @@ async fn a_rollback_of_what_is_not_there_is_refused() {
     for on in databases().await {
         on.db.apply(trained(1, "a", 1)).await.expect("applies");
         let before = on.dump().await;
-        says(&refused(on.db.rollback(TRAINED, 7).await), ErrorKind::NotFound, &["upkeep.Trained/t@7"]);
-        says(&refused(on.db.rollback("upkeep.Trained/x", 0).await), ErrorKind::NotFound, &["upkeep.Trained/x@0"]);
+        says(
+            &refused(on.db.rollback(TRAINED, 7).await),
+            ErrorKind::NotFound,
+            &["upkeep.Trained/t@7"],
+        );
+        says(
+            &refused(on.db.rollback("upkeep.Trained/x", 0).await),
+            ErrorKind::NotFound,
+            &["upkeep.Trained/x@0"],
+        );
         assert_eq!(on.dump().await, before);
     }
 }
@@ -153,7 +180,10 @@ async fn gc_deletes_what_nothing_refers_to() {
     for on in databases().await {
         on.db.apply(trained(1, "a", 1)).await.expect("applies");
         let blobs = on.blob_count().await;
-        assert_eq!(on.db.gc(true).await.expect("looks"), superduper::GcReport { dry_run: true, ..Default::default() });
+        assert_eq!(
+            on.db.gc(true).await.expect("looks"),
+            superduper::db::GcReport { dry_run: true, ..Default::default() }
+        );
         let (first, second) = (orphan(&on.db, "an orphan").await, orphan(&on.db, "another").await);
         let before = on.dump().await;
         let report = on.db.gc(true).await.expect("looks");
@@ -168,20 +198,31 @@ async fn gc_deletes_what_nothing_refers_to() {
         assert_eq!(on.blob_count().await, blobs);
         assert!(on.db.gc(false).await.expect("sweeps").blobs.is_empty());
         let back: Trained = on.db.load("t").await.expect("loads");
-        assert_eq!(&back.weights.get().expect("kept").get().await.expect("bytes")[..], b"weights of seed 1");
+        assert_eq!(
+            &back.weights.get().expect("kept").get().await.expect("bytes")[..],
+            b"weights of seed 1"
+        );
     }
 }
 
 #[tokio::test]
 async fn gc_spares_young_blobs_and_a_swept_blob_comes_back_with_an_apply() {
     for on in databases().await {
-        let patient =
-            Db::builder().metadata(on.db.metadata().clone()).artifacts(on.db.artifact_store().clone()).build().await.expect("opens");
+        let patient = Db::builder()
+            .metadata(on.db.metadata().clone())
+            .artifacts(on.db.artifact_store().clone())
+            .build()
+            .await
+            .expect("opens");
         orphan(&on.db, "data 1").await;
-        assert!(patient.gc(false).await.expect("sweeps").blobs.is_empty(), "a minute has not passed");
+        assert!(
+            patient.gc(false).await.expect("sweeps").blobs.is_empty(),
+            "a minute has not passed"
+        );
         let plan = on.db.plan(trained(1, "a", 1)).await.expect("plans");
         assert_eq!(on.db.gc(false).await.expect("sweeps").blobs.len(), 1);
-        // The plan was made before the sweep: it is refused or uploads again, but never refers to what is gone.
+        // The plan was made before the sweep: it is refused or uploads again, but never refers to
+        // what is gone.
         if on.db.apply_plan(plan).await.is_err() {
             on.db.apply(trained(1, "a", 1)).await.expect("applies");
         }

@@ -2,9 +2,10 @@
 
 use crate::support::{Database, at, databases, in_folder};
 use superduper::{
-    Bytes, Db, Digest, Finding, Output, Registry, Severity, VerifyReport,
+    Bytes, Db, Digest, Output, Registry,
     prelude::*,
     store::{Batch, Durability, NewRun, Op, RunPurpose, Timestamp},
+    verify::{Finding, Severity, VerifyReport},
 };
 
 #[derive(Component, Clone)]
@@ -35,7 +36,13 @@ impl Model {
 
 fn model(note: &str) -> Model {
     let part = Part { identifier: "p".into(), size: 1 };
-    Model { identifier: "m".into(), note: note.into(), part, data: Bytes::from("data").into(), weights: Output::empty() }
+    Model {
+        identifier: "m".into(),
+        note: note.into(),
+        part,
+        data: Bytes::from("data").into(),
+        weights: Output::empty(),
+    }
 }
 
 const MODEL: &str = "verify.Model/m";
@@ -96,12 +103,26 @@ async fn f05_a_missing_blob_is_found_with_its_field() {
         on.db.apply(model("a")).await.expect("applies");
         on.db.artifact_store().delete(Digest::of(b"data")).await.expect("deletes");
         on.db.artifact_store().delete(Digest::of(b"weights")).await.expect("deletes");
-        for report in [verify(&on.db).await, on.db.verify().quick().await.expect("verifies"), repair(&on.db).await] {
+        for report in [
+            verify(&on.db).await,
+            on.db.verify().quick().await.expect("verifies"),
+            repair(&on.db).await,
+        ] {
             assert!(!report.is_sound());
-            let mut found: Vec<_> = report.findings.iter().map(|finding| (finding.field.clone(), finding.digest)).collect();
+            let mut found: Vec<_> = report
+                .findings
+                .iter()
+                .map(|finding| (finding.field.clone(), finding.digest))
+                .collect();
             found.sort();
             let field = |name: &str| Some(name.to_owned());
-            assert_eq!(found, [(field("data"), Some(Digest::of(b"data"))), (field("weights"), Some(Digest::of(b"weights")))]);
+            assert_eq!(
+                found,
+                [
+                    (field("data"), Some(Digest::of(b"data"))),
+                    (field("weights"), Some(Digest::of(b"weights")))
+                ]
+            );
             for finding in &report.findings {
                 assert_eq!(
                     (finding.severity, &finding.address, finding.repaired),
@@ -134,7 +155,11 @@ async fn f05_a_damaged_blob_is_found_moved_aside_and_comes_back() {
         assert!(file.exists(), "nothing is moved unasked");
         assert!(only(&repair(&on.db).await).what.contains("moved aside"));
         assert!(!file.exists());
-        assert_eq!(std::fs::read(file.with_extension("corrupt")).expect("kept"), damage, "no data is deleted");
+        assert_eq!(
+            std::fs::read(file.with_extension("corrupt")).expect("kept"),
+            damage,
+            "no data is deleted"
+        );
         assert!(only(&verify(&on.db).await).what.contains("missing"));
         on.db.import(&bundle).await.expect("imports");
         assert!(verify(&on.db).await.findings.is_empty());
@@ -149,21 +174,38 @@ async fn a_damaged_document_is_found() {
     let report = verify(&on.db).await;
     assert!(!report.is_sound());
     let finding = only(&report);
-    assert_eq!((finding.severity, &finding.address), (Severity::Error, &Some(at("verify.Model/m@0.0"))));
+    assert_eq!(
+        (finding.severity, &finding.address),
+        (Severity::Error, &Some(at("verify.Model/m@0.0")))
+    );
     assert!(finding.what.contains("damaged"), "{finding}");
     assert!(!repair(&on.db).await.is_sound(), "it cannot be repaired");
-    let on = broken("UPDATE version SET document = replace(document, '\"size\":4', '\"size\":\"x\"')").await;
-    assert!(verify(&on.db).await.findings.iter().any(|finding| finding.what.contains("not a reference to a blob")));
+    let on =
+        broken("UPDATE version SET document = replace(document, '\"size\":4', '\"size\":\"x\"')")
+            .await;
+    assert!(
+        verify(&on.db)
+            .await
+            .findings
+            .iter()
+            .any(|finding| finding.what.contains("not a reference to a blob"))
+    );
     let on = broken("UPDATE output SET value = '{'").await;
     let report = verify(&on.db).await;
-    assert_eq!((only(&report).field.as_deref(), only(&report).severity), (Some("weights"), Severity::Error));
+    assert_eq!(
+        (only(&report).field.as_deref(), only(&report).severity),
+        (Some("weights"), Severity::Error)
+    );
 }
 
 #[tokio::test]
 async fn a_document_that_was_changed_behind_our_back_is_found() {
     let on = broken("UPDATE version SET document = replace(document, '\"size\":1', '\"size\":2') WHERE document NOT LIKE '%note%'").await;
     let report = verify(&on.db).await;
-    assert_eq!((only(&report).severity, &only(&report).address), (Severity::Warning, &Some(at("verify.Part/p@0.0"))));
+    assert_eq!(
+        (only(&report).severity, &only(&report).address),
+        (Severity::Warning, &Some(at("verify.Part/p@0.0")))
+    );
     assert!(only(&report).what.contains("hash on record"), "{report}");
 }
 
@@ -189,13 +231,25 @@ async fn what_this_program_cannot_use_is_told() {
         let report = verify(&stranger).await;
         assert_eq!((only(&report).severity, report.is_sound()), (Severity::Info, true));
         assert!(only(&report).what.contains("no type of this kind"), "{report}");
-        let demanding = on.program(Registry::builder().with::<Demanding>().build().expect("a registry")).await;
+        let demanding =
+            on.program(Registry::builder().with::<Demanding>().build().expect("a registry")).await;
         let report = verify(&demanding).await;
-        let finding = report.findings.iter().find(|finding| finding.severity == Severity::Warning).expect("a warning");
-        assert!(finding.what.contains("cannot be loaded") && finding.what.contains("`must`"), "{report}");
-        let calm = on.program(Registry::builder().with::<Calm>().build().expect("a registry")).await;
+        let finding = report
+            .findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Warning)
+            .expect("a warning");
+        assert!(
+            finding.what.contains("cannot be loaded") && finding.what.contains("`must`"),
+            "{report}"
+        );
+        let calm =
+            on.program(Registry::builder().with::<Calm>().build().expect("a registry")).await;
         let report = verify(&calm).await;
-        assert!(only(&report).severity == Severity::Info && only(&report).what.contains("uuid"), "{report}");
+        assert!(
+            only(&report).severity == Severity::Info && only(&report).what.contains("uuid"),
+            "{report}"
+        );
     }
 }
 
@@ -204,7 +258,10 @@ async fn references_that_are_not_on_record_are_written_anew() {
     let cases = [
         ("DELETE FROM edge", "not on record"),
         ("UPDATE edge SET path = 'elsewhere'", "not on record"),
-        ("INSERT INTO edge SELECT component, version, revision, 'more', child, child_version FROM edge", "not in the document"),
+        (
+            "INSERT INTO edge SELECT component, version, revision, 'more', child, child_version FROM edge",
+            "not in the document",
+        ),
         ("DELETE FROM artifact_ref WHERE output IS NULL AND job IS NULL", "not on record"),
         ("DELETE FROM artifact_ref WHERE output IS NOT NULL", "output"),
     ];
@@ -212,16 +269,29 @@ async fn references_that_are_not_on_record_are_written_anew() {
         let on = broken(sql).await;
         let report = verify(&on.db).await;
         assert!(!report.is_sound(), "{sql}");
-        let finding = report.findings.iter().find(|finding| finding.severity == Severity::Error).expect("an error");
+        let finding = report
+            .findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Error)
+            .expect("an error");
         assert!(finding.what.contains(what) && !finding.repaired, "{sql}: {report}");
         assert_eq!(finding.address, Some(at("verify.Model/m@0.0")));
         let repaired = repair(&on.db).await;
-        assert!(repaired.is_sound() && repaired.findings.iter().any(|finding| finding.repaired), "{repaired}");
+        assert!(
+            repaired.is_sound() && repaired.findings.iter().any(|finding| finding.repaired),
+            "{repaired}"
+        );
         let again = verify(&on.db).await;
         assert!(again.findings.is_empty(), "{sql}: {again}");
-        assert_eq!(on.db.remove::<Part>("p").await.map_err(|error| error.kind()).err(), Some(ErrorKind::InUse));
+        assert_eq!(
+            on.db.remove::<Part>("p").await.map_err(|error| error.kind()).err(),
+            Some(ErrorKind::InUse)
+        );
         assert!(on.db.gc(false).await.expect("sweeps").blobs.is_empty());
-        assert_eq!(&on.db.load::<Model>("m").await.expect("loads").data.get().await.expect("bytes")[..], b"data");
+        assert_eq!(
+            &on.db.load::<Model>("m").await.expect("loads").data.get().await.expect("bytes")[..],
+            b"data"
+        );
     }
 }
 
@@ -230,8 +300,17 @@ async fn rows_that_refer_to_nothing_are_found() {
     let on = broken("DELETE FROM version WHERE document NOT LIKE '%note%'").await;
     let report = verify(&on.db).await;
     assert!(!report.is_sound());
-    assert!(report.findings.iter().any(|finding| finding.what.contains("`edge`") && finding.what.contains("`version`")), "{report}");
-    assert!(report.findings.iter().any(|finding| finding.what.contains("cannot be loaded")), "{report}");
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|finding| finding.what.contains("`edge`") && finding.what.contains("`version`")),
+        "{report}"
+    );
+    assert!(
+        report.findings.iter().any(|finding| finding.what.contains("cannot be loaded")),
+        "{report}"
+    );
 }
 
 #[tokio::test]
@@ -243,11 +322,19 @@ async fn leftovers_of_sweeps_are_found_and_completed() {
         let report = verify(&on.db).await;
         assert_eq!((only(&report).severity, report.is_sound()), (Severity::Info, true));
         assert!(only(&report).what.contains("1 blobs of 6 bytes"), "{report}");
-        let lock = on.db.metadata().sweep_lock().await.expect("asks").expect("nothing sweeps").token();
-        let doom = Batch { expect: Vec::new(), ops: vec![Op::MarkForDeletion { digests: vec![Digest::of(b"orphan")], lock }] };
+        let lock =
+            on.db.metadata().sweep_lock().await.expect("asks").expect("nothing sweeps").token();
+        let doom = Batch {
+            expect: Vec::new(),
+            ops: vec![Op::MarkForDeletion { digests: vec![Digest::of(b"orphan")], lock }],
+        };
         on.db.metadata().commit(doom, Durability::Full).await.expect("dooms");
         let report = verify(&on.db).await;
-        assert!(only(&report).severity == Severity::Warning && only(&report).what.contains("interrupted"), "{report}");
+        assert!(
+            only(&report).severity == Severity::Warning
+                && only(&report).what.contains("interrupted"),
+            "{report}"
+        );
         assert!(only(&repair(&on.db).await).repaired);
         assert!(verify(&on.db).await.findings.is_empty());
         assert_eq!(on.blob_count().await, 2);
@@ -260,22 +347,37 @@ async fn jobs_that_are_left_behind_are_found() {
         on.db.apply(Part { identifier: "p".into(), size: 1 }).await.expect("applies");
         // As a process that died right after its commit leaves it.
         let (root, now) = (at("verify.Part/p@0.0"), Timestamp::now());
-        let run = Op::Run(NewRun { purpose: RunPurpose::Apply, root: root.clone(), data: Value::Null, at: now });
-        on.db.metadata().commit(Batch { expect: Vec::new(), ops: vec![run] }, Durability::Full).await.expect("commits");
+        let run = Op::Run(NewRun::new(RunPurpose::Apply, root.clone(), now));
+        on.db
+            .metadata()
+            .commit(Batch { expect: Vec::new(), ops: vec![run] }, Durability::Full)
+            .await
+            .expect("commits");
         let report = verify(&on.db).await;
-        assert_eq!((only(&report).severity, &only(&report).address), (Severity::Warning, &Some(root)));
+        assert_eq!(
+            (only(&report).severity, &only(&report).address),
+            (Severity::Warning, &Some(root))
+        );
         assert!(only(&report).what.contains("did not end") && report.is_sound(), "{report}");
         on.db.resume().await.expect("resumes");
         assert!(verify(&on.db).await.findings.is_empty());
     }
     let on = broken("UPDATE job SET state = 0, succeeded = 0, owner = NULL").await;
     let report = verify(&on.db).await;
-    assert!(only(&report).severity == Severity::Error && only(&report).what.contains("has ended, but 1 of its jobs"), "{report}");
+    assert!(
+        only(&report).severity == Severity::Error
+            && only(&report).what.contains("has ended, but 1 of its jobs"),
+        "{report}"
+    );
     // What drove the run is gone.
     let on =
         broken("UPDATE job SET state = 0, succeeded = 0, owner = NULL; UPDATE run SET state = 0, ended_at = NULL").await.reopened().await;
     let report = verify(&on.db).await;
-    assert!(only(&report).severity == Severity::Warning && only(&report).what.contains("1 unfinished jobs"), "{report}");
+    assert!(
+        only(&report).severity == Severity::Warning
+            && only(&report).what.contains("1 unfinished jobs"),
+        "{report}"
+    );
 }
 
 #[tokio::test]
@@ -286,7 +388,13 @@ async fn verify_and_gc_are_safe_beside_applies() {
             for round in 0..30 {
                 let part = Part { identifier: "p".into(), size: 1 };
                 let data = Bytes::from(format!("data {round}")).into();
-                let model = Model { identifier: format!("m{}", round % 3), note: format!("{round}"), part, data, weights: Output::empty() };
+                let model = Model {
+                    identifier: format!("m{}", round % 3),
+                    note: format!("{round}"),
+                    part,
+                    data,
+                    weights: Output::empty(),
+                };
                 db.apply(model).await.expect("applies");
                 if round % 5 == 4 {
                     db.remove::<Model>(&format!("m{}", round % 3)).await.expect("removes");
@@ -300,14 +408,19 @@ async fn verify_and_gc_are_safe_beside_applies() {
             tokio::task::yield_now().await;
         }
         applies.await.expect("no panic");
-        assert!(verify(&on.db).await.findings.iter().all(|finding| finding.severity == Severity::Info));
+        assert!(
+            verify(&on.db).await.findings.iter().all(|finding| finding.severity == Severity::Info)
+        );
     }
 }
 
 #[test]
 fn the_blocking_face_exports_imports_and_verifies() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (one, other) = (superduper::blocking::Db::in_memory().expect("opens"), superduper::blocking::Db::in_memory().expect("opens"));
+    let (one, other) = (
+        superduper::blocking::Db::in_memory().expect("opens"),
+        superduper::blocking::Db::in_memory().expect("opens"),
+    );
     one.apply(model("a")).expect("applies");
     let exported = one.export(MODEL, folder.path().join("m")).expect("exports");
     assert_eq!(exported.components, 2);

@@ -23,10 +23,15 @@ pub(crate) async fn apply_many(parameters: &Value) -> Result<Value> {
     let mut report = Report::default();
     for what in ["apply", "reapply unchanged"] {
         let rows = count_rows(".".as_ref())?;
-        let apply = async |i: usize| opened.db.apply(trig(&format!("{prefix}{i:05}"), 1)?).await.map(|_| ());
+        let apply = async |i: usize| {
+            opened.db.apply(trig(&format!("{prefix}{i:05}"), 1)?).await.map(|_| ())
+        };
         let mut figures = opened.each(n, apply).await?;
         let calls = take_calls();
-        figures.insert("triggers_run".to_owned(), json!(calls["start"].as_u64().unwrap_or(0) + calls["go"].as_u64().unwrap_or(0)));
+        figures.insert(
+            "triggers_run".to_owned(),
+            json!(calls["start"].as_u64().unwrap_or(0) + calls["go"].as_u64().unwrap_or(0)),
+        );
         figures.insert("rows_written".to_owned(), json!(count_rows(".".as_ref())? - rows));
         report.add(what, figures);
     }
@@ -50,7 +55,8 @@ pub(crate) async fn sql_count(parameters: &Value) -> Result<Value> {
     report.add("first apply of the class", figures);
     let apply = async |i: usize| db.apply(trig(&format!("n{i}"), 1)?).await.map(|_| ());
     report.add("apply new", opened.each(rounds, apply).await?);
-    let without = async |i: usize| db.apply(trig(&format!("j{i}"), 1)?).jobs(false).await.map(|_| ());
+    let without =
+        async |i: usize| db.apply(trig(&format!("j{i}"), 1)?).jobs(false).await.map(|_| ());
     report.add("apply new, jobs false", opened.each(rounds, without).await?);
     report.add("reapply unchanged", opened.each(rounds, apply).await?);
     let load = async |i: usize| db.load::<Trig>(&format!("n{i}")).await.map(|_| ());
@@ -59,7 +65,9 @@ pub(crate) async fn sql_count(parameters: &Value) -> Result<Value> {
     let remove = async |i: usize| db.remove::<Trig>(&format!("n{i}")).await.map(|_| ());
     report.add("remove", opened.each(rounds, remove).await?);
     for n in [10, 20] {
-        let (_, figures) = opened.time(async { db.apply(flat(&format!("r{n}"), &format!("m{n}_"), n)).await }).await?;
+        let (_, figures) = opened
+            .time(async { db.apply(flat(&format!("r{n}"), &format!("m{n}_"), n)).await })
+            .await?;
         report.add(&format!("apply tree of {n} children"), figures);
     }
     Ok(report.done())
@@ -68,8 +76,10 @@ pub(crate) async fn sql_count(parameters: &Value) -> Result<Value> {
 /// Does a trigger that depends on another run, in every process?
 pub(crate) fn lost(driver: &Driver) -> Result<()> {
     let processes = driver.reps(10);
-    let results = (0..processes).map(|_| driver.go_alone("lost", json!({}))).collect::<Result<Vec<_>>>()?;
-    let count = |test: &dyn Fn(&Value) -> bool| results.iter().filter(|result| test(result)).count();
+    let results =
+        (0..processes).map(|_| driver.go_alone("lost", json!({}))).collect::<Result<Vec<_>>>()?;
+    let count =
+        |test: &dyn Fn(&Value) -> bool| results.iter().filter(|result| test(result)).count();
     let figures = json!({
         "applies_that_ran_both": count(&|result| result["start"] == 1 && result["go"] == 1),
         "applies_that_lost_go": count(&|result| result["start"] == 1 && result["go"] == 0),

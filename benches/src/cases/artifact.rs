@@ -19,8 +19,16 @@ pub(crate) fn artifact(driver: &Driver) -> Result<()> {
             let (mut applied, mut loaded, mut stored) = (Vec::new(), Vec::new(), Value::Null);
             for _ in 0..reps {
                 let folder = driver.folder()?;
-                applied.push(driver.go(folder.path(), "art_apply", json!({"mib": mib, "source": source}))?);
-                loaded.push(driver.go(folder.path(), "art_load", json!({"identifier": "model", "source": source}))?);
+                applied.push(driver.go(
+                    folder.path(),
+                    "art_apply",
+                    json!({"mib": mib, "source": source}),
+                )?);
+                loaded.push(driver.go(
+                    folder.path(),
+                    "art_load",
+                    json!({"identifier": "model", "source": source}),
+                )?);
                 let (bytes, blobs) = files_below(&folder.path().join("db/artifacts"))?;
                 stored = json!({"artifact_bytes": bytes, "blobs": blobs});
             }
@@ -41,9 +49,13 @@ pub(crate) fn artifact(driver: &Driver) -> Result<()> {
 fn emit(driver: &Driver, parameters: &Parameters, results: &[Value]) {
     for at in 0..results[0]["operations"].as_array().map_or(0, Vec::len) {
         let operation = |result: &Value| result["operations"][at].clone();
-        let mut figures: Figures = operation(&results[0])["figures"].as_object().cloned().unwrap_or_default();
+        let mut figures: Figures =
+            operation(&results[0])["figures"].as_object().cloned().unwrap_or_default();
         for (name, value) in &mut figures {
-            let all: Vec<f64> = results.iter().filter_map(|result| operation(result)["figures"][name].as_f64()).collect();
+            let all: Vec<f64> = results
+                .iter()
+                .filter_map(|result| operation(result)["figures"][name].as_f64())
+                .collect();
             if all.len() == results.len() {
                 *value = round(median(&all));
             }
@@ -117,8 +129,9 @@ fn touch_pages(mib: usize) -> Result<()> {
 
 /// Apply, apply again what is in memory, apply the same bytes built again.
 ///
-/// The floor is taken just before, in the same process. Both write into pages that the system had in use a moment ago:
-/// a virtual machine may have to ask its host for other pages, which costs up to ten times the copy itself.
+/// The floor is taken just before, in the same process. Both write into pages that the system had
+/// in use a moment ago: a virtual machine may have to ask its host for other pages, which costs up
+/// to ten times the copy itself.
 pub(crate) async fn art_apply(parameters: &Value) -> Result<Value> {
     let opened = Counted::open().await?;
     let mib = number(parameters, "mib");
@@ -131,7 +144,10 @@ pub(crate) async fn art_apply(parameters: &Value) -> Result<Value> {
         let base = floor(std::fs::File::open("weights.bin")?)?;
         for what in ["apply", "reapply built again"] {
             let w = Artifact::new(File::open("weights.bin")?);
-            let figures = watched(opened.db.apply(WeightsFile { identifier: "model".to_owned(), w }).into_future()).await?;
+            let figures = watched(
+                opened.db.apply(WeightsFile { identifier: "model".to_owned(), w }).into_future(),
+            )
+            .await?;
             report.add_above(what, figures, &base);
         }
         report.add("copy + hash", base);
@@ -147,7 +163,11 @@ pub(crate) async fn art_apply(parameters: &Value) -> Result<Value> {
         report.add_above(what, watched(opened.db.apply(component).into_future()).await?, &base);
     }
     let w = Artifact::new(tensors);
-    report.add("reapply built again", watched(opened.db.apply(Weights { identifier: "model".to_owned(), w }).into_future()).await?);
+    report.add(
+        "reapply built again",
+        watched(opened.db.apply(Weights { identifier: "model".to_owned(), w }).into_future())
+            .await?,
+    );
     report.add("copy + hash", base);
     Ok(report.done())
 }

@@ -8,26 +8,39 @@ use crate::{
 use serde_json::{Value, json};
 use superduper::Result;
 
-/// A process that does nothing, one that makes a database, and ones that open a database with components.
+/// A process that does nothing, one that makes a database, and ones that open a database with
+/// components.
 pub(crate) fn cold(driver: &Driver) -> Result<()> {
     let reps = driver.reps(7);
-    let nothing = (0..reps).map(|_| driver.go_alone("nothing", json!({}))).collect::<Result<_>>()?;
+    let nothing =
+        (0..reps).map(|_| driver.go_alone("nothing", json!({}))).collect::<Result<_>>()?;
     emit(driver, vec![("what", json!("process start"))], nothing);
     let new = (0..reps).map(|_| driver.go_alone("open", json!({}))).collect::<Result<_>>()?;
     emit(driver, vec![("what", json!("start + connect, new db"))], new);
     for n in [0, 100, 1000] {
         let folder = driver.folder()?;
         driver.go(folder.path(), "seed", json!({"n": n}))?;
-        let opened = (0..reps).map(|_| driver.go(folder.path(), "open", json!({}))).collect::<Result<_>>()?;
-        emit(driver, vec![("what", json!("start + connect, existing db")), ("components_in_db", json!(n))], opened);
+        let opened = (0..reps)
+            .map(|_| driver.go(folder.path(), "open", json!({})))
+            .collect::<Result<_>>()?;
+        emit(
+            driver,
+            vec![("what", json!("start + connect, existing db")), ("components_in_db", json!(n))],
+            opened,
+        );
     }
     Ok(())
 }
 
 fn emit(driver: &Driver, parameters: Parameters, results: Vec<Value>) {
-    let of = |name: &str| round(median(&results.iter().filter_map(|result| result[name].as_f64()).collect::<Vec<_>>()));
+    let of = |name: &str| {
+        round(median(
+            &results.iter().filter_map(|result| result[name].as_f64()).collect::<Vec<_>>(),
+        ))
+    };
     let opened = |name: &str| {
-        let found = results.iter().filter_map(|result| result["operations"][0]["figures"][name].as_f64());
+        let found =
+            results.iter().filter_map(|result| result["operations"][0]["figures"][name].as_f64());
         found.collect::<Vec<_>>()
     };
     let mut found = figures([

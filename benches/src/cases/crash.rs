@@ -1,4 +1,5 @@
-//! Processes that are killed, and triggers that fail: what is left, and what the next process makes of it.
+//! Processes that are killed, and triggers that fail: what is left, and what the next process makes
+//! of it.
 
 use super::{artifact::weights, number, text};
 use crate::{
@@ -35,7 +36,8 @@ fn inside_trigger(driver: &Driver) -> Result<()> {
     Ok(())
 }
 
-/// Component rows are written in one transaction, so the kill comes at many moments instead of between two rows.
+/// Component rows are written in one transaction, so the kill comes at many moments instead of
+/// between two rows.
 fn between_rows(driver: &Driver) -> Result<()> {
     let mut left = [0; 3];
     let kills = driver.reps(20);
@@ -61,7 +63,11 @@ fn between_rows(driver: &Driver) -> Result<()> {
         left[1] += usize::from(!whole);
     }
     let figures = json!({"kills": kills, "left_nothing": left[0], "left_a_part": left[1], "left_all": left[2]});
-    driver.emit("h_crash", &vec![("point", json!("between the rows of a tree of 20 children"))], &figures);
+    driver.emit(
+        "h_crash",
+        &vec![("point", json!("between the rows of a tree of 20 children"))],
+        &figures,
+    );
     Ok(())
 }
 
@@ -79,15 +85,24 @@ fn shared_blob(driver: &Driver) -> Result<()> {
     let figures = json!({
         "killed": killed, "blob_bytes_before": before, "blob_bytes_after": after, "load_A": loaded["operations"][1]["figures"]["dimensions"],
     });
-    driver.emit("h_crash", &vec![("point", json!("B written with the same weights as A, killed in the write"))], &figures);
+    driver.emit(
+        "h_crash",
+        &vec![("point", json!("B written with the same weights as A, killed in the write"))],
+        &figures,
+    );
     Ok(())
 }
 
 /// What the database says of a component and its jobs.
 async fn snap(db: &Db, address: &str) -> Result<Value> {
     let jobs = db.jobs(JobFilter::default()).await?;
-    let jobs: Vec<String> = jobs.iter().map(|job| format!("{} {} attempt {}", job.method, job.state, job.attempt)).collect();
-    Ok(json!({"status": format!("{:?}", db.status(address).await?), "jobs": jobs, "calls": take_calls()}))
+    let jobs: Vec<String> = jobs
+        .iter()
+        .map(|job| format!("{} {} attempt {}", job.method, job.state, job.attempt))
+        .collect();
+    Ok(
+        json!({"status": format!("{:?}", db.status(address).await?), "jobs": jobs, "calls": take_calls()}),
+    )
 }
 
 pub(crate) async fn crash_trigger(parameters: &Value) -> Result<Value> {

@@ -1,4 +1,5 @@
-//! Jobs: many triggers of one component, a trigger of many components, and jobs that a job asks for.
+//! Jobs: many triggers of one component, a trigger of many components, and jobs that a job asks
+//! for.
 
 use super::{number, text};
 use crate::{
@@ -69,7 +70,11 @@ pub(crate) fn dag(driver: &Driver) -> Result<()> {
     for shape in ["spawned_async", "spawned_sync"] {
         for n in driver.options.n.map_or(SPAWNED.to_vec(), |n| vec![n]) {
             let result = driver.go_alone("spawned", json!({"shape": shape, "n": n}))?;
-            driver.emit_operations("d_dag", &vec![("shape", json!(shape)), ("n", json!(n))], &result);
+            driver.emit_operations(
+                "d_dag",
+                &vec![("shape", json!(shape)), ("n", json!(n))],
+                &result,
+            );
         }
     }
     Ok(())
@@ -98,7 +103,8 @@ pub(crate) async fn dag_worker(parameters: &Value) -> Result<Value> {
 }
 
 async fn apply(opened: &Counted, component: impl AsComponent, jobs: bool) -> Result<Figures> {
-    let (_, mut figures) = opened.time(async { opened.db.apply(component).jobs(jobs).await }).await?;
+    let (_, mut figures) =
+        opened.time(async { opened.db.apply(component).jobs(jobs).await }).await?;
     let recorded = opened.db.jobs(JobFilter::default()).await?.len();
     figures.insert("jobs".to_owned(), json!(recorded));
     if recorded > 0 {
@@ -112,7 +118,8 @@ async fn apply(opened: &Counted, component: impl AsComponent, jobs: bool) -> Res
 pub(crate) async fn spawned_worker(parameters: &Value) -> Result<Value> {
     let opened = Counted::open().await?;
     let n = number(parameters, "n");
-    let what = if text(parameters, "shape") == "spawned_sync" { "noop_sync" } else { "noop_async" }.to_owned();
+    let what = if text(parameters, "shape") == "spawned_sync" { "noop_sync" } else { "noop_async" }
+        .to_owned();
     let mut report = Report::default();
     let before = count_rows(".".as_ref())?;
     let spawner = Spawner { identifier: "spawner".to_owned(), n, what };
@@ -123,9 +130,15 @@ pub(crate) async fn spawned_worker(parameters: &Value) -> Result<Value> {
     figures.insert("wall_us_per_job".to_owned(), per_job(of(&figures, "wall_ms") * 1e3));
     figures.insert("statements_per_job".to_owned(), per_job(of(&figures, "statements")));
     figures.insert("rows_per_job".to_owned(), per_job((count_rows(".".as_ref())? - before) as f64));
-    let bytes = count(".".as_ref(), "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")?;
+    let bytes = count(
+        ".".as_ref(),
+        "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    )?;
     figures.insert("database_bytes_per_job".to_owned(), per_job(bytes as f64));
-    figures.insert("jobs".to_owned(), json!(count(".".as_ref(), "SELECT count(*) FROM job WHERE succeeded = 1")?));
+    figures.insert(
+        "jobs".to_owned(),
+        json!(count(".".as_ref(), "SELECT count(*) FROM job WHERE succeeded = 1")?),
+    );
     report.add("with jobs", figures);
     Ok(report.done())
 }

@@ -1,4 +1,5 @@
-//! What spawned jobs with input and policy, completions, audit records and job processes in large runs take.
+//! What spawned jobs with input and policy, completions, audit records and job processes in large
+//! runs take.
 
 use super::{number, text};
 use crate::{
@@ -30,8 +31,17 @@ impl Doors {
         for place in 0..self.jobs {
             let spawn = Spawn::new(format!("job {place}"), ctx.address(), "piece");
             let timeout = self.limited.then_some(Duration::from_secs(60));
-            let policy = || JobPolicy { retries: Some(2), backoff: Some(Duration::from_secs(1)), timeout, ..JobPolicy::default() };
-            ctx.spawn_with(if self.full { spawn.input(json!({ "round": 3, "site": place })).policy(policy()) } else { spawn })?;
+            let policy = || JobPolicy {
+                retries: Some(2),
+                backoff: Some(Duration::from_secs(1)),
+                timeout,
+                ..JobPolicy::default()
+            };
+            ctx.spawn_with(if self.full {
+                spawn.input(json!({ "round": 3, "site": place })).policy(policy())
+            } else {
+                spawn
+            })?;
         }
         Ok(())
     }
@@ -107,7 +117,8 @@ impl Crowd {
         }
         for place in 0..self.processes {
             let policy = JobPolicy { executor: Some("process".to_owned()), ..JobPolicy::default() };
-            let spawn = Spawn::new(format!("process {place}"), ctx.address(), "piece").policy(policy);
+            let spawn =
+                Spawn::new(format!("process {place}"), ctx.address(), "piece").policy(policy);
             let before = place.checked_sub(1).map(|before| format!("process {before}"));
             ctx.spawn_with(spawn.after(before))?;
         }
@@ -127,7 +138,9 @@ impl Crowd {
 
 pub(crate) fn doors(driver: &Driver) -> Result<()> {
     let n = driver.n(10_000);
-    for what in ["spawned", "spawned with input and policy", "spawned with input, policy and time limit"] {
+    for what in
+        ["spawned", "spawned with input and policy", "spawned with input, policy and time limit"]
+    {
         let result = driver.go_alone("doors", json!({"what": what, "n": n}))?;
         driver.emit_operations("k_doors", &vec![("n", json!(n))], &result);
     }
@@ -149,16 +162,16 @@ pub(crate) fn doors(driver: &Driver) -> Result<()> {
 pub(crate) async fn worker(parameters: &Value) -> Result<Value> {
     let (what, n) = (text(parameters, "what"), number(parameters, "n"));
     if what == "job process" {
-        // This program's arguments, so that its job processes come to the same place; they find a job there, and do that.
-        let db = Db::builder().at("db")?.worker_arg("worker").worker_arg("nothing").worker_arg("{}").build().await?;
-        let mut report = Report::default();
-        report.add(what, [("wall_ms_per_job".to_owned(), round(process_ms(&db, n).await?))].into_iter().collect());
-        return Ok(report.done());
+        return job_process(what, n).await;
     }
     let opened = Counted::open().await?;
     let mut report = Report::default();
     let jobs = if what == "complete" { blocked(&opened.db, n).await? } else { Vec::new() };
-    let db = if what.contains("audit") { opened.db.acting_as(Actor::new("somebody")) } else { opened.db.clone() };
+    let db = if what.contains("audit") {
+        opened.db.acting_as(Actor::new("somebody"))
+    } else {
+        opened.db.clone()
+    };
     let work = async {
         match what {
             "complete" => {
@@ -175,8 +188,13 @@ pub(crate) async fn worker(parameters: &Value) -> Result<Value> {
                 db.apply(FanIn { identifier: "fan".to_owned(), jobs: n }).await?;
             }
             _ => {
-                db.apply(Doors { identifier: "doors".to_owned(), jobs: n, full: what != "spawned", limited: what.contains("limit") })
-                    .await?;
+                db.apply(Doors {
+                    identifier: "doors".to_owned(),
+                    jobs: n,
+                    full: what != "spawned",
+                    limited: what.contains("limit"),
+                })
+                .await?;
             }
         }
         Ok(())
@@ -188,13 +206,31 @@ pub(crate) async fn worker(parameters: &Value) -> Result<Value> {
     Ok(report.done())
 }
 
+async fn job_process(what: &str, n: usize) -> Result<Value> {
+    // This program's arguments, so that its job processes come to the same place; they find a job
+    // there, and do that.
+    let db = Db::builder()
+        .at("db")?
+        .worker_arg("worker")
+        .worker_arg("nothing")
+        .worker_arg("{}")
+        .build()
+        .await?;
+    let figures = [("wall_ms_per_job".to_owned(), round(process_ms(&db, n).await?))];
+    let mut report = Report::default();
+    report.add(what, figures.into_iter().collect());
+    Ok(report.done())
+}
+
 /// So many runs, each with a job that waits for an answer.
 async fn blocked(db: &Db, n: usize) -> Result<Vec<JobId>> {
     for place in 0..n {
         db.apply(Waits { identifier: format!("w{place}") }).detach().await?;
     }
     loop {
-        let rows = db.jobs(JobFilter { states: Some(vec![JobState::Blocked]), ..JobFilter::default() }).await?;
+        let rows = db
+            .jobs(JobFilter { states: Some(vec![JobState::Blocked]), ..JobFilter::default() })
+            .await?;
         if rows.len() == n {
             // The engine reads what became of them.
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -204,23 +240,39 @@ async fn blocked(db: &Db, n: usize) -> Result<Vec<JobId>> {
     }
 }
 
-/// The mean time from the end of a job in a process to the end of the next one, in a run with so many edges.
+/// The mean time from the end of a job in a process to the end of the next one, in a run with so
+/// many edges.
 async fn process_ms(db: &Db, edges: usize) -> Result<f64> {
     const PROCESSES: usize = 20;
-    let run = db.apply(Crowd { identifier: "crowd".to_owned(), edges, processes: PROCESSES }).detach().await?;
+    let run = db
+        .apply(Crowd { identifier: "crowd".to_owned(), edges, processes: PROCESSES })
+        .detach()
+        .await?;
     let rows = loop {
         let key = Some(format!("process {}", PROCESSES - 1));
         let rows = db.jobs(JobFilter { run: run.id(), key, ..JobFilter::default() }).await?;
-        if let Some(row) = rows.iter().find(|row| row.state.is_terminal() && row.state != JobState::Succeeded) {
-            return Err(Error::msg(format!("a job in a process is {}: {:?}", row.state, row.failure)));
+        if let Some(row) =
+            rows.iter().find(|row| row.state.is_terminal() && row.state != JobState::Succeeded)
+        {
+            return Err(Error::msg(format!(
+                "a job in a process is {}: {:?}",
+                row.state, row.failure
+            )));
         }
         if rows.iter().any(|row| row.state == JobState::Succeeded) {
-            break db.jobs(JobFilter { run: run.id(), states: Some(vec![JobState::Succeeded]), ..JobFilter::default() }).await?;
+            break db
+                .jobs(JobFilter {
+                    run: run.id(),
+                    states: Some(vec![JobState::Succeeded]),
+                    ..JobFilter::default()
+                })
+                .await?;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let is_process = |row: &&JobRow| row.key.as_ref().is_some_and(|key| key.starts_with("process"));
-    let mut ends: Vec<i64> = rows.iter().filter(is_process).filter_map(|row| Some(row.ended_at?.0)).collect();
+    let mut ends: Vec<i64> =
+        rows.iter().filter(is_process).filter_map(|row| Some(row.ended_at?.0)).collect();
     ends.sort_unstable();
     run.cancel().await?;
     let (first, last) = (ends.first().copied().unwrap_or(0), ends.last().copied().unwrap_or(0));

@@ -24,12 +24,16 @@ pub(crate) async fn hooks_worker() -> Result<Value> {
         take_calls();
         let (_, mut figures) = opened.time(async { db.apply(component).await }).await?;
         add_calls(&mut figures);
-        figures.insert("versions".to_owned(), json!(count(".".as_ref(), "SELECT count(*) FROM version")?));
+        figures.insert(
+            "versions".to_owned(),
+            json!(count(".".as_ref(), "SELECT count(*) FROM version")?),
+        );
         report.add(what, figures);
     }
     let (_, mut figures) = opened.time(async { db.remove::<Hooks>("h").await }).await?;
     add_calls(&mut figures);
-    figures.insert("versions".to_owned(), json!(count(".".as_ref(), "SELECT count(*) FROM version")?));
+    figures
+        .insert("versions".to_owned(), json!(count(".".as_ref(), "SELECT count(*) FROM version")?));
     figures.insert("jobs_kept".to_owned(), json!(db.jobs(JobFilter::default()).await?.len()));
     report.add("remove", figures);
     Ok(report.done())

@@ -1,8 +1,9 @@
-//! Training and embedding on one thread: epochs of a perceptron and a convolutional network, sentences per second.
+//! Training and embedding on one thread: epochs of a perceptron and a convolutional network,
+//! sentences per second.
 //!
-//! The data are real and are not part of the project: `SUPERDUPER_BENCH_DATA` names a folder with `mnist/` (the four idx
-//! files), `minilm/` (all-MiniLM-L6-v2) and `texts.txt`. `peers/learn.sh data` fetches them. Without it these cases are
-//! skipped, by name.
+//! The data are real and are not part of the project: `SUPERDUPER_BENCH_DATA` names a folder with
+//! `mnist/` (the four idx files), `minilm/` (all-MiniLM-L6-v2) and `texts.txt`.
+//! `peers/learn.sh data` fetches them. Without it these cases are skipped, by name.
 
 use super::{number, text};
 use crate::{
@@ -12,7 +13,10 @@ use crate::{
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use superduper::Result;
-use superduper_candle::{AdamW, Cnn, CnnSpec, Convolution, Mlp, MlpSpec, Model, Optimizer, Table, TextEmbedder, Training, go_on, metrics};
+use superduper_candle::{
+    AdamW, Cnn, CnnSpec, Convolution, Mlp, MlpSpec, Model, Optimizer, Table, TextEmbedder,
+    TrainLoop, go_on, metrics,
+};
 
 /// Epochs of a perceptron of 784, 128 and 10 units on 60 000 images.
 pub(crate) fn mlp_epoch(driver: &Driver) -> Result<()> {
@@ -46,14 +50,25 @@ pub(crate) fn embed(driver: &Driver) -> Result<()> {
 /// A worker with one thread for each kind of work.
 fn alone(driver: &Driver, name: &str, parameters: Value) -> Result<Value> {
     let folder = driver.folder()?;
-    driver.start_with(folder.path(), name, &parameters, &[("RAYON_NUM_THREADS", "1"), ("CANDLE_NUM_THREADS", "1")])?.wait()
+    driver
+        .start_with(
+            folder.path(),
+            name,
+            &parameters,
+            &[("RAYON_NUM_THREADS", "1"), ("CANDLE_NUM_THREADS", "1")],
+        )?
+        .wait()
 }
 
 /// The folder of the data, where there is one.
 fn data(case: &str) -> Option<PathBuf> {
-    let found = std::env::var_os("SUPERDUPER_BENCH_DATA").map(PathBuf::from).filter(|folder| folder.is_dir());
+    let found = std::env::var_os("SUPERDUPER_BENCH_DATA")
+        .map(PathBuf::from)
+        .filter(|folder| folder.is_dir());
     if found.is_none() {
-        eprintln!("# {case} skipped: `SUPERDUPER_BENCH_DATA` names no folder; `sh benches/peers/learn.sh data` fetches and prints it");
+        eprintln!(
+            "# {case} skipped: `SUPERDUPER_BENCH_DATA` names no folder; `sh benches/peers/learn.sh data` fetches and prints it"
+        );
     }
     found
 }
@@ -61,7 +76,8 @@ fn data(case: &str) -> Option<PathBuf> {
 /// The images of an idx file from 0 to 1, with their digits; at most `most`.
 fn mnist(folder: &Path, part: &str, most: usize) -> Result<Table> {
     let read = |kind: &str, header: usize| -> Result<Vec<u8>> {
-        Ok(std::fs::read(folder.join("mnist").join(format!("{part}-{kind}-ubyte")))?.split_off(header))
+        Ok(std::fs::read(folder.join("mnist").join(format!("{part}-{kind}-ubyte")))?
+            .split_off(header))
     };
     let (images, labels) = (read("images-idx3", 16)?, read("labels-idx1", 8)?);
     let rows = most.min(labels.len());
@@ -75,30 +91,54 @@ pub(crate) async fn epochs_worker(parameters: &Value) -> Result<Value> {
     let test = mnist(folder, "t10k", usize::MAX)?;
     let reps = number(parameters, "reps");
     if text(parameters, "model") == "mlp_epoch" {
-        let model = Mlp::init(MlpSpec { inputs: 784, hidden: vec![128], classes: 10 }, 1)?;
+        let model = Mlp::init(
+            MlpSpec { inputs: 784, hidden: vec![128], classes: 10, ..MlpSpec::default() },
+            1,
+        )?;
         return measure(&model, &train, reps, || model.predict(&test.features()?), test.labels());
     }
     let convolution = |filters| Convolution { filters, kernel: 5, padding: 0, pool: 2 };
-    let spec = CnnSpec { image: [1, 28, 28], convolutions: vec![convolution(16), convolution(32)], hidden: vec![128], classes: 10 };
+    let spec = CnnSpec {
+        image: [1, 28, 28],
+        convolutions: vec![convolution(16), convolution(32)],
+        hidden: vec![128],
+        classes: 10,
+        ..CnnSpec::default()
+    };
     let model = Cnn::init(spec, 1)?;
     measure(&model, &train, reps, || model.predict(&test.features()?), test.labels())
 }
 
 /// AdamW without decay and with a rate of 1e-3 on batches of 64, epoch by epoch.
-fn measure(model: &dyn Model, train: &Table, epochs: usize, predict: impl Fn() -> Result<Vec<u32>>, labels: &[u32]) -> Result<Value> {
+fn measure(
+    model: &dyn Model,
+    train: &Table,
+    epochs: usize,
+    predict: impl Fn() -> Result<Vec<u32>>,
+    labels: &[u32],
+) -> Result<Value> {
     let optimizer = AdamW { weight_decay: 0.0, ..AdamW::default() };
     let mut state = optimizer.init();
     let (mut samples, mut first) = (Samples::default(), None);
     let mut report = Report::default();
     for epoch in 1..=epochs as u64 {
         let watch = Watch::start();
-        Training { epochs: epoch, batch: 64, seed: 1, ..Training::default() }.run(model, train, &optimizer, &mut state, |_| go_on())?;
+        TrainLoop { epochs: epoch, batch: 64, seed: 1, ..TrainLoop::default() }.run(
+            model,
+            train,
+            &optimizer,
+            &mut state,
+            |_| go_on(),
+        )?;
         samples.push(watch.split());
         let accuracy = metrics::accuracy(&predict()?, labels)?;
         first.get_or_insert(accuracy);
     }
     let mut found = samples.figures();
-    found.extend(figures([("accuracy_after_first", round(first.unwrap_or_default())), ("epochs", json!(epochs))]));
+    found.extend(figures([
+        ("accuracy_after_first", round(first.unwrap_or_default())),
+        ("epochs", json!(epochs)),
+    ]));
     report.add("epoch", found);
     Ok(report.done())
 }

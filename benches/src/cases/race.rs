@@ -32,12 +32,17 @@ pub(crate) fn race(driver: &Driver) -> Result<()> {
         for _ in 0..rounds {
             one(driver, share, &mut total)?;
         }
-        driver.emit("h_race", &vec![("what", json!(what)), ("rounds", json!(rounds)), ("processes", json!(2))], &total);
+        driver.emit(
+            "h_race",
+            &vec![("what", json!(what)), ("rounds", json!(rounds)), ("processes", json!(2))],
+            &total,
+        );
     }
     Ok(())
 }
 
-/// Applies per second of one writer and of eight, all in all: of their own components, and of a few that they share.
+/// Applies per second of one writer and of eight, all in all: of their own components, and of a few
+/// that they share.
 pub(crate) fn writers(driver: &Driver) -> Result<()> {
     let applies = driver.n(1600);
     for (what, shared) in [("own components", false), ("eight shared components", true)] {
@@ -45,7 +50,8 @@ pub(crate) fn writers(driver: &Driver) -> Result<()> {
             let folder = driver.folder()?;
             driver.go(folder.path(), "seed", json!({"n": 1}))?;
             let parameters = |me| json!({"me": me, "n": applies / writers, "shared": shared});
-            let processes = (0..writers).map(|me| driver.start(folder.path(), "writer", &parameters(me)));
+            let processes =
+                (0..writers).map(|me| driver.start(folder.path(), "writer", &parameters(me)));
             let processes = processes.collect::<Result<Vec<_>>>()?;
             wait_for(|| (0..writers).all(|me| folder.path().join(format!("ready{me}")).exists()));
             let begun = Instant::now();
@@ -56,9 +62,12 @@ pub(crate) fn writers(driver: &Driver) -> Result<()> {
             }
             let seconds = begun.elapsed().as_secs_f64();
             let per_second = (applies as f64 / seconds).round();
-            let figures =
-                json!({"applies": applies, "seconds": (seconds * 1e3).round() / 1e3, "per_second": per_second, "slowest_us": slowest});
-            driver.emit("h_writers", &vec![("what", json!(what)), ("writers", json!(writers))], &figures);
+            let figures = json!({"applies": applies, "seconds": (seconds * 1e3).round() / 1e3, "per_second": per_second, "slowest_us": slowest});
+            driver.emit(
+                "h_writers",
+                &vec![("what", json!(what)), ("writers", json!(writers))],
+                &figures,
+            );
         }
     }
     Ok(())
@@ -101,7 +110,10 @@ fn one(driver: &Driver, share: Share, total: &mut Value) -> Result<()> {
     let of_race = "component WHERE identifier <> 'c00000'";
     for (name, sql) in [
         ("components", format!("SELECT count(*) FROM {of_race}")),
-        ("versions", format!("SELECT count(*) FROM version WHERE component IN (SELECT id FROM {of_race})")),
+        (
+            "versions",
+            format!("SELECT count(*) FROM version WHERE component IN (SELECT id FROM {of_race})"),
+        ),
         ("jobs", format!("SELECT count(*) FROM job WHERE component IN (SELECT id FROM {of_race})")),
         ("jobs_unfinished", "SELECT count(*) FROM job WHERE ended_at IS NULL".to_owned()),
     ] {

@@ -1,4 +1,5 @@
-//! The way back after a crash: opening a database whose process was killed, and running what it left.
+//! The way back after a crash: opening a database whose process was killed, and running what it
+//! left.
 
 use super::number;
 use crate::{
@@ -42,7 +43,11 @@ pub(crate) async fn worker(parameters: &Value) -> Result<Value> {
     let before = cpu_time();
     let opened = report.time("open", Counted::open()).await?;
     let (outcomes, mut figures) = opened.time(async { opened.db.resume().await }).await?;
-    let succeeded = outcomes.iter().flat_map(|outcome| &outcome.jobs).filter(|job| job.state == JobState::Succeeded).count();
+    let succeeded = outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.jobs)
+        .filter(|job| job.state == JobState::Succeeded)
+        .count();
     if succeeded != n + 1 {
         return Err(Error::msg(format!("{succeeded} of {} jobs succeeded", n + 1)));
     }

@@ -1,5 +1,5 @@
-//! Trainings as durable jobs: one after the other, many at once, in threads and in worker processes; how they are canceled, and
-//! what finished ones keep.
+//! Trainings as durable jobs: one after the other, many at once, in threads and in worker
+//! processes; how they are cancelled, and what finished ones keep.
 
 use super::train_module::Trivial;
 use crate::{
@@ -21,7 +21,11 @@ pub(crate) fn train(driver: &Driver) -> Result<()> {
     for isolation in ["thread", "process"] {
         let n = driver.n(if isolation == "thread" { 200 } else { 40 });
         let result = driver.go_alone("train", json!({"isolation": isolation, "n": n}))?;
-        driver.emit_operations("j_train", &vec![("isolation", json!(isolation)), ("n", json!(n))], &result);
+        driver.emit_operations(
+            "j_train",
+            &vec![("isolation", json!(isolation)), ("n", json!(n))],
+            &result,
+        );
     }
     Ok(())
 }
@@ -33,7 +37,13 @@ fn open_files() -> usize {
 /// Processor time of this process and of the workers it has waited for, in milliseconds.
 fn cpu_with_children() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<f64> = text.rsplit(") ").next().unwrap_or_default().split(' ').filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<f64> = text
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // utime, stime, cutime, cstime in ticks of 10 ms; the state before them is no number.
     fields.get(10..14).map_or(0.0, |ticks| ticks.iter().sum::<f64>() * 10.0)
 }
@@ -47,16 +57,29 @@ fn children() -> (usize, f64) {
         if stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)) == Some(own.as_str()) {
             count += 1;
             let pages = std::fs::read_to_string(entry.path().join("statm")).unwrap_or_default();
-            resident += pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()).unwrap_or(0.0) * 4096.0 / 1_048_576.0;
+            resident +=
+                pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()).unwrap_or(0.0)
+                    * 4096.0
+                    / 1_048_576.0;
         }
     }
     (count, resident)
 }
 
 /// A database whose jobs find their code in this program, and a trainer.
-pub(crate) async fn open(isolated: bool, max_concurrent: usize) -> Result<(Db, superduper_train::Trainer)> {
-    // This program's arguments, so that its worker processes come to the same place; they find a job there, and do that.
-    let db = Db::builder().at("db")?.worker_arg("worker").worker_arg("nothing").worker_arg("{}").build().await?;
+pub(crate) async fn open(
+    isolated: bool,
+    max_concurrent: usize,
+) -> Result<(Db, superduper_train::Trainer)> {
+    // This program's arguments, so that its job processes come to the same place; they find a
+    // job there, and do that.
+    let db = Db::builder()
+        .at("db")?
+        .worker_arg("worker")
+        .worker_arg("nothing")
+        .worker_arg("{}")
+        .build()
+        .await?;
     let isolation = if isolated { Isolation::Process } else { Isolation::Thread };
     let grace = Duration::from_millis(500).into();
     let base = JobBase { isolation, max_concurrent, grace, ..JobBase::default() };
@@ -107,10 +130,16 @@ pub(crate) async fn train_worker(parameters: &Value) -> Result<Value> {
             }
             trainer.train(Trivial::doing("blob", 16), TrainSpec::new()).await?.wait().await?;
         }
-        report.add("40 finished models of 16 MiB", figures([("more_mib", round(rss_mib().unwrap_or_default() - before))]));
+        report.add(
+            "40 finished models of 16 MiB",
+            figures([("more_mib", round(rss_mib().unwrap_or_default() - before))]),
+        );
         let run = trainer.train(Trivial::new(10_000_000), TrainSpec::new()).await?;
         let model: Trivial = run.load().await?;
-        report.add("a step in which nothing happens", figures([("cpu_ns", round(model.nanoseconds))]));
+        report.add(
+            "a step in which nothing happens",
+            figures([("cpu_ns", round(model.nanoseconds))]),
+        );
     }
     Ok(report.done())
 }

@@ -20,7 +20,13 @@ pub(crate) struct Trivial {
 
 impl Trivial {
     pub(crate) fn new(steps: u64) -> Self {
-        Trivial { identifier: "trivial".to_owned(), amount: steps, action: String::new(), nanoseconds: 0.0, blob: None }
+        Trivial {
+            identifier: "trivial".to_owned(),
+            amount: steps,
+            action: String::new(),
+            nanoseconds: 0.0,
+            blob: None,
+        }
     }
 
     pub(crate) fn doing(action: &str, amount: u64) -> Self {
@@ -58,7 +64,9 @@ impl Train for Trivial {
             }
             "blob" => {
                 let mut bytes = vec![0; (amount as usize) << 20];
-                bytes.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&ctx.rng().next_u64().to_le_bytes()));
+                bytes
+                    .chunks_exact_mut(8)
+                    .for_each(|word| word.copy_from_slice(&ctx.rng().next_u64().to_le_bytes()));
                 self.blob = Some(Artifact::new(Bytes::from(bytes)));
             }
             "fail" => return Err(Error::msg("x".repeat(amount as usize)).fatal()),

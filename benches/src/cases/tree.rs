@@ -12,7 +12,9 @@ use superduper::Result;
 
 /// Children of one root, and chains.
 pub(crate) fn tree(driver: &Driver) -> Result<()> {
-    for (shape, n) in [("flat", 100), ("chain", 20), ("chain", 100), ("flat", 1000), ("chain", 1000)] {
+    for (shape, n) in
+        [("flat", 100), ("chain", 20), ("chain", 100), ("flat", 1000), ("chain", 1000)]
+    {
         if driver.options.n.is_some_and(|wanted| wanted != n) {
             continue;
         }

@@ -1,4 +1,5 @@
-//! Keeping house over many small artifacts: what `verify` and `gc` take for each, and whether memory stays flat.
+//! Keeping house over many small artifacts: what `verify` and `gc` take for each, and whether
+//! memory stays flat.
 
 use super::number;
 use crate::{
@@ -14,7 +15,8 @@ use superduper::{Digest, Result, prelude::*};
 /// So many artifacts belong to one component.
 const EACH: usize = 1000;
 
-/// Databases of 10,000 and 40,000 artifacts of 100 bytes, with as many again that nothing refers to.
+/// Databases of 10,000 and 40,000 artifacts of 100 bytes, with as many again that nothing refers
+/// to.
 pub(crate) fn upkeep(driver: &Driver) -> Result<()> {
     for n in driver.options.n.map_or(vec![10_000, 40_000], |n| vec![n]) {
         let folder = driver.folder()?;

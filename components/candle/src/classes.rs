@@ -1,4 +1,5 @@
-//! What all models that tell classes apart have in common: their loss, and the tables they can learn.
+//! What all models that classify have in common: their loss, and the tables they can
+//! learn.
 
 use crate::data::{Batch, Table};
 use candle_core::Tensor;
@@ -18,17 +19,26 @@ pub(crate) fn check_width(table: &Table, inputs: usize) -> Result<()> {
     if table.width() == inputs {
         return Ok(());
     }
-    Err(Error::invalid(format!("the table has shape [{}, {}], the model needs [rows, {inputs}]", table.rows(), table.width())))
+    Err(Error::invalid(format!(
+        "the table has shape [{}, {}], the model needs [rows, {inputs}]",
+        table.rows(),
+        table.width()
+    )))
 }
 
 /// Refuse a table of another width, without classes, or with a class that the model does not know.
 pub(crate) fn check(table: &Table, inputs: usize, classes: usize) -> Result<()> {
     check_width(table, inputs)?;
     if table.targets().is_some() {
-        return Err(Error::invalid("the table has values to predict, the model needs classes").with_hint("make it with `Table::new`"));
+        return Err(Error::invalid("the table has values to predict, the model needs classes")
+            .with_hint("make it with `Table::new`"));
     }
     if let Some(row) = table.labels().iter().position(|label| *label as usize >= classes) {
-        return Err(Error::invalid(format!("row {row} is of class {}, the model has classes 0 to {}", table.labels()[row], classes - 1)));
+        return Err(Error::invalid(format!(
+            "row {row} is of class {}, the model has classes 0 to {}",
+            table.labels()[row],
+            classes - 1
+        )));
     }
     Ok(())
 }

@@ -1,25 +1,24 @@
 //! A classifier that is ready to be applied: table in, trained and scored perceptron out.
 //!
-//! Every declared field is `breaking`: whatever is changed, the weights would be others, so each change
-//! makes a version with weights of its own.
+//! Every declared field is `breaking`: whatever is changed, the weights would be others, so each
+//! change makes a version with weights of its own.
 
 use crate::{
     data::Table,
-    fit::{Fitted, Learner, adamw, classifier, constant, one, one_fifth, thirty, thirty_two},
-    hooks::GradientHook,
+    dropout,
+    fit::{FitReport, Learner, classifier},
+    fit_settings::FitSettings,
     metrics::Evaluation,
     mlp::{Mlp, MlpSpec},
     network::Architecture,
     network_model::NetworkModel,
-    optim::Optimizer,
-    schedule::Schedule,
 };
 use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, triggers};
 
 /// A multi-layer perceptron that learns a table when it is applied.
 ///
-/// Applying it runs two jobs: `fit` trains on the rows that are not held out and fills [`weights`](Classifier::weights);
-/// `evaluate` scores the model on those held out.
+/// Applying it runs two jobs: `fit` trains on the rows that are not held out and fills
+/// [`weights`](Classifier::weights); `evaluate` scores the model on those held out.
 ///
 /// ```
 /// use superduper::{Artifact, Db};
@@ -42,9 +41,9 @@ use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, trigg
 /// ```
 ///
 /// # Guarantees
-/// The weights are a function of the declared fields, see the [crate documentation](crate). A job that is
-/// cancelled ends after the step it is at; one that failed, or whose process died, goes on from the end of its last epoch, to
-/// the same weights.
+/// The weights are a function of the declared fields, see the [crate documentation](crate). A job
+/// that is cancelled ends after the step it is at; one that failed, or whose process died, goes on
+/// from the end of its last epoch, to the same weights.
 #[derive(Debug, Component)]
 #[component(kind = "candle.Classifier")]
 pub struct Classifier {
@@ -62,37 +61,18 @@ pub struct Classifier {
     /// The width of each hidden layer; with none the model is multinomial logistic regression.
     #[component(breaking, default)]
     pub hidden: Vec<usize>,
-    /// How often each row is seen, at most; 30 if not given.
-    #[component(breaking, default = "thirty")]
-    pub epochs: u64,
-    /// Rows that are computed at once; 32 if not given.
-    #[component(breaking, default = "thirty_two")]
-    pub batch: usize,
-    /// How many batches make one step, see [`Training::accumulate`](crate::Training::accumulate); 1 if not given.
-    #[component(breaking, default = "one")]
-    pub accumulate: usize,
-    /// The seed of initial weights, split and order of the rows; 0 if not given.
+    /// The probability that a value of a hidden layer is dropped while the model learns; at least 0
+    /// and below 1, and 0 if not given.
     #[component(breaking, default)]
-    pub seed: u64,
-    /// The part of the rows to evaluate on, from 0 to 1; 0.2 if not given.
-    #[component(breaking, default = "one_fifth")]
-    pub held_out: f64,
-    /// The part of the other rows to validate on after each epoch, from 0 to 1; 0 if not given. With such rows the weights
-    /// are those that do best on them, else those of the last step.
+    #[serde(skip_serializing_if = "dropout::is_off")]
+    pub dropout: f64,
+    /// Whether each hidden layer has a batch norm; `false` if not given.
     #[component(breaking, default)]
-    pub validation: f64,
-    /// After how many epochs in a row without a smaller loss on the rows to validate on the training ends; never if not given.
-    #[component(breaking, default)]
-    pub patience: Option<u32>,
-    /// How the parameters move; [`AdamW`](crate::AdamW) as it comes if not given.
-    #[component(breaking, default = "adamw")]
-    pub optimizer: Box<dyn Optimizer>,
-    /// How the learning rate changes; [`Constant`](crate::Constant) if not given.
-    #[component(breaking, default = "constant")]
-    pub schedule: Box<dyn Schedule>,
-    /// What is done to the gradients before each step, such as [`ClipNorm`](crate::ClipNorm).
-    #[component(breaking, default)]
-    pub hooks: Vec<Box<dyn GradientHook>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batch_norm: bool,
+    /// How it is trained.
+    #[component(flatten)]
+    pub fit: FitSettings,
     /// What `fit` learned, named as [`MlpSpec::parameters`] says.
     pub weights: Output<Artifact<Tensors>>,
 }
@@ -100,7 +80,7 @@ pub struct Classifier {
 #[triggers]
 impl Classifier {
     #[trigger("apply")]
-    fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
+    fn fit(&self, ctx: &JobContext) -> Result<FitReport> {
         self.fit_rows(ctx)
     }
 
@@ -115,6 +95,12 @@ classifier!(Classifier, |it: &Self| Architecture::Mlp(it.sizes()), Mlp);
 
 impl Classifier {
     fn sizes(&self) -> MlpSpec {
-        MlpSpec { inputs: self.inputs, hidden: self.hidden.clone(), classes: self.classes }
+        MlpSpec {
+            inputs: self.inputs,
+            hidden: self.hidden.clone(),
+            classes: self.classes,
+            dropout: self.dropout,
+            batch_norm: self.batch_norm,
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Labelled rows, their order and their batches.
 //!
-//! A [`Table`] is plain data that is checked once, when it is made: each row has the same width, each
-//! row has a class or a value to predict, each value is finite. The order of the rows of an epoch depends on nothing but
-//! their number, the seed and the epoch, so a training can start again at any step.
+//! A [`Table`] is plain data that is checked once, when it is made: each row has the same width,
+//! each row has a class or a value to predict, each value is finite. The order of the rows of an
+//! epoch depends on nothing but their number, the seed and the epoch, so a training can start again
+//! at any step.
 
 use crate::Rng;
 use candle_core::{Device, Tensor};
@@ -36,7 +37,9 @@ impl TryFrom<Unchecked> for Table {
     type Error = Error;
     fn try_from(read: Unchecked) -> Result<Self> {
         match read.targets {
-            Some(targets) if read.labels.is_empty() => Table::of_values(read.width, read.features, targets),
+            Some(targets) if read.labels.is_empty() => {
+                Table::of_values(read.width, read.features, targets)
+            }
             Some(_) => Err(Error::invalid("a table has classes or values to predict, not both")),
             None => Table::new(read.width, read.features, read.labels),
         }
@@ -56,20 +59,25 @@ impl Table {
     /// Make a table of `width` features per row, given row after row, and one label per row.
     ///
     /// # Errors
-    /// `InvalidInput` where the lengths do not fit together, or for a value that is not finite, with its place.
+    /// `InvalidInput` where the lengths do not fit together, or for a value that is not finite,
+    /// with its place.
     pub fn new(width: usize, features: Vec<f32>, labels: Vec<u32>) -> Result<Self> {
         check(width, &features, labels.len(), "labels")?;
         Ok(Table { width, features, labels, targets: None })
     }
 
-    /// Make a table of `width` features per row, given row after row, and one value to predict per row.
+    /// Make a table of `width` features per row, given row after row, and one value to predict per
+    /// row.
     ///
     /// # Errors
     /// Those of [`Table::new`].
     pub fn of_values(width: usize, features: Vec<f32>, values: Vec<f32>) -> Result<Self> {
         check(width, &features, values.len(), "values to predict")?;
         if let Some(row) = values.iter().position(|value| !value.is_finite()) {
-            return Err(Error::invalid(format!("the value to predict of row {row} is {}, not a finite number", values[row])));
+            return Err(Error::invalid(format!(
+                "the value to predict of row {row} is {}, not a finite number",
+                values[row]
+            )));
         }
         Ok(Table { width, features, labels: Vec::new(), targets: Some(values) })
     }
@@ -110,13 +118,18 @@ impl Table {
     /// The features of consecutive rows as a tensor.
     pub(crate) fn features_of(&self, rows: Range<usize>) -> Result<Tensor> {
         let shape = (rows.len(), self.width);
-        Tensor::from_slice(&self.features[rows.start * self.width..rows.end * self.width], shape, &Device::Cpu)
-            .context(format_args!("features of shape {shape:?}"))
+        Tensor::from_slice(
+            &self.features[rows.start * self.width..rows.end * self.width],
+            shape,
+            &Device::Cpu,
+        )
+        .context(format_args!("features of shape {shape:?}"))
     }
 
-    /// All rows, in stretches that are enough to be fast and few enough for the memory of a convolution.
-    pub(crate) fn stretches(&self) -> impl Iterator<Item = Range<usize>> {
-        let (rows, length) = (self.rows(), stretch(self.width));
+    /// All rows, in chunks that are large enough to be fast and small enough for the memory of a
+    /// convolution.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
+        let (rows, length) = (self.rows(), chunk_rows(self.width));
         (0..rows).step_by(length).map(move |from| from..rows.min(from + length))
     }
 
@@ -141,7 +154,10 @@ impl Table {
         match self.features.iter().position(|value| !value.is_finite()) {
             Some(at) => {
                 let (row, column) = (at / self.width, at % self.width);
-                Err(Error::invalid(format!("row {row}, column {column} is {} when multiplied by {factor}", self.features[at])))
+                Err(Error::invalid(format!(
+                    "row {row}, column {column} is {} when multiplied by {factor}",
+                    self.features[at]
+                )))
             }
             None => Ok(self),
         }
@@ -170,16 +186,20 @@ impl Table {
                 Some(targets) => Tensor::from_vec(pick(targets, indices), rows, &Device::Cpu)?,
                 None => Tensor::from_vec(pick(&self.labels, indices), rows, &Device::Cpu)?,
             };
-            Ok(Batch { features: Tensor::from_vec(self.gather(indices), (rows, self.width), &Device::Cpu)?, labels })
+            Ok(Batch {
+                features: Tensor::from_vec(self.gather(indices), (rows, self.width), &Device::Cpu)?,
+                labels,
+            })
         };
-        tensors()
-            .map_err(|error: candle_core::Error| Error::internal(format!("batch of shape [{rows}, {}]", self.width)).with_source(error))
+        tensors().map_err(|error: candle_core::Error| {
+            Error::internal(format!("batch of shape [{rows}, {}]", self.width)).with_source(error)
+        })
     }
 
     /// Part the rows at random into those to train on and those held out, in this order.
     ///
-    /// `held_out` is the part of the rows held out, from 0 to 1; their number is rounded to the nearest
-    /// integer. Classes are not balanced.
+    /// `held_out` is the part of the rows held out, from 0 to 1; their number is rounded to the
+    /// nearest integer. Classes are not balanced.
     ///
     /// # Errors
     /// `InvalidInput` where `held_out` is not from 0 to 1.
@@ -187,14 +207,16 @@ impl Table {
         self.split_named(seed, "split", held_out)
     }
 
-    /// Part the rows as [`split`](Table::split) does, independently of the splits of other names. The components of this crate
-    /// take the rows to validate on by the name `validation`.
+    /// Part the rows as [`split`](Table::split) does, independently of the splits of other names.
+    /// The components of this crate take the rows to validate on by the name `validation`.
     ///
     /// # Errors
     /// Those of [`split`](Table::split).
     pub fn split_named(&self, seed: u64, name: &str, held_out: f64) -> Result<(Table, Table)> {
         if !(0.0..=1.0).contains(&held_out) {
-            return Err(Error::invalid(format!("the part held out must be from 0 to 1, not {held_out}")));
+            return Err(Error::invalid(format!(
+                "the part held out must be from 0 to 1, not {held_out}"
+            )));
         }
         let mut indices: Vec<usize> = (0..self.rows()).collect();
         Rng::named(seed, name).shuffle(&mut indices);
@@ -204,7 +226,9 @@ impl Table {
 
     fn check_rows(&self, indices: &[usize]) -> Result<()> {
         match indices.iter().find(|index| **index >= self.rows()) {
-            Some(index) => Err(Error::invalid(format!("no row {index} in a table of {} rows", self.rows()))),
+            Some(index) => {
+                Err(Error::invalid(format!("no row {index} in a table of {} rows", self.rows())))
+            }
             None => Ok(()),
         }
     }
@@ -216,8 +240,9 @@ impl Table {
     }
 }
 
-/// How many rows of a width are predicted at once: enough to be fast, and few enough for the memory of a convolution.
-pub(crate) fn stretch(width: usize) -> usize {
+/// How many rows of a width are predicted at once: enough to be fast, and few enough for the memory
+/// of a convolution.
+pub(crate) fn chunk_rows(width: usize) -> usize {
     ((1 << 20) / width.max(1)).clamp(8, 1024)
 }
 
@@ -232,10 +257,17 @@ fn check(width: usize, features: &[f32], rows: usize, what: &str) -> Result<()> 
     }
     if width.checked_mul(rows) != Some(features.len()) {
         let values = features.len();
-        return Err(Error::invalid(format!("{values} values of features do not fill the shape [{rows}, {width}] of {rows} {what}")));
+        return Err(Error::invalid(format!(
+            "{values} values of features do not fill the shape [{rows}, {width}] of {rows} {what}"
+        )));
     }
     match features.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(Error::invalid(format!("row {}, column {} is {}, not a finite number", at / width, at % width, features[at]))),
+        Some(at) => Err(Error::invalid(format!(
+            "row {}, column {} is {}, not a finite number",
+            at / width,
+            at % width,
+            features[at]
+        ))),
         None => Ok(()),
     }
 }
@@ -290,28 +322,48 @@ mod tests {
         let batch = numbered(5).batch(&[3, 1])?;
         assert_eq!(batch.features.to_vec2::<f32>().unwrap(), [[3.0, -3.0], [1.0, -1.0]]);
         assert_eq!(batch.labels.to_vec1::<u32>().unwrap(), [3, 1]);
-        assert_eq!(numbered(5).batch(&[5]).unwrap_err().to_string(), "no row 5 in a table of 5 rows");
+        assert_eq!(
+            numbered(5).batch(&[5]).unwrap_err().to_string(),
+            "no row 5 in a table of 5 rows"
+        );
         Ok(())
     }
 
     #[test]
     fn rows_keep_their_values_to_predict() -> Result<()> {
         let table = Table::of_values(1, vec![1.0, 2.0, 3.0], vec![10.0, 20.0, 30.0])?;
-        assert_eq!((table.rows(), table.labels(), table.targets()), (3, [].as_slice(), Some([10.0, 20.0, 30.0].as_slice())));
+        assert_eq!(
+            (table.rows(), table.labels(), table.targets()),
+            (3, [].as_slice(), Some([10.0, 20.0, 30.0].as_slice()))
+        );
         assert_eq!(table.select(&[2, 0])?.targets(), Some([30.0, 10.0].as_slice()));
         assert_eq!(table.batch(&[1])?.labels.to_vec1::<f32>().unwrap(), [20.0]);
         assert_eq!(serde_json::from_str::<Table>(&serde_json::to_string(&table)?)?, table);
         let error = Table::of_values(1, vec![1.0], vec![f32::INFINITY]).unwrap_err();
         assert_eq!(error.to_string(), "the value to predict of row 0 is inf, not a finite number");
-        assert!(serde_json::from_str::<Table>(r#"{"width":1,"features":[1.0],"labels":[0],"targets":[1.0]}"#).is_err());
+        assert!(
+            serde_json::from_str::<Table>(
+                r#"{"width":1,"features":[1.0],"labels":[0],"targets":[1.0]}"#
+            )
+            .is_err()
+        );
         Ok(())
     }
 
     #[test]
     fn bad_tables_are_refused_with_the_place() {
-        let refused = |width, features, labels| Table::new(width, features, labels).unwrap_err().to_string();
-        assert_eq!(refused(2, vec![0.0; 5], vec![0; 3]), "5 values of features do not fill the shape [3, 2] of 3 labels");
-        assert_eq!(refused(2, vec![0.0, 0.0, 0.0, f32::NAN], vec![0; 2]), "row 1, column 1 is NaN, not a finite number");
-        assert!(serde_json::from_str::<Table>(r#"{"width":2,"features":[1.0],"labels":[0]}"#).is_err());
+        let refused =
+            |width, features, labels| Table::new(width, features, labels).unwrap_err().to_string();
+        assert_eq!(
+            refused(2, vec![0.0; 5], vec![0; 3]),
+            "5 values of features do not fill the shape [3, 2] of 3 labels"
+        );
+        assert_eq!(
+            refused(2, vec![0.0, 0.0, 0.0, f32::NAN], vec![0; 2]),
+            "row 1, column 1 is NaN, not a finite number"
+        );
+        assert!(
+            serde_json::from_str::<Table>(r#"{"width":2,"features":[1.0],"labels":[0]}"#).is_err()
+        );
     }
 }

@@ -1,12 +1,16 @@
 //! A linear layer with a backward pass of its own.
 //!
-//! candle's `matmul` also computes the gradient of the input data, which is not trained; that is a third of the work
-//! of a first layer, and gives the gradient of a transposed weight transposed. Here the gradient of the
-//! input is left out where nothing depends on it, and each gradient comes in the layout of its tensor.
+//! candle's `matmul` also computes the gradient of the input data, which is not trained; that is a
+//! third of the work of a first layer, and gives the gradient of a transposed weight transposed.
+//! Here the gradient of the input is left out where nothing depends on it, and each gradient comes
+//! in the layout of its tensor.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail};
+use candle_core::{
+    CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail,
+};
 
-/// `x Wᵀ + b` for `x` of shape `[rows, inputs]`, `W` of shape `[outputs, inputs]` and `b` of shape `[outputs]`.
+/// `x Wᵀ + b` for `x` of shape `[rows, inputs]`, `W` of shape `[outputs, inputs]` and `b` of shape
+/// `[outputs]`.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.apply_op3(weight, bias, Linear)
 }
@@ -27,15 +31,34 @@ impl CustomOp3 for Linear {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let ((rows, inputs), (outputs, width)) = (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
+        let ((rows, inputs), (outputs, width)) =
+            (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
         if width != inputs || bias_layout.dims() != [outputs] {
-            bail!("input {:?}, weight {:?} and bias {:?} do not fit", x_layout.dims(), weight_layout.dims(), bias_layout.dims());
+            bail!(
+                "input {:?}, weight {:?} and bias {:?} do not fit",
+                x_layout.dims(),
+                weight_layout.dims(),
+                bias_layout.dims()
+            );
         }
-        let mut product = x.matmul(weight, (1, rows, outputs, inputs), x_layout, &weight_layout.transpose(0, 1)?)?;
+        let mut product = x.matmul(
+            weight,
+            (1, rows, outputs, inputs),
+            x_layout,
+            &weight_layout.transpose(0, 1)?,
+        )?;
         match (&mut product, bias) {
-            (CpuStorage::F32(product), CpuStorage::F32(bias)) => add_bias(product, bias, bias_layout)?,
-            (CpuStorage::F64(product), CpuStorage::F64(bias)) => add_bias(product, bias, bias_layout)?,
-            (product, bias) => bail!("a linear layer needs f32 or f64, not {:?} and {:?}", product.dtype(), bias.dtype()),
+            (CpuStorage::F32(product), CpuStorage::F32(bias)) => {
+                add_bias(product, bias, bias_layout)?
+            }
+            (CpuStorage::F64(product), CpuStorage::F64(bias)) => {
+                add_bias(product, bias, bias_layout)?
+            }
+            (product, bias) => bail!(
+                "a linear layer needs f32 or f64, not {:?} and {:?}",
+                product.dtype(),
+                bias.dtype()
+            ),
         }
         Ok((product, Shape::from((rows, outputs))))
     }
@@ -57,7 +80,9 @@ impl CustomOp3 for Linear {
 }
 
 fn add_bias<T: WithDType>(product: &mut [T], bias: &[T], layout: &Layout) -> Result<()> {
-    let Some((from, to)) = layout.contiguous_offsets() else { bail!("the bias of a linear layer must be contiguous") };
+    let Some((from, to)) = layout.contiguous_offsets() else {
+        bail!("the bias of a linear layer must be contiguous")
+    };
     let bias = &bias[from..to];
     for row in product.chunks_exact_mut(bias.len().max(1)) {
         for (value, bias) in row.iter_mut().zip(bias) {
@@ -84,7 +109,8 @@ mod tests {
         let ours = linear(&x, &weight, &bias)?;
         let theirs = x.matmul(&weight.t()?)?.broadcast_add(&bias)?;
         assert_eq!(ours.to_vec2::<f32>()?, theirs.to_vec2::<f32>()?);
-        let (ours, theirs) = (ours.sqr()?.sum_all()?.backward()?, theirs.sqr()?.sum_all()?.backward()?);
+        let (ours, theirs) =
+            (ours.sqr()?.sum_all()?.backward()?, theirs.sqr()?.sum_all()?.backward()?);
         for tensor in [x.as_tensor(), &weight, &bias] {
             let flat = |tensor: Option<&Tensor>| tensor.unwrap().flatten_all()?.to_vec1::<f32>();
             assert_eq!(flat(ours.get(tensor))?, flat(theirs.get(tensor))?);
@@ -107,6 +133,9 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let (x, weight) = (var(&[1.0, 2.0], (2, 1)), var(&[3.0, 4.0], (1, 2)));
         let error = linear(&x, &weight, &Var::new(&[0_f32], &Device::Cpu).unwrap()).unwrap_err();
-        assert!(error.to_string().contains("input [2, 1], weight [1, 2] and bias [1] do not fit"), "{error}");
+        assert!(
+            error.to_string().contains("input [2, 1], weight [1, 2] and bias [1] do not fit"),
+            "{error}"
+        );
     }
 }

@@ -1,14 +1,16 @@
 //! A trained network as a component of its own: what a training job gives.
 //!
-//! Invariant: weights and architecture are both `breaking`, so a version of a network is one set of weights.
+//! Invariant: weights and architecture are both `breaking`, so a version of a network is one set of
+//! weights.
 
 use crate::{
     cnn::{Cnn, CnnSpec},
     data::Table,
-    metrics::{Evaluation, RegressionMetrics},
+    metrics::{Evaluation, Prediction, RegressionMetrics},
     mlp::{Mlp, MlpSpec},
     net::NetSpec,
-    network_model::{Line, NetworkModel},
+    network_model::{LinearRegressor, NetworkModel},
+    predictor::Predictor,
     weights::Weights,
 };
 use serde::{Deserialize, Serialize};
@@ -18,12 +20,13 @@ use superduper::{Artifact, Component, Error, Result, Tensors};
 const MOST_PARAMETERS: usize = 1 << 34;
 
 /// The sizes of a network, of whatever kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Architecture {
-    /// A multi-layer perceptron that tells classes apart; without hidden layers it is logistic regression.
+    /// A multi-layer perceptron that classifies; without hidden layers it is logistic
+    /// regression.
     Mlp(MlpSpec),
-    /// A convolutional network that tells classes apart.
+    /// A convolutional network that classifies.
     Cnn(CnnSpec),
     /// Linear regression, which predicts a value.
     Linear {
@@ -41,35 +44,32 @@ impl Architecture {
         }
     }
 
-    /// The number of classes that it tells apart; `None` where it predicts a value.
+    /// The number of classes it chooses from; `None` where it predicts a value.
     pub fn classes(&self) -> Option<usize> {
         match self {
-            Architecture::Mlp(MlpSpec { classes, .. }) | Architecture::Cnn(CnnSpec { classes, .. }) => Some(*classes),
+            Architecture::Mlp(MlpSpec { classes, .. })
+            | Architecture::Cnn(CnnSpec { classes, .. }) => Some(*classes),
             Architecture::Linear { .. } => None,
         }
     }
 
     /// Refuse sizes of which no network can be made.
     pub(crate) fn check(&self) -> Result<()> {
-        let parameters = match self {
-            Architecture::Mlp(spec) => {
-                NetSpec::check(spec)?;
-                spec.parameters()
-            }
-            Architecture::Cnn(spec) => {
-                NetSpec::check(spec)?;
-                spec.parameters()
-            }
-            Architecture::Linear { inputs } => {
-                NetSpec::check(&line(*inputs))?;
-                line(*inputs).parameters()
-            }
+        match self {
+            Architecture::Mlp(spec) => NetSpec::check(spec)?,
+            Architecture::Cnn(spec) => NetSpec::check(spec)?,
+            Architecture::Linear { inputs } => NetSpec::check(&line(*inputs))?,
+        }
+        let parameters = self.parameters();
+        let size = |shape: &Vec<usize>| {
+            shape.iter().try_fold(1_usize, |size, length| size.checked_mul(*length))
         };
-        let size = |shape: &Vec<usize>| shape.iter().try_fold(1_usize, |size, length| size.checked_mul(*length));
         let all = parameters.values().try_fold(0_usize, |all, shape| all.checked_add(size(shape)?));
         match all {
             Some(all) if all <= MOST_PARAMETERS => Ok(()),
-            _ => Err(Error::invalid(format!("a network of more than {MOST_PARAMETERS} parameters fits no memory: {self:?}"))),
+            _ => Err(Error::invalid(format!(
+                "a network of more than {MOST_PARAMETERS} parameters fits no memory: {self:?}"
+            ))),
         }
     }
 
@@ -81,48 +81,55 @@ impl Architecture {
         Ok(match self {
             Architecture::Mlp(spec) => NetworkModel::Mlp(Mlp::init(spec.clone(), seed)?),
             Architecture::Cnn(spec) => NetworkModel::Cnn(Cnn::init(spec.clone(), seed)?),
-            Architecture::Linear { inputs } => NetworkModel::Linear(Line(Mlp::init(line(*inputs), seed)?)),
+            Architecture::Linear { inputs } => {
+                NetworkModel::Linear(LinearRegressor(Mlp::init(line(*inputs), seed)?))
+            }
         })
     }
 
     /// A network with parameters that were saved.
     ///
     /// # Errors
-    /// `InvalidInput` where a parameter is missing, too many, or of another shape than the sizes say.
+    /// `InvalidInput` where a parameter is missing, too many, or of another shape than the sizes
+    /// say.
     pub fn with_weights(&self, weights: &Weights) -> Result<NetworkModel> {
         weights.check_finite()?;
         Ok(match self {
             Architecture::Mlp(spec) => NetworkModel::Mlp(Mlp::from_weights(spec.clone(), weights)?),
             Architecture::Cnn(spec) => NetworkModel::Cnn(Cnn::from_weights(spec.clone(), weights)?),
-            Architecture::Linear { inputs } => NetworkModel::Linear(Line(Mlp::from_weights(line(*inputs), weights)?)),
+            Architecture::Linear { inputs } => {
+                NetworkModel::Linear(LinearRegressor(Mlp::from_weights(line(*inputs), weights)?))
+            }
         })
     }
 }
 
 /// The perceptron whose only logit is the value of a linear regression.
-fn line(inputs: usize) -> MlpSpec {
-    MlpSpec { inputs, hidden: Vec::new(), classes: 1 }
+pub(crate) fn line(inputs: usize) -> MlpSpec {
+    MlpSpec { inputs, classes: 1, ..MlpSpec::default() }
 }
 
-/// A trained network: what training a [`Classifier`](crate::Classifier), [`CnnClassifier`](crate::CnnClassifier),
+/// A trained network: what training a [`Classifier`](crate::Classifier),
+/// [`CnnClassifier`](crate::CnnClassifier),
 /// [`LogisticRegression`](crate::LogisticRegression) or [`LinearRegression`](crate::LinearRegression) as a job gives.
 ///
-/// It can be applied, which makes a version for each set of weights, held by a [`Validation`](crate::Validation), or be
-/// used as it is.
+/// It can be applied, which makes a version for each set of weights, held by a
+/// [`Validation`](crate::Validation), or be used as it is.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// use superduper::Artifact;
 /// use superduper_candle::{Architecture, MlpSpec, Network};
 ///
-/// let architecture = Architecture::Mlp(MlpSpec { inputs: 2, hidden: vec![4], classes: 3 });
+/// let sizes = MlpSpec { inputs: 2, hidden: vec![4], classes: 3, ..MlpSpec::default() };
+/// let architecture = Architecture::Mlp(sizes);
 /// let weights = Artifact::new(architecture.init(7)?.weights()?.to_tensors()?);
 /// let network = Network { identifier: "fresh".to_owned(), architecture, weights };
 ///
 /// let class = network.predict(&[0.5, -1.0]).await?;
 /// let probabilities = network.probabilities(&[[0.5, -1.0]]).await?;
 /// assert!(class < 3 && (probabilities[0].iter().sum::<f32>() - 1.0).abs() < 1e-6);
-/// // A network that tells classes apart has no values to predict:
+/// // A network that classifies has no values to predict:
 /// assert!(network.predict_value(&[0.5, -1.0]).await.is_err());
 /// # Ok::<(), superduper::Error>(()) }).unwrap();
 /// ```
@@ -143,10 +150,13 @@ impl Network {
     /// Read the weights once, to predict often. Each of the calls below reads them again.
     ///
     /// # Errors
-    /// `Integrity` for weights that are missing or not those that were saved; `InvalidInput` for those of another architecture.
+    /// `Integrity` for weights that are missing or not those that were saved; `InvalidInput` for
+    /// those of another architecture.
     pub async fn model(&self) -> Result<NetworkModel> {
         let weights = Weights::from_tensors(&*self.weights.get().await?).await?;
-        self.architecture.with_weights(&weights).map_err(|error| error.context(format_args!("`{}/{}`", self.kind(), self.identifier)))
+        self.architecture
+            .with_weights(&weights)
+            .map_err(|error| error.context(format_args!("`{}/{}`", self.kind(), self.identifier)))
     }
 
     /// The most likely class of one row of features.
@@ -189,7 +199,7 @@ impl Network {
         self.model().await?.predict_values(rows)
     }
 
-    /// How well it tells the classes of a table apart.
+    /// How well it classifies the rows of a table.
     ///
     /// # Errors
     /// Those of [`model`](Network::model) and [`NetworkModel::evaluate`].
@@ -205,3 +215,10 @@ impl Network {
         self.model().await?.regression_metrics(table)
     }
 }
+
+impl Predictor for Network {
+    async fn predict_table(&self, table: &Table) -> Result<Prediction> {
+        self.model().await?.prediction(table)
+    }
+}
+crate::predictor!(Network);

@@ -1,30 +1,37 @@
-//! A network in memory: what a [`Network`](crate::Network) and the components that learn a table predict with.
+//! A network in memory: what a [`Network`](crate::Network) and the components that learn a table
+//! predict with.
 //!
-//! Invariant: a network either tells classes apart or predicts a value; asking for the other is an error, never a number.
+//! Invariant: a network either classifies or predicts a value; asking for the other is an
+//! error, never a number.
 
 use crate::{
     classes::check_width,
     cnn::Cnn,
-    data::{Batch, Table, stretch},
-    fit::{check_features, features, only},
-    metrics::{Evaluation, Prediction, RegressionMetrics, evaluate, mean_squared_error, most_likely, regression_metrics},
+    data::{Batch, Table, chunk_rows},
+    metrics::{
+        Evaluation, Prediction, RegressionMetrics, evaluate, mean_squared_error, most_likely,
+        regression_metrics,
+    },
     mlp::Mlp,
-    train::{Model, Scores},
+    mode::Mode,
+    model::{Model, Scores},
+    rows::{check_features, features, only},
     weights::Weights,
 };
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 use superduper::{Error, ErrorKind, Result, ResultExt};
 
-/// A network in memory: made by [`Network::model`](crate::Network::model) or by an [`Architecture`](crate::Architecture).
+/// A network in memory: made by [`Network::model`](crate::Network::model) or by an
+/// [`Architecture`](crate::Architecture).
 #[derive(Debug)]
 pub enum NetworkModel {
-    /// It tells classes apart.
+    /// It classifies.
     Mlp(Mlp),
-    /// It tells classes apart.
+    /// It classifies.
     Cnn(Cnn),
     /// It predicts a value.
-    Linear(Line),
+    Linear(LinearRegressor),
 }
 
 impl NetworkModel {
@@ -47,11 +54,11 @@ impl NetworkModel {
     /// The most likely class of each row of features.
     ///
     /// # Errors
-    /// `InvalidInput` for another number of features than the network has, for a feature that is not finite, and for one that predicts
-    /// values.
+    /// `InvalidInput` for another number of features than the network has, for a feature that is
+    /// not finite, and for one that predicts values.
     pub fn predict_batch(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<u32>> {
-        self.of_classes()?;
-        self.in_stretches(rows, most_likely)
+        self.require_classifier()?;
+        self.in_chunks(rows, Mode::Eval, most_likely)
     }
 
     /// The probability of each class, for each row of features.
@@ -59,8 +66,43 @@ impl NetworkModel {
     /// # Errors
     /// Those of [`predict_batch`](NetworkModel::predict_batch).
     pub fn probabilities(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<Vec<f32>>> {
-        self.of_classes()?;
-        self.in_stretches(rows, |logits| candle_nn::ops::softmax(logits, 1).and_then(|softmax| softmax.to_vec2()).context("softmax"))
+        self.probabilities_in(rows, Mode::Eval)
+    }
+
+    /// The probability of each class, for each row of features, in [`Mode::Eval`] or
+    /// [`Mode::Sample`].
+    ///
+    /// ```
+    /// use superduper_candle::{Architecture, MlpSpec, Mode};
+    ///
+    /// let hidden = vec![8];
+    /// let sizes = MlpSpec { inputs: 2, hidden, classes: 3, dropout: 0.5, batch_norm: false };
+    /// let network = Architecture::Mlp(sizes).init(7)?;
+    /// let row = [[0.5, -1.0]];
+    /// let samples: Vec<Vec<f32>> = (0..20)
+    ///     .map(|sample| {
+    ///         let mode = Mode::Sample { seed: 1, sample };
+    ///         Ok(network.probabilities_in(&row, mode)?.concat())
+    ///     })
+    ///     .collect::<superduper::Result<_>>()?;
+    /// assert!(samples.iter().any(|other| *other != samples[0]));
+    /// # Ok::<(), superduper::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`predict_batch`](NetworkModel::predict_batch); `InvalidInput` for
+    /// [`Mode::Train`].
+    pub fn probabilities_in(
+        &self,
+        rows: &[impl AsRef<[f32]>],
+        mode: Mode,
+    ) -> Result<Vec<Vec<f32>>> {
+        self.require_classifier()?;
+        self.in_chunks(rows, mode, |logits| {
+            candle_nn::ops::softmax(logits, 1)
+                .and_then(|softmax| softmax.to_vec2())
+                .context("softmax")
+        })
     }
 
     /// The value of one row of features.
@@ -74,11 +116,11 @@ impl NetworkModel {
     /// The value of each row of features.
     ///
     /// # Errors
-    /// `InvalidInput` for another number of features than the network has, for a feature that is not finite, and for one that tells
-    /// classes apart.
+    /// `InvalidInput` for another number of features than the network has, for a feature that is
+    /// not finite, and for one that classifies.
     pub fn predict_values(&self, rows: &[impl AsRef<[f32]>]) -> Result<Vec<f32>> {
-        self.of_values()?;
-        self.in_stretches(rows, values)
+        self.require_regressor()?;
+        self.in_chunks(rows, Mode::Eval, values)
     }
 
     /// What it says of the rows of a table, whatever it predicts.
@@ -86,23 +128,37 @@ impl NetworkModel {
     /// # Errors
     /// `InvalidInput` for a table of another width or without rows.
     pub fn prediction(&self, table: &Table) -> Result<Prediction> {
+        self.prediction_in(table, Mode::Eval)
+    }
+
+    /// What it says of the rows of a table, in [`Mode::Eval`] or [`Mode::Sample`].
+    ///
+    /// # Errors
+    /// Those of [`prediction`](NetworkModel::prediction); `InvalidInput` for [`Mode::Train`].
+    pub fn prediction_in(&self, table: &Table, mode: Mode) -> Result<Prediction> {
         check_width(table, self.inputs())?;
-        let logits =
-            table.stretches().map(|rows| self.logits(&table.features_of(rows.clone())?, rows.start)).collect::<Result<Vec<_>>>()?;
+        let logits = table
+            .chunks()
+            .map(|rows| self.logits(&table.features_of(rows.clone())?, rows.start, mode))
+            .collect::<Result<Vec<_>>>()?;
         let logits = match logits.as_slice() {
             [] => return Err(Error::invalid("the table has no rows")),
             [only] => only.clone(),
             _ => Tensor::cat(&logits, 0).context("logits of a table")?,
         };
-        if self.is_of_values() { values(&logits).map(Prediction::Values) } else { Ok(Prediction::Logits(logits)) }
+        if self.is_regressor() {
+            values(&logits).map(Prediction::Values)
+        } else {
+            Ok(Prediction::Logits(logits))
+        }
     }
 
-    /// How well it tells the classes of a table apart.
+    /// How well it classifies the rows of a table.
     ///
     /// # Errors
     /// `InvalidInput` for a table that does not fit, and for a network that predicts values.
     pub fn evaluate(&self, table: &Table) -> Result<Evaluation> {
-        self.of_classes()?;
+        self.require_classifier()?;
         self.check(table)?;
         match self.prediction(table)? {
             Prediction::Logits(logits) => evaluate(&logits, table.labels()),
@@ -113,12 +169,14 @@ impl NetworkModel {
     /// How close it comes to the values of a table.
     ///
     /// # Errors
-    /// `InvalidInput` for a table that does not fit, and for a network that tells classes apart.
+    /// `InvalidInput` for a table that does not fit, and for a network that classifies.
     pub fn regression_metrics(&self, table: &Table) -> Result<RegressionMetrics> {
-        self.of_values()?;
+        self.require_regressor()?;
         self.check(table)?;
         match self.prediction(table)? {
-            Prediction::Values(values) => regression_metrics(&values, table.targets().unwrap_or_default()),
+            Prediction::Values(values) => {
+                regression_metrics(&values, table.targets().unwrap_or_default())
+            }
             Prediction::Logits(_) => Err(Error::internal("a network of values predicted classes")),
         }
     }
@@ -131,23 +189,34 @@ impl NetworkModel {
         }
     }
 
-    /// What it says of rows, a stretch at a time; all rows are looked at first.
-    fn in_stretches<T>(&self, rows: &[impl AsRef<[f32]>], say: impl Fn(&Tensor) -> Result<Vec<T>>) -> Result<Vec<T>> {
+    /// What it says of rows, a chunk at a time. All rows are checked first.
+    fn in_chunks<T>(
+        &self,
+        rows: &[impl AsRef<[f32]>],
+        mode: Mode,
+        say: impl Fn(&Tensor) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
         let inputs = self.inputs();
         check_features(rows, inputs)?;
         let mut said = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(stretch(inputs)) {
+        for rows in rows.chunks(chunk_rows(inputs)) {
             let first = said.len();
-            said.append(&mut say(&self.logits(&features(rows, inputs)?, first)?)?);
+            said.append(&mut say(&self.logits(&features(rows, inputs)?, first, mode)?)?);
         }
         Ok(said)
     }
 
-    /// Of rows from the `first` on. Without the graph that a training needs: it would hold all that was computed on the way.
-    fn logits(&self, features: &Tensor, first: usize) -> Result<Tensor> {
+    /// Of rows from the `first` on. Without the graph that a training needs: it would hold all that
+    /// was computed on the way.
+    fn logits(&self, features: &Tensor, first: usize, mode: Mode) -> Result<Tensor> {
+        if mode.is_train() {
+            return Err(Error::invalid("a prediction is not made in the mode of a training"));
+        }
         let logits = match self {
-            NetworkModel::Mlp(model) | NetworkModel::Linear(Line(model)) => model.logits(features),
-            NetworkModel::Cnn(model) => model.logits(features),
+            NetworkModel::Mlp(model) | NetworkModel::Linear(LinearRegressor(model)) => {
+                model.logits_in(features, mode)
+            }
+            NetworkModel::Cnn(model) => model.logits_in(features, mode),
         };
         let logits = logits?.detach();
         let found = logits.flatten_all().and_then(|all| all.to_vec1::<f32>()).context("logits")?;
@@ -164,31 +233,35 @@ impl NetworkModel {
 
     fn inputs(&self) -> usize {
         match self {
-            NetworkModel::Mlp(model) | NetworkModel::Linear(Line(model)) => model.spec().inputs,
+            NetworkModel::Mlp(model) | NetworkModel::Linear(LinearRegressor(model)) => {
+                model.spec().inputs
+            }
             NetworkModel::Cnn(model) => model.spec().inputs(),
         }
     }
 
-    fn is_of_values(&self) -> bool {
+    fn is_regressor(&self) -> bool {
         matches!(self, NetworkModel::Linear(_))
     }
 
-    fn of_classes(&self) -> Result<()> {
-        if !self.is_of_values() {
+    fn require_classifier(&self) -> Result<()> {
+        if !self.is_regressor() {
             return Ok(());
         }
-        Err(Error::invalid("the network predicts values, not classes").with_hint("ask it for `predict_values` or `regression_metrics`"))
+        Err(Error::invalid("the network predicts values, not classes")
+            .with_hint("ask it for `predict_values` or `regression_metrics`"))
     }
 
-    fn of_values(&self) -> Result<()> {
-        if self.is_of_values() {
+    fn require_regressor(&self) -> Result<()> {
+        if self.is_regressor() {
             return Ok(());
         }
-        Err(Error::invalid("the network tells classes apart, it predicts no values").with_hint("ask it for `predict_batch` or `evaluate`"))
+        Err(Error::invalid("the network is a classifier, it predicts no values")
+            .with_hint("ask it for `predict_batch` or `evaluate`"))
     }
 }
 
-/// It can be trained further, see [`Training`](crate::Training).
+/// It can be trained further, see [`TrainLoop`](crate::TrainLoop).
 impl Model for NetworkModel {
     fn params(&self) -> &BTreeMap<String, Var> {
         self.model().params()
@@ -196,6 +269,10 @@ impl Model for NetworkModel {
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         self.model().loss(batch)
+    }
+
+    fn loss_in(&self, batch: &Batch, mode: Mode) -> Result<Tensor> {
+        self.model().loss_in(batch, mode)
     }
 
     fn check(&self, table: &Table) -> Result<()> {
@@ -209,9 +286,9 @@ impl Model for NetworkModel {
 
 /// Linear regression: a perceptron without hidden layers whose only logit is a value.
 #[derive(Debug)]
-pub struct Line(pub(crate) Mlp);
+pub struct LinearRegressor(pub(crate) Mlp);
 
-impl Model for Line {
+impl Model for LinearRegressor {
     fn params(&self) -> &BTreeMap<String, Var> {
         self.0.params()
     }
@@ -220,21 +297,27 @@ impl Model for Line {
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let values = self.0.logits(&batch.features)?;
         let error = || values.squeeze(1)?.sub(&batch.labels)?.sqr()?.mean_all();
-        error().context(format_args!("squared error of values {:?} and targets {:?}", values.dims(), batch.labels.dims()))
+        error().context(format_args!(
+            "squared error of values {:?} and targets {:?}",
+            values.dims(),
+            batch.labels.dims()
+        ))
     }
 
     fn check(&self, table: &Table) -> Result<()> {
         check_width(table, self.0.spec().inputs)?;
         match table.targets() {
             Some(_) => Ok(()),
-            None => {
-                Err(Error::invalid("the table has classes, the model needs values to predict").with_hint("make it with `Table::of_values`"))
-            }
+            None => Err(Error::invalid("the table has classes, the model needs values to predict")
+                .with_hint("make it with `Table::of_values`")),
         }
     }
 
     fn scores(&self, table: &Table) -> Result<Scores> {
-        let predicted = table.stretches().map(|rows| values(&self.0.logits(&table.features_of(rows)?)?)).collect::<Result<Vec<_>>>()?;
+        let predicted = table
+            .chunks()
+            .map(|rows| values(&self.0.logits(&table.features_of(rows)?)?))
+            .collect::<Result<Vec<_>>>()?;
         let loss = mean_squared_error(&predicted.concat(), table.targets().unwrap_or_default())?;
         Ok(Scores { loss, metrics: BTreeMap::from([("mse".to_owned(), loss)]) })
     }
@@ -242,65 +325,8 @@ impl Model for Line {
 
 /// The only logit of each row.
 fn values(logits: &Tensor) -> Result<Vec<f32>> {
-    logits.squeeze(1).and_then(|values| values.to_vec1()).context(format_args!("values of shape {:?}", logits.dims()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Architecture, MlpSpec, Network};
-    use superduper::{Artifact, Component};
-
-    #[test]
-    fn a_network_can_be_shared_by_threads() {
-        fn shared<T: Send + Sync>() {}
-        shared::<NetworkModel>();
-        shared::<Network>();
-    }
-
-    #[test]
-    fn long_tables_are_predicted_in_stretches() -> Result<()> {
-        let spec = MlpSpec { inputs: 3, hidden: vec![4], classes: 5 };
-        let model = Architecture::Mlp(spec.clone()).init(1)?;
-        let features: Vec<f32> = (0..3 * 2500).map(|at| (at as f32 * 0.7).sin()).collect();
-        let table = Table::new(3, features, vec![2; 2500])?;
-        let Prediction::Logits(logits) = model.prediction(&table)? else { panic!("it tells classes apart") };
-        let whole = Mlp::init(spec, 1)?.logits(&table.features()?)?;
-        assert_eq!(logits.dims(), [2500, 5]);
-        let (logits, whole) = (logits.to_vec2::<f32>().unwrap().concat(), whole.to_vec2::<f32>().unwrap().concat());
-        assert!(logits.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-6));
-        let scores = model.scores(&table)?;
-        let evaluation = model.evaluate(&table)?;
-        assert!((scores.loss - evaluation.cross_entropy).abs() < 1e-9 && scores.metrics["accuracy"] == evaluation.accuracy);
-        // The general way, by the loss of batches, gives the same up to the rounding of f32.
-        struct Plain<'a>(&'a NetworkModel);
-        impl Model for Plain<'_> {
-            fn params(&self) -> &BTreeMap<String, Var> {
-                self.0.params()
-            }
-            fn loss(&self, batch: &Batch) -> Result<Tensor> {
-                self.0.loss(batch)
-            }
-        }
-        assert!((Plain(&model).scores(&table)?.loss - scores.loss).abs() < 1e-5);
-        assert_eq!(model.predict_batch(&[[0.0; 2]]).unwrap_err().to_string(), "row 0 has 2 features, the model needs 3");
-        let error = model.predict_batch(&[[0.0; 3], [0.0, f32::NAN, 0.0]]).unwrap_err();
-        assert_eq!(error.to_string(), "row 1, column 1 is NaN, not a finite number");
-        assert!(model.predict_batch(&[[0.0; 3]; 0])?.is_empty());
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn weights_of_another_architecture_are_refused_with_the_name() -> Result<()> {
-        let weights = Artifact::new(Architecture::Linear { inputs: 2 }.init(0)?.weights()?.to_tensors()?);
-        let architecture = Architecture::Linear { inputs: 3 };
-        let network = Network { identifier: "line".to_owned(), architecture, weights };
-        let error = network.predict_value(&[0.0; 3]).await.unwrap_err();
-        let text = "`candle.Network/line`: parameter `l1.weight` has shape [1, 2], the model needs [1, 3]";
-        assert_eq!(error.to_string(), text);
-        assert_eq!(network.kind(), "candle.Network");
-        let stored = r#"{"type":"linear","inputs":3}"#;
-        assert_eq!(serde_json::to_string(&network.architecture)?, stored);
-        Ok(())
-    }
+    logits
+        .squeeze(1)
+        .and_then(|values| values.to_vec1())
+        .context(format_args!("values of shape {:?}", logits.dims()))
 }

@@ -1,13 +1,15 @@
 //! How a component that only knows "some model" lets it predict.
 //!
-//! A field of type `Box<dyn Component>` can hold any model. Types that can predict a table say so with
+//! A field of type `Box<dyn Component>` can hold any model. Types that can predict a table say so
+//! with
 //! [`predictor!`](crate::predictor), and are found by their type; nothing else has to know them.
 
-use crate::{data::Table, metrics::Prediction, network::Network};
+use crate::{data::Table, metrics::Prediction};
 use std::any::Any;
 use superduper::{__private::inventory, BoxFuture, Component, ComponentType, Error, Result};
 
-/// A model that says something of each row of a table; [`predictor!`](crate::predictor) makes it known.
+/// A model that says something of each row of a table; [`predictor!`](crate::predictor) makes it
+/// known.
 pub trait Predictor: ComponentType {
     /// What the model says of the rows, in their order.
     ///
@@ -19,7 +21,8 @@ pub trait Predictor: ComponentType {
 /// Predict with a component of any type that is a [`Predictor`].
 ///
 /// # Errors
-/// Those of [`Predictor::predict_table`]; `InvalidInput` for a type that is none, naming those that are.
+/// Those of [`Predictor::predict_table`]; `InvalidInput` for a type that is none, naming those that
+/// are.
 pub async fn predict_table(model: &dyn Component, table: &Table) -> Result<Prediction> {
     let entries = || inventory::iter::<PredictorEntry>.into_iter();
     for entry in entries() {
@@ -30,10 +33,14 @@ pub async fn predict_table(model: &dyn Component, table: &Table) -> Result<Predi
     let mut known: Vec<&str> = entries().map(|entry| (entry.kind)()).collect();
     known.sort_unstable();
     let text = format!("`{}/{}` cannot predict a table", model.kind(), model.identifier());
-    Err(Error::invalid(text).with_hint(format!("kinds that can: {}; `predictor!` makes others known", known.join(", "))))
+    Err(Error::invalid(text).with_hint(format!(
+        "kinds that can: {}; `predictor!` makes others known",
+        known.join(", ")
+    )))
 }
 
-/// Make a [`Predictor`] known, so that a [`Validation`](crate::Validation) can hold it: `predictor!(MyModel);`.
+/// Make a [`Predictor`] known, so that a [`Validation`](crate::Validation) can hold it:
+/// `predictor!(MyModel);`.
 #[macro_export]
 macro_rules! predictor {
     ($type:ty) => {
@@ -44,7 +51,8 @@ macro_rules! predictor {
 }
 
 /// `None` for a component of another type.
-type PredictTable = for<'a> fn(&'a dyn Component, &'a Table) -> Option<BoxFuture<'a, Result<Prediction>>>;
+type PredictTable =
+    for<'a> fn(&'a dyn Component, &'a Table) -> Option<BoxFuture<'a, Result<Prediction>>>;
 
 /// What [`predictor!`](crate::predictor) registers.
 #[doc(hidden)]
@@ -55,7 +63,10 @@ pub struct PredictorEntry {
 
 impl PredictorEntry {
     pub const fn of<T: Predictor>() -> Self {
-        fn predict<'a, T: Predictor>(model: &'a dyn Component, table: &'a Table) -> Option<BoxFuture<'a, Result<Prediction>>> {
+        fn predict<'a, T: Predictor>(
+            model: &'a dyn Component,
+            table: &'a Table,
+        ) -> Option<BoxFuture<'a, Result<Prediction>>> {
             let model = (model as &dyn Any).downcast_ref::<T>()?;
             Some(Box::pin(model.predict_table(table)))
         }
@@ -64,10 +75,3 @@ impl PredictorEntry {
 }
 
 inventory::collect!(PredictorEntry);
-
-impl Predictor for Network {
-    async fn predict_table(&self, table: &Table) -> Result<Prediction> {
-        self.model().await?.prediction(table)
-    }
-}
-predictor!(Network);

@@ -1,32 +1,34 @@
-//! Linear regression that is ready to be applied: table of values in, trained and scored linear model out.
+//! Linear regression that is ready to be applied: table of values in, trained and scored linear
+//! model out.
 //!
-//! Every declared field is `breaking`: whatever is changed, the weights would be others, so each change
-//! makes a version with weights of its own.
+//! Every declared field is `breaking`: whatever is changed, the weights would be others, so each
+//! change makes a version with weights of its own.
 
 use crate::{
     data::Table,
-    fit::{Fitted, Learner, adamw, constant, learner, one, one_fifth, thirty, thirty_two},
-    hooks::GradientHook,
+    fit::{FitReport, Learner, learner},
+    fit_settings::FitSettings,
     metrics::RegressionMetrics,
     network::Architecture,
     network_model::NetworkModel,
-    optim::Optimizer,
-    schedule::Schedule,
 };
 use superduper::{Artifact, Component, JobContext, Output, Result, Tensors, triggers};
 
-/// Linear regression that learns the values of a table when it is applied: `x w + b` with the least mean squared error.
+/// Linear regression that learns the values of a table when it is applied: `x w + b` with the least
+/// mean squared error.
 ///
-/// Applying it runs two jobs: `fit` trains on the rows that are not held out and fills [`weights`](LinearRegression::weights);
-/// `evaluate` scores the model on those held out. The table is one of [`Table::of_values`].
+/// Applying it runs two jobs: `fit` trains on the rows that are not held out and fills
+/// [`weights`](LinearRegression::weights); `evaluate` scores the model on those held out. The table
+/// is one of [`Table::of_values`].
 ///
-/// Source: C. Bishop, "Pattern Recognition and Machine Learning", 2006, section 3.1.3: the least squares are found by
-/// steps along the gradient, so features and values should be scaled to about -1 to 1.
+/// Source: C. Bishop, "Pattern Recognition and Machine Learning", 2006, section 3.1.3: the least
+/// squares are found by steps along the gradient, so features and values should be scaled to about
+/// -1 to 1.
 ///
 /// # Guarantees
-/// The weights are a function of the declared fields, see the [crate documentation](crate). A job that is
-/// cancelled ends after the step it is at; one that failed, or whose process died, goes on from the end of its last epoch, to
-/// the same weights.
+/// The weights are a function of the declared fields, see the [crate documentation](crate). A job
+/// that is cancelled ends after the step it is at; one that failed, or whose process died, goes on
+/// from the end of its last epoch, to the same weights.
 #[derive(Debug, Component)]
 #[component(kind = "candle.LinearRegression")]
 pub struct LinearRegression {
@@ -38,37 +40,9 @@ pub struct LinearRegression {
     /// The number of features.
     #[component(breaking)]
     pub inputs: usize,
-    /// How often each row is seen, at most; 30 if not given.
-    #[component(breaking, default = "thirty")]
-    pub epochs: u64,
-    /// Rows that are computed at once; 32 if not given.
-    #[component(breaking, default = "thirty_two")]
-    pub batch: usize,
-    /// How many batches make one step, see [`Training::accumulate`](crate::Training::accumulate); 1 if not given.
-    #[component(breaking, default = "one")]
-    pub accumulate: usize,
-    /// The seed of initial weights, split and order of the rows; 0 if not given.
-    #[component(breaking, default)]
-    pub seed: u64,
-    /// The part of the rows to evaluate on, from 0 to 1; 0.2 if not given.
-    #[component(breaking, default = "one_fifth")]
-    pub held_out: f64,
-    /// The part of the other rows to validate on after each epoch, from 0 to 1; 0 if not given. With such rows the weights
-    /// are those that do best on them, else those of the last step.
-    #[component(breaking, default)]
-    pub validation: f64,
-    /// After how many epochs in a row without a smaller loss on the rows to validate on the training ends; never if not given.
-    #[component(breaking, default)]
-    pub patience: Option<u32>,
-    /// How the parameters move; [`AdamW`](crate::AdamW) as it comes if not given.
-    #[component(breaking, default = "adamw")]
-    pub optimizer: Box<dyn Optimizer>,
-    /// How the learning rate changes; [`Constant`](crate::Constant) if not given.
-    #[component(breaking, default = "constant")]
-    pub schedule: Box<dyn Schedule>,
-    /// What is done to the gradients before each step, such as [`ClipNorm`](crate::ClipNorm).
-    #[component(breaking, default)]
-    pub hooks: Vec<Box<dyn GradientHook>>,
+    /// How it is trained.
+    #[component(flatten)]
+    pub fit: FitSettings,
     /// What `fit` learned, `l1.weight` of shape `[1, inputs]` and `l1.bias` of shape `[1]`.
     pub weights: Output<Artifact<Tensors>>,
 }
@@ -76,7 +50,7 @@ pub struct LinearRegression {
 #[triggers]
 impl LinearRegression {
     #[trigger("apply")]
-    fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
+    fn fit(&self, ctx: &JobContext) -> Result<FitReport> {
         self.fit_rows(ctx)
     }
 
@@ -93,7 +67,8 @@ impl LinearRegression {
     /// The value of one row of features.
     ///
     /// # Errors
-    /// Those of [`model`](LinearRegression::model); `InvalidInput` for another number of features than `inputs`.
+    /// Those of [`model`](LinearRegression::model); `InvalidInput` for another number of features
+    /// than `inputs`.
     pub async fn predict(&self, features: &[f32]) -> Result<f32> {
         self.network()?.predict_value(features).await
     }
@@ -109,12 +84,14 @@ impl LinearRegression {
     /// The trained model, for those who predict often: each call reads the weights.
     ///
     /// # Errors
-    /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that were saved.
+    /// `NotSetUp` before `fit` is done; `Integrity` for weights that are missing or not those that
+    /// were saved.
     pub async fn model(&self) -> Result<NetworkModel> {
         self.network()?.model().await
     }
 
-    /// How close it comes to the values of another table; the trigger `evaluate` does so for the rows that were held out.
+    /// How close it comes to the values of another table; the trigger `evaluate` does so for the
+    /// rows that were held out.
     ///
     /// # Errors
     /// Those of [`model`](LinearRegression::model); `InvalidInput` for a table that does not fit.

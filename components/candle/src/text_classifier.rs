@@ -3,18 +3,22 @@
 use crate::{
     TextEmbedder,
     data::Table,
-    fit::{Fit, Fitted, Learner, adamw, constant, one_fifth, only, thirty, thirty_two, wait},
+    dropout,
+    fit::{Fit, FitReport, Learner, wait},
     metrics::Evaluation,
     mlp::MlpSpec,
     network::{Architecture, Network},
     network_model::NetworkModel,
-    optim::Optimizer,
-    schedule::Schedule,
+    optim::{AdamW, Optimizer},
+    rows::only,
+    schedule::{Constant, Schedule},
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use superduper::{
-    Artifact, Blob, BlobSource, BoxFuture, Bytes, Component, Error, JobContext, Output, Result, StoredBlob, Tensors, triggers,
+    Artifact, BoxFuture, Bytes, Component, Error, JobContext, Output, Result, Tensors,
+    artifact::{Blob, BlobSource, StoredBlob},
+    triggers,
 };
 
 /// Texts that are embedded between two looks whether the job is cancelled.
@@ -49,7 +53,11 @@ impl LabelledTexts {
     /// `InvalidInput` for lists of different length.
     pub fn new(texts: Vec<String>, labels: Vec<u32>) -> Result<Self> {
         if texts.len() != labels.len() {
-            return Err(Error::invalid(format!("{} texts have {} labels", texts.len(), labels.len())));
+            return Err(Error::invalid(format!(
+                "{} texts have {} labels",
+                texts.len(),
+                labels.len()
+            )));
         }
         Ok(LabelledTexts { texts, labels })
     }
@@ -68,21 +76,26 @@ impl LabelledTexts {
 impl Blob for LabelledTexts {
     fn source(value: Arc<Self>) -> Arc<dyn BlobSource> {
         // Strings and numbers can always be written as JSON.
-        <Bytes as Blob>::source(Arc::new(Bytes::from(serde_json::to_vec(&*value).unwrap_or_default())))
+        <Bytes as Blob>::source(Arc::new(Bytes::from(
+            serde_json::to_vec(&*value).unwrap_or_default(),
+        )))
     }
 
     fn open(blob: StoredBlob) -> BoxFuture<'static, Result<Self>> {
         Box::pin(async move {
             let bytes = <Bytes as Blob>::open(blob.clone()).await?;
-            serde_json::from_slice(&bytes).map_err(|error| blob.malformed(format_args!("labelled texts cannot be read: {error}")))
+            serde_json::from_slice(&bytes).map_err(|error| {
+                blob.malformed(format_args!("labelled texts cannot be read: {error}"))
+            })
         })
     }
 }
 
-/// Tells classes of texts apart: the vectors of an embedder, which stays as it is, and a perceptron that learns them.
+/// Tells classes of texts apart: the vectors of an embedder, which stays as it is, and a perceptron
+/// that learns them.
 ///
-/// Applying it runs three jobs: `embed` makes the vectors of the texts, `fit` trains on those that are not held out, `evaluate`
-/// scores the rest.
+/// Applying it runs three jobs: `embed` makes the vectors of the texts, `fit` trains on those that
+/// are not held out, `evaluate` scores the rest.
 ///
 /// ```no_run
 /// # async fn example(db: &superduper::Db) -> superduper::Result<()> {
@@ -104,8 +117,8 @@ impl Blob for LabelledTexts {
 /// ```
 ///
 /// # Guarantees
-/// A change of any setting makes the vectors again and trains the head again. A job that failed, or whose process died, goes on:
-/// `embed` from the beginning, `fit` from the end of its last epoch.
+/// A change of any setting makes the vectors again and trains the head again. A job that failed, or
+/// whose process died, goes on: `embed` from the beginning, `fit` from the end of its last epoch.
 #[derive(Debug, Component)]
 #[component(kind = "candle.TextClassifier")]
 pub struct TextClassifier {
@@ -123,29 +136,39 @@ pub struct TextClassifier {
     /// The width of each hidden layer of the head; with none it is multinomial logistic regression.
     #[component(breaking, default)]
     pub hidden: Vec<usize>,
+    /// The probability that a value of a hidden layer of the head is dropped while the model learns;
+    /// at least 0 and below 1, and 0 if not given.
+    #[component(breaking, default)]
+    #[serde(skip_serializing_if = "dropout::is_off")]
+    pub dropout: f64,
+    /// Whether each hidden layer of the head has a batch norm; `false` if not given.
+    #[component(breaking, default)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batch_norm: bool,
     /// How often each text is seen, at most; 30 if not given.
-    #[component(breaking, default = "thirty")]
+    #[component(breaking, default = 30)]
     pub epochs: u64,
     /// Texts that are learned at once; 32 if not given.
-    #[component(breaking, default = "thirty_two")]
+    #[component(breaking, default = 32)]
     pub batch: usize,
     /// The seed of initial weights, split and order of the texts; 0 if not given.
     #[component(breaking, default)]
     pub seed: u64,
     /// The part of the texts to evaluate on, from 0 to 1; 0.2 if not given.
-    #[component(breaking, default = "one_fifth")]
+    #[component(breaking, default = 0.2)]
     pub held_out: f64,
     /// The part of the other texts to validate on after each epoch, from 0 to 1; 0 if not given.
     #[component(breaking, default)]
     pub validation: f64,
-    /// After how many epochs in a row without a smaller loss on the texts to validate on the training ends; never if not given.
+    /// After how many epochs in a row without a smaller loss on the texts to validate on the
+    /// training ends; never if not given.
     #[component(breaking, default)]
     pub patience: Option<u32>,
     /// How the parameters move; [`AdamW`](crate::AdamW) as it comes if not given.
-    #[component(breaking, default = "adamw")]
+    #[component(breaking, default = Box::new(AdamW::default()))]
     pub optimizer: Box<dyn Optimizer>,
     /// How the learning rate changes; [`Constant`](crate::Constant) if not given.
-    #[component(breaking, default = "constant")]
+    #[component(breaking, default = Box::new(Constant {}))]
     pub schedule: Box<dyn Schedule>,
     /// The vectors of the texts with their classes.
     pub embedded: Output<Artifact<Table>>,
@@ -162,9 +185,13 @@ impl TextClassifier {
         self.fit_of(Artifact::new(Table::new(1, Vec::new(), Vec::new())?)).check()?;
         self.architecture().check()?;
         let texts = wait(self.texts.get())?;
-        if let Some(place) = texts.labels().iter().position(|label| *label as usize >= self.classes) {
+        if let Some(place) = texts.labels().iter().position(|label| *label as usize >= self.classes)
+        {
             let (label, last) = (texts.labels()[place], self.classes - 1);
-            return Err(Error::invalid(format!("text {place} is of class {label}, the model has classes 0 to {last}")).fatal());
+            return Err(Error::invalid(format!(
+                "text {place} is of class {label}, the model has classes 0 to {last}"
+            ))
+            .fatal());
         }
         let encoder = wait(self.embedder.encoder())?;
         let all = texts.texts().len();
@@ -172,7 +199,9 @@ impl TextClassifier {
         for (index, part) in texts.texts().chunks(TOGETHER).enumerate() {
             ctx.check_cancelled()?;
             ctx.progress((index * TOGETHER) as u64, all as u64);
-            wait(self.embedder.embed_batch(part))?.iter().for_each(|vector| features.extend_from_slice(vector));
+            wait(self.embedder.embed_batch(part))?
+                .iter()
+                .for_each(|vector| features.extend_from_slice(vector));
         }
         ctx.progress(all as u64, all as u64);
         let table = Table::new(encoder.dimension(), features, texts.labels().to_vec())?;
@@ -181,7 +210,7 @@ impl TextClassifier {
     }
 
     #[trigger("apply", depends_on = "embed")]
-    fn fit(&self, ctx: &JobContext) -> Result<Fitted> {
+    fn fit(&self, ctx: &JobContext) -> Result<FitReport> {
         self.fit_rows(ctx)
     }
 
@@ -194,8 +223,13 @@ impl TextClassifier {
 
 impl Learner for TextClassifier {
     fn architecture(&self) -> Architecture {
-        let inputs = self.embedder.spec.hidden_size;
-        Architecture::Mlp(MlpSpec { inputs, hidden: self.hidden.clone(), classes: self.classes })
+        Architecture::Mlp(MlpSpec {
+            inputs: self.embedder.spec.hidden_size,
+            hidden: self.hidden.clone(),
+            classes: self.classes,
+            dropout: self.dropout,
+            batch_norm: self.batch_norm,
+        })
     }
 
     fn settings(&self) -> Result<Fit<'_>> {
@@ -225,7 +259,7 @@ impl TextClassifier {
         }
     }
 
-    /// The head, which tells the classes of vectors apart.
+    /// The head, which classifies the vectors.
     ///
     /// # Errors
     /// `NotSetUp` before `fit` is done.
@@ -257,13 +291,15 @@ impl TextClassifier {
         self.head()?.probabilities(&self.embedder.embed_batch(texts).await?).await
     }
 
-    /// How well it tells the classes of other texts apart.
+    /// How well it classifies other texts.
     ///
     /// # Errors
-    /// Those of [`predict`](TextClassifier::predict); `InvalidInput` for a class that it does not know.
+    /// Those of [`predict`](TextClassifier::predict); `InvalidInput` for a class that it does not
+    /// know.
     pub async fn evaluate_on(&self, texts: &LabelledTexts) -> Result<Evaluation> {
         let vectors = self.embedder.embed_batch(texts.texts()).await?;
-        let table = Table::new(self.embedder.spec.hidden_size, vectors.concat(), texts.labels().to_vec())?;
+        let table =
+            Table::new(self.embedder.spec.hidden_size, vectors.concat(), texts.labels().to_vec())?;
         self.head()?.evaluate(&table).await
     }
 }

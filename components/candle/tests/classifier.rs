@@ -1,17 +1,24 @@
-//! The life of a classifier in a database: planned, trained, left alone, changed, loaded, cancelled, removed.
+//! The life of a classifier in a database: planned, trained, left alone, changed, loaded,
+//! cancelled, removed.
 
 #[path = "table/digits.rs"]
 mod table;
 
 use std::sync::Arc;
 use superduper::{Action, Artifact, Db, Error, ErrorKind, Event, Result};
-use superduper_candle::{AdamW, Classifier, CosineWarmup, Evaluation, Fitted};
+use superduper_candle::{
+    AdamW, Classifier, CosineWarmup, Evaluation, FitReport, FitSettings, FitSettingsSetters,
+};
 use superduper_memory::MemoryStore;
 use superduper_object::ObjectStore;
 use table::digits;
 
 async fn database() -> Result<Db> {
-    Db::builder().metadata(Arc::new(MemoryStore::new())).artifacts(Arc::new(ObjectStore::memory())).build().await
+    Db::builder()
+        .metadata(Arc::new(MemoryStore::new()))
+        .artifacts(Arc::new(ObjectStore::memory()))
+        .build()
+        .await
 }
 
 fn classifier(hidden: &[usize]) -> Result<Classifier> {
@@ -44,9 +51,11 @@ async fn a_classifier_lives_in_a_database() -> Result<()> {
     let steps = 30 * 45;
     assert!(progress.is_sorted() && progress.last() == Some(&(steps, steps)), "{progress:?}");
     let outcome = run.wait().await?.ok_or_else(|| Error::msg("there was nothing to run"))?;
-    let fitted: Fitted = outcome.result("fit")?;
+    let fitted: FitReport = outcome.result("fit")?;
     assert_eq!((fitted.rows, fitted.steps), (1438, steps));
-    let scores = outcome.result::<Option<Evaluation>>("evaluate")?.ok_or_else(|| Error::msg("no rows are held out"))?;
+    let scores = outcome
+        .result::<Option<Evaluation>>("evaluate")?
+        .ok_or_else(|| Error::msg("no rows are held out"))?;
     assert!(scores.rows == 359 && scores.accuracy >= 0.95, "{scores:?}");
 
     let again = db.apply(classifier(&[64])?).await?;
@@ -57,7 +66,9 @@ async fn a_classifier_lives_in_a_database() -> Result<()> {
 
     let table = digits()?;
     let rows: Vec<&[f32]> = (0..table.rows()).map(|row| table.row(row)).collect();
-    for (version, parameters, least) in [(0, 64 * 64 + 64 + 64 * 10 + 10, 0.97), (1, 64 * 10 + 10, 0.9)] {
+    for (version, parameters, least) in
+        [(0, 64 * 64 + 64 + 64 * 10 + 10, 0.97), (1, 64 * 10 + 10, 0.9)]
+    {
         let model: Classifier = db.load_version("digits", version).await?;
         assert_eq!(model.model().await?.weights()?.count(), parameters);
         let predicted = model.predict_batch(&rows).await?;
@@ -77,7 +88,10 @@ async fn a_classifier_lives_in_a_database() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_training_ends_at_its_next_step() -> Result<()> {
     let db = database().await?;
-    let endless = Classifier { epochs: u64::MAX, ..classifier(&[8])? };
+    let endless = {
+        let it = classifier(&[8])?;
+        Classifier { fit: FitSettings { epochs: u64::MAX, ..it.fit }, ..it }
+    };
     let run = db.apply(endless).detach().await?;
     let mut events = run.events();
     while let Some(event) = events.next().await? {
@@ -88,7 +102,11 @@ async fn a_cancelled_training_ends_at_its_next_step() -> Result<()> {
     }
     assert_eq!(run.wait().await.unwrap_err().kind(), ErrorKind::Cancelled);
     let model: Classifier = db.load("digits").await?;
-    assert_eq!(model.predict(&[0.0; 64]).await.unwrap_err().kind(), ErrorKind::NotSetUp, "it has no weights");
+    assert_eq!(
+        model.predict(&[0.0; 64]).await.unwrap_err().kind(),
+        ErrorKind::NotSetUp,
+        "it has no weights"
+    );
     Ok(())
 }
 
@@ -98,8 +116,14 @@ async fn a_table_that_does_not_fit_fails_the_job() -> Result<()> {
     let narrow = Classifier { inputs: 60, ..classifier(&[8])? };
     let error = db.apply(narrow).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobFailed);
-    assert!(error.to_string().contains("the table has shape [1797, 64], the model needs [rows, 60]"), "{error}");
-    let whole = Classifier { held_out: 0.0, epochs: 1, ..classifier(&[8])? };
+    assert!(
+        error.to_string().contains("the table has shape [1797, 64], the model needs [rows, 60]"),
+        "{error}"
+    );
+    let whole = {
+        let it = classifier(&[8])?;
+        Classifier { fit: FitSettings { held_out: 0.0, epochs: 1, ..it.fit }, ..it }
+    };
     assert_eq!(db.apply(whole).await?.result::<Option<Evaluation>>("evaluate")?, None);
     Ok(())
 }

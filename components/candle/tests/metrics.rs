@@ -1,4 +1,5 @@
-//! Metrics at their edges beside scipy and scikit-learn: `data/metrics/cases.json`, which `make.py` beside it made.
+//! Metrics at their edges beside scipy and scikit-learn: `data/metrics/cases.json`, which `make.py`
+//! beside it made.
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
@@ -33,15 +34,24 @@ fn score(case: &Value) -> Result<f64> {
     match case["metric"].as_str().unwrap() {
         "pearson" => metrics::pearson(&numbers(a), &numbers(b)),
         "spearman" => metrics::spearman(&numbers(a), &numbers(b)),
-        "binary_auc" => metrics::binary_auc(&numbers(a), &classes(b).iter().map(|class| *class == 1).collect::<Vec<bool>>()),
+        "binary_auc" => metrics::binary_auc(
+            &numbers(a),
+            &classes(b).iter().map(|class| *class == 1).collect::<Vec<bool>>(),
+        ),
         "mean_squared_error" => metrics::mean_squared_error(&singles(a), &singles(b)),
-        "mean_absolute_error" => Ok(metrics::regression_metrics(&singles(a), &singles(b))?.mean_absolute_error),
-        "r2" => metrics::regression_metrics(&singles(a), &singles(b))?.r2.ok_or_else(|| Error::invalid("not defined")),
+        "mean_absolute_error" => {
+            Ok(metrics::regression_metrics(&singles(a), &singles(b))?.mean_absolute_error)
+        }
+        "r2" => metrics::regression_metrics(&singles(a), &singles(b))?
+            .r2
+            .ok_or_else(|| Error::invalid("not defined")),
         "cross_entropy" => metrics::cross_entropy(&logits(a), &classes(b)),
         "perplexity" => metrics::perplexity(&logits(a), &classes(b)),
         "auc" => metrics::auc(&logits(a), &classes(b)),
         "accuracy" => metrics::accuracy(&classes(a), &classes(b)),
-        "macro_f1" => Ok(metrics::macro_f1(&metrics::confusion_matrix(&classes(a), &classes(b), 3)?)),
+        "macro_f1" => {
+            Ok(metrics::macro_f1(&metrics::confusion_matrix(&classes(a), &classes(b), 3)?))
+        }
         other => panic!("no metric {other}"),
     }
 }
@@ -54,7 +64,8 @@ fn b21_metrics_are_those_of_scipy_and_scikit_learn() {
     let mut wrong = Vec::new();
     for case in &cases {
         let (found, expected) = (score(case), &case["expected"]);
-        // Of numbers that differ by 1e-9 of their size, half of the digits are left; scipy rounds the mean of subnormal ones.
+        // Of numbers that differ by 1e-9 of their size, half of the digits are left; scipy rounds
+        // the mean of subnormal ones.
         let most = match case["name"].as_str() {
             Some("constant but for one") => 1e-6,
             Some("subnormal") => 1e-4,
@@ -62,12 +73,20 @@ fn b21_metrics_are_those_of_scipy_and_scikit_learn() {
         };
         let fits = match &found {
             // Where they say that a score is not defined, it is an error here.
-            Err(error) => error.kind() == ErrorKind::InvalidInput && (expected == "nan" || expected == "error"),
+            Err(error) => {
+                error.kind() == ErrorKind::InvalidInput
+                    && (expected == "nan" || expected == "error")
+            }
             Ok(found) if expected == "inf" => *found == f64::INFINITY,
-            Ok(found) => expected.as_f64().is_some_and(|expected| (found - expected).abs() <= most * expected.abs().max(1e-290)),
+            Ok(found) => expected.as_f64().is_some_and(|expected| {
+                (found - expected).abs() <= most * expected.abs().max(1e-290)
+            }),
         };
         if !fits {
-            wrong.push(format!("{} of {}: {found:?} is not {expected}", case["metric"], case["name"]));
+            wrong.push(format!(
+                "{} of {}: {found:?} is not {expected}",
+                case["metric"], case["name"]
+            ));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -76,9 +95,18 @@ fn b21_metrics_are_those_of_scipy_and_scikit_learn() {
 #[test]
 fn b21_what_is_nan_is_no_class() {
     let scores = Tensor::new(&[[0_f32, 1.0], [1.0, f32::NAN]], &Device::Cpu).unwrap();
-    assert_eq!(metrics::most_likely(&scores).unwrap_err().to_string(), "row 1 has a score that is NaN");
+    assert_eq!(
+        metrics::most_likely(&scores).unwrap_err().to_string(),
+        "row 1 has a score that is NaN"
+    );
     assert!(metrics::evaluate(&scores, &[1, 0]).is_err());
     let (sum, largest) = ([f64::MAX, f64::MAX, 0.0, -f64::MAX], f64::MAX);
     let found = metrics::pearson(&sum, &[1.0, 1.0, 0.0, -1.0]).unwrap();
-    assert!((found - metrics::pearson(&sum.map(|value| value / largest), &[1.0, 1.0, 0.0, -1.0]).unwrap()).abs() < 1e-12, "{found}");
+    assert!(
+        (found
+            - metrics::pearson(&sum.map(|value| value / largest), &[1.0, 1.0, 0.0, -1.0]).unwrap())
+        .abs()
+            < 1e-12,
+        "{found}"
+    );
 }

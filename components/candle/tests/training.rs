@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Mutex};
 use superduper::{Error, Result};
 use superduper_candle::{
-    AdamW, ClipNorm, CosineWarmup, GradientHook, Mlp, MlpSpec, Model, Optimizer, Sgd, Snapshot, Training, TrainingState, Weights, go_on,
-    stop,
+    AdamW, ClipNorm, CosineWarmup, GradientHook, LoopState, Mlp, MlpSpec, Model, Optimizer, Sgd,
+    TrainLoop, TrainingState, Weights, go_on, stop,
 };
 use table::digits;
 
 fn model(hidden: &[usize]) -> Result<Mlp> {
-    Mlp::init(MlpSpec { inputs: 64, hidden: hidden.to_vec(), classes: 10 }, 1)
+    Mlp::init(MlpSpec { inputs: 64, hidden: hidden.to_vec(), classes: 10, ..MlpSpec::default() }, 1)
 }
 
 fn values(weights: &Weights) -> Vec<f32> {
@@ -30,22 +30,30 @@ fn a_step_in_parts_is_that_of_a_big_batch() -> Result<()> {
     // 1438 rows: the last step of an epoch has 30, parts of 16 and 14.
     let (rows, _) = digits()?.split(1, 0.2)?;
     let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
-    let run = |training: Training<'_>| {
+    let run = |training: TrainLoop<'_>| {
         let model = model(&[32])?;
-        let history = training.run(&model, &rows, &optimizer, &mut optimizer.init(), |_| go_on())?;
+        let history =
+            training.run(&model, &rows, &optimizer, &mut optimizer.init(), |_| go_on())?;
         Ok::<_, Error>((values(&model.weights()?), history))
     };
-    let (big, whole) = run(Training { epochs: 2, batch: 64, ..Training::default() })?;
-    let (parts, in_parts) = run(Training { epochs: 2, batch: 16, accumulate: 4, ..Training::default() })?;
+    let (big, whole) = run(TrainLoop { epochs: 2, batch: 64, ..TrainLoop::default() })?;
+    let (parts, in_parts) =
+        run(TrainLoop { epochs: 2, batch: 16, accumulate: 4, ..TrainLoop::default() })?;
     assert_eq!((whole.losses.len(), in_parts.losses.len(), in_parts.steps_per_epoch), (46, 46, 23));
-    let largest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(largest(&whole.losses, &in_parts.losses) < 1e-5, "{}", largest(&whole.losses, &in_parts.losses));
+    let largest =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(
+        largest(&whole.losses, &in_parts.losses) < 1e-5,
+        "{}",
+        largest(&whole.losses, &in_parts.losses)
+    );
     assert!(largest(&big, &parts) < 1e-5, "{}", largest(&big, &parts));
     // As many parts as there are make one step of all rows.
-    let (_, all) = run(Training { epochs: 1, batch: 719, accumulate: usize::MAX, ..Training::default() })?;
+    let (_, all) =
+        run(TrainLoop { epochs: 1, batch: 719, accumulate: usize::MAX, ..TrainLoop::default() })?;
     assert_eq!((all.losses.len(), all.steps_per_epoch), (1, 1));
     // They are not the steps of small batches.
-    let (small, _) = run(Training { epochs: 2, batch: 16, ..Training::default() })?;
+    let (small, _) = run(TrainLoop { epochs: 2, batch: 16, ..TrainLoop::default() })?;
     assert!(largest(&big, &small) > 0.05);
     Ok(())
 }
@@ -58,7 +66,12 @@ static NORMS: Mutex<Vec<(u64, f64)>> = Mutex::new(Vec::new());
 
 #[typetag::serde(name = "test.Norms")]
 impl GradientHook for Norms {
-    fn change(&self, step: u64, params: &BTreeMap<String, Var>, grads: &mut GradStore) -> Result<()> {
+    fn change(
+        &self,
+        step: u64,
+        params: &BTreeMap<String, Var>,
+        grads: &mut GradStore,
+    ) -> Result<()> {
         let squares = params.values().filter_map(|var| grads.get(var)).map(|gradient| {
             let values = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>()
@@ -71,8 +84,10 @@ impl GradientHook for Norms {
 #[test]
 fn hooks_change_the_gradients_before_each_step_in_their_order() -> Result<()> {
     let (rows, _) = digits()?.split(1, 0.9)?;
-    let hooks: [Box<dyn GradientHook>; 3] = [Box::new(Norms {}), Box::new(ClipNorm { max: 0.125 }), Box::new(Norms {})];
-    let training = Training { epochs: 1, batch: 30, accumulate: 2, hooks: &hooks, ..Training::default() };
+    let hooks: [Box<dyn GradientHook>; 3] =
+        [Box::new(Norms {}), Box::new(ClipNorm { max: 0.125 }), Box::new(Norms {})];
+    let training =
+        TrainLoop { epochs: 1, batch: 30, accumulate: 2, hooks: &hooks, ..TrainLoop::default() };
     let (model, optimizer) = (model(&[])?, Sgd { learning_rate: 1.0, ..Sgd::default() });
     let before = values(&model.weights()?);
     let mut moved = Vec::new();
@@ -83,12 +98,17 @@ fn hooks_change_the_gradients_before_each_step_in_their_order() -> Result<()> {
         go_on()
     })?;
     let norms = NORMS.lock().unwrap().clone();
-    assert_eq!(norms.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2], "once for a step, however many parts it has");
+    assert_eq!(
+        norms.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        [0, 0, 1, 1, 2, 2],
+        "once for a step, however many parts it has"
+    );
     for pair in norms.chunks(2) {
         assert!(pair[0].1 > 0.125 && (pair[1].1 - 0.125).abs() < 1e-6, "{pair:?}");
     }
     // Plain descent at rate 1 moves the parameters by just the clipped gradients.
-    let length = before.iter().zip(&moved).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    let length =
+        before.iter().zip(&moved).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
     assert!((length - 0.125).abs() < 1e-5, "{length}");
     Ok(())
 }
@@ -97,8 +117,13 @@ fn hooks_change_the_gradients_before_each_step_in_their_order() -> Result<()> {
 fn the_best_weights_are_kept() -> Result<()> {
     let (rows, kept_aside) = digits()?.split(1, 0.8)?;
     let (model, optimizer) = (model(&[16])?, AdamW { learning_rate: 0.05, ..AdamW::default() });
-    let training =
-        Training { epochs: 500, validation: Some(&kept_aside), validate_every: Some(5), patience: Some(6), ..Training::default() };
+    let training = TrainLoop {
+        epochs: 500,
+        validation: Some(&kept_aside),
+        validate_every: Some(5),
+        patience: Some(6),
+        ..TrainLoop::default()
+    };
     let mut state = TrainingState::from(optimizer.init());
     let mut seen = Vec::new();
     let history = training.run_from(&model, &rows, &optimizer, &mut state, |step| {
@@ -106,26 +131,41 @@ fn the_best_weights_are_kept() -> Result<()> {
         seen.extend(step.scores.map(|scores| (step.step, scores.loss)));
         go_on()
     })?;
-    let best = seen.iter().copied().reduce(|best, next| if next.1 < best.1 { next } else { best }).unwrap();
-    assert_eq!(seen.last().unwrap().0, best.0 + 6 * 5, "six validations after the best one: {seen:?}");
+    let best = seen
+        .iter()
+        .copied()
+        .reduce(|best, next| if next.1 < best.1 { next } else { best })
+        .unwrap();
+    assert_eq!(
+        seen.last().unwrap().0,
+        best.0 + 6 * 5,
+        "six validations after the best one: {seen:?}"
+    );
     assert!(history.stopped && state.is_ended());
     assert_eq!(state.best().map(|found| (found.step, found.scores.loss)), Some(best));
     assert_eq!(model.scores(&kept_aside)?.loss, best.1, "the model has the best parameters");
     let again = training.run_from(&model, &rows, &optimizer, &mut state, |_| go_on())?;
     assert_eq!((again.losses.len(), model.scores(&kept_aside)?.loss), (0, best.1), "it is over");
 
-    let blind = Training { patience: Some(1), ..Training::default() };
-    let error = blind.run(&model, &rows, &optimizer, &mut optimizer.init(), |_| go_on()).unwrap_err();
-    assert!(error.to_string().starts_with("a training with patience needs rows to validate on"), "{error}");
+    let blind = TrainLoop { patience: Some(1), ..TrainLoop::default() };
+    let error =
+        blind.run(&model, &rows, &optimizer, &mut optimizer.init(), |_| go_on()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("a training with patience needs rows to validate on"),
+        "{error}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn a_training_goes_on_from_a_snapshot_with_the_same_bits() -> Result<()> {
     let (rows, kept_aside) = digits()?.split(1, 0.5)?;
-    let (schedule, optimizer) = (CosineWarmup { warmup: 20, floor: 0.1 }, AdamW { learning_rate: 0.01, ..AdamW::default() });
+    let (schedule, optimizer) = (
+        CosineWarmup { warmup: 20, floor: 0.1 },
+        AdamW { learning_rate: 0.01, ..AdamW::default() },
+    );
     let hooks: [Box<dyn GradientHook>; 1] = [Box::new(ClipNorm { max: 0.5 })];
-    let training = Training {
+    let training = TrainLoop {
         epochs: 8,
         seed: 3,
         accumulate: 2,
@@ -133,7 +173,7 @@ async fn a_training_goes_on_from_a_snapshot_with_the_same_bits() -> Result<()> {
         hooks: &hooks,
         validation: Some(&kept_aside),
         patience: Some(100),
-        ..Training::default()
+        ..TrainLoop::default()
     };
     let whole = model(&[24])?;
     let mut state = TrainingState::from(optimizer.init());
@@ -143,27 +183,33 @@ async fn a_training_goes_on_from_a_snapshot_with_the_same_bits() -> Result<()> {
     for at in [7, 40, 60, 120] {
         let first = model(&[24])?;
         let mut begun = TrainingState::from(optimizer.init());
-        let mut snapshot: Option<Snapshot> = None;
+        let mut saved: Option<LoopState> = None;
         training.run_from(&first, &rows, &optimizer, &mut begun, |step| {
             if step.step == at {
-                snapshot = Some(step.snapshot()?);
+                saved = Some(step.loop_state()?);
             }
             // The snapshot is of its step, whatever is done to the parameters after it.
             if step.step == 120.min(at + 3) { stop() } else { go_on() }
         })?;
-        let snapshot = snapshot.unwrap();
-        assert_eq!(snapshot.step(), at);
+        let saved = saved.unwrap();
+        assert_eq!(saved.step(), at);
         let second = Mlp::init(first.spec().clone(), 99)?;
-        let mut restored = snapshot.restore(&second).await?;
+        let mut restored = saved.restore(&second).await?;
         training.run_from(&second, &rows, &optimizer, &mut restored, |_| go_on())?;
         assert_eq!(bits(&second.weights()?), bits(&whole.weights()?), "from step {at}");
         assert_eq!((restored.step(), restored.loss()), (state.step(), state.loss()));
-        assert_eq!(restored.best().map(|best| (best.step, best.scores.clone())), state.best().map(|best| (best.step, best.scores.clone())));
+        assert_eq!(
+            restored.best().map(|best| (best.step, best.scores.clone())),
+            state.best().map(|best| (best.step, best.scores.clone()))
+        );
     }
 
     let narrow = model(&[23])?;
-    let snapshot = Snapshot::of(whole.params(), &state)?;
-    let error = snapshot.restore(&narrow).await.unwrap_err();
-    assert_eq!(error.to_string(), "the values for parameter `l1.bias` have shape [24], the model needs [23]");
+    let saved = LoopState::of(whole.params(), &state)?;
+    let error = saved.restore(&narrow).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the values for parameter `l1.bias` have shape [24], the model needs [23]"
+    );
     Ok(())
 }

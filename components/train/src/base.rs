@@ -1,15 +1,20 @@
-//! What training and prediction jobs have in common: where they run, how long, how many, and how long they are kept.
+//! What training and prediction jobs have in common: where they run, how long, how many, and how
+//! long they are kept.
 
-use crate::Span;
+use crate::span::Span;
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 use superduper::{Error, JobPolicy, Result};
+
+/// The reason on record of a job that is paused.
+pub(crate) const PAUSED: &str = "paused";
 
 /// Where a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// On a thread of this process: cheap; a job that never looks at what is asked of it cannot be stopped.
+    /// On a thread of this process: cheap; a job that never looks at what is asked of it cannot be
+    /// stopped.
     #[default]
     Thread,
     /// In a process of its own: it can crash, be limited and be killed without harm to this one.
@@ -26,7 +31,8 @@ pub struct Limits {
     pub cpu: Option<Span>,
     /// Bytes of memory (`RLIMIT_DATA`).
     pub memory: Option<u64>,
-    /// The longest time between two calls of `ctx.step`. The limit also ends a job process that is stopped or frozen.
+    /// The longest time between two calls of `ctx.step`. The limit also ends a job process that is
+    /// stopped or frozen.
     pub heartbeat: Option<Span>,
 }
 
@@ -38,14 +44,19 @@ pub struct Restart {
     pub retries: u32,
     /// The pause before the first of them; it doubles with each further one.
     pub backoff: Span,
-    /// Whether the trainer takes over jobs that no live process has, when it is opened and, now and then, while it is open: at
-    /// least once a minute. Else that is left to [`Trainer::resume`](crate::Trainer::resume).
+    /// Whether the trainer takes over jobs that no live process has, when it is opened and, now and
+    /// then, while it is open: at least once a minute. Else that is left to
+    /// [`Trainer::resume`](crate::Trainer::resume).
     pub resume: bool,
 }
 
 impl Default for Restart {
     fn default() -> Self {
-        Restart { retries: 0, backoff: Span::from(std::time::Duration::from_secs(1)), resume: false }
+        Restart {
+            retries: 0,
+            backoff: Span::from(std::time::Duration::from_secs(1)),
+            resume: false,
+        }
     }
 }
 
@@ -55,7 +66,8 @@ impl Default for Restart {
 pub struct JobBase {
     /// Where jobs run.
     pub isolation: Isolation,
-    /// How many run at once in a process; the others are QUEUED, in order. 0: as many as there are cores.
+    /// How many run at once in a process; the others are QUEUED, in order. 0: as many as there are
+    /// cores.
     pub max_concurrent: usize,
     /// How long a job is kept after its end; `None`: for ever.
     pub retention: Option<Span>,
@@ -88,12 +100,17 @@ impl JobBase {
                 .with_hint("choose the isolation `process`"))
         };
         let Limits { wall, cpu, memory, heartbeat } = self.limits;
-        let spans =
-            [("wall", wall), ("cpu", cpu), ("heartbeat", heartbeat)].map(|(what, span)| (what, span.map(|span| span.get().is_zero())));
-        let zero = spans.into_iter().chain([("memory", memory.map(|bytes| bytes == 0))]).find(|(_, zero)| *zero == Some(true));
+        let spans = [("wall", wall), ("cpu", cpu), ("heartbeat", heartbeat)]
+            .map(|(what, span)| (what, span.map(|span| span.get().is_zero())));
+        let zero = spans
+            .into_iter()
+            .chain([("memory", memory.map(|bytes| bytes == 0))])
+            .find(|(_, zero)| *zero == Some(true));
         if let Some((what, _)) = zero {
-            return Err(Error::invalid(format!("`{name}`: the limit `{what}` is 0, with which no job could run"))
-                .with_hint("leave it out where there is to be no limit"));
+            return Err(Error::invalid(format!(
+                "`{name}`: the limit `{what}` is 0, with which no job could run"
+            ))
+            .with_hint("leave it out where there is to be no limit"));
         }
         if self.isolation == Isolation::Thread && self.limits.memory.is_some() {
             return unusable("memory");
@@ -108,7 +125,8 @@ impl JobBase {
     pub(crate) fn size(&self) -> usize {
         // Asking reads files of the system, and a policy is asked for several times per job.
         static CORES: OnceLock<usize> = OnceLock::new();
-        let cores = || *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let cores =
+            || *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
         if self.max_concurrent == 0 { cores() } else { self.max_concurrent }
     }
 
@@ -130,4 +148,9 @@ impl JobBase {
             cpu: self.limits.cpu.map(Span::get),
         }
     }
+}
+
+/// The pool of a trainer's jobs.
+pub(crate) fn pool(trainer: &str) -> String {
+    format!("trainer {trainer}")
 }

@@ -1,6 +1,6 @@
 //! Which checkpoints are written, and which of them are kept.
 
-use crate::Span;
+use crate::span::Span;
 use serde::{Deserialize, Serialize};
 
 /// Whether more or less of a number is better.
@@ -53,8 +53,11 @@ impl Checkpoints {
     pub(crate) fn best_of(&self, kept: &[Kept]) -> Option<u32> {
         let (_, direction) = self.best.as_ref()?;
         // What is not a number is better than nothing by no order.
-        let scored = kept.iter().filter_map(|(number, score)| Some((*number, score.filter(|score| score.is_finite())?)));
-        let best = scored.reduce(|best, next| if direction.better(best.1, next.1) { best } else { next });
+        let scored = kept.iter().filter_map(|(number, score)| {
+            Some((*number, score.filter(|score| score.is_finite())?))
+        });
+        let best =
+            scored.reduce(|best, next| if direction.better(best.1, next.1) { best } else { next });
         best.map(|(number, _)| number)
     }
 
@@ -64,7 +67,11 @@ impl Checkpoints {
         all.push((u32::MAX, score));
         let best = self.best_of(&all);
         let from = all.len().saturating_sub(self.keep_last.max(1));
-        all[..from].iter().map(|(number, _)| *number).filter(|number| Some(*number) != best).collect()
+        all[..from]
+            .iter()
+            .map(|(number, _)| *number)
+            .filter(|number| Some(*number) != best)
+            .collect()
     }
 }
 
@@ -77,7 +84,11 @@ mod tests {
         let last = Checkpoints { keep_last: 2, ..Checkpoints::default() };
         assert_eq!(last.dropped(&[(1, None), (2, None)], None), [1]);
         assert!(last.dropped(&[(1, None)], None).is_empty());
-        let best = Checkpoints { keep_last: 1, best: Some(("loss".into(), Direction::Lower)), ..Checkpoints::default() };
+        let best = Checkpoints {
+            keep_last: 1,
+            best: Some(("loss".into(), Direction::Lower)),
+            ..Checkpoints::default()
+        };
         assert_eq!(best.dropped(&[(1, Some(0.1)), (2, Some(0.5))], Some(0.3)), [2]);
         assert_eq!(best.dropped(&[(1, Some(0.1)), (3, Some(0.3))], Some(0.05)), [1, 3]);
         assert_eq!(best.best_of(&[(1, Some(0.1)), (2, Some(0.1)), (3, None)]), Some(2));

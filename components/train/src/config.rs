@@ -1,9 +1,14 @@
 //! Trainers, finders and loaders by configuration: YAML or JSON, with values from the environment.
 //!
-//! Invariant: all mistakes are found when the configuration is read: unknown types, names and keys, duplicates, values
-//! that cannot be used. Nothing is opened or written before.
+//! Invariant: all mistakes are found when the configuration is read: unknown types, names and keys,
+//! duplicates, values that cannot be used. Nothing is opened or written before.
 
-use crate::{Isolation, JobBase, Limits, LocalTrainer, Restart, Span, Trainer, load_model_dyn};
+use crate::{
+    base::{Isolation, JobBase, Limits, Restart},
+    export::load_model_dyn,
+    span::Span,
+    trainer::{LocalTrainer, Trainer},
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, Error as _, MapAccess, Visitor},
@@ -78,8 +83,13 @@ impl Default for LocalConfig {
 impl TrainerType for LocalConfig {
     fn build(&self, name: &str) -> Result<LocalTrainer> {
         if self.subprocess_start_method != "spawn" {
-            let text = format!("`{name}`: unknown subprocess_start_method `{}`; only `spawn` is built in", self.subprocess_start_method);
-            return Err(Error::invalid(text).with_hint("a forked copy of a process with threads may hang; see docs/decisions/0004"));
+            let text = format!(
+                "`{name}`: unknown subprocess_start_method `{}`; only `spawn` is built in",
+                self.subprocess_start_method
+            );
+            return Err(Error::invalid(text).with_hint(
+                "a forked copy of a process with threads may hang; see docs/decisions/0004",
+            ));
         }
         let base = JobBase {
             isolation: if self.use_subprocess { Isolation::Process } else { Isolation::Thread },
@@ -99,7 +109,8 @@ impl TrainerType for LocalConfig {
     }
 }
 
-/// Type `LOCAL`: a folder of models by name, as trainings with `save_path` and `model_name` write them.
+/// Type `LOCAL`: a folder of models by name, as trainings with `save_path` and `model_name` write
+/// them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LocalFinder {
@@ -109,7 +120,7 @@ struct LocalFinder {
 #[typetag::deserialize(name = "LOCAL")]
 impl FinderType for LocalFinder {
     fn find(&self, model: &str) -> Result<Option<PathBuf>> {
-        crate::spec::check_piece(model)?;
+        crate::save_path::check_piece(model)?;
         let folder = self.folder.join(model);
         Ok(folder.join("model.json").is_file().then_some(folder))
     }
@@ -205,32 +216,43 @@ impl Config {
     /// Read YAML; JSON is YAML too.
     ///
     /// # Errors
-    /// `InvalidInput` that names the place: unknown type or key, duplicate name, a value that cannot be used.
+    /// `InvalidInput` that names the place: unknown type or key, duplicate name, a value that
+    /// cannot be used.
     pub fn from_yaml(text: &str) -> Result<Self> {
         Config::from_yaml_and_env(text, std::iter::empty::<(OsString, OsString)>())
     }
 
-    /// Read YAML, with single values from the environment: `MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_MAX_CONCURRENT=2`
-    /// sets `max_concurrent` of the trainer `default`, which must be there. Give it `std::env::vars_os()`.
+    /// Read YAML, with single values from the environment:
+    /// `MODEL_MANAGEMENT_TRAINERS_DEFAULT_CONFIG_MAX_CONCURRENT=2` sets `max_concurrent` of the
+    /// trainer `default`, which must be there. Give it `std::env::vars_os()`.
     ///
-    /// The sections are `MODEL_MANAGEMENT_TRAINERS_…`, `MODEL_MANAGEMENT_FINDERS_…` and `MODEL_MANAGEMENT_INITIALIZERS_…`. All other
-    /// variables belong to other programs and are ignored. A value is read as YAML: `null` is written out, an empty text is an error.
+    /// The sections are `MODEL_MANAGEMENT_TRAINERS_…`, `MODEL_MANAGEMENT_FINDERS_…` and
+    /// `MODEL_MANAGEMENT_INITIALIZERS_…`. All other variables belong to other programs and are
+    /// ignored. A value is read as YAML: `null` is written out, an empty text is an error.
     ///
     /// # Errors
-    /// As for [`Config::from_yaml`]; also, naming the variable, for one of these sections that fits no entry, is empty, is no
-    /// Unicode, or sets a key or value that its entry does not take.
-    pub fn from_yaml_and_env<N, V>(text: &str, env: impl IntoIterator<Item = (N, V)>) -> Result<Self>
+    /// As for [`Config::from_yaml`]; also, naming the variable, for one of these sections that fits
+    /// no entry, is empty, is no Unicode, or sets a key or value that its entry does not take.
+    pub fn from_yaml_and_env<N, V>(
+        text: &str,
+        env: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self>
     where
         N: Into<OsString>,
         V: Into<OsString>,
     {
         // Of two equal keys the last one would count, deep inside; read as YAML they are an error.
-        let malformed = |error: serde_norway::Error| Error::invalid(format!("configuration: {error}"));
+        let malformed =
+            |error: serde_norway::Error| Error::invalid(format!("configuration: {error}"));
         let _: serde_norway::Value = serde_norway::from_str(text).map_err(malformed)?;
         let root: Root = serde_norway::from_str(text).map_err(malformed)?;
         let Sections { mut trainers, mut finders, mut initializers } = root.model_management;
-        let mut sections = [("trainers", &mut trainers), ("finders", &mut finders), ("initializers", &mut initializers)]
-            .map(|(name, entries)| Section { name, entries, variables: Vec::new() });
+        let mut sections = [
+            ("trainers", &mut trainers),
+            ("finders", &mut finders),
+            ("initializers", &mut initializers),
+        ]
+        .map(|(name, entries)| Section { name, entries, variables: Vec::new() });
         for (name, value) in env {
             let (name, value) = (name.into(), value.into());
             // A name that is no Unicode is none of ours.
@@ -267,10 +289,17 @@ impl Config {
     ///
     /// # Errors
     /// `NotFound` for an unknown finder, loader or model; those of the loader.
-    pub async fn load(&self, finder: &str, loader: &str, model: &str) -> Result<Box<dyn Component>> {
+    pub async fn load(
+        &self,
+        finder: &str,
+        loader: &str,
+        model: &str,
+    ) -> Result<Box<dyn Component>> {
         let loader = find(&self.loaders, "initializer", loader)?;
         let found = find(&self.finders, "finder", finder)?.find(model)?;
-        let folder = found.ok_or_else(|| Error::not_found(format!("finder `{finder}` knows no model `{model}`")))?;
+        let folder = found.ok_or_else(|| {
+            Error::not_found(format!("finder `{finder}` knows no model `{model}`"))
+        })?;
         loader.load(folder).await
     }
 }
@@ -303,37 +332,62 @@ struct Variable {
 impl Section<'_> {
     /// Take a variable that is of this section.
     fn set(&mut self, name: &str, value: &OsStr) -> Result<()> {
-        let of_section = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(&shout(self.name)));
+        let of_section =
+            name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(&shout(self.name)));
         // `TRAINERS_…` is of the section; so is `TRAINERS` alone, which names no entry.
-        let Some(rest) = of_section.filter(|rest| rest.is_empty() || rest.starts_with('_')) else { return Ok(()) };
+        let Some(rest) = of_section.filter(|rest| rest.is_empty() || rest.starts_with('_')) else {
+            return Ok(());
+        };
         let rest = rest.strip_prefix('_').unwrap_or_default();
-        let key_of = |entry: &str| rest.strip_prefix(&shout(entry))?.strip_prefix("_CONFIG_").filter(|key| !key.is_empty());
-        let fits: Vec<(&String, &str)> = self.entries.0.keys().filter_map(|entry| Some((entry, key_of(entry)?))).collect();
+        let key_of = |entry: &str| {
+            rest.strip_prefix(&shout(entry))?.strip_prefix("_CONFIG_").filter(|key| !key.is_empty())
+        };
+        let fits: Vec<(&String, &str)> =
+            self.entries.0.keys().filter_map(|entry| Some((entry, key_of(entry)?))).collect();
         let (entry, key) = match &fits[..] {
             [(entry, key)] => ((*entry).clone(), key.to_ascii_lowercase()),
             [] => {
                 let known: Vec<&str> = self.entries.0.keys().map(String::as_str).collect();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let text =
-                    format!("the variable `{name}` fits no entry of the configuration; `model_management.{}` has {known}", self.name);
+                let text = format!(
+                    "the variable `{name}` fits no entry of the configuration; `model_management.{}` has {known}",
+                    self.name
+                );
                 let form = format!("{PREFIX}{}_<NAME>_CONFIG_<KEY>", shout(self.name));
-                return Err(Error::invalid(text).with_hint(format!("write `{form}` for an entry that is in the file")));
+                return Err(Error::invalid(text)
+                    .with_hint(format!("write `{form}` for an entry that is in the file")));
             }
             several => {
                 let several: Vec<&str> = several.iter().map(|(entry, _)| entry.as_str()).collect();
-                let text = format!("the variable `{name}` fits several entries of the configuration: {}", several.join(", "));
-                return Err(Error::invalid(text).with_hint("rename one of them, or set the value in the file"));
+                let text = format!(
+                    "the variable `{name}` fits several entries of the configuration: {}",
+                    several.join(", ")
+                );
+                return Err(Error::invalid(text)
+                    .with_hint("rename one of them, or set the value in the file"));
             }
         };
-        let value = value.to_str().ok_or_else(|| Error::invalid(format!("the value of the variable `{name}` is no Unicode")))?;
+        let value = value.to_str().ok_or_else(|| {
+            Error::invalid(format!("the value of the variable `{name}` is no Unicode"))
+        })?;
         // Read twice, as the file is: of two equal keys the last one would count.
         let strict = serde_norway::from_str::<serde_norway::Value>(value);
-        let parsed = if value.trim().is_empty() { Ok(Value::Null) } else { strict.and_then(|_| serde_norway::from_str(value)) };
+        let parsed = if value.trim().is_empty() {
+            Ok(Value::Null)
+        } else {
+            strict.and_then(|_| serde_norway::from_str(value))
+        };
         let value = match parsed {
-            // As in YAML: `2` is a number, `true` a boolean, other text is text. Nothing, or a comment alone, is null there too.
+            // As in YAML: `2` is a number, `true` a boolean, other text is text. Nothing, or a
+            // comment alone, is null there too.
             Ok(Value::Null) if !matches!(value.trim(), "null" | "Null" | "NULL" | "~") => {
-                let text = format!("the variable `{name}` is empty; it sets `{key}` of `model_management.{}.{entry}`", self.name);
-                return Err(Error::invalid(text).with_hint("unset it, or write `null` for no value"));
+                let text = format!(
+                    "the variable `{name}` is empty; it sets `{key}` of `model_management.{}.{entry}`",
+                    self.name
+                );
+                return Err(
+                    Error::invalid(text).with_hint("unset it, or write `null` for no value")
+                );
             }
             Ok(value) => value,
             Err(error) if error.to_string().contains("duplicate") => {
@@ -346,23 +400,34 @@ impl Section<'_> {
     }
 
     /// Read all entries, the variables in place.
-    fn read<T: DeserializeOwned, U>(self, build: impl Fn(&str, T) -> Result<U>) -> Result<BTreeMap<String, U>> {
+    fn read<T: DeserializeOwned, U>(
+        self,
+        build: impl Fn(&str, T) -> Result<U>,
+    ) -> Result<BTreeMap<String, U>> {
         let Section { name: section, entries, variables } = self;
-        let read = |name: &str, value: &Value, with: &[&Variable]| build(name, read_entry(section, name, value.clone(), with)?);
+        let read = |name: &str, value: &Value, with: &[&Variable]| {
+            build(name, read_entry(section, name, value.clone(), with)?)
+        };
         let mut found = BTreeMap::new();
         for (name, value) in std::mem::take(&mut entries.0) {
-            let own: Vec<&Variable> = variables.iter().filter(|variable| variable.entry == name).collect();
+            let own: Vec<&Variable> =
+                variables.iter().filter(|variable| variable.entry == name).collect();
             let built = read(&name, &value, &own).map_err(|error| {
-                // A variable is to blame where the file alone is good; of several, the ones that are wrong by themselves.
+                // A variable is to blame where the file alone is good; of several, the ones that
+                // are wrong by themselves.
                 if own.is_empty() || read(&name, &value, &[]).is_err() {
                     return error;
                 }
-                let mut blamed: Vec<&Variable> =
-                    own.iter().copied().filter(|variable| read(&name, &value, &[*variable]).is_err()).collect();
+                let mut blamed: Vec<&Variable> = own
+                    .iter()
+                    .copied()
+                    .filter(|variable| read(&name, &value, &[*variable]).is_err())
+                    .collect();
                 if blamed.is_empty() {
                     blamed = own;
                 }
-                let names: Vec<String> = blamed.iter().map(|variable| format!("`{}`", variable.name)).collect();
+                let names: Vec<String> =
+                    blamed.iter().map(|variable| format!("`{}`", variable.name)).collect();
                 error.context(format_args!("set by the environment ({})", names.join(", ")))
             })?;
             found.insert(name, built);
@@ -373,20 +438,32 @@ impl Section<'_> {
 
 /// A name as it stands in a variable.
 fn shout(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect()
 }
 
 /// Read an entry with the values of variables.
-fn read_entry<T: DeserializeOwned>(section: &str, name: &str, mut value: Value, variables: &[&Variable]) -> Result<T> {
+fn read_entry<T: DeserializeOwned>(
+    section: &str,
+    name: &str,
+    mut value: Value,
+    variables: &[&Variable],
+) -> Result<T> {
     let at = format!("model_management.{section}.{name}");
     if let Some(map) = value.as_object_mut() {
         if let Some(other) = map.keys().find(|key| !matches!(key.as_str(), "type" | "config")) {
-            return Err(Error::invalid(format!("{at}: unknown key `{other}`; known are `type` and `config`")));
+            return Err(Error::invalid(format!(
+                "{at}: unknown key `{other}`; known are `type` and `config`"
+            )));
         }
         let config = map.entry("config").or_insert_with(|| Value::Object(serde_json::Map::new()));
         for variable in variables {
             let Some(config) = config.as_object_mut() else {
-                return Err(Error::invalid(format!("{at}: `config` is no map, so `{}` has no place in it", variable.key)));
+                return Err(Error::invalid(format!(
+                    "{at}: `config` is no map, so `{}` has no place in it",
+                    variable.key
+                )));
             };
             config.insert(variable.key.clone(), variable.value.clone());
         }

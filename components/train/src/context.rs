@@ -1,16 +1,25 @@
 //! What a training or prediction is given while it runs.
 //!
-//! Invariants: a checkpoint holds the caller's state, the position and the random state in one commit; it is written
-//! beside the training, at most one at a time, and all are durable before the attempt's result is.
+//! Invariants: a checkpoint holds the caller's state, the position and the random state in one
+//! commit; it is written beside the training, at most one at a time, and all are durable before the
+//! attempt's result is.
 
-use crate::{Args, Checkpoints, Rng, checkpoints::Kept, spec::TrainSpec};
+use crate::{
+    args::Args,
+    base::PAUSED,
+    checkpoints::{Checkpoints, Kept},
+    rng::Rng,
+    spec::TrainSpec,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use superduper::{ComponentType, Error, ErrorKind, JobContext, JobSignal, Result, Value, store::CheckpointRow};
+use superduper::{
+    ComponentType, Error, ErrorKind, JobContext, JobSignal, Result, Value, store::CheckpointRow,
+};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 /// Progress is reported so often at most.
@@ -87,6 +96,17 @@ pub struct TrainContext {
     keeps: bool,
     /// It was told to stop.
     stopped: bool,
+    /// Where a test ends it.
+    at: Option<At>,
+}
+
+/// The step at which a test ends a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// It is asked to end with what it has.
+    Stop(u64),
+    /// Its attempt ends with an error.
+    Interrupt(u64),
 }
 
 /// What a checkpoint holds.
@@ -104,7 +124,10 @@ enum State<'a, S> {
 }
 
 impl<S: Serialize> Serialize for State<'_, S> {
-    fn serialize<R: serde::Serializer>(&self, serializer: R) -> std::result::Result<R::Ok, R::Error> {
+    fn serialize<R: serde::Serializer>(
+        &self,
+        serializer: R,
+    ) -> std::result::Result<R::Ok, R::Error> {
         match self {
             State::Given(state) => state.serialize(serializer),
             State::Copy(state) => state.serialize(serializer),
@@ -113,20 +136,27 @@ impl<S: Serialize> Serialize for State<'_, S> {
 }
 
 impl<'de, S: Deserialize<'de>> Deserialize<'de> for State<'_, S> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
         S::deserialize(deserializer).map(State::Copy)
     }
 }
 
 impl TrainContext {
-    pub(crate) fn new(job: &JobContext, id: &str, spec: &TrainSpec, wall: Option<Duration>) -> Result<Self> {
+    pub(crate) fn new(
+        job: &JobContext,
+        id: &str,
+        spec: &TrainSpec,
+        wall: Option<Duration>,
+    ) -> Self {
         let runtime = Handle::current();
         let seed = spec.seed.unwrap_or_else(|| {
             let digest = superduper::Digest::of(id.as_bytes());
             digest.as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
         });
         let now = Instant::now();
-        Ok(TrainContext {
+        TrainContext {
             job: job.clone(),
             id: id.to_owned(),
             args: spec.args.clone(),
@@ -146,11 +176,12 @@ impl TrainContext {
             last_written: None,
             keeps: false,
             stopped: false,
-        })
+            at: None,
+        }
     }
 
-    /// Let a trigger of your own train as a training does: what `ctx.checkpoint` keeps is there for the trigger's next attempt,
-    /// after a failure or a crash. The last checkpoint is kept.
+    /// Let a trigger of your own train as a training does: what `ctx.checkpoint` keeps is there for
+    /// the trigger's next attempt, after a failure or a crash. The last checkpoint is kept.
     ///
     /// ```
     /// use superduper::prelude::*;
@@ -182,13 +213,26 @@ impl TrainContext {
     /// ```
     ///
     /// # Errors
-    /// Those of `train`; a failed write of a checkpoint; `Unsupported` outside of a runtime, where no trigger is called.
-    pub fn in_job<T>(job: &JobContext, train: impl FnOnce(&mut TrainContext) -> Result<T>) -> Result<T> {
+    /// Those of `train`; a failed write of a checkpoint; `Unsupported` outside of a runtime, where
+    /// no trigger is called.
+    pub fn in_job<T>(
+        job: &JobContext,
+        train: impl FnOnce(&mut TrainContext) -> Result<T>,
+    ) -> Result<T> {
         if let Err(error) = Handle::try_current() {
-            return Err(Error::new(ErrorKind::Unsupported, "a trigger was called outside of a runtime").with_source(error));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a trigger was called outside of a runtime",
+            )
+            .with_source(error));
         }
         let checkpoints = Checkpoints { keep_last: 1, ..Checkpoints::default() };
-        let mut context = TrainContext::new(job, &job.address().identifier, &TrainSpec { checkpoints, ..TrainSpec::default() }, None)?;
+        let mut context = TrainContext::new(
+            job,
+            &job.address().identifier,
+            &TrainSpec { checkpoints, ..TrainSpec::default() },
+            None,
+        );
         let result = train(&mut context);
         let ended = context.end(result.is_ok());
         // What went wrong in the work itself says more than a failed checkpoint.
@@ -215,6 +259,14 @@ impl TrainContext {
         self.args.get(path)
     }
 
+    /// The plain argument at a path, or a default where it was not given.
+    ///
+    /// # Errors
+    /// `Decode` where it was given and is no `T`.
+    pub fn arg_or<T: DeserializeOwned>(&self, path: &str, default: T) -> Result<T> {
+        self.args.get_or(path, default)
+    }
+
     /// The model at a path; jobs of one process that hold the same model share it.
     ///
     /// # Errors
@@ -223,7 +275,8 @@ impl TrainContext {
         self.args.model(path)
     }
 
-    /// Say which step begins, of how many. Cheap enough for every step of every loop: some tens of nanoseconds.
+    /// Say which step begins, of how many. Cheap enough for every step of every loop: some tens of
+    /// nanoseconds.
     ///
     /// # Errors
     /// `Cancelled`, `Timeout`, or a pause; return it with `?`.
@@ -239,7 +292,21 @@ impl TrainContext {
         if let Some((deadline, limit)) = self.deadline
             && now >= deadline
         {
-            return Err(Error::new(ErrorKind::Timeout, format!("the attempt ran longer than its time limit of {limit:?}")));
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                format!("the attempt ran longer than its time limit of {limit:?}"),
+            ));
+        }
+        match self.at {
+            Some(At::Stop(at)) if step >= at => {
+                self.stopped = true;
+                return Ok(Flow::Stop);
+            }
+            Some(At::Interrupt(at)) if step >= at => {
+                let text = format!("the test interrupts the training at step {step}");
+                return Err(Error::new(ErrorKind::Cancelled, text));
+            }
+            _ => {}
         }
         match self.job.signal() {
             None => Ok(Flow::Continue),
@@ -250,14 +317,15 @@ impl TrainContext {
             Some(JobSignal::Cancel | JobSignal::Continue) => {
                 Err(self.job.check_cancelled().err().unwrap_or_else(|| Error::msg("cancelled")))
             }
-            // A loop that writes checkpoints pauses at the next one, so that nothing is computed twice.
+            // A loop that writes checkpoints pauses at the next one, so that nothing is computed
+            // twice.
             Some(JobSignal::Pause) if self.keeps => Ok(Flow::Continue),
             Some(JobSignal::Pause) => Err(self.paused()),
         }
     }
 
     fn paused(&self) -> Error {
-        self.job.block(crate::PAUSED).into()
+        self.job.block(PAUSED).into()
     }
 
     /// Steps done: where [`resume`](TrainContext::resume) goes on.
@@ -273,14 +341,15 @@ impl TrainContext {
         self.job.metric(name, self.position, value);
     }
 
-    /// Keep the state after the current step, where the strategy of the training wants a checkpoint now.
+    /// Keep the state after the current step, where the strategy of the training wants a checkpoint
+    /// now.
     ///
-    /// The state is encoded here; blobs and row are written beside the training. Large parts belong into `Artifact`s. Infinity and
-    /// NaN are kept, bit for bit.
+    /// The state is encoded here; blobs and row are written beside the training. Large parts belong
+    /// into `Artifact`s. Infinity and NaN are kept, bit for bit.
     ///
     /// # Errors
-    /// `Encode`, with the path, for a state that would be read back as another one; a failed write of an earlier checkpoint; a
-    /// pause, which is to be returned with `?`.
+    /// `Encode`, with the path, for a state that would be read back as another one; a failed write
+    /// of an earlier checkpoint; a pause, which is to be returned with `?`.
     pub fn checkpoint<S: Serialize + DeserializeOwned>(&mut self, state: &S) -> Result<()> {
         self.keeps = true;
         let done = self.position.saturating_add(1);
@@ -289,14 +358,16 @@ impl TrainContext {
             return Ok(());
         }
         let whole = Whole { state: State::Given(state), position: done, rng: self.rng.clone() };
-        let encoded = self.job.encode(&whole).map_err(|error| error.context("the state of a checkpoint"))?;
+        let encoded =
+            self.job.encode(&whole).map_err(|error| error.context("the state of a checkpoint"))?;
         self.found()?;
         self.finish_writing()?;
         // A number that was measured before the last checkpoint says nothing of this one.
         let score = self.score.take();
         let (job, kept, strategy) = (self.job.clone(), self.kept.clone(), self.strategy.clone());
         self.writing = Some(self.runtime.spawn(async move {
-            let dropped = strategy.dropped(&kept.lock().unwrap_or_else(PoisonError::into_inner), score);
+            let dropped =
+                strategy.dropped(&kept.lock().unwrap_or_else(PoisonError::into_inner), score);
             let number = job.checkpoint(done, score, encoded, dropped.clone()).await?;
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.retain(|(number, _)| !dropped.contains(number));
@@ -314,14 +385,17 @@ impl TrainContext {
         Ok(())
     }
 
-    /// Whether to call [`checkpoint`](TrainContext::checkpoint) now, for loops whose state is costly to put together.
+    /// Whether to call [`checkpoint`](TrainContext::checkpoint) now, for loops whose state is
+    /// costly to put together.
     ///
-    /// `natural` says whether this is a good place for one, such as the end of an epoch: it decides where the training's
-    /// strategy has no rhythm of its own (`every_steps` above 1, or `every`). A pause wants one in any case.
+    /// `natural` says whether this is a good place for one, such as the end of an epoch: it decides
+    /// where the training's strategy has no rhythm of its own (`every_steps` above 1, or `every`).
+    /// A pause wants one in any case.
     pub fn checkpoint_due(&mut self, natural: bool) -> bool {
         self.keeps = true;
         let rhythm = self.strategy.every_steps > 1 || self.strategy.every.is_some();
-        self.job.signal() == Some(JobSignal::Pause) || if rhythm { self.is_due(self.position.saturating_add(1)) } else { natural }
+        self.job.signal() == Some(JobSignal::Pause)
+            || if rhythm { self.is_due(self.position.saturating_add(1)) } else { natural }
     }
 
     fn is_due(&self, done: u64) -> bool {
@@ -337,14 +411,18 @@ impl TrainContext {
     fn found(&mut self) -> Result<&[CheckpointRow]> {
         if self.found.is_none() {
             let found = self.runtime.block_on(self.job.checkpoints())?;
-            let own = found.iter().filter(|row| Some(row.job) == self.job.job_id()).map(|row| (row.number, row.score));
+            let own = found
+                .iter()
+                .filter(|row| Some(row.job) == self.job.job_id())
+                .map(|row| (row.number, row.score));
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
             self.found = Some(found);
         }
         Ok(self.found.as_deref().unwrap_or_default())
     }
 
-    /// Wait until all checkpoints so far are durable, such as before something outside is told of them.
+    /// Wait until all checkpoints so far are durable, such as before something outside is told of
+    /// them.
     ///
     /// # Errors
     /// A failed write of a checkpoint.
@@ -355,26 +433,32 @@ impl TrainContext {
     /// Wait for the checkpoint that is being written.
     pub(crate) fn finish_writing(&mut self) -> Result<()> {
         match self.writing.take() {
-            Some(writing) => self.runtime.block_on(writing).map_err(|error| Error::internal(error.to_string()))?,
+            Some(writing) => self
+                .runtime
+                .block_on(writing)
+                .map_err(|error| Error::internal(error.to_string()))?,
             None => Ok(()),
         }
     }
 
-    /// The state that the last checkpoint kept, of this attempt or an earlier one; position and random state with it.
+    /// The state that the last checkpoint kept, of this attempt or an earlier one; position and
+    /// random state with it.
     ///
     /// # Errors
     /// `Decode` where it is no `S`; `Store`.
     pub fn resume<S: DeserializeOwned>(&mut self) -> Result<Option<S>> {
         let newest = self.found()?.last().cloned();
-        let Some(whole) = newest.map(|row| self.read::<S>(row)).transpose()? else { return Ok(None) };
+        let Some(whole) = newest.map(|row| self.read::<S>(row)).transpose()? else {
+            return Ok(None);
+        };
         self.position = whole.position;
         self.rng = whole.rng;
         self.job.log(format_args!("goes on after step {}", whole.position));
         Ok(Some(whole.state))
     }
 
-    /// The state of the best checkpoint, by the metric of [`Checkpoints::best`]: of those that were written after a step that
-    /// measured it.
+    /// The state of the best checkpoint, by the metric of [`Checkpoints::best`]: of those that were
+    /// written after a step that measured it.
     ///
     /// # Errors
     /// `Decode` where it is no `S`; `Store`, and a failed write of an earlier checkpoint.
@@ -422,11 +506,17 @@ impl TrainContext {
         &self.job
     }
 
+    /// End it at a step, as a test wants.
+    pub(crate) fn end_at(&mut self, at: Option<At>) {
+        self.at = at;
+    }
+
     /// The attempt is over: nothing is left half-written, and progress says so.
     pub(crate) fn end(&mut self, succeeded: bool) -> Result<()> {
         let written = self.finish_writing();
         if succeeded && self.total > 0 {
-            // A training that ended early made fewer steps; the one at which it was told to stop was not made.
+            // A training that ended early made fewer steps; the one at which it was told to stop
+            // was not made.
             let done = self.position.saturating_add(u64::from(!self.stopped)).min(self.total);
             self.job.progress(done, self.total);
         }

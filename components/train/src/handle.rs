@@ -1,37 +1,53 @@
-//! The handle of a job that was submitted: found by id from any process, it holds no result in memory.
+//! The handle of a job that was submitted: found by id from any process, it holds no result in
+//! memory.
 
 use crate::{
-    Info, SavePath, Status,
+    base::PAUSED,
+    info::{Info, Status},
     kind::JobKind,
-    retention::{pin_label, purge_label},
+    labels::{pin_label, purge_label},
+    save_path::SavePath,
 };
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 use superduper::{
-    Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Placement, Result, Run, Value,
-    store::{JobFilter, JobId, JobRole, JobRow, JobSignal, JobState, LogRow, MetricRow, RunId, check_readable},
+    Address, Db, Error, ErrorKind, EventStream, FailureKind, JobFailure, Locator, Result, Run,
+    Value,
+    job::Placement,
+    store::{
+        JobFilter, JobId, JobRole, JobRow, JobSignal, JobState, LogLine, MetricRow, RunId,
+        check_readable,
+    },
 };
 
-/// So long a job stays INTERRUPTED before whoever waits for it is told.
+/// How long a job must be INTERRUPTED before `wait` returns that.
 const INTERRUPTED: Duration = Duration::from_millis(100);
 
-/// How long a cancel waits for the end of a job that waits to start, and the pause between two looks.
-const CANCELED: Duration = Duration::from_secs(1);
+/// How long a cancel waits for the end of a job that waits to start, and the pause between two
+/// looks.
+const CANCEL_WAIT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What became of a wish to cancel.
+/// What a cancel did, at the moment when [`JobRun::cancel`] returned.
+///
+/// A cancel is a request: a job that is about to end may still end with its model. After
+/// [`JobRun::wait`], [`Info::completed_despite_cancel`] says whether it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Canceling {
-    /// It was final already; nothing changed.
-    Final,
-    /// It ends by itself when it looks, or is killed after the grace.
+#[non_exhaustive]
+pub enum CancelOutcome {
+    /// The job had ended with its model, or with the file of a prediction, before the cancel. The
+    /// result stays.
+    Completed,
+    /// The job had ended without a result before the cancel. Nothing changed.
+    Ended,
+    /// The job ends by itself at its next step, or its process is killed after this grace.
     ForcedAfter(Duration),
-    /// It has not started, or waits for its next try; it never will.
+    /// The job had not started, or waited for its next try. It never will start.
     BeforeStart,
-    /// It ends when it looks; a thread cannot be forced. Use [`Isolation::Process`](crate::Isolation::Process) for jobs
-    /// that may not look.
+    /// The job ends at its next step. A thread cannot be forced to end: use
+    /// [`Isolation::Process`](crate::Isolation::Process) for jobs that may not call `ctx.step`.
     CannotBeForced,
 }
 
@@ -50,18 +66,30 @@ pub struct JobRun {
 }
 
 impl JobRun {
-    pub(crate) fn new(db: Db, kind: JobKind, id: &str, (run, job): (RunId, JobId), path: Option<SavePath>, live: Option<Run>) -> Self {
+    pub(crate) fn new(
+        db: Db,
+        kind: JobKind,
+        id: &str,
+        (run, job): (RunId, JobId),
+        path: Option<SavePath>,
+        live: Option<Run>,
+    ) -> Self {
         JobRun { db, kind, id: id.to_owned(), job, run, path, live }
     }
 
     /// The newest job of an id, of whatever trainer.
     pub(crate) async fn find(db: &Db, kind: JobKind, id: &str) -> Result<Self> {
-        let unknown = || Error::not_found(format!("unknown {} id `{}`", kind.what(), id.escape_debug()));
+        let unknown =
+            || Error::not_found(format!("unknown {} id `{}`", kind.what(), id.escape_debug()));
         if superduper::address::check_identifier(id).is_err() {
             return Err(unknown());
         }
-        let filter =
-            JobFilter { target: Some(kind.address(id)), roles: Some(vec![JobRole::Trigger]), limit: Some(1), ..JobFilter::default() };
+        let filter = JobFilter {
+            target: Some(kind.address(id)),
+            roles: Some(vec![JobRole::Trigger]),
+            limit: Some(1),
+            ..JobFilter::default()
+        };
         let row = db.jobs(filter).await?.pop().ok_or_else(unknown)?;
         let mut found = JobRun::new(db.clone(), kind, id, (row.run, row.id), None, None);
         found.path = found.document(&row).await?.and_then(|document| kind.path(&document, id));
@@ -70,7 +98,8 @@ impl JobRun {
 
     /// The fields of the component as the job saw it; `None` where it was purged.
     pub(crate) async fn document(&self, row: &JobRow) -> Result<Option<Value>> {
-        let target = row.target.version.map_or_else(|| self.address(), |at| self.address().at(at.version));
+        let target =
+            row.target.version.map_or_else(|| self.address(), |at| self.address().at(at.version));
         let stored = self.db.metadata().tree(target).await?.into_iter().next();
         // An id that was purged and used again belongs to another component.
         Ok(stored.filter(|stored| stored.component == row.component).map(|stored| stored.document))
@@ -116,7 +145,8 @@ impl JobRun {
         Ok(info)
     }
 
-    /// Wait until this process has written what the job last reported, if this process ran it: that follows the end of the job.
+    /// Wait until this process has written what the job last reported, if this process ran it: that
+    /// follows the end of the job.
     #[cfg(feature = "progress")]
     pub(crate) async fn telemetry_written(&self) {
         let begun = tokio::time::Instant::now();
@@ -125,15 +155,18 @@ impl JobRun {
         }
     }
 
-    /// Whether its process is gone, or has stopped running it, and nobody has it.
+    /// Whether its process died, or has stopped running it, and no process has it.
     async fn is_interrupted(&self, row: &JobRow) -> Result<bool> {
         if row.state.is_terminal() || row.state == JobState::Blocked || self.db.drives(self.run) {
             return Ok(false);
         }
         if let Some(owner) = row.owner {
-            let gone = self.db.metadata().dead_workers().await?.contains(&owner) || self.db.has_stopped(self.run, owner).await;
-            // Whoever had it may have ended it, and itself, since the row was read.
-            let is_still = |now: JobRow| !now.state.is_terminal() && (now.owner, now.attempt) == (row.owner, row.attempt);
+            let gone = self.db.metadata().dead_workers().await?.contains(&owner)
+                || self.db.has_stopped(self.run, owner).await;
+            // The process that had it may have ended it, and itself, since the row was read.
+            let is_still = |now: JobRow| {
+                !now.state.is_terminal() && (now.owner, now.attempt) == (row.owner, row.attempt)
+            };
             return Ok(gone && is_still(self.row().await?));
         }
         if row.lost > 0 {
@@ -143,7 +176,7 @@ impl JobRun {
                 return Ok(true);
             }
         }
-        // Nobody has begun it, or its next try: whoever had it, waits with it.
+        // No process has begun it, or its next try: the process that has it waits with it.
         if !self.db.is_abandoned(self.run).await? {
             return Ok(false);
         }
@@ -160,12 +193,17 @@ impl JobRun {
         let mut interrupted = false;
         loop {
             if let Some(run) = &self.live {
-                // What succeeded here is on record as this process has it; all else is read, also what a run that was let go
-                // left unfinished.
+                // What succeeded here is on record as this process has it; all else is read, also
+                // what a run that was let go left unfinished.
                 let outcome = run.wait().await.ok().flatten();
-                let row = outcome.as_ref().and_then(|outcome| outcome.jobs.iter().find(|row| row.id == self.job));
+                let row = outcome
+                    .as_ref()
+                    .and_then(|outcome| outcome.jobs.iter().find(|row| row.id == self.job));
                 if let Some(row) = row.filter(|row| row.state == JobState::Succeeded) {
-                    return Ok(Info { path: self.path.clone(), ..Info::of(&self.id, row) });
+                    let mut info = Info { path: self.path.clone(), ..Info::of(&self.id, row) };
+                    // A request that came while the job ended is on record alone.
+                    info.cancel_requested |= self.row().await?.cancel_requested;
+                    return Ok(info);
                 }
             }
             let info = self.info().await?;
@@ -176,7 +214,7 @@ impl JobRun {
                 if interrupted {
                     return Ok(info);
                 }
-                // Whoever runs it may be about to start again from the record.
+                // The process that runs it may be about to start again from the record.
                 interrupted = true;
                 tokio::time::sleep(INTERRUPTED).await;
                 continue;
@@ -197,7 +235,11 @@ impl JobRun {
         match tokio::time::timeout(limit, self.wait()).await {
             Ok(result) => result,
             Err(_) => {
-                let text = format!("{} `{}` did not end within {limit:?}; it goes on", self.kind.what(), self.id);
+                let text = format!(
+                    "{} `{}` did not end within {limit:?}; it goes on",
+                    self.kind.what(),
+                    self.id
+                );
                 Err(Error::new(ErrorKind::Timeout, text))
             }
         }
@@ -210,75 +252,116 @@ impl JobRun {
         let info = self.info().await?;
         let what = self.kind.what();
         match info.status {
-            Status::Completed if info.purged => Err(Error::new(ErrorKind::Gone, format!("the result of {what} `{}` was purged", self.id))
-                .with_hint("a longer `retention`, or `pin()`, keeps results")),
+            Status::Completed if info.purged => Err(Error::new(
+                ErrorKind::Gone,
+                format!("the result of {what} `{}` was purged", self.id),
+            )
+            .with_hint("a longer `retention`, or `pin()`, keeps results")),
             Status::Completed => {
-                let missing = || Error::integrity(format!("the result of {what} `{}` (job {}) is missing", self.id, self.job));
+                let missing = || {
+                    Error::integrity(format!(
+                        "the result of {what} `{}` (job {}) is missing",
+                        self.id, self.job
+                    ))
+                };
                 let result = self.row().await?.result.ok_or_else(missing)?;
-                check_readable(&result, format_args!("the result of {what} `{}` (job {})", self.id, self.job))?;
+                check_readable(
+                    &result,
+                    format_args!("the result of {what} `{}` (job {})", self.id, self.job),
+                )?;
                 Ok(result)
             }
-            Status::Interrupted => {
-                Err(Error::new(ErrorKind::JobFailed, format!("{what} `{}` was interrupted: its process is gone", self.id))
-                    .with_hint("`resume()` goes on from the last checkpoint"))
-            }
+            Status::Interrupted => Err(Error::new(
+                ErrorKind::JobFailed,
+                format!("{what} `{}` was interrupted: its process died", self.id),
+            )
+            .with_hint("`resume()` goes on from the last checkpoint")),
             status => {
-                let kind = if status == Status::Canceled { ErrorKind::Cancelled } else { ErrorKind::JobFailed };
-                let error = info.error.unwrap_or_else(|| JobFailure::new(FailureKind::Error, "the reason is not on record"));
+                let kind = if status == Status::Cancelled {
+                    ErrorKind::Cancelled
+                } else {
+                    ErrorKind::JobFailed
+                };
+                let error = info.error.unwrap_or_else(|| {
+                    JobFailure::new(FailureKind::Error, "the reason is not on record")
+                });
                 Err(error.to_error(kind, format_args!("{what} `{}` is {status}", self.id)))
             }
         }
     }
 
-    /// Ask for the job to be cancelled; a job that is final stays as it is. Returns at once if the job runs. If the job waits to
-    /// start, this returns when its end is on record, or after a second.
+    /// Ask for the job to be cancelled. A job that has ended stays as it is, and the outcome says
+    /// whether it ended with a result. Returns at once if the job runs. If the job waits to start,
+    /// this returns when its end is on record, or after a second.
+    ///
+    /// ```no_run
+    /// # async fn example(run: superduper_train::TrainingRun) -> superduper::Result<()> {
+    /// use superduper_train::CancelOutcome;
+    ///
+    /// if run.cancel().await? == CancelOutcome::Completed {
+    ///     println!("too late to cancel: the model is there");
+    /// }
+    /// if run.wait().await?.completed_despite_cancel() {
+    ///     println!("it ended with its model before it saw the request");
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `Store`.
-    pub async fn cancel(&self) -> Result<Canceling> {
+    pub async fn cancel(&self) -> Result<CancelOutcome> {
         let row = self.row().await?;
         if row.state.is_terminal() {
-            return Ok(Canceling::Final);
+            return Ok(match row.state {
+                JobState::Succeeded => CancelOutcome::Completed,
+                _ => CancelOutcome::Ended,
+            });
         }
         self.db.cancel(self.job).await?;
         if matches!(row.state, JobState::Queued | JobState::Blocked) && self.never_starts().await? {
-            return Ok(Canceling::BeforeStart);
+            return Ok(CancelOutcome::BeforeStart);
         }
         let Placement { executor, grace_ms, .. } = Placement::of_text(row.executor.as_deref());
         Ok(match executor.as_deref() {
-            Some("process") => Canceling::ForcedAfter(Duration::from_millis(grace_ms.unwrap_or_default())),
-            _ => Canceling::CannotBeForced,
+            Some("process") => {
+                CancelOutcome::ForcedAfter(Duration::from_millis(grace_ms.unwrap_or_default()))
+            }
+            _ => CancelOutcome::CannotBeForced,
         })
     }
 
     /// Whether a job that waited to start was cancelled before it started.
     ///
-    /// The commit of the cancel ends a job that no process has claimed. If a process has claimed it ahead, that process ends it. If
-    /// the job still waits after [`CANCELED`], the record decides: once a cancel is on record, no process claims the job.
+    /// The commit of the cancel ends a job that no process has claimed. If a process has claimed it
+    /// ahead, that process ends it. If the job still waits after [`CANCEL_WAIT`], the record decides:
+    /// once a cancel is on record, no process claims the job.
     async fn never_starts(&self) -> Result<bool> {
-        let deadline = Instant::now() + CANCELED;
+        let deadline = Instant::now() + CANCEL_WAIT;
         loop {
             let row = self.row().await?;
             match row.state {
                 JobState::Cancelled => return Ok(true),
-                JobState::Queued | JobState::Blocked if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+                JobState::Queued | JobState::Blocked if Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK).await
+                }
                 JobState::Queued | JobState::Blocked => return Ok(row.owner.is_none()),
                 _ => return Ok(false),
             }
         }
     }
 
-    /// Ask it to finish the step under way and to end with what it has: COMPLETED, with the best so far.
+    /// Ask it to finish the step under way and to end with what it has: COMPLETED, with the best so
+    /// far.
     ///
-    /// One that has never started has nothing; it is canceled. One that is paused, or waits for its next try, goes on for as long
-    /// as it takes to end with what its last checkpoint has.
+    /// One that has never started has nothing; it is cancelled. One that is paused, or waits for its
+    /// next try, goes on for as long as it takes to end with what its last checkpoint has.
     ///
     /// # Errors
     /// `Store`.
     pub async fn stop(&self) -> Result<()> {
         let row = self.row().await?;
         if row.attempt == 0 && row.state == JobState::Queued {
-            // Held first, so that what starts in this very moment is stopped and not canceled.
+            // Held first, so that what starts in this very moment is stopped and not cancelled.
             match self.db.block(self.job, "stopped before it started").await {
                 Err(error) if error.kind() == ErrorKind::InvalidInput => {}
                 held => held?,
@@ -304,36 +387,51 @@ impl JobRun {
         loop {
             let row = self.row().await?;
             match row.state {
-                JobState::Queued if row.owner.is_none() => match self.db.block(self.job, crate::PAUSED).await {
-                    // It was taken in the meantime, or is final.
-                    Err(error) if error.kind() == ErrorKind::InvalidInput => {}
-                    blocked => return blocked,
-                },
-                JobState::Queued | JobState::Running => return self.db.signal(self.job, JobSignal::Pause).await,
+                JobState::Queued if row.owner.is_none() => {
+                    match self.db.block(self.job, PAUSED).await {
+                        // It was taken in the meantime, or is final.
+                        Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                        blocked => return blocked,
+                    }
+                }
+                JobState::Queued | JobState::Running => {
+                    return self.db.signal(self.job, JobSignal::Pause).await;
+                }
                 JobState::Blocked => return Ok(()),
                 state => {
-                    let text = format!("{} `{}` is {}, it cannot be paused", self.kind.what(), self.id, Status::of(state));
+                    let text = format!(
+                        "{} `{}` is {}, it cannot be paused",
+                        self.kind.what(),
+                        self.id,
+                        Status::of(state)
+                    );
                     return Err(Error::invalid(text));
                 }
             }
         }
     }
 
-    /// Go on: after a pause, after its process was lost, and after a failure or cancellation, each time from the last
-    /// checkpoint. A wish to pause that is not fulfilled yet is taken back. Gives the handle to use from now on.
+    /// Go on: after a pause, after its process was lost, and after a failure or cancellation, each
+    /// time from the last checkpoint. A request to pause that did not take effect yet is taken back.
+    /// Gives the handle to use from now on.
     ///
     /// # Errors
-    /// `Store`; `InvalidInput` for one that is completed; `Gone` for one that was purged; `Conflict` for one that failed or was
-    /// canceled while another job of its id is unfinished: one that was resumed already, or submitted later.
+    /// `Store`; `InvalidInput` for one that is completed; `Gone` for one that was purged;
+    /// `Conflict` for one that failed or was cancelled while another job of its id is unfinished:
+    /// one that was resumed already, or submitted later.
     pub async fn resume(&self) -> Result<Self> {
         let row = self.row().await?;
         if row.state.is_terminal() && self.info().await?.purged {
-            return Err(Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id)));
+            return Err(Error::new(
+                ErrorKind::Gone,
+                format!("{} `{}` was purged", self.kind.what(), self.id),
+            ));
         }
         if row.pause_requested {
             self.db.signal(self.job, JobSignal::Continue).await?;
         }
-        // Read after that: an attempt that gave up before is blocked now, a later one goes on by itself.
+        // Read after that: an attempt that gave up before is blocked now, a later one goes on by
+        // itself.
         let row = self.row().await?;
         let live = match row.state {
             JobState::Blocked => {
@@ -345,18 +443,34 @@ impl JobRun {
                 None
             }
             JobState::Queued | JobState::Running => Some(self.db.resume_run(self.run).await?),
-            JobState::Succeeded => return Err(Error::invalid(format!("{} `{}` is completed", self.kind.what(), self.id))),
+            JobState::Succeeded => {
+                return Err(Error::invalid(format!(
+                    "{} `{}` is completed",
+                    self.kind.what(),
+                    self.id
+                )));
+            }
             JobState::Failed | JobState::Cancelled | JobState::Skipped => {
                 let newest = JobRun::find(&self.db, self.kind, &self.id).await?.job;
                 if newest != self.job {
                     let (what, id) = (self.kind.what(), &self.id);
-                    let text = format!("{what} `{id}` cannot be resumed: it was resumed before, or submitted again, as job {newest}");
+                    let text = format!(
+                        "{what} `{id}` cannot be resumed: it was resumed before, or submitted again, as job {newest}"
+                    );
                     return Err(Error::conflict(text).with_hint("`get_model_future(id)` finds it"));
                 }
-                let resumed = self.db.retry_exclusive(self.job).await.map_err(|error| match error.kind() {
+                let resumed = self.db.retry_exclusive(self.job).await.map_err(|error| match error
+                    .kind()
+                {
                     ErrorKind::Conflict => error
-                        .context(format_args!("{} `{}` cannot be resumed", self.kind.what(), self.id))
-                        .with_hint("another job of this id is unfinished; `get_model_future(id)` finds it"),
+                        .context(format_args!(
+                            "{} `{}` cannot be resumed",
+                            self.kind.what(),
+                            self.id
+                        ))
+                        .with_hint(
+                            "another job of this id is unfinished; `get_model_future(id)` finds it",
+                        ),
                     _ => error,
                 });
                 Some(resumed?)
@@ -373,30 +487,55 @@ impl JobRun {
         Ok(next)
     }
 
-    /// Keep it from being purged, or no longer. Another submission of the same id has a pin of its own.
+    /// Run its unfinished job in this process too: where the process that has it dies, this one goes
+    /// on. An observer only waits.
+    pub(crate) async fn lead(self) -> Result<Self> {
+        match self.db.resume_run(self.run).await {
+            Ok(live) => Ok(JobRun { live: Some(live), ..self }),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(self),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keep it from being purged, or no longer. Another submission of the same id has a pin of its
+    /// own.
     ///
     /// # Errors
     /// `Gone` where it was purged before; `Conflict` where that is under way.
     pub async fn pin(&self, pinned: bool) -> Result<()> {
         let row = self.row().await?;
         let version = row.target.version.map_or(0, |at| at.version);
-        let gone = || Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id));
+        let gone = || {
+            Error::new(ErrorKind::Gone, format!("{} `{}` was purged", self.kind.what(), self.id))
+        };
         if self.document(&row).await?.is_none() {
             return Err(gone());
         }
         let done = match pinned {
-            true => self.db.label(Locator::from(self.address().at(version)), &pin_label(version)).await,
+            true => {
+                self.db.label(Locator::from(self.address().at(version)), &pin_label(version)).await
+            }
             false => self.db.unlabel(self.address(), &pin_label(version)).await,
         };
         match done {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(gone().with_source(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(gone().with_source(error));
+            }
             done => done.map(drop)?,
         }
-        // Whoever purges says so first and then looks for pins; here it is the other way round.
-        if pinned && self.db.labels(self.address()).await?.iter().any(|row| row.label == purge_label(version)) {
+        // A purge sets its label first and then looks for pins; here it is the other way round.
+        if pinned
+            && self
+                .db
+                .labels(self.address())
+                .await?
+                .iter()
+                .any(|row| row.label == purge_label(version))
+        {
             self.db.unlabel(self.address(), &pin_label(version)).await?;
             let text = format!("{} `{}` is being purged", self.kind.what(), self.id);
-            return Err(Error::conflict(text).with_hint("some of its files may be gone; `purge()` completes it"));
+            return Err(Error::conflict(text)
+                .with_hint("some of its files may be gone; `purge()` completes it"));
         }
         Ok(())
     }
@@ -423,25 +562,39 @@ impl JobRun {
         Ok(chain)
     }
 
-    /// What it measured so far, by name and step: also while it runs, also in another process, and what was measured before it
-    /// was resumed.
+    /// What it measured so far, by name and step: also while it runs, also in another process, and
+    /// what was measured before it was resumed.
     ///
     /// # Errors
     /// `Store`.
     pub async fn metrics(&self) -> Result<Vec<MetricRow>> {
-        let mut all = BTreeMap::new();
-        for job in self.chain().await? {
-            // What was done again after the last checkpoint was measured again.
-            all.extend(self.db.metrics(job).await?.into_iter().map(|row| ((row.name.clone(), row.step), row)));
-        }
+        // What was done again after the last checkpoint was measured again, by a later job.
+        let points = self.db.metrics(self.chain().await?).await?;
+        let all: BTreeMap<(String, u64), MetricRow> = points
+            .into_iter()
+            .map(|point| ((point.name.clone(), point.step), point.into()))
+            .collect();
         Ok(all.into_values().collect())
+    }
+
+    /// The last number of each metric, by name.
+    #[cfg(feature = "progress")]
+    pub(crate) async fn newest_metrics(&self) -> Result<Vec<MetricRow>> {
+        let points = self.db.metrics(self.chain().await?).points(1).await?;
+        let mut newest: BTreeMap<String, MetricRow> = BTreeMap::new();
+        for point in points {
+            if newest.get(&point.name).is_none_or(|row| row.step <= point.step) {
+                newest.insert(point.name.clone(), point.into());
+            }
+        }
+        Ok(newest.into_values().collect())
     }
 
     /// What it logged, also before it was resumed.
     ///
     /// # Errors
     /// `Store`.
-    pub async fn logs(&self) -> Result<Vec<LogRow>> {
+    pub async fn logs(&self) -> Result<Vec<LogLine>> {
         let mut all = Vec::new();
         for job in self.chain().await? {
             all.extend(self.db.logs(job).await?);
@@ -454,15 +607,17 @@ impl JobRun {
         self.db.run_events(self.run)
     }
 
-    /// The checkpoints that are kept, also of before it was resumed, the newest last: numbers and steps. Numbers begin anew with
-    /// each job that tries another one again.
+    /// The checkpoints that are kept, also of before it was resumed, the newest last: numbers and
+    /// steps. Numbers start again with each job that retries another one.
     ///
     /// # Errors
     /// `Store`.
     pub async fn checkpoints(&self) -> Result<Vec<(u32, u64)>> {
         let mut all = Vec::new();
         for job in self.chain().await? {
-            all.extend(self.db.checkpoints(job).await?.into_iter().map(|row| (row.number, row.step)));
+            all.extend(
+                self.db.checkpoints(job).await?.into_iter().map(|row| (row.number, row.step)),
+            );
         }
         Ok(all)
     }

@@ -1,6 +1,6 @@
 //! How a training or prediction is doing.
 
-use crate::SavePath;
+use crate::save_path::SavePath;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use superduper::{
@@ -19,19 +19,21 @@ pub enum Status {
     Running = 2,
     /// Done; the result is on record.
     Completed = 3,
-    /// Stopped on request.
-    Canceled = 4,
+    /// Stopped on request. Its text, `CANCELED`, is that of Caikit.
+    #[serde(rename = "CANCELED", alias = "CANCELLED")]
+    Cancelled = 4,
     /// Given up; the error is on record.
     Errored = 5,
-    /// Its process is gone, and no process has taken it over. One that waits for its turn is known to be so only while no other
-    /// process that runs jobs of this database is alive; else it is QUEUED.
+    /// Its process died, and no process has taken it over. One that waits for its turn is known
+    /// to be so only while no other process that runs jobs of this database is alive; else it is
+    /// QUEUED.
     Interrupted = 6,
 }
 
 impl Status {
     /// Whether the status is final.
     pub fn is_terminal(self) -> bool {
-        matches!(self, Status::Completed | Status::Canceled | Status::Errored)
+        matches!(self, Status::Completed | Status::Cancelled | Status::Errored)
     }
 
     pub(crate) fn of(state: JobState) -> Self {
@@ -39,7 +41,7 @@ impl Status {
             JobState::Queued | JobState::Blocked => Status::Queued,
             JobState::Running => Status::Running,
             JobState::Succeeded => Status::Completed,
-            JobState::Cancelled => Status::Canceled,
+            JobState::Cancelled => Status::Cancelled,
             JobState::Failed | JobState::Skipped => Status::Errored,
         }
     }
@@ -51,7 +53,7 @@ impl fmt::Display for Status {
             Status::Queued => "QUEUED",
             Status::Running => "RUNNING",
             Status::Completed => "COMPLETED",
-            Status::Canceled => "CANCELED",
+            Status::Cancelled => "CANCELED",
             Status::Errored => "ERRORED",
             Status::Interrupted => "INTERRUPTED",
         })
@@ -70,8 +72,10 @@ pub struct Info {
     pub status: Status,
     /// Whether it is paused.
     pub paused: bool,
-    /// Whether somebody asked to cancel it.
-    pub canceling: bool,
+    /// Whether a cancel was requested and the job has not ended yet.
+    pub cancelling: bool,
+    /// Whether a cancel was requested at any time before the job ended.
+    pub cancel_requested: bool,
     /// When it was submitted.
     pub submitted_at: Timestamp,
     /// When the current or last attempt started.
@@ -82,10 +86,10 @@ pub struct Info {
     pub attempt: u32,
     /// Steps done and in total.
     pub progress: Option<(u64, u64)>,
-    /// Why it failed or was canceled: text, cause chain, kind.
+    /// Why it failed or was cancelled: text, cause chain, kind.
     pub error: Option<JobFailure>,
-    /// The artifact path, where it has one: a folder, or a URL such as `s3://bucket/path`. [`load_model_from`](crate::load_model_from)
-    /// takes it.
+    /// The artifact path, where it has one: a folder, or a URL such as `s3://bucket/path`.
+    /// [`load_model_from`](crate::load_model_from) takes it.
     pub path: Option<SavePath>,
     /// Whether its result was purged; this record is all that is left.
     pub purged: bool,
@@ -98,7 +102,8 @@ impl Info {
             job: row.id,
             status: Status::of(row.state),
             paused: row.state == JobState::Blocked,
-            canceling: row.cancel_requested && !row.state.is_terminal(),
+            cancelling: row.cancel_requested && !row.state.is_terminal(),
+            cancel_requested: row.cancel_requested,
             submitted_at: row.created_at,
             started_at: row.started_at,
             completed_at: row.ended_at,
@@ -108,6 +113,12 @@ impl Info {
             path: None,
             purged: false,
         }
+    }
+
+    /// Whether the job ended with its result although a cancel was requested: it was done before it
+    /// saw the request.
+    pub fn completed_despite_cancel(&self) -> bool {
+        self.status == Status::Completed && self.cancel_requested
     }
 
     /// Whether the error says that the worker's process died.

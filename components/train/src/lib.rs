@@ -1,8 +1,8 @@
 //! Background training and batch prediction as durable jobs.
 //!
-//! A [`Train`] module is submitted to a [`Trainer`] and runs on a thread or in a process of its own. The job, its
-//! arguments, metrics and checkpoints are on record: any process finds it again by its id, and what a crash
-//! interrupted goes on from the last checkpoint, to the same bits.
+//! A [`Train`] module is submitted to a [`Trainer`] and runs on a thread or in a process of its
+//! own. The job, its arguments, metrics and checkpoints are on record: any process finds it again
+//! by its id, and what a crash interrupted goes on from the last checkpoint, to the same bits.
 //!
 //! ```no_run
 //! use superduper::prelude::*;
@@ -50,17 +50,22 @@
 
 #![warn(clippy::unwrap_used, clippy::print_stdout)]
 
+mod arg;
 mod args;
 mod base;
 mod checkpoints;
 mod config;
 mod context;
 mod export;
+mod for_test;
 mod handle;
 mod info;
 mod kind;
+mod labels;
 mod metrics;
+mod model_source;
 mod module;
+mod objects;
 #[cfg(feature = "progress")]
 mod pace;
 #[cfg(feature = "plot")]
@@ -74,20 +79,27 @@ mod run;
 #[cfg(feature = "s3")]
 mod s3;
 mod save_path;
+mod search;
 mod span;
 mod spec;
+mod submit;
+mod take_over;
 #[cfg(any(feature = "plot", feature = "progress"))]
 mod text;
+mod train_or_resume;
 mod trainer;
 mod training;
+mod written;
 
-pub use args::{Arg, Args};
+pub use arg::Arg;
+pub use args::Args;
 pub use base::{Isolation, JobBase, Limits, Restart};
 pub use checkpoints::{Checkpoints, Direction};
 pub use config::{Config, FinderType, LoaderType, TrainerType};
 pub use context::{Flow, TrainContext};
 pub use export::{load_model, load_model_dyn, load_model_from};
-pub use handle::{Canceling, JobRun};
+pub use for_test::TestTrainContext;
+pub use handle::{CancelOutcome, JobRun};
 pub use info::{Info, Status};
 pub use metrics::{EarlyStopping, Series};
 pub use module::{Train, Trained};
@@ -99,13 +111,18 @@ pub use progress::Progress;
 pub use rng::Rng;
 pub use run::TrainingRun;
 pub use save_path::{S3Path, SavePath};
+pub use search::{Candidate, Search, SearchResult, SearchRun, Trial, Values};
 pub use span::Span;
 pub use spec::TrainSpec;
 pub use trainer::{LocalTrainer, TrainDb, Trainer};
 pub use training::Training;
 
-/// What a paused job waits for.
-const PAUSED: &str = "paused";
+/// The pages whose examples are compiled and run as documentation tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/testing-training.md")]
+    pub struct TestingTraining;
+}
 
 /// What the macros write refers to this module; it may change in any release.
 #[doc(hidden)]
@@ -117,7 +134,8 @@ pub mod __private {
 /// What a program that trains needs in scope.
 pub mod prelude {
     pub use crate::{
-        Arg, Checkpoints, Direction, EarlyStopping, Flow, Isolation, JobBase, Limits, LocalTrainer, Predict, PredictSpec, Restart, Span,
-        Status, Train, TrainContext, TrainDb, TrainSpec, Trained, Trainer, TrainingRun, load_model, predictors, trains,
+        Arg, Args, Checkpoints, Direction, EarlyStopping, Flow, Isolation, JobBase, Limits,
+        LocalTrainer, Predict, PredictSpec, Restart, Search, Span, Status, Train, TrainContext,
+        TrainDb, TrainSpec, Trained, Trainer, TrainingRun, load_model, predictors, trains,
     };
 }

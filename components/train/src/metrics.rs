@@ -1,6 +1,6 @@
 //! What was measured, made small enough to look at; and stopping when it gets no better.
 
-use crate::Direction;
+use crate::checkpoints::Direction;
 use serde::{Deserialize, Serialize};
 use superduper::store::MetricRow;
 
@@ -14,7 +14,13 @@ pub struct Series {
 impl Series {
     /// The series of a name among the rows of a job.
     pub fn of(rows: &[MetricRow], name: &str) -> Self {
-        Series { points: rows.iter().filter(|row| row.name == name).map(|row| (row.step, row.value)).collect() }
+        Series {
+            points: rows
+                .iter()
+                .filter(|row| row.name == name)
+                .map(|row| (row.step, row.value))
+                .collect(),
+        }
     }
 
     /// The newest value.
@@ -24,11 +30,14 @@ impl Series {
 
     /// The best value and its step.
     pub fn best(&self, direction: Direction) -> Option<(u64, f64)> {
-        self.points.iter().copied().reduce(|best, next| if direction.better(next.1, best.1) { next } else { best })
+        self.points
+            .iter()
+            .copied()
+            .reduce(|best, next| if direction.better(next.1, best.1) { next } else { best })
     }
 
-    /// At most so many points that look the same: of each stretch of steps the smallest and the largest value, and the
-    /// first and last point of all. Spikes stay.
+    /// At most so many points that look the same: of each stretch of steps the smallest and the
+    /// largest value, and the first and last point of all. Spikes stay.
     pub fn downsample(&self, at_most: usize) -> Self {
         if self.points.len() <= at_most.max(4) {
             return self.clone();
@@ -37,7 +46,8 @@ impl Series {
         let inner = &self.points[1..self.points.len() - 1];
         let mut points = vec![self.points[0]];
         for index in 0..stretches {
-            let part = &inner[index * inner.len() / stretches..(index + 1) * inner.len() / stretches];
+            let part =
+                &inner[index * inner.len() / stretches..(index + 1) * inner.len() / stretches];
             let by_value = |a: &&(u64, f64), b: &&(u64, f64)| a.1.total_cmp(&b.1);
             let ends = part.iter().min_by(by_value).zip(part.iter().max_by(by_value));
             if let Some((low, high)) = ends {
@@ -52,7 +62,8 @@ impl Series {
     }
 }
 
-/// Tells when a number has got no better for some time. Part of the loop's state: keep it in the checkpoint.
+/// Tells when a number has got no better for some time. Part of the loop's state: keep it in the
+/// checkpoint.
 ///
 /// ```
 /// use superduper_train::{Direction, EarlyStopping};
@@ -76,7 +87,15 @@ pub struct EarlyStopping {
 impl EarlyStopping {
     /// Stop after so many values in a row without a better one.
     pub fn new(direction: Direction, patience: u64) -> Self {
-        EarlyStopping { direction, patience: patience.max(1), min_delta: 0.0, warmup: 0, best: None, since: 0, seen: 0 }
+        EarlyStopping {
+            direction,
+            patience: patience.max(1),
+            min_delta: 0.0,
+            warmup: 0,
+            best: None,
+            since: 0,
+            seen: 0,
+        }
     }
 
     /// How much better a value must be to count.
@@ -91,7 +110,7 @@ impl EarlyStopping {
         self
     }
 
-    /// Take the next value; gives whether it is time to stop. A value that is no number is never better.
+    /// Take the next value; returns whether it is time to stop. NaN and infinity are never better.
     pub fn update(&mut self, value: f64) -> bool {
         self.seen = self.seen.saturating_add(1);
         let bar = self.best.map(|best| match self.direction {
@@ -124,13 +143,17 @@ mod tests {
 
     #[test]
     fn downsampling_keeps_ends_and_spikes() {
-        let mut points: Vec<(u64, f64)> = (0..10_000).map(|step| (step, (step as f64 / 500.0).sin())).collect();
+        let mut points: Vec<(u64, f64)> =
+            (0..10_000).map(|step| (step, (step as f64 / 500.0).sin())).collect();
         points[7_321].1 = 50.0;
         let series = Series { points };
         let small = series.downsample(100);
         assert!(small.points.len() <= 100 && small.points.len() > 60, "{}", small.points.len());
         assert!(small.points.is_sorted_by_key(|(step, _)| *step));
-        assert_eq!((small.points.first(), small.points.last()), (series.points.first(), series.points.last()));
+        assert_eq!(
+            (small.points.first(), small.points.last()),
+            (series.points.first(), series.points.last())
+        );
         assert_eq!(small.best(Direction::Higher), Some((7_321, 50.0)));
         assert_eq!(series.downsample(20_000), series);
         assert_eq!(Series::default().downsample(10), Series::default());
@@ -144,7 +167,8 @@ mod tests {
         assert_eq!(verdicts, [false, false, false, false, false, false, false, true]);
         let mut halves = EarlyStopping::new(Direction::Lower, 3).warmup(2);
         assert!(values[..5].iter().all(|value| !halves.update(*value)));
-        let mut halves: EarlyStopping = serde_json::from_str(&serde_json::to_string(&halves).expect("JSON")).expect("JSON");
+        let mut halves: EarlyStopping =
+            serde_json::from_str(&serde_json::to_string(&halves).expect("JSON")).expect("JSON");
         assert_eq!(values[5..].iter().filter(|value| halves.update(**value)).count(), 1);
         assert_eq!(halves, whole);
     }

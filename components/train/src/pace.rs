@@ -1,6 +1,6 @@
-//! How fast a run is: pure, for whoever shows it.
+//! How fast a run is. Pure: it shows nothing itself.
 
-use crate::{Info, text::brief};
+use crate::{info::Info, text::brief};
 use std::time::{Duration, Instant};
 
 /// Rates are of about this long.
@@ -10,7 +10,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     attempt: u32,
-    /// Where the rate is measured from, of this attempt: an attempt that goes on from a checkpoint did not make those steps.
+    /// Where the rate is measured from, of this attempt: an attempt that goes on from a checkpoint
+    /// did not make those steps.
     from: Option<(u64, Instant)>,
     last: Option<(u64, u64, Instant)>,
     rate: Option<f64>,
@@ -20,8 +21,10 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn see(&mut self, info: &Info, now: Instant) {
-        self.took =
-            info.started_at.zip(info.completed_at).map(|(from, to)| Duration::from_millis(to.0.saturating_sub(from.0).unsigned_abs()));
+        self.took = info
+            .started_at
+            .zip(info.completed_at)
+            .map(|(from, to)| Duration::from_millis(to.0.saturating_sub(from.0).unsigned_abs()));
         let Some((done, total)) = info.progress else { return };
         let back = self.last.is_some_and(|(last, ..)| done < last);
         if info.attempt != self.attempt || back {
@@ -48,15 +51,27 @@ impl Pace {
 
     /// `, 812 steps/s, 1m20s left`, as far as it is known.
     pub(crate) fn rate_and_left(&self) -> String {
-        let (Some(rate), Some((done, total, _))) = (self.rate.filter(|rate| *rate > 0.0), self.last) else { return String::new() };
-        let left = Duration::try_from_secs_f64(total.saturating_sub(done) as f64 / rate).map(lasting);
-        let rate = if rate < 1.0 { format!(", {} s/step", brief(1.0 / rate)) } else { format!(", {} steps/s", brief(rate)) };
+        let (Some(rate), Some((done, total, _))) =
+            (self.rate.filter(|rate| *rate > 0.0), self.last)
+        else {
+            return String::new();
+        };
+        let left =
+            Duration::try_from_secs_f64(total.saturating_sub(done) as f64 / rate).map(lasting);
+        let rate = if rate < 1.0 {
+            format!(", {} s/step", brief(1.0 / rate))
+        } else {
+            format!(", {} steps/s", brief(rate))
+        };
         left.map_or(rate.clone(), |left| format!("{rate}, {left} left"))
     }
 
     /// ` after 1000/1000 steps in 3s`, as far as it is known.
     pub(crate) fn took(&self) -> String {
-        let steps = self.last.map(|(done, total, _)| format!(" after {done}/{total} steps")).unwrap_or_default();
+        let steps = self
+            .last
+            .map(|(done, total, _)| format!(" after {done}/{total} steps"))
+            .unwrap_or_default();
         let took = self.took.map(|took| format!(" in {}", lasting(took))).unwrap_or_default();
         steps + &took
     }
@@ -81,7 +96,13 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        for (millis, text) in [(12, "12ms"), (3_200, "3.2s"), (80_000, "1m20s"), (7_260_000, "2h1m"), (90_000_000, "1d1h")] {
+        for (millis, text) in [
+            (12, "12ms"),
+            (3_200, "3.2s"),
+            (80_000, "1m20s"),
+            (7_260_000, "2h1m"),
+            (90_000_000, "1d1h"),
+        ] {
             assert_eq!(lasting(Duration::from_millis(millis)), text);
         }
     }

@@ -1,10 +1,12 @@
 //! Curves of metrics as SVG: text, drawn without fonts, bitmaps or a screen.
 //!
-//! Invariants: a curve is one `<polyline>` whatever its values are; what is no number is left out, and what a plot cannot show
-//! is an error, never an empty picture. Names are shown as text, whatever they hold.
+//! Invariants: a curve is one `<polyline>` whatever its values are; NaN and infinity are left out,
+//! and what a plot cannot show is an error, never an empty picture. Names are shown as text,
+//! whatever they hold.
 
 use crate::{
-    JobRun, Series,
+    handle::JobRun,
+    metrics::Series,
     text::{brief, one_line},
 };
 use plotters::{coord::types::RangedCoordf64, prelude::*};
@@ -32,11 +34,12 @@ const COLORS: [RGBColor; 10] = [
 
 /// A plot of metrics over steps.
 ///
-/// Metrics of one thing share a chart, so that they can be compared: `loss`, `train_loss`, `val/loss` and `loss.test` are all of
-/// `loss`. Each other thing has a chart of its own below.
+/// Metrics of one thing share a chart, so that they can be compared: `loss`, `train_loss`,
+/// `val/loss` and `loss.test` are all of `loss`. Each other thing has a chart of its own below.
 ///
 /// # Guarantees
-/// The text is one well-formed `<svg>` element; each curve is one `<polyline>` of at most 2000 points, in which spikes stay.
+/// The text is one well-formed `<svg>` element; each curve is one `<polyline>` of at most 2000
+/// points, in which spikes stay.
 ///
 /// ```no_run
 /// # async fn example(run: superduper_train::TrainingRun, older: superduper_train::TrainingRun) -> superduper::Result<()> {
@@ -71,7 +74,15 @@ impl Default for Plot {
 impl Plot {
     /// A plot of nothing yet.
     pub fn new() -> Self {
-        Plot { runs: Vec::new(), series: Vec::new(), metrics: None, title: None, log: false, width: 900, height: 360 }
+        Plot {
+            runs: Vec::new(),
+            series: Vec::new(),
+            metrics: None,
+            title: None,
+            log: false,
+            width: 900,
+            height: 360,
+        }
     }
 
     /// Add the curves of a run.
@@ -81,7 +92,12 @@ impl Plot {
     }
 
     /// Add a curve of your own: whose it is, the metric, its numbers.
-    pub fn series(mut self, of: impl Into<String>, metric: impl Into<String>, series: &Series) -> Self {
+    pub fn series(
+        mut self,
+        of: impl Into<String>,
+        metric: impl Into<String>,
+        series: &Series,
+    ) -> Self {
         self.series.push(Curve::new(of.into(), metric.into(), series));
         self
     }
@@ -104,7 +120,8 @@ impl Plot {
         self
     }
 
-    /// The size of a chart in pixels; 900 × 360 unless this is called, never below 200 × 120 nor above 10,000.
+    /// The size of a chart in pixels; 900 × 360 unless this is called, never below 200 × 120 nor
+    /// above 10,000.
     pub fn size(mut self, width: u32, height: u32) -> Self {
         (self.width, self.height) = (width.clamp(200, 10_000), height.clamp(120, 10_000));
         self
@@ -113,7 +130,8 @@ impl Plot {
     /// Read the metrics and draw them.
     ///
     /// # Errors
-    /// `NotFound` for a metric that no run has, and where nothing has a value that can be shown; `Store`.
+    /// `NotFound` for a metric that no run has, and where nothing has a value that can be shown;
+    /// `Store`.
     pub async fn svg(&self) -> Result<String> {
         let mut curves = self.series.clone();
         for run in &self.runs {
@@ -121,7 +139,11 @@ impl Plot {
             for row in run.metrics().await? {
                 by_name.entry(row.name).or_default().points.push((row.step, row.value));
             }
-            curves.extend(by_name.into_iter().map(|(name, series)| Curve::new(run.id().to_owned(), name, &series)));
+            curves.extend(
+                by_name
+                    .into_iter()
+                    .map(|(name, series)| Curve::new(run.id().to_owned(), name, &series)),
+            );
         }
         let plot = self.clone();
         let drawn = tokio::task::spawn_blocking(move || plot.draw(curves)).await;
@@ -130,7 +152,8 @@ impl Plot {
 
     fn draw(&self, curves: Vec<Curve>) -> Result<String> {
         let charts = self.charts(self.chosen(curves)?)?;
-        let several = charts.iter().flat_map(|(_, curves)| curves).any(|curve| curve.of != charts[0].1[0].of);
+        let several =
+            charts.iter().flat_map(|(_, curves)| curves).any(|curve| curve.of != charts[0].1[0].of);
         let above = if self.title.is_some() { 30 } else { 0 };
         let mut text = String::new();
         {
@@ -138,7 +161,9 @@ impl Plot {
             let area = SVGBackend::with_string(&mut text, (self.width, height)).into_drawing_area();
             area.fill(&WHITE).map_err(failed)?;
             let area = match &self.title {
-                Some(title) => area.titled(&one_line(title, 200), ("sans-serif", 20)).map_err(failed)?,
+                Some(title) => {
+                    area.titled(&one_line(title, 200), ("sans-serif", 20)).map_err(failed)?
+                }
                 None => area.clone(),
             };
             let mut colors = COLORS.iter().cycle();
@@ -158,11 +183,15 @@ impl Plot {
             let before = chosen.len();
             chosen.extend(curves.iter().filter(|curve| curve.metric == *name).cloned());
             if chosen.len() == before {
-                let mut known: Vec<&str> = curves.iter().map(|curve| curve.metric.as_str()).collect();
+                let mut known: Vec<&str> =
+                    curves.iter().map(|curve| curve.metric.as_str()).collect();
                 known.sort_unstable();
                 known.dedup();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                return Err(Error::not_found(format!("there is no metric `{}` to plot; there is {known}", name.escape_debug())));
+                return Err(Error::not_found(format!(
+                    "there is no metric `{}` to plot; there is {known}",
+                    name.escape_debug()
+                )));
             }
         }
         Ok(chosen)
@@ -194,9 +223,8 @@ impl Plot {
             } else {
                 format!("no value of {} is {what}", unusable.join(", "))
             };
-            return Err(
-                Error::not_found(format!("there is nothing to plot: {which}")).with_hint("report numbers with `ctx.metric(name, value)`")
-            );
+            return Err(Error::not_found(format!("there is nothing to plot: {which}"))
+                .with_hint("report numbers with `ctx.metric(name, value)`"));
         }
         Ok(charts)
     }
@@ -220,23 +248,34 @@ impl Plot {
             .map_err(failed)?;
         self.mesh(&mut chart)?;
         for (curve, color) in curves.iter().zip(colors) {
-            let label =
-                if several { format!("{} {}", one_line(&curve.of, 40), one_line(&curve.metric, 40)) } else { one_line(&curve.metric, 60) };
+            let label = if several {
+                format!("{} {}", one_line(&curve.of, 40), one_line(&curve.metric, 40))
+            } else {
+                one_line(&curve.metric, 60)
+            };
             // A line of one point is not seen.
             if let [only] = curve.points.as_slice() {
                 chart.draw_series([Circle::new(*only, 3, color.filled())]).map_err(failed)?;
             }
             let line = LineSeries::new(curve.points.iter().copied(), color.stroke_width(2));
             let color = *color;
-            let legend = move |(x, y): (i32, i32)| Rectangle::new([(x, y - 1), (x + 16, y + 1)], color.filled());
+            let legend = move |(x, y): (i32, i32)| {
+                Rectangle::new([(x, y - 1), (x + 16, y + 1)], color.filled())
+            };
             chart.draw_series(line).map_err(failed)?.label(label).legend(legend);
         }
         let mut labels = chart.configure_series_labels();
-        labels.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).position(SeriesLabelPosition::UpperRight);
+        labels
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.2))
+            .position(SeriesLabelPosition::UpperRight);
         labels.draw().map_err(failed)
     }
 
-    fn mesh(&self, chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<RangedCoordf64, RangedCoordf64>>) -> Result<()> {
+    fn mesh(
+        &self,
+        chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
+    ) -> Result<()> {
         let value = |y: &f64| if self.log { brief(10_f64.powf(*y)) } else { brief(*y) };
         let step = |x: &f64| if x.fract() == 0.0 { format!("{x}") } else { String::new() };
         chart
@@ -269,7 +308,14 @@ impl Curve {
     fn new(of: String, metric: String, series: &Series) -> Self {
         let finite = series.points.iter().copied().filter(|(_, value)| value.is_finite()).collect();
         let points = Series { points: finite }.downsample(POINTS).points;
-        Curve { of, metric, points: points.into_iter().map(|(step, value)| (step as f64, value.clamp(-LARGEST, LARGEST))).collect() }
+        Curve {
+            of,
+            metric,
+            points: points
+                .into_iter()
+                .map(|(step, value)| (step as f64, value.clamp(-LARGEST, LARGEST)))
+                .collect(),
+        }
     }
 }
 
@@ -287,7 +333,9 @@ fn thing(metric: &str) -> String {
 
 /// A range that holds all values and has a width that can be divided.
 fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
     let least = low.abs().max(high.abs()).max(1e-9) * 1e-6;
     if high - low < least {
         let pad = if low == 0.0 && high == 0.0 { 1.0 } else { low.abs().max(high.abs()) * 0.1 };

@@ -1,12 +1,20 @@
 //! Batch prediction on the same base as training: the result is a file of its own.
 
 use crate::{
-    Arg, Args, Checkpoints, JobBase, JobRun, SavePath, Span, TrainContext, TrainSpec,
-    export::Written,
+    arg::Arg,
+    args::Args,
+    base::{JobBase, pool},
+    checkpoints::Checkpoints,
+    context::TrainContext,
+    handle::JobRun,
     kind::JobKind,
     retention::purge,
-    trainer::{pool, submit},
+    save_path::SavePath,
+    span::Span,
+    spec::TrainSpec,
+    submit::submit,
     training::set_up,
+    written::Written,
 };
 use serde::{Deserialize, Serialize};
 use std::{io::Write, ops::Deref, path::PathBuf, sync::Arc};
@@ -34,7 +42,10 @@ inventory::collect!(PredictEntry);
 impl PredictEntry {
     /// The entry of a type.
     pub const fn of<M: Predict>() -> Self {
-        PredictEntry { kind: M::__kind, predict: |model, ctx| superduper::downcast::<M>(model)?.predict(ctx) }
+        PredictEntry {
+            kind: M::__kind,
+            predict: |model, ctx| superduper::downcast::<M>(model)?.predict(ctx),
+        }
     }
 }
 
@@ -48,12 +59,19 @@ macro_rules! predictors {
 
 /// The code that predicts with models of a kind.
 pub(crate) fn predicts(kind: &str) -> Result<&'static PredictEntry> {
-    inventory::iter::<PredictEntry>.into_iter().find(|entry| (entry.kind)() == kind).ok_or_else(|| {
-        let short = kind.rsplit('.').next().unwrap_or(kind);
-        Error::new(ErrorKind::UnknownKind, format!("this program does not know how to predict with `{kind}`"))
-            .with_hint(format!("write `superduper_train::predictors!({short});` beside its `impl Predict`"))
+    inventory::iter::<PredictEntry>.into_iter().find(|entry| (entry.kind)() == kind).ok_or_else(
+        || {
+            let short = kind.rsplit('.').next().unwrap_or(kind);
+            Error::new(
+                ErrorKind::UnknownKind,
+                format!("this program does not know how to predict with `{kind}`"),
+            )
+            .with_hint(format!(
+                "write `superduper_train::predictors!({short});` beside its `impl Predict`"
+            ))
             .fatal()
-    })
+        },
+    )
 }
 
 /// What is asked of one batch prediction.
@@ -154,9 +172,16 @@ impl Prediction {
     #[trigger("apply", policy = "policy")]
     fn run(&self, ctx: &JobContext) -> Result<Predicted> {
         let entry = predicts(self.model.0.kind())?;
-        let spec = TrainSpec { args: self.args.clone(), seed: self.seed, checkpoints: self.checkpoints.clone(), ..TrainSpec::default() };
-        let mut context = TrainContext::new(ctx, &self.identifier, &spec, self.base.limits.wall.map(Span::get))?;
-        let copy: Box<dyn Component> = context.decode(Encoded::checked(&self.model)?.value().clone(), "the model")?;
+        let spec = TrainSpec {
+            args: self.args.clone(),
+            seed: self.seed,
+            checkpoints: self.checkpoints.clone(),
+            ..TrainSpec::default()
+        };
+        let mut context =
+            TrainContext::new(ctx, &self.identifier, &spec, self.base.limits.wall.map(Span::get));
+        let copy: Box<dyn Component> =
+            context.decode(Encoded::checked(&self.model)?.value().clone(), "the model")?;
         set_up(&context, &*copy)?;
         let result = (entry.predict)(copy, &mut context);
         context.end(result.is_ok())?;
@@ -191,7 +216,14 @@ impl PredictionRun {
         let id = &prediction.identifier;
         let path = SavePath::Folder(PathBuf::from(&prediction.folder).join(id));
         let (run, of, job) = submit(db, prediction, JobKind::Prediction, id).await?;
-        Ok(PredictionRun(JobRun::new(db.clone(), JobKind::Prediction, id, (of, job), Some(path), Some(run))))
+        Ok(PredictionRun(JobRun::new(
+            db.clone(),
+            JobKind::Prediction,
+            id,
+            (of, job),
+            Some(path),
+            Some(run),
+        )))
     }
 
     pub(crate) async fn find(db: &Db, id: &str) -> Result<Self> {
@@ -203,7 +235,8 @@ impl PredictionRun {
     /// # Errors
     /// `JobFailed`, `Cancelled`, `Gone`.
     pub async fn result_file(&self) -> Result<PathBuf> {
-        let result: Predicted = self.db.decode(self.finished().await?, "the result of a prediction")?;
+        let result: Predicted =
+            self.db.decode(self.finished().await?, "the result of a prediction")?;
         Ok(result.file)
     }
 
@@ -213,10 +246,15 @@ impl PredictionRun {
     /// As for [`PredictionRun::result_file`]; `NotFound` where somebody deleted the file.
     pub async fn result(&self) -> Result<Bytes> {
         let file = self.result_file().await?;
-        let read = tokio::task::spawn_blocking(move || std::fs::read(&file).map_err(|error| (file, error))).await;
+        let read = tokio::task::spawn_blocking(move || {
+            std::fs::read(&file).map_err(|error| (file, error))
+        })
+        .await;
         let read = read.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
-        read.map(Bytes::from)
-            .map_err(|(file, error)| Error::not_found(format!("the result `{}` cannot be read", file.display())).with_source(error))
+        read.map(Bytes::from).map_err(|(file, error)| {
+            Error::not_found(format!("the result `{}` cannot be read", file.display()))
+                .with_source(error)
+        })
     }
 
     /// Go on; see [`JobRun::resume`].
@@ -230,7 +268,8 @@ impl PredictionRun {
     /// Purge it now: result, file and folder go, the record stays.
     ///
     /// # Errors
-    /// `Conflict` while a job of its id is unfinished, and where it is pinned; `Gone` where it was purged before.
+    /// `Conflict` while a job of its id is unfinished, and where it is pinned; `Gone` where it was
+    /// purged before.
     pub async fn purge(&self) -> Result<()> {
         purge(&self.0).await
     }

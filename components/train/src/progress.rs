@@ -1,10 +1,12 @@
 //! Runs followed on a terminal: a bar each, or plain lines where there is no terminal.
 //!
-//! Invariants: nothing is shown unless somebody asks for it. Only the record is read, so a run of another process is followed
-//! as one of this is, and following changes nothing about it. However following ends, the terminal is left in order.
+//! Invariants: nothing is shown unless somebody asks for it. Only the record is read, so a run of
+//! another process is followed as one of this is, and following changes nothing about it. However
+//! following ends, the terminal is left in order.
 
 use crate::{
-    Info, JobRun, Status,
+    handle::JobRun,
+    info::{Info, Status},
     pace::Pace,
     text::{brief, one_line},
 };
@@ -15,21 +17,22 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use superduper::Result;
 use superduper::unreturned::Unreturned;
-use superduper::{Result, store::MetricRow};
 
 /// So many metrics are shown; the others are in the record.
 const METRICS: usize = 6;
 
 /// Shows how runs are doing until they end.
 ///
-/// On a terminal each run has a bar with steps, rate, time left and its newest metrics. Elsewhere there are plain lines: one per
-/// change of its status, one per quarter of its steps, and beyond that at most one per [`Progress::every`]. A handle; clones
-/// share the terminal.
+/// On a terminal each run has a bar with steps, rate, time left and its newest metrics. Elsewhere
+/// there are plain lines: one per change of its status, one per quarter of its steps, and beyond
+/// that at most one per [`Progress::every`]. A handle; clones share the terminal.
 ///
 /// # Guarantees
 /// - Nothing is read but the record: it works for a run of another process too.
-/// - Dropping the future, as `tokio::select!` with `ctrl_c` does, leaves the terminal in order; the run goes on.
+/// - Dropping the future, as `tokio::select!` with `ctrl_c` does, leaves the terminal in order; the
+///   run goes on.
 ///
 /// ```no_run
 /// # async fn example(first: superduper_train::TrainingRun, second: superduper_train::TrainingRun) -> superduper::Result<()> {
@@ -45,13 +48,13 @@ const METRICS: usize = 6;
 /// ```
 #[derive(Clone)]
 pub struct Progress {
-    output: Output,
+    pub(crate) output: Output,
     every: Duration,
-    poll: Duration,
+    pub(crate) poll: Duration,
 }
 
 #[derive(Clone)]
-enum Output {
+pub(crate) enum Output {
     Bars(MultiProgress),
     Lines(Arc<Mutex<Box<dyn Write + Send>>>),
 }
@@ -65,7 +68,11 @@ impl Default for Progress {
 impl Progress {
     /// Bars on stderr where that is a terminal, else lines there.
     pub fn new() -> Self {
-        if std::io::stderr().is_terminal() { Progress::bars(ProgressDrawTarget::stderr()) } else { Progress::lines(std::io::stderr()) }
+        if std::io::stderr().is_terminal() {
+            Progress::bars(ProgressDrawTarget::stderr())
+        } else {
+            Progress::lines(std::io::stderr())
+        }
     }
 
     /// Plain lines to a writer. What it refuses is not shown, and nothing else.
@@ -121,11 +128,15 @@ impl Progress {
         }
     }
 
-    /// Follow several runs at once until all are final, or INTERRUPTED; what became of them is in their order.
+    /// Follow several runs at once until all are final, or INTERRUPTED; what became of them is in
+    /// their order.
     ///
     /// # Errors
     /// `Store`.
-    pub async fn follow_all<'a>(&self, runs: impl IntoIterator<Item = &'a JobRun>) -> Result<Vec<Info>> {
+    pub async fn follow_all<'a>(
+        &self,
+        runs: impl IntoIterator<Item = &'a JobRun>,
+    ) -> Result<Vec<Info>> {
         let mut following = tokio::task::JoinSet::new();
         for (place, run) in runs.into_iter().enumerate() {
             let (progress, run) = (self.clone(), run.clone());
@@ -133,11 +144,23 @@ impl Progress {
         }
         let mut infos = Vec::new();
         while let Some(followed) = following.join_next().await {
-            let (place, info) = followed.map_err(|error| superduper::Error::internal(error.to_string()))?;
+            let (place, info) =
+                followed.map_err(|error| superduper::Error::internal(error.to_string()))?;
             infos.push((place, info?));
         }
         infos.sort_by_key(|(place, _)| *place);
         Ok(infos.into_iter().map(|(_, info)| info).collect())
+    }
+}
+
+impl Progress {
+    /// A line, where there are lines.
+    pub(crate) fn write_line(&self, id: &str, text: &str) {
+        if let Output::Lines(writer) = &self.output {
+            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = writeln!(writer, "{id}: {text}").and_then(|()| writer.flush());
+            written.ignored("a reader that is gone is no reason to stop");
+        }
     }
 }
 
@@ -158,7 +181,7 @@ impl JobRun {
     }
 }
 
-/// The newest metrics. All of a job are read for them, so it is done the more seldom the longer it takes.
+/// The newest metrics. They are read the more seldom the longer it takes.
 #[derive(Default)]
 struct Newest {
     text: String,
@@ -172,16 +195,11 @@ impl Newest {
 
     async fn read(&mut self, run: &JobRun) -> Result<()> {
         let begun = Instant::now();
-        let rows = run.metrics().await?;
-        // Ascending by name and step.
-        let mut newest: Vec<&MetricRow> = Vec::new();
-        for row in &rows {
-            match newest.last_mut() {
-                Some(last) if last.name == row.name => *last = row,
-                _ => newest.push(row),
-            }
-        }
-        let shown = newest.iter().take(METRICS).map(|row| format!(", {} {}", one_line(&row.name, 40), brief(row.value)));
+        let newest = run.newest_metrics().await?;
+        let shown = newest
+            .iter()
+            .take(METRICS)
+            .map(|row| format!(", {} {}", one_line(&row.name, 40), brief(row.value)));
         self.text = shown.collect();
         self.next = Some(Instant::now() + Duration::from_millis(500).max(begun.elapsed() * 20));
         Ok(())
@@ -203,7 +221,13 @@ impl<'a> View<'a> {
     fn new(progress: &'a Progress, id: &str) -> Self {
         let id = one_line(id, 60);
         let bar = match &progress.output {
-            Output::Bars(bars) => Some(bars.add(ProgressBar::new(0).with_style(style("{prefix} {wide_msg}")).with_prefix(id.clone()))),
+            Output::Bars(bars) => Some(
+                bars.add(
+                    ProgressBar::new(0)
+                        .with_style(style("{prefix} {wide_msg}"))
+                        .with_prefix(id.clone()),
+                ),
+            ),
             Output::Lines(_) => None,
         };
         View { progress, id, bar, status: None, quarter: 0, line: None, over: false }
@@ -215,7 +239,11 @@ impl<'a> View<'a> {
         let changed = self.status != Some(state);
         let name = if info.paused { "paused".to_owned() } else { info.status.to_string() };
         let end = || {
-            let why = info.error.as_ref().map(|error| format!(": {}", one_line(&error.to_string(), 300))).unwrap_or_default();
+            let why = info
+                .error
+                .as_ref()
+                .map(|error| format!(": {}", one_line(&error.to_string(), 300)))
+                .unwrap_or_default();
             format!("{name}{}{metrics}{why}", pace.took())
         };
         if let Some(bar) = &self.bar {
@@ -245,29 +273,34 @@ impl<'a> View<'a> {
 
     /// A line about the steps, where there is something to tell.
     fn steps(&mut self, info: &Info, pace: &Pace, metrics: &str) {
-        let Some((done, total)) = info.progress.filter(|(done, total)| *total > 0 && *done > 0 && info.status == Status::Running) else {
+        let Some((done, total)) = info
+            .progress
+            .filter(|(done, total)| *total > 0 && *done > 0 && info.status == Status::Running)
+        else {
             return;
         };
         // In 128 bits: a module may count by its own measure, up to the largest number.
-        let share = |of: u64| u64::try_from(u128::from(done) * u128::from(of) / u128::from(total)).unwrap_or(u64::MAX);
+        let share = |of: u64| {
+            u64::try_from(u128::from(done) * u128::from(of) / u128::from(total)).unwrap_or(u64::MAX)
+        };
         let quarter = share(4);
         // The beginning is no news; the end has a line of its own.
-        let due = self.line.is_some_and(|line| line.elapsed() >= self.progress.every) && pace.moved();
+        let due =
+            self.line.is_some_and(|line| line.elapsed() >= self.progress.every) && pace.moved();
         self.line.get_or_insert_with(Instant::now);
         if (quarter > self.quarter && quarter < 4) || due {
             let percent = share(100);
-            self.write(&format!("{done}/{total} steps ({percent} %){}{metrics}", pace.rate_and_left()));
+            self.write(&format!(
+                "{done}/{total} steps ({percent} %){}{metrics}",
+                pace.rate_and_left()
+            ));
             self.line = Some(Instant::now());
         }
         self.quarter = quarter;
     }
 
     fn write(&self, text: &str) {
-        if let Output::Lines(writer) = &self.progress.output {
-            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            let written = writeln!(writer, "{}: {text}", self.id).and_then(|()| writer.flush());
-            written.ignored("a reader that is gone is no reason to stop");
-        }
+        self.progress.write_line(&self.id, text);
     }
 }
 
@@ -279,7 +312,7 @@ impl Drop for View<'_> {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+pub(crate) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 

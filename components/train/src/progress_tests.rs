@@ -58,13 +58,15 @@ fn info(status: Status, progress: Option<(u64, u64)>) -> Info {
         job: JobId(1),
         status,
         paused: false,
-        canceling: false,
+        cancelling: false,
+        cancel_requested: false,
         submitted_at: Timestamp(0),
         started_at: Some(Timestamp(1_000)),
         completed_at: status.is_terminal().then_some(Timestamp(4_200)),
         attempt: 1,
         progress,
-        error: (status == Status::Errored).then(|| JobFailure::new(FailureKind::Error, "no\nroom \u{1b}[2J left")),
+        error: (status == Status::Errored)
+            .then(|| JobFailure::new(FailureKind::Error, "no\nroom \u{1b}[2J left")),
         path: None,
         purged: false,
     }
@@ -73,18 +75,26 @@ fn info(status: Status, progress: Option<(u64, u64)>) -> Info {
 #[test]
 fn bars_of_several_runs_end_in_order() {
     let screen = Screen::default();
-    let progress = Progress::bars(ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 250));
-    let (mut one, mut two, dropped) = (View::new(&progress, "one"), View::new(&progress, "two"), View::new(&progress, "three"));
+    let progress =
+        Progress::bars(ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 250));
+    let (mut one, mut two, dropped) =
+        (View::new(&progress, "one"), View::new(&progress, "two"), View::new(&progress, "three"));
     let mut pace = Pace::default();
     let begun = Instant::now();
     for step in [0, 500] {
-        pace.see(&info(Status::Running, Some((step, 1000))), begun + Duration::from_secs(step / 100));
+        pace.see(
+            &info(Status::Running, Some((step, 1000))),
+            begun + Duration::from_secs(step / 100),
+        );
         one.show(&info(Status::Running, Some((step, 1000))), &pace, ", loss 0.5", false);
         two.show(&info(Status::Queued, None), &Pace::default(), "", false);
         std::thread::sleep(Duration::from_millis(10));
     }
     let text = screen.text();
-    assert!(text.contains("one [") && text.contains("500/1000, 100 steps/s, 5.0s left, loss 0.5"), "{text}");
+    assert!(
+        text.contains("one [") && text.contains("500/1000, 100 steps/s, 5.0s left, loss 0.5"),
+        "{text}"
+    );
     assert!(text.contains("two QUEUED"), "{text}");
     pace.see(&info(Status::Completed, Some((1000, 1000))), begun + Duration::from_secs(10));
     one.show(&info(Status::Completed, Some((1000, 1000))), &pace, ", loss 0.25", true);
@@ -92,7 +102,11 @@ fn bars_of_several_runs_end_in_order() {
     let text = screen.text();
     assert!(text.contains("one COMPLETED after 1000/1000 steps in 3.2s, loss 0.25"), "{text}");
     assert!(text.contains("two ERRORED: no room  [2J left"), "a text moves no cursor: {text}");
-    let bars = [one.bar.clone(), two.bar.clone(), dropped.bar.clone()].map(|bar| bar.expect("a bar"));
+    let bars =
+        [one.bar.clone(), two.bar.clone(), dropped.bar.clone()].map(|bar| bar.expect("a bar"));
     drop((one, two, dropped));
-    assert!(bars.iter().all(ProgressBar::is_finished), "one that nobody follows any more is left in order, too");
+    assert!(
+        bars.iter().all(ProgressBar::is_finished),
+        "a bar that is no longer followed is left in order, too"
+    );
 }

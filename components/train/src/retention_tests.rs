@@ -18,6 +18,14 @@ impl Train for Plain {
 }
 crate::trains!(Plain);
 
+#[test]
+fn lookups_know_the_kinds_of_the_components() {
+    use crate::{kind::JobKind, predict::Prediction, training::Training};
+    use superduper::ComponentType;
+    assert_eq!(JobKind::Training.name(), Training::__kind());
+    assert_eq!(JobKind::Prediction.name(), Prediction::__kind());
+}
+
 /// A pin that came after a purge had looked for pins, and before it set its mark.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_32_a_pin_is_seen_before_files_go() {
@@ -34,7 +42,10 @@ async fn fault_32_a_pin_is_seen_before_files_go() {
     let error = delete_files(&db, candidate).await.expect_err("it is pinned by now");
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("training `pinned` is pinned"), "{error}");
-    assert_eq!(load_model::<Plain>(place.path()).await.expect("its files are there").identifier, "m");
+    assert_eq!(
+        load_model::<Plain>(place.path()).await.expect("its files are there").identifier,
+        "m"
+    );
     run.pin(false).await.expect("lets go");
     delete_files(&db, candidate).await.expect("deletes");
     assert!(load_model::<Plain>(place.path()).await.is_err());

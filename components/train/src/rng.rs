@@ -1,11 +1,13 @@
-//! Random numbers that are a function of a seed, or of a seed and a name, and whose state is part of every checkpoint.
+//! Random numbers that are a function of a seed, or of a seed and a name, and whose state is part
+//! of every checkpoint.
 //!
-//! A name (a parameter, an epoch) has a stream of its own, so that weights do not depend on the order in which parameters
-//! are made. The streams are part of what users rely on (same seed, same weights): the algorithms never change.
+//! A name (a parameter, an epoch) has a stream of its own, so that weights do not depend on the
+//! order in which parameters are made. The streams are part of what users rely on (same seed, same
+//! weights): the algorithms never change.
 //!
-//! Sources: xoshiro256++ 1.0 and SplitMix64, D. Blackman and S. Vigna, <https://prng.di.unimi.it>, in the public domain;
-//! bounded integers, D. Lemire, "Fast Random Integer Generation in an Interval", 2019; the hash of the name is 64-bit
-//! FNV-1a.
+//! Sources: xoshiro256++ 1.0 and SplitMix64, D. Blackman and S. Vigna, <https://prng.di.unimi.it>,
+//! in the public domain; bounded integers, D. Lemire, "Fast Random Integer Generation in an
+//! Interval", 2019; the hash of the name is 64-bit FNV-1a.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +33,9 @@ impl Rng {
     /// The generator of a seed and a name.
     pub fn named(seed: u64, name: &str) -> Self {
         let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
-        Rng::new(bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)))
+        Rng::new(bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        }))
     }
 
     /// 64 random bits.
@@ -103,7 +107,10 @@ mod tests {
     fn the_seed_is_spread_as_the_authors_do() {
         // SplitMix64 from 1 234 567: the first values of the reference implementation.
         let Rng([first, second, third, _]) = Rng::new(1_234_567);
-        assert_eq!([first, second, third], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            [first, second, third],
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
     }
 
     #[test]

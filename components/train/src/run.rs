@@ -1,6 +1,12 @@
 //! The future of a trained model.
 
-use crate::{JobRun, Training, kind::JobKind, retention::purge, trainer::submit, training::Made};
+use crate::{
+    handle::JobRun,
+    kind::JobKind,
+    retention::purge,
+    submit::submit,
+    training::{Made, Training},
+};
 use std::{ops::Deref, sync::Arc};
 use superduper::{Component, ComponentType, Db, Error, ErrorKind, Result};
 
@@ -38,12 +44,17 @@ impl TrainingRun {
     /// Wait, and load the trained model; its blobs are read when they are asked for.
     ///
     /// # Errors
-    /// `JobFailed` with the training's own error and its causes, `Cancelled`, `Gone` for one that was purged, `Decode` for a
-    /// model of another type.
+    /// `JobFailed` with the training's own error and its causes, `Cancelled`, `Gone` for one that
+    /// was purged, `Decode` for a model of another type.
     pub async fn load<M: ComponentType>(&self) -> Result<M> {
         let Made { model, .. } = self.made().await?;
         let kind = model.kind();
-        let wrong = || Error::new(ErrorKind::Decode, format!("training `{}` made a `{kind}`, not a `{}`", self.id(), M::__kind()));
+        let wrong = || {
+            Error::new(
+                ErrorKind::Decode,
+                format!("training `{}` made a `{kind}`, not a `{}`", self.id(), M::__kind()),
+            )
+        };
         // It was decoded for this call alone.
         let any: Arc<dyn std::any::Any + Send + Sync> = model;
         any.downcast::<M>().ok().and_then(Arc::into_inner).ok_or_else(wrong)
@@ -78,10 +89,16 @@ impl TrainingRun {
         self.0.resume().await.map(TrainingRun)
     }
 
+    /// Wait for it together with the process that runs it, and take it over where that process dies.
+    pub(crate) async fn lead(self) -> Result<Self> {
+        self.0.lead().await.map(TrainingRun)
+    }
+
     /// Purge it now: its result, checkpoints and files go, the record stays.
     ///
     /// # Errors
-    /// `Conflict` while a job of its id is unfinished, and where it is pinned; `Gone` where it was purged before.
+    /// `Conflict` while a job of its id is unfinished, and where it is pinned; `Gone` where it was
+    /// purged before.
     pub async fn purge(&self) -> Result<()> {
         purge(&self.0).await
     }

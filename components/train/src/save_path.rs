@@ -2,11 +2,10 @@
 //!
 //! Invariant: credentials are references (`env:NAME`); no text made here holds a value of them.
 
-use crate::spec::check_piece;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::{Component as Piece, Path, PathBuf},
 };
 use superduper::{Error, Result, Secret};
 
@@ -41,7 +40,8 @@ pub enum SavePath {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct S3Path {
-    /// The URL of the service, without user, path and query; empty for the one of AWS in that region.
+    /// The URL of the service, without user, path and query; empty for the one of AWS in that
+    /// region.
     pub endpoint: String,
     /// The region.
     pub region: String,
@@ -96,7 +96,9 @@ impl SavePath {
     pub(crate) fn join(&self, pieces: &[&str]) -> Result<Self> {
         Ok(match self {
             SavePath::Folder(base) => {
-                let base = std::path::absolute(base).map_err(|error| Error::from(error).context(format_args!("`{}`", base.display())))?;
+                let base = std::path::absolute(base).map_err(|error| {
+                    Error::from(error).context(format_args!("`{}`", base.display()))
+                })?;
                 SavePath::Folder(pieces.iter().fold(base, |path, piece| path.join(piece)))
             }
             SavePath::S3(base) => {
@@ -106,15 +108,21 @@ impl SavePath {
         })
     }
 
-    /// The same text for the same place, whoever writes there.
+    /// The same text for the same place, for every process that writes there.
     pub(crate) fn identity(&self) -> String {
         match self {
             SavePath::Folder(folder) => {
                 // Of what is not there, as much as is.
-                let there = folder.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
+                let there =
+                    folder.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
                 let rest = there.as_ref().and_then(|(path, _)| folder.strip_prefix(path).ok());
                 let whole = there.as_ref().zip(rest).map(|((_, found), rest)| found.join(rest));
-                whole.as_deref().unwrap_or(folder).to_string_lossy().trim_end_matches('/').to_owned()
+                whole
+                    .as_deref()
+                    .unwrap_or(folder)
+                    .to_string_lossy()
+                    .trim_end_matches('/')
+                    .to_owned()
             }
             SavePath::S3(place) => format!("{} {place}", place.endpoint.trim_end_matches('/')),
         }
@@ -124,9 +132,10 @@ impl SavePath {
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             SavePath::Folder(base) if is_url(base) => Err(not_a_folder(base)),
-            SavePath::Folder(base) if base.is_file() => {
-                Err(Error::invalid(format!("the save path `{}` is a file, not a folder", base.display())))
-            }
+            SavePath::Folder(base) if base.is_file() => Err(Error::invalid(format!(
+                "the save path `{}` is a file, not a folder",
+                base.display()
+            ))),
             SavePath::Folder(_) => Ok(()),
             #[cfg(feature = "s3")]
             SavePath::S3(path) => path.check(),
@@ -142,29 +151,44 @@ impl S3Path {
     }
 
     /// Refuse what cannot be a place, and credentials that are not there.
-    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "nothing is written to such a place then"))]
-    fn check(&self) -> Result<()> {
-        let host = self.endpoint.strip_prefix("https://").or_else(|| self.endpoint.strip_prefix("http://"));
+    #[cfg_attr(
+        not(feature = "s3"),
+        expect(dead_code, reason = "nothing is written to such a place then")
+    )]
+    pub(crate) fn check(&self) -> Result<()> {
+        let host = self
+            .endpoint
+            .strip_prefix("https://")
+            .or_else(|| self.endpoint.strip_prefix("http://"));
         let host = host.map(|host| host.trim_end_matches('/'));
-        if !self.endpoint.is_empty() && host.is_none_or(|host| host.is_empty() || host.contains(['@', '?', '#', '/', ' '])) {
+        if !self.endpoint.is_empty()
+            && host.is_none_or(|host| host.is_empty() || host.contains(['@', '?', '#', '/', ' ']))
+        {
             // It is not repeated: a user and password in it are exactly what is refused.
             return Err(Error::invalid(format!("the endpoint of `{self}` cannot be used"))
                 .with_hint("write `https://host` or `http://host:port`; credentials belong into `access_key` and `secret_key`"));
         }
-        check_piece(&self.bucket).map_err(|error| error.context(format_args!("the bucket of `{self}`")))?;
-        self.pieces().try_for_each(check_piece).map_err(|error| error.context(format_args!("the path of `{self}`")))?;
+        check_piece(&self.bucket)
+            .map_err(|error| error.context(format_args!("the bucket of `{self}`")))?;
+        self.pieces()
+            .try_for_each(check_piece)
+            .map_err(|error| error.context(format_args!("the path of `{self}`")))?;
         for (what, secret) in [("access", &self.access_key), ("secret", &self.secret_key)] {
-            secret.reveal().map_err(|error| error.context(format_args!("the {what} key of `{self}`")))?;
+            secret
+                .reveal()
+                .map_err(|error| error.context(format_args!("the {what} key of `{self}`")))?;
         }
         Ok(())
     }
 }
 
-/// Whether a path is the text of a URL: as a folder it would be `s3:` in whatever folder the program runs in.
+/// Whether a path is the text of a URL: as a folder it would be `s3:` in whatever folder the
+/// program runs in.
 fn is_url(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let scheme = text.split_once("://").map(|(scheme, _)| scheme).unwrap_or_default();
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
 fn not_a_folder(url: &Path) -> Error {
@@ -184,4 +208,23 @@ pub(crate) fn unsupported() -> Error {
             "build with the feature `s3` of `superduper-train`, or give a folder, or none: the artifact store keeps the model in any case",
         )
         .fatal()
+}
+
+/// Refuse a piece of a path that is not the name of one file.
+pub(crate) fn check_piece(piece: &str) -> Result<()> {
+    let mut parts = Path::new(piece).components();
+    let single =
+        matches!((parts.next(), parts.next()), (Some(Piece::Normal(only)), None) if only == piece);
+    if single
+        && !piece.contains(['\\', '\0'])
+        && !piece.chars().any(char::is_control)
+        && piece.len() <= 255
+    {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "`{}` cannot be a piece of the artifact path",
+        piece.escape_debug()
+    ))
+    .with_hint("a piece is the name of one file: without `/`, and neither `.` nor `..`"))
 }

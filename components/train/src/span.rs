@@ -4,7 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::{fmt, str::FromStr, time::Duration};
 use superduper::{Error, Result};
 
-/// A span of time: days, hours, minutes and seconds, in that order; only seconds may have a fraction.
+/// A span of time: days, hours, minutes and seconds, in that order; only seconds may have a
+/// fraction.
 ///
 /// ```
 /// use superduper_train::Span;
@@ -51,9 +52,13 @@ fn parse(text: &str) -> Option<Duration> {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at(end);
         let unit = tail.chars().next()?;
-        let place = UNITS.iter().position(|(name, _)| *name == unit).filter(|place| *place >= next)?;
-        let part =
-            if unit == 's' { seconds(number)? } else { Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(UNITS[place].1)?) };
+        let place =
+            UNITS.iter().position(|(name, _)| *name == unit).filter(|place| *place >= next)?;
+        let part = if unit == 's' {
+            seconds(number)?
+        } else {
+            Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(UNITS[place].1)?)
+        };
         total = total.checked_add(part)?;
         next = place + 1;
         rest = &tail[1..];
@@ -110,12 +115,32 @@ mod tests {
 
     #[test]
     fn j04_spans_are_read_and_written() {
-        for (text, millis) in [("1d", 86_400_000), ("0.01s", 10), ("1d12h3m0.2s", 129_780_200), ("0s", 0), ("90m", 5_400_000)] {
+        for (text, millis) in [
+            ("1d", 86_400_000),
+            ("0.01s", 10),
+            ("1d12h3m0.2s", 129_780_200),
+            ("0s", 0),
+            ("90m", 5_400_000),
+        ] {
             let span: Span = text.parse().expect(text);
             assert_eq!(span.get().as_millis(), millis, "{text}");
             assert_eq!(span.to_string().parse::<Span>().expect(text), span, "{text}");
         }
-        for text in ["", "1w", "1.5h", "30m1d", "s", "1", "1d1d", "-1s", "1s ", "1.s", "1..2s", "99999999999999999999d", "1é"] {
+        for text in [
+            "",
+            "1w",
+            "1.5h",
+            "30m1d",
+            "s",
+            "1",
+            "1d1d",
+            "-1s",
+            "1s ",
+            "1.s",
+            "1..2s",
+            "99999999999999999999d",
+            "1é",
+        ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

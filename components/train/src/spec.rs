@@ -1,9 +1,14 @@
 //! What is asked of one training: arguments, where the model goes, how it is kept.
 
-use crate::{Arg, Args, Checkpoints, SavePath, Span};
+use crate::{
+    arg::Arg,
+    args::Args,
+    checkpoints::Checkpoints,
+    save_path::{SavePath, check_piece},
+    span::Span,
+};
 use serde::{Deserialize, Serialize};
-use std::path::{Component as Piece, Path};
-use superduper::{Error, Result};
+use superduper::Result;
 
 /// What is asked of one training.
 ///
@@ -118,7 +123,9 @@ impl TrainSpec {
     /// `InvalidInput` for a piece that is not the name of one file.
     pub fn artifact_path(&self, id: &str) -> Result<Option<SavePath>> {
         let pieces = self.save_with_id.then_some(id).into_iter();
-        let pieces = pieces.chain(self.model_name.as_deref()).chain(self.extra_path_args.iter().map(String::as_str));
+        let pieces = pieces
+            .chain(self.model_name.as_deref())
+            .chain(self.extra_path_args.iter().map(String::as_str));
         let pieces: Vec<&str> = pieces.collect();
         pieces.iter().try_for_each(|piece| check_piece(piece))?;
         self.save_path.as_ref().map(|base| base.join(&pieces)).transpose()
@@ -128,15 +135,4 @@ impl TrainSpec {
     pub(crate) fn check_output(&self) -> Result<()> {
         self.save_path.as_ref().map_or(Ok(()), SavePath::check)
     }
-}
-
-/// Refuse a piece of a path that is not the name of one file.
-pub(crate) fn check_piece(piece: &str) -> Result<()> {
-    let mut parts = Path::new(piece).components();
-    let single = matches!((parts.next(), parts.next()), (Some(Piece::Normal(only)), None) if only == piece);
-    if single && !piece.contains(['\\', '\0']) && !piece.chars().any(char::is_control) && piece.len() <= 255 {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("`{}` cannot be a piece of the artifact path", piece.escape_debug()))
-        .with_hint("a piece is the name of one file: without `/`, and neither `.` nor `..`"))
 }

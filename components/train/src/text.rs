@@ -14,7 +14,11 @@ pub(crate) fn brief(value: f64) -> String {
         _ => 4,
     };
     let text = format!("{value:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 /// A text on one line that moves no cursor, cut where it is long.
@@ -32,9 +36,15 @@ mod tests {
 
     #[test]
     fn numbers_and_names_are_short() {
-        for (value, text) in
-            [(0.0, "0"), (0.12345, "0.1235"), (2.0, "2"), (1e-7, "1.000e-7"), (123456.7, "123457"), (f64::NAN, "NaN"), (-0.5, "-0.5")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.12345, "0.1235"),
+            (2.0, "2"),
+            (1e-7, "1.000e-7"),
+            (123456.7, "123457"),
+            (f64::NAN, "NaN"),
+            (-0.5, "-0.5"),
+        ] {
             assert_eq!(brief(value), text);
         }
         assert_eq!(one_line("a\u{1b}[2J\nb", 20), "a [2J b");

@@ -1,27 +1,23 @@
-//! The trainer: a component that says how jobs are run, and the open one that submits and finds them.
+//! The trainer: a component that says how jobs are run, and the open one that submits and finds
+//! them.
 
 use crate::{
-    JobBase, JobRun, SavePath, Status, TrainSpec, Training, TrainingRun,
+    base::{JobBase, pool},
+    handle::JobRun,
     kind::JobKind,
-    module::{self, Train},
+    module::{Train, entry, kinds},
     predict::{Predict, PredictSpec, Prediction, PredictionRun, predicts},
     retention::{Sweeper, sweep},
-    spec::check_piece,
+    run::TrainingRun,
+    save_path::{SavePath, check_piece},
+    spec::TrainSpec,
+    submit::random_id,
+    take_over::take_over,
+    training::Training,
 };
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, sync::Arc};
 use superduper::unreturned::{Site, Unreturned};
-use superduper::{
-    AsComponent, Inline,
-    prelude::*,
-    store::{JobFilter, JobId, JobState, RunId, Timestamp},
-};
+use superduper::{Inline, prelude::*};
 
 /// Says how trainings and batch predictions are run on this machine.
 ///
@@ -61,7 +57,8 @@ impl LocalTrainer {
         self
     }
 
-    /// Store it, sweep what is past its retention, and go on doing so as long as the trainer is open.
+    /// Store it, sweep what is past its retention, and go on doing so as long as the trainer is
+    /// open.
     ///
     /// # Errors
     /// `InvalidInput` for limits that its isolation cannot keep; those of `db.apply`.
@@ -71,8 +68,11 @@ impl LocalTrainer {
         // Jobs that are on record may name the limit of an earlier time.
         db.limit_pool(&pool(&self.identifier), self.base.size());
         let trainer = Trainer::attach(db, self);
-        // What cannot be purged now, such as files of a service that is down, is no reason not to train: it is tried again.
-        sweep(db, &trainer.shared.config.identifier).await.or_warn(Site::RETENTION, "purging old jobs");
+        // What cannot be purged now, such as files of a service that is down, is no reason not to
+        // train: it is tried again.
+        sweep(db, &trainer.shared.config.identifier)
+            .await
+            .or_warn(Site::RETENTION, "purging old jobs");
         if trainer.shared.config.base.restart.resume {
             trainer.resume().await?;
         }
@@ -80,7 +80,8 @@ impl LocalTrainer {
     }
 }
 
-/// An open trainer: submits trainings and batch predictions, and finds them again. A handle; clones share it.
+/// An open trainer: submits trainings and batch predictions, and finds them again. A handle; clones
+/// share it.
 #[derive(Debug, Clone)]
 pub struct Trainer {
     shared: Arc<Shared>,
@@ -111,16 +112,34 @@ impl Trainer {
 
     /// Train a module in the background.
     ///
-    /// Module, arguments and job are on record when this returns; the job starts when there is a free place.
+    /// Module, arguments and job are on record when this returns; the job starts when there is a
+    /// free place. A training of the same id that ended is replaced;
+    /// [`train_or_resume`](Trainer::train_or_resume) gives that one instead.
     ///
     /// # Errors
-    /// Before anything starts or is written: what [`Train::check`] says of the module; `Conflict` while a training of this id is
-    /// unfinished; `InvalidInput` for an id or path piece that is not usable; `NotFound` for a secret that is not there; `Unsupported` for an output that is not built in, or a program that cannot be
-    /// started as a worker; `UnknownKind` for a module that was not made known with `trains!`.
+    /// Before anything starts or is written: what [`Train::check`] says of the module and its
+    /// arguments; `Conflict` while a training of this id is unfinished; `InvalidInput` for an id or
+    /// path piece that is not usable; `NotFound` for a secret that is not there; `Unsupported` for
+    /// an output that is not built in, or a program that cannot be started as a worker;
+    /// `UnknownKind` for a module that was not made known with `trains!`.
     pub async fn train<M: Train>(&self, module: M, spec: TrainSpec) -> Result<TrainingRun> {
+        self.train_dyn(Box::new(module), spec).await
+    }
+
+    /// Train a module whose type is only known when the program runs: a command line or a service
+    /// that trains what it is given, such as `db.load_dyn(address)`.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::train`]; `UnknownKind` for a component that cannot be trained, with the
+    /// kinds that can.
+    pub async fn train_dyn(
+        &self,
+        module: Box<dyn Component>,
+        spec: TrainSpec,
+    ) -> Result<TrainingRun> {
         let id = spec.external_training_id.clone().unwrap_or_else(random_id);
         let wait = spec.wait;
-        let mut training = self.training(&id, module, spec)?;
+        let mut training = self.training_dyn(&id, module, spec)?;
         training.submission = random_id();
         let run = TrainingRun::submit(&self.shared.db, &training).await?;
         if wait {
@@ -129,17 +148,65 @@ impl Trainer {
         Ok(run)
     }
 
+    /// Train a module that is given by its kind and its fields, as a service reads them from a
+    /// request. [`kinds`](Trainer::kinds) lists what can be trained.
+    ///
+    /// ```no_run
+    /// # async fn example(trainer: superduper_train::Trainer) -> superduper::Result<()> {
+    /// use superduper::Component;
+    /// use superduper_train::TrainSpec;
+    ///
+    /// let fields = serde_json::json!({"identifier": "mean", "steps": 1000});
+    /// let spec = TrainSpec::new().arg("scale", 2.0);
+    /// let run = trainer.train_kind("acme.Mean", fields, spec).await?;
+    /// let model = run.load_dyn().await?;
+    /// println!("{} is a {}", run.id(), model.kind());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Trainer::train_dyn`]; `Decode` for fields that are not those of the kind.
+    pub async fn train_kind(
+        &self,
+        kind: &str,
+        fields: Value,
+        spec: TrainSpec,
+    ) -> Result<TrainingRun> {
+        let version = entry(kind)?.version;
+        let document = json!({"$kind": kind, "$version": version, "$body": fields});
+        let module = self.shared.db.decode(document, &format!("the fields of a `{kind}`"))?;
+        self.train_dyn(module, spec).await
+    }
+
+    /// The kinds that this program can train: those of [`trains!`](crate::trains), sorted.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        kinds()
+    }
+
     /// The training as a component, for `db.apply` or as a part of another component.
     ///
     /// # Errors
     /// As for [`Trainer::train`].
-    pub fn training<M: Train>(&self, id: &str, module: M, mut spec: TrainSpec) -> Result<Training> {
-        module::entry(M::__kind())?;
+    pub fn training<M: Train>(&self, id: &str, module: M, spec: TrainSpec) -> Result<Training> {
+        self.training_dyn(id, Box::new(module), spec)
+    }
+
+    /// The same of a module whose type is only known when the program runs.
+    ///
+    /// # Errors
+    /// As for [`Trainer::train_dyn`].
+    pub fn training_dyn(
+        &self,
+        id: &str,
+        module: Box<dyn Component>,
+        mut spec: TrainSpec,
+    ) -> Result<Training> {
+        let entry = entry(module.kind())?;
         superduper::address::check_identifier(id)?;
-        module.check()?;
+        (entry.check)(&*module, &spec.args)?;
         spec.artifact_path(id)?;
         spec.check_output()?;
-        // Whoever runs the job, and whoever looks for the model, may be in another folder.
+        // The process that runs the job, or loads the model, may be in another folder.
         if let Some(SavePath::Folder(folder)) = &mut spec.save_path {
             *folder = std::path::absolute(&*folder)?;
         }
@@ -148,13 +215,18 @@ impl Trainer {
             owner: self.name().to_owned(),
             base: self.config().clone(),
             retention: spec.retention,
-            module: Inline(Arc::new(module)),
+            module: Inline(Arc::from(module)),
             spec,
             submission: String::new(),
         })
     }
 
-    /// Let a model work on a batch in the background; the result is a file, `<result_dir>/<id>/result`.
+    pub(crate) fn db(&self) -> &Db {
+        &self.shared.db
+    }
+
+    /// Let a model work on a batch in the background; the result is a file,
+    /// `<result_dir>/<id>/result`.
     ///
     /// # Errors
     /// As for [`Trainer::train`]; `InvalidInput` where the trainer has no `result_dir`.
@@ -163,10 +235,10 @@ impl Trainer {
         let id = spec.id.clone().unwrap_or_else(random_id);
         superduper::address::check_identifier(&id)?;
         check_piece(&id)?;
-        let folder =
-            self.shared.config.result_dir.as_ref().ok_or_else(|| {
-                Error::invalid(format!("trainer `{}` has no folder for results", self.name())).with_hint("set `result_dir`")
-            })?;
+        let folder = self.shared.config.result_dir.as_ref().ok_or_else(|| {
+            Error::invalid(format!("trainer `{}` has no folder for results", self.name()))
+                .with_hint("set `result_dir`")
+        })?;
         let folder = std::path::absolute(folder)?;
         let wait = spec.wait;
         let prediction = Prediction {
@@ -196,8 +268,11 @@ impl Trainer {
         let found = TrainingRun::find(&self.shared.db, id).await?;
         let document = found.document(&found.row().await?).await?;
         match document.as_ref().and_then(|document| document.get("owner")).and_then(Value::as_str) {
-            Some(owner) if owner != self.name() => Err(Error::not_found(format!("unknown training id `{id}`"))
-                .with_hint(format!("it belongs to the trainer `{owner}`; `db.get_model_future` looks in all"))),
+            Some(owner) if owner != self.name() => {
+                Err(Error::not_found(format!("unknown training id `{id}`")).with_hint(format!(
+                    "it belongs to the trainer `{owner}`; `db.get_model_future` looks in all"
+                )))
+            }
             _ => Ok(found),
         }
     }
@@ -226,37 +301,15 @@ impl Trainer {
         sweep(&self.shared.db, self.name()).await
     }
 
-    /// Take over the unfinished jobs of this trainer that no live process has taken: INTERRUPTED ones, and QUEUED ones,
-    /// whose process may be gone too. Paused ones stay paused. Gives their ids.
+    /// Take over the unfinished jobs of this trainer that no live process has taken: INTERRUPTED
+    /// ones, and QUEUED ones, whose process may be gone too. Paused ones stay paused. Gives their
+    /// ids.
     ///
     /// # Errors
     /// `Store`.
     pub async fn resume(&self) -> Result<Vec<String>> {
         take_over(&self.shared.db, self.name(), true).await
     }
-}
-
-/// Take over the unfinished jobs of a trainer that nobody has; with `queued` also those that a live process may have and has not
-/// begun. Gives their ids.
-pub(crate) async fn take_over(db: &Db, trainer: &str, queued: bool) -> Result<Vec<String>> {
-    let states = Some(vec![JobState::Queued, JobState::Running]);
-    let mut resumed = Vec::new();
-    for row in db.jobs(JobFilter { states, ..JobFilter::default() }).await? {
-        let kind = [JobKind::Training, JobKind::Prediction].into_iter().find(|kind| kind.name() == row.target.kind);
-        let Some(kind) = kind.filter(|_| !db.drives(row.run)) else { continue };
-        let run = JobRun::find(db, kind, &row.target.identifier).await?;
-        let owner = run.document(&row).await?.and_then(|document| document.get("owner")?.as_str().map(str::to_owned));
-        if owner.as_deref() != Some(trainer) || run.job() != row.id {
-            continue;
-        }
-        let status = run.info().await?.status;
-        if status == Status::Interrupted || (queued && status == Status::Queued && row.owner.is_none()) {
-            // Not `run.resume()`: one that failed in the meantime is not to be tried again.
-            db.resume_run(row.run).await?;
-            resumed.push(row.target.identifier);
-        }
-    }
-    Ok(resumed)
 }
 
 /// Trainings, by any trainer.
@@ -294,8 +347,9 @@ pub trait TrainDb {
 
 impl TrainDb for Db {
     async fn trainer(&self, name: &str) -> Result<Trainer> {
-        let config: LocalTrainer =
-            self.load(name).await.map_err(|error| error.context(format_args!("unknown trainer `{}`", name.escape_debug())))?;
+        let config: LocalTrainer = self.load(name).await.map_err(|error| {
+            error.context(format_args!("unknown trainer `{}`", name.escape_debug()))
+        })?;
         config.open(self).await
     }
 
@@ -328,28 +382,4 @@ async fn all(db: &Db, kind: JobKind) -> Result<Vec<JobRun>> {
         }
     }
     Ok(found)
-}
-
-/// The pool of a trainer's jobs.
-pub(crate) fn pool(trainer: &str) -> String {
-    format!("trainer {trainer}")
-}
-
-/// A name that no other call gives: time, process and a counter.
-pub(crate) fn random_id() -> String {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let parts = format!("{nanos} {} {} {:?}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed), Timestamp::now());
-    superduper::Digest::of(parts.as_bytes()).to_hex()[..32].to_owned()
-}
-
-/// Submit the component of a job; gives its run and job.
-pub(crate) async fn submit(db: &Db, component: impl AsComponent, kind: JobKind, id: &str) -> Result<(superduper::Run, RunId, JobId)> {
-    let run = db.apply(component).exclusive().retry_failed(false).detach().await.map_err(|error| {
-        if error.kind() == ErrorKind::Conflict { error.context(format_args!("{} `{id}` cannot be submitted", kind.what())) } else { error }
-    })?;
-    match (run.id(), run.recorded()) {
-        (Some(id), [job]) => Ok((run.clone(), id, *job)),
-        _ => Err(Error::internal("a job was submitted and is not on record")),
-    }
 }

@@ -1,22 +1,26 @@
 //! The stored form of a training: a component whose trigger is the job.
 //!
-//! Invariant: all that a job needs is in its document: another process finds the module, the arguments and the
-//! limits there.
+//! Invariant: all that a job needs is in its document: another process finds the module, the
+//! arguments and the limits there.
 
 use crate::{
-    JobBase, Span, TrainContext, TrainSpec, Trained,
-    export::{Written, reach, write_model},
-    module,
-    trainer::pool,
+    base::{JobBase, pool},
+    context::TrainContext,
+    export::{reach, write_model},
+    module::{TrainEntry, Trained, entry},
+    span::Span,
+    spec::TrainSpec,
+    written::Written,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use superduper::{Encoded, Inline, JobPolicy, prelude::*};
 
-/// A training as a component: `db.apply(training)` submits it, `trainer.train(…)` does so with more comfort.
+/// A training as a component: `db.apply(training)` submits it, `trainer.train(…)` does so with more
+/// comfort.
 ///
-/// Made by [`Trainer::training`](crate::Trainer::training). Applying an equal one again runs nothing; another module
-/// or spec is another version, which is trained anew.
+/// Made by [`Trainer::training`](crate::Trainer::training). Applying an equal one again runs
+/// nothing; another module or spec is another version, which is trained again.
 #[derive(Component, Clone)]
 #[component(kind = "superduper.Training")]
 pub struct Training {
@@ -76,14 +80,20 @@ impl Training {
 
     #[trigger("apply", policy = "policy")]
     fn run(&self, ctx: &JobContext) -> Result<Made> {
-        let module::TrainEntry { train, .. } = module::entry(self.module.0.kind())?;
+        let TrainEntry { train, .. } = entry(self.module.0.kind())?;
         let path = self.spec.artifact_path(&self.identifier)?;
         self.spec.check_output()?;
         // A place that cannot be written to is better known before hours of training.
         path.as_ref().map_or(Ok(()), |path| reach(path, ctx))?;
-        let mut context = TrainContext::new(ctx, &self.identifier, &self.spec, self.base.limits.wall.map(Span::get))?;
+        let mut context = TrainContext::new(
+            ctx,
+            &self.identifier,
+            &self.spec,
+            self.base.limits.wall.map(Span::get),
+        );
         // A copy for this attempt: jobs of a run share the component.
-        let copy: Box<dyn Component> = context.decode(Encoded::checked(&self.module)?.value().clone(), "the module")?;
+        let copy: Box<dyn Component> =
+            context.decode(Encoded::checked(&self.module)?.value().clone(), "the module")?;
         let db = ctx.db()?;
         set_up(&context, &*copy)?;
         let trained = train(copy, &mut context);
@@ -92,7 +102,8 @@ impl Training {
         let Trained { model } = trained?;
         ended?;
         // Before anything of it is written elsewhere.
-        Encoded::of(&Made { model: model.clone(), written: Written::default() }).map_err(not_a_model)?;
+        Encoded::of(&Made { model: model.clone(), written: Written::default() })
+            .map_err(not_a_model)?;
         let written = match path {
             Some(path) => write_model(&model, db.artifact_store(), &path, ctx)?,
             None => Written::default(),

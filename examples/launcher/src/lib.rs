@@ -1,5 +1,6 @@
-//! An executor in a crate of its own: it runs each job in a program that a launcher starts, such as `nice -n 19`, `taskset -c 0` or
-//! `srun`. The program is this one again, with the request in an environment variable.
+//! An executor in a crate of its own: it runs each job in a program that a launcher starts, such as
+//! `nice -n 19`, `taskset -c 0` or `srun`. The program is this one again, with the request in an
+//! environment variable.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -19,8 +20,8 @@
 
 use std::{path::PathBuf, process::ExitStatus};
 use superduper::{
-    Attempt, AttemptEnd, BoxFuture, BuildAt, Db, Error, ErrorKind, Executor, ExecutorCapabilities, FailureKind, JobFailure, JobRequest,
-    Result,
+    BoxFuture, BuildAt, Db, Error, ErrorKind, FailureKind, JobFailure, Result,
+    job::{Attempt, AttemptEnd, Executor, ExecutorCapabilities, JobRequest},
 };
 use tokio::process::{Child, Command};
 
@@ -37,16 +38,16 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Start this program again, by the given command and its arguments. The program has to call [`run_if_asked`] first thing.
+    /// Start this program again, by the given command and its arguments. The program has to call
+    /// [`run_if_asked`] first thing.
     ///
     /// # Errors
     /// `InvalidInput` for an empty command; `User` if the path of this program is unknown.
     pub fn new<S: Into<String>>(launcher: impl IntoIterator<Item = S>) -> Result<Self> {
         let launcher: Vec<String> = launcher.into_iter().map(Into::into).collect();
         if launcher.is_empty() {
-            return Err(
-                Error::new(ErrorKind::InvalidInput, "the launcher has no command").with_hint("for example `[\"nice\", \"-n\", \"19\"]`")
-            );
+            return Err(Error::new(ErrorKind::InvalidInput, "the launcher has no command")
+                .with_hint("for example `[\"nice\", \"-n\", \"19\"]`"));
         }
         Ok(Launcher { launcher, program: std::env::current_exe()? })
     }
@@ -60,7 +61,11 @@ impl Launcher {
     fn start(&self, attempt: &Attempt) -> Result<Child> {
         let request = serde_json::to_string(&attempt.request()?)?;
         let mut command = Command::new(&self.launcher[0]);
-        command.args(&self.launcher[1..]).arg(&self.program).env(REQUEST, request).kill_on_drop(true);
+        command
+            .args(&self.launcher[1..])
+            .arg(&self.program)
+            .env(REQUEST, request)
+            .kill_on_drop(true);
         command.spawn().map_err(|error| {
             let text = format!("`{}` cannot be started", self.launcher[0]);
             Error::new(ErrorKind::Unsupported, text).with_source(error).fatal()
@@ -113,23 +118,35 @@ async fn watch(attempt: Attempt, mut child: Child) -> Result<AttemptEnd> {
     if attempt.is_recorded().await? {
         return Ok(AttemptEnd::recorded());
     }
-    Ok(if status.code() == Some(UNABLE) { AttemptEnd::unable() } else { AttemptEnd::lost(describe(status)) })
+    Ok(if status.code() == Some(UNABLE) {
+        AttemptEnd::unable()
+    } else {
+        AttemptEnd::lost(describe(status))
+    })
 }
 
 fn describe(status: ExitStatus) -> JobFailure {
-    let mut failure = JobFailure::new(FailureKind::WorkerLost, format!("the program ended without recording a result: {status}"));
+    let mut failure = JobFailure::new(
+        FailureKind::WorkerLost,
+        format!("the program ended without recording a result: {status}"),
+    );
     failure.retryable = true;
     failure
 }
 
-/// The first line of a program whose jobs a launcher starts: if this process was started for a job, run the job and exit.
+/// The first line of a program whose jobs a launcher starts: if this process was started for a job,
+/// run the job and exit.
 ///
 /// # Errors
 /// `User` for a malformed request; the errors of [`Db::builder`] and [`JobRequest::run`].
 pub async fn run_if_asked() -> Result<()> {
     let Ok(text) = std::env::var(REQUEST) else { return Ok(()) };
     let request: JobRequest = serde_json::from_str(&text)?;
-    let db = Db::builder().at(&request.stores.metadata)?.artifacts_at(&request.stores.artifacts)?.build().await?;
+    let db = Db::builder()
+        .at(&request.stores.metadata)?
+        .artifacts_at(&request.stores.artifacts)?
+        .build()
+        .await?;
     let ended = request.run(&db).await?;
     std::process::exit(if ended.is_unable() { UNABLE } else { 0 });
 }

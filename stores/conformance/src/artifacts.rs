@@ -1,7 +1,7 @@
 //! What every artifact store must do.
 //!
-//! Each function takes a store that is empty; [`run_all`] makes one for each of them. They panic where the store breaks
-//! the contract of [`ArtifactStore`], and say how.
+//! Each function takes a store that is empty; [`run_all`] makes one for each of them. They panic
+//! where the store breaks the contract of [`ArtifactStore`], and say how.
 
 use std::{
     sync::{
@@ -72,9 +72,16 @@ fn must_fail<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, what: &str)
 
 /// Nothing is stored: neither under the name nor in the list.
 async fn must_be_empty(store: &Store, digest: Digest) {
-    assert_eq!(store.size(digest).await.expect("a size"), None, "a refused put left something under its name");
+    assert_eq!(
+        store.size(digest).await.expect("a size"),
+        None,
+        "a refused put left something under its name"
+    );
     assert_eq!(store.list(None, None).await.expect("a list"), [], "a refused put is listed");
-    assert!(store.local_path(digest).is_none_or(|path| !path.exists()), "a refused put left a file");
+    assert!(
+        store.local_path(digest).is_none_or(|path| !path.exists()),
+        "a refused put left a file"
+    );
 }
 
 /// What was put is what is read.
@@ -82,7 +89,10 @@ pub async fn round_trip(store: Store) {
     let bytes = b"one blob in three chunks";
     let digest = Digest::of(bytes);
     let parts = [&bytes[..3], &bytes[3..3], &bytes[3..]];
-    assert_eq!(store.put(digest, bytes.len() as u64, chunks(&parts)).await.expect("a put"), Put::Written);
+    assert_eq!(
+        store.put(digest, bytes.len() as u64, chunks(&parts)).await.expect("a put"),
+        Put::Written
+    );
     assert_eq!(store.size(digest).await.expect("a size"), Some(bytes.len() as u64));
     assert_eq!(&read(&store, digest).await[..], bytes);
     if store.capabilities().local_files {
@@ -109,17 +119,29 @@ pub async fn ranges(store: Store) {
         assert_eq!(&part[..], &bytes[range.start as usize..range.end as usize], "{range:?}");
     }
     for range in [0..257, 256..257, 1000..1001] {
-        must_fail(store.get_range(digest, range.clone()).await, ErrorKind::Integrity, &format!("reading {range:?} of 256 bytes"));
+        must_fail(
+            store.get_range(digest, range.clone()).await,
+            ErrorKind::Integrity,
+            &format!("reading {range:?} of 256 bytes"),
+        );
     }
 }
 
 /// A blob that does not exist has no size and cannot be read.
 pub async fn missing_blob(store: Store) {
-    let digest = Digest::of(b"nobody put this");
+    let digest = Digest::of(b"never put");
     assert_eq!(store.size(digest).await.expect("a size"), None);
-    let error = must_fail(store.get_range(digest, 0..1).await, ErrorKind::Integrity, "reading a missing blob");
+    let error = must_fail(
+        store.get_range(digest, 0..1).await,
+        ErrorKind::Integrity,
+        "reading a missing blob",
+    );
     assert!(error.to_string().contains(&digest.to_string()), "the error names the digest: {error}");
-    must_fail(store.get_range(digest, 0..0).await, ErrorKind::Integrity, "reading nothing of a missing blob");
+    must_fail(
+        store.get_range(digest, 0..0).await,
+        ErrorKind::Integrity,
+        "reading nothing of a missing blob",
+    );
 }
 
 /// Putting a blob that exists pulls no chunk and keeps the bytes.
@@ -132,7 +154,11 @@ pub async fn duplicate_put(store: Store) {
             counter.fetch_add(1, Ordering::SeqCst);
             Some(Err(Error::msg("pulled")))
         }));
-        let put = if immutable { store.put_immutable(digest, 5, source) } else { store.put(digest, 5, source) };
+        let put = if immutable {
+            store.put_immutable(digest, 5, source)
+        } else {
+            store.put(digest, 5, source)
+        };
         assert_eq!(put.await.expect("a second put"), Put::Exists);
     }
     assert_eq!(pulled.load(Ordering::SeqCst), 0, "a put of an existing blob pulled its source");
@@ -143,7 +169,11 @@ pub async fn duplicate_put(store: Store) {
 /// Bytes that do not have the announced digest are refused.
 pub async fn wrong_digest(store: Store) {
     let digest = Digest::of(b"right");
-    let error = must_fail(store.put(digest, 5, chunks(&[b"wrong"])).await, ErrorKind::Integrity, "other bytes than announced");
+    let error = must_fail(
+        store.put(digest, 5, chunks(&[b"wrong"])).await,
+        ErrorKind::Integrity,
+        "other bytes than announced",
+    );
     assert!(error.to_string().contains(&digest.to_string()), "the error names the digest: {error}");
     must_be_empty(&store, digest).await;
     // And the refused put is no obstacle for a right one.
@@ -155,9 +185,17 @@ pub async fn wrong_digest(store: Store) {
 pub async fn wrong_size(store: Store) {
     let digest = Digest::of(b"right");
     for size in [0, 4, 6] {
-        must_fail(store.put(digest, size, chunks(&[b"rig", b"ht"])).await, ErrorKind::Integrity, "another size than announced");
+        must_fail(
+            store.put(digest, size, chunks(&[b"rig", b"ht"])).await,
+            ErrorKind::Integrity,
+            "another size than announced",
+        );
         must_be_empty(&store, digest).await;
-        must_fail(store.put_immutable(digest, size, chunks(&[b"rig", b"ht"])).await, ErrorKind::Integrity, "another size than announced");
+        must_fail(
+            store.put_immutable(digest, size, chunks(&[b"rig", b"ht"])).await,
+            ErrorKind::Integrity,
+            "another size than announced",
+        );
         must_be_empty(&store, digest).await;
     }
 }
@@ -166,7 +204,11 @@ pub async fn wrong_size(store: Store) {
 pub async fn failing_source(store: Store) {
     let digest = Digest::of(b"first half, second half");
     let parts = vec![Ok(Bytes::from("first half")), Err(Error::msg("the disk is on fire"))];
-    let error = must_fail(store.put(digest, 23, Box::new(parts.into_iter())).await, ErrorKind::User, "a failing source");
+    let error = must_fail(
+        store.put(digest, 23, Box::new(parts.into_iter())).await,
+        ErrorKind::User,
+        "a failing source",
+    );
     assert!(error.to_string().contains("the disk is on fire"), "{error}");
     must_be_empty(&store, digest).await;
 }
@@ -177,7 +219,11 @@ pub async fn panicking_source(store: Store) {
     let mut pulled = 0;
     let source: Chunks = Box::new(std::iter::from_fn(move || {
         pulled += 1;
-        if pulled == 2 { std::panic::panic_any("a panic of the source, on purpose") } else { Some(Ok(Bytes::from("first"))) }
+        if pulled == 2 {
+            std::panic::panic_any("a panic of the source, on purpose")
+        } else {
+            Some(Ok(Bytes::from("first")))
+        }
     }));
     let other = store.clone();
     let outcome = tokio::spawn(async move { other.put(digest, 5, source).await }).await;
@@ -205,7 +251,10 @@ pub async fn dropped_put(store: Store) {
     let put = tokio::spawn(async move { other.put(digest, 4 * 1024 * 1024, source).await });
     begun.await.expect("the source is pulled");
     put.abort();
-    assert!(put.await.is_err_and(|error| error.is_cancelled()), "the put was still waiting for its source");
+    assert!(
+        put.await.is_err_and(|error| error.is_cancelled()),
+        "the put was still waiting for its source"
+    );
     release.send(()).expect("the source waits");
     tokio::time::sleep(Duration::from_millis(100)).await;
     must_be_empty(&store, digest).await;
@@ -218,7 +267,9 @@ fn large() -> impl Iterator<Item = Bytes> + Send {
     (0..64_u64).map(|piece| {
         let mut bytes = vec![0; PIECE];
         for (index, word) in bytes.chunks_mut(8).enumerate() {
-            word.copy_from_slice(&((piece << 32) + index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+            word.copy_from_slice(
+                &((piece << 32) + index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes(),
+            );
         }
         bytes.into()
     })
@@ -230,7 +281,10 @@ pub async fn large_blob(store: Store) {
     large().for_each(|piece| hasher.update(&piece));
     let digest = hasher.finish();
     let size = 64 * PIECE as u64;
-    assert_eq!(store.put(digest, size, Box::new(large().map(Ok))).await.expect("a put"), Put::Written);
+    assert_eq!(
+        store.put(digest, size, Box::new(large().map(Ok))).await.expect("a put"),
+        Put::Written
+    );
     assert_eq!(store.size(digest).await.expect("a size"), Some(size));
     for (index, piece) in large().enumerate() {
         let start = (index * PIECE) as u64;
@@ -243,17 +297,30 @@ pub async fn large_blob(store: Store) {
 pub async fn failing_large_blob(store: Store) {
     let digest = Digest::of(b"another digest");
     let size = 64 * PIECE as u64;
-    must_fail(store.put(digest, size, Box::new(large().map(Ok))).await, ErrorKind::Integrity, "other bytes than announced");
+    must_fail(
+        store.put(digest, size, Box::new(large().map(Ok))).await,
+        ErrorKind::Integrity,
+        "other bytes than announced",
+    );
     must_be_empty(&store, digest).await;
-    let failing = large().enumerate().map(|(index, piece)| if index == 40 { Err(Error::msg("gone")) } else { Ok(piece) });
-    must_fail(store.put(digest, size, Box::new(failing)).await, ErrorKind::User, "a failing source");
+    let failing = large()
+        .enumerate()
+        .map(|(index, piece)| if index == 40 { Err(Error::msg("gone")) } else { Ok(piece) });
+    must_fail(
+        store.put(digest, size, Box::new(failing)).await,
+        ErrorKind::User,
+        "a failing source",
+    );
     must_be_empty(&store, digest).await;
 }
 
 /// Memory whose digest is known need not be hashed, but is stored as any other.
 pub async fn immutable_put(store: Store) {
     let digest = Digest::of(b"from memory");
-    assert_eq!(store.put_immutable(digest, 11, chunks(&[b"from ", b"memory"])).await.expect("a put"), Put::Written);
+    assert_eq!(
+        store.put_immutable(digest, 11, chunks(&[b"from ", b"memory"])).await.expect("a put"),
+        Put::Written
+    );
     assert_eq!(&read(&store, digest).await[..], b"from memory");
 }
 
@@ -264,8 +331,12 @@ pub async fn concurrent_puts(store: Store) {
     let puts: Vec<_> = (0..8)
         .map(|_| {
             let (store, bytes) = (store.clone(), bytes.clone());
-            let pieces = (0..4).map(move |index| Ok(bytes.slice(index * PIECE..bytes.len().min((index + 1) * PIECE))));
-            tokio::spawn(async move { store.put(digest, (3 * PIECE + 5) as u64, Box::new(pieces)).await })
+            let pieces = (0..4).map(move |index| {
+                Ok(bytes.slice(index * PIECE..bytes.len().min((index + 1) * PIECE)))
+            });
+            tokio::spawn(async move {
+                store.put(digest, (3 * PIECE + 5) as u64, Box::new(pieces)).await
+            })
         })
         .collect();
     for put in puts {
@@ -280,7 +351,9 @@ pub async fn concurrent_blobs(store: Store) {
     let puts: Vec<_> = (0..32)
         .map(|number| {
             let store = store.clone();
-            tokio::spawn(async move { put(&store, format!("blob number {number}").as_bytes()).await })
+            tokio::spawn(
+                async move { put(&store, format!("blob number {number}").as_bytes()).await },
+            )
         })
         .collect();
     for (number, put) in puts.into_iter().enumerate() {
@@ -302,7 +375,8 @@ pub async fn delete(store: Store) {
     assert_eq!(&read(&store, digest).await[..], b"short-lived");
 }
 
-/// The list has each blob once, with its size and a plausible time; clearing leftovers removes no blob.
+/// The list has each blob once, with its size and a plausible time; clearing leftovers removes no
+/// blob.
 pub async fn list(store: Store) {
     assert_eq!(store.list(None, None).await.expect("a list of nothing"), []);
     let mut expected = Vec::new();
@@ -314,7 +388,8 @@ pub async fn list(store: Store) {
     let now = SystemTime::now();
     for leftovers_before in [None, Some(now + Duration::from_secs(3600))] {
         let blobs = store.list(None, leftovers_before).await.expect("a list");
-        let mut found: Vec<(Digest, u64)> = blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+        let mut found: Vec<(Digest, u64)> =
+            blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
         found.sort_unstable();
         assert_eq!(found, expected);
         for blob in blobs {
@@ -332,7 +407,10 @@ pub async fn shards(store: Store) {
     let mut gathered = Vec::new();
     for byte in 0..=255 {
         let shard = store.list(Some(byte), None).await.expect("a list");
-        assert!(shard.iter().all(|blob| blob.digest.as_bytes()[0] == byte), "a shard has digests of its first byte");
+        assert!(
+            shard.iter().all(|blob| blob.digest.as_bytes()[0] == byte),
+            "a shard has digests of its first byte"
+        );
         gathered.extend(shard);
     }
     assert_eq!(gathered, store.list(None, None).await.expect("a list"));
@@ -346,7 +424,11 @@ pub async fn quarantine(store: Store) {
     for _ in 0..2 {
         store.quarantine(digest).await.expect("a move");
         assert_eq!(store.size(digest).await.expect("a size"), None);
-        must_fail(store.get_range(digest, 0..1).await, ErrorKind::Integrity, "reading a blob that was moved aside");
+        must_fail(
+            store.get_range(digest, 0..1).await,
+            ErrorKind::Integrity,
+            "reading a blob that was moved aside",
+        );
         assert_eq!(store.list(None, None).await.expect("a list").len(), 1, "it is not listed");
     }
     assert_eq!(store.put(digest, 7, chunks(&[b"damaged"])).await.expect("a put"), Put::Written);

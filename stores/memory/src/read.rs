@@ -1,13 +1,16 @@
 //! Reads that take more than a lookup.
 
-use crate::state::{Counter, Dependency, Edge, Job, State};
+use crate::{
+    lines::job_matches,
+    state::{Counter, Dependency, Edge, Job, State},
+};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use superduper_core::{
     Address, Digest,
     store::{
-        AuditedOutput, AuditedRevision, ChangeCursor, ComponentHealth, ComponentId, EdgeRow, JobBrief, JobDependency, JobFilter, JobId,
-        JobRow, JobState, LabelRow, ListedComponent, OutputWriter, Reference, RunChanges, RunFilter, RunId, RunRow, RunState, Snapshot,
-        StoredVersion,
+        AuditedOutput, AuditedRevision, ChangeCursor, ComponentHealth, ComponentId, EdgeRow,
+        JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow, ListedComponent,
+        OutputWriter, Reference, RunChanges, RunId, Snapshot, StoredVersion,
     },
 };
 
@@ -17,8 +20,11 @@ fn same(left: &Address, right: &Address) -> bool {
 
 impl State {
     pub(crate) fn snapshot(&self, addresses: &[Address]) -> Snapshot {
-        let mut snapshot =
-            Snapshot { sweep_epoch: u64::try_from(self.counter(crate::state::Counter::SweepEpoch)).unwrap_or(0), ..Snapshot::default() };
+        let mut snapshot = Snapshot {
+            sweep_epoch: u64::try_from(self.counter(crate::state::Counter::SweepEpoch))
+                .unwrap_or(0),
+            ..Snapshot::default()
+        };
         for address in addresses {
             let Some((component, number)) = self.find(&address.unversioned()) else { continue };
             let Some(stored) = self.stored(component, number, None) else { continue };
@@ -32,13 +38,18 @@ impl State {
 
     pub(crate) fn tree(&self, root: &Address) -> Vec<StoredVersion> {
         let Some((component, number)) = self.find(root) else { return Vec::new() };
-        let mut queue = std::collections::VecDeque::from([(component, number, root.version.and_then(|at| at.revision))]);
+        let mut queue = std::collections::VecDeque::from([(
+            component,
+            number,
+            root.version.and_then(|at| at.revision),
+        )]);
         let mut seen = HashSet::from([(component, number)]);
         let mut tree = Vec::new();
         while let Some((component, number, revision)) = queue.pop_front() {
             let Some(stored) = self.stored(component, number, revision) else { continue };
             if let Some(row) = self.revisions.get(&(component, number, stored.revision())) {
-                let new = row.edges.iter().map(|edge| edge.child).filter(|child| seen.insert(*child));
+                let new =
+                    row.edges.iter().map(|edge| edge.child).filter(|child| seen.insert(*child));
                 queue.extend(new.map(|(component, number)| (component, number, None)));
             }
             tree.push(stored);
@@ -48,7 +59,9 @@ impl State {
 
     pub(crate) fn versions(&self, address: &Address) -> Vec<StoredVersion> {
         let Some(component) = self.live(address) else { return Vec::new() };
-        self.versions_of(component).filter_map(|(number, _)| self.stored(component, number, None)).collect()
+        self.versions_of(component)
+            .filter_map(|(number, _)| self.stored(component, number, None))
+            .collect()
     }
 
     pub(crate) fn list(&self, kind: Option<&str>) -> Vec<ListedComponent> {
@@ -83,14 +96,19 @@ impl State {
         let root = self.live(address)?;
         let listed = self.listed(root)?;
         let mut seen = HashSet::new();
-        let mut stack: Vec<(ComponentId, u32)> = self.newest_version(root).map(|number| (root, number)).into_iter().collect();
+        let mut stack: Vec<(ComponentId, u32)> =
+            self.newest_version(root).map(|number| (root, number)).into_iter().collect();
         let mut unhealthy = Vec::new();
         while let Some((component, number)) = stack.pop() {
             // A version that is not the newest one has no health: its jobs do not count.
             if self.newest_version(component) != Some(number) || !seen.insert(component) {
                 continue;
             }
-            unhealthy.extend(self.newest_jobs(component, number).into_iter().filter(|job| job.state != JobState::Succeeded));
+            unhealthy.extend(
+                self.newest_jobs(component, number)
+                    .into_iter()
+                    .filter(|job| job.state != JobState::Succeeded),
+            );
             let revision = self.versions.get(&(component, number)).map_or(0, |row| row.revision);
             if let Some(row) = self.revisions.get(&(component, number, revision)) {
                 stack.extend(row.edges.iter().map(|edge| edge.child));
@@ -104,7 +122,10 @@ impl State {
         let mut rows = Vec::new();
         for ((kind, identifier), component) in self.names.iter() {
             if asked.is_none_or(|asked| asked.kind == *kind && asked.identifier == *identifier) {
-                let labels = self.labels.range((*component, String::new())..).take_while(|((of, _), _)| of == component);
+                let labels = self
+                    .labels
+                    .range((*component, String::new())..)
+                    .take_while(|((of, _), _)| of == component);
                 rows.extend(labels.map(|((_, label), (version, at))| LabelRow {
                     address: self.address(*component, *version, None),
                     label: label.clone(),
@@ -117,7 +138,10 @@ impl State {
 
     fn all_references(&self) -> impl Iterator<Item = (ComponentId, u32, Reference)> {
         self.revisions.iter().flat_map(move |((component, number, revision), row)| {
-            let current = self.versions.get(&(*component, *number)).is_some_and(|version| version.revision == *revision);
+            let current = self
+                .versions
+                .get(&(*component, *number))
+                .is_some_and(|version| version.revision == *revision);
             row.edges.iter().map(move |edge| {
                 let reference = Reference {
                     parent: self.address(*component, *number, Some(*revision)),
@@ -133,21 +157,34 @@ impl State {
     pub(crate) fn referrers(&self, children: &[Address]) -> Vec<Reference> {
         let wanted = |child: &Address| {
             let version = child.version.map(|at| at.version);
-            children.iter().any(|asked| same(asked, child) && asked.version.is_none_or(|at| Some(at.version) == version))
+            children.iter().any(|asked| {
+                same(asked, child) && asked.version.is_none_or(|at| Some(at.version) == version)
+            })
         };
-        self.all_references().map(|(_, _, reference)| reference).filter(|reference| wanted(&reference.child)).collect()
+        self.all_references()
+            .map(|(_, _, reference)| reference)
+            .filter(|reference| wanted(&reference.child))
+            .collect()
     }
 
     pub(crate) fn references(&self) -> Vec<Reference> {
-        let newest = |component: ComponentId, number: u32| self.newest_version(component) == Some(number);
-        self.all_references().filter(|(id, number, line)| line.current && newest(*id, *number)).map(|(_, _, line)| line).collect()
+        let newest =
+            |component: ComponentId, number: u32| self.newest_version(component) == Some(number);
+        self.all_references()
+            .filter(|(id, number, line)| line.current && newest(*id, *number))
+            .map(|(_, _, line)| line)
+            .collect()
     }
 
     pub(crate) fn unhealthy(&self) -> Vec<JobBrief> {
         let mut jobs: Vec<JobBrief> = Vec::new();
         for (_, component) in self.names.iter() {
             if let Some(number) = self.newest_version(*component) {
-                jobs.extend(self.newest_jobs(*component, number).into_iter().filter(|job| job.state != JobState::Succeeded));
+                jobs.extend(
+                    self.newest_jobs(*component, number)
+                        .into_iter()
+                        .filter(|job| job.state != JobState::Succeeded),
+                );
             }
         }
         jobs.sort_by_key(|job| job.id);
@@ -155,33 +192,32 @@ impl State {
     }
 
     pub(crate) fn output_writers(&self, addresses: &[Address]) -> Vec<OutputWriter> {
-        let asked: HashSet<ComponentId> = addresses.iter().filter_map(|address| self.live(address)).collect();
-        let ends = self.events.iter().map(|(_, event)| event).filter(|event| event.kind == "job.succeeded");
+        let asked: HashSet<ComponentId> =
+            addresses.iter().filter_map(|address| self.live(address)).collect();
+        let ends = self
+            .events
+            .iter()
+            .map(|(_, event)| event)
+            .filter(|event| event.kind == "job.succeeded");
         ends.filter_map(|event| {
             let outputs = event.detail.as_ref()?.split(", ").map(str::to_owned).collect();
             let row = &self.jobs.get(&event.job?)?.row;
-            let (target, role, method, key) = (row.target.clone(), row.role, row.method.clone(), row.key.clone());
-            asked.contains(&row.component).then_some(OutputWriter { job: row.id, target, role, method, key, outputs })
+            let (target, role, method, key) =
+                (row.target.clone(), row.role, row.method.clone(), row.key.clone());
+            asked.contains(&row.component).then_some(OutputWriter {
+                job: row.id,
+                target,
+                role,
+                method,
+                key,
+                outputs,
+            })
         })
         .collect()
     }
 
-    fn jobs_of(&self, run: RunId) -> impl DoubleEndedIterator<Item = &Job> {
-        self.jobs_of_run.range((run, JobId(0))..=(run, JobId(i64::MAX))).filter_map(|((_, id), ())| self.jobs.get(id))
-    }
-
     pub(crate) fn filter_jobs(&self, filter: &JobFilter) -> Vec<JobRow> {
-        let wanted = |row: &JobRow| {
-            filter.ids.as_ref().is_none_or(|ids| ids.contains(&row.id))
-                && filter.run.is_none_or(|run| run == row.run)
-                && filter.key.as_ref().is_none_or(|key| row.key.as_ref() == Some(key))
-                && filter.roles.as_ref().is_none_or(|roles| roles.contains(&row.role))
-                && filter.states.as_ref().is_none_or(|states| states.contains(&row.state))
-                && filter.target.as_ref().is_none_or(|target| {
-                    let number = row.target.version.map(|at| at.version);
-                    same(target, &row.target) && target.version.is_none_or(|at| Some(at.version) == number)
-                })
-        };
+        let wanted = |row: &JobRow| job_matches(filter, row);
         let base: Box<dyn DoubleEndedIterator<Item = &Job>> = match (&filter.ids, filter.run) {
             (Some(ids), _) => {
                 let ids: std::collections::BTreeSet<JobId> = ids.iter().copied().collect();
@@ -195,7 +231,8 @@ impl State {
             (None, None) => Box::new(self.jobs.iter().map(|(_, job)| job)),
         };
         let limit = filter.limit.unwrap_or(usize::MAX);
-        let mut jobs: Vec<JobRow> = base.rev().map(|job| &job.row).filter(|row| wanted(row)).take(limit).cloned().collect();
+        let mut jobs: Vec<JobRow> =
+            base.rev().map(|job| &job.row).filter(|row| wanted(row)).take(limit).cloned().collect();
         jobs.reverse();
         jobs
     }
@@ -207,17 +244,29 @@ impl State {
     }
 
     pub(crate) fn edges_of(&self, job: JobId) -> (Vec<JobDependency>, Vec<JobDependency>) {
-        let needs = self.dependencies.range((job, JobId(i64::MIN))..=(job, JobId(i64::MAX))).map(dependency).collect();
+        let needs = self
+            .dependencies
+            .range((job, JobId(i64::MIN))..=(job, JobId(i64::MAX)))
+            .map(dependency)
+            .collect();
         let dependents = self.dependents.range((job, JobId(i64::MIN))..=(job, JobId(i64::MAX)));
-        let waiting = dependents.filter_map(|((needs, job), ())| Some(((*job, *needs), self.dependencies.get(&(*job, *needs))?)));
+        let waiting = dependents.filter_map(|((needs, job), ())| {
+            Some(((*job, *needs), self.dependencies.get(&(*job, *needs))?))
+        });
         (needs, waiting.map(|(key, row)| dependency((&key, row))).collect())
     }
 
     pub(crate) fn changes(&self, run: RunId, after: ChangeCursor) -> Option<RunChanges> {
         let row = self.runs.get(&run)?.clone();
-        let mut changed: BTreeSet<JobId> =
-            self.jobs_of_run.range((run, JobId(after.job + 1))..=(run, JobId(i64::MAX))).map(|((_, id), ())| *id).collect();
-        let told = self.events.range(after.event.saturating_add(1)..).filter(|(_, event)| event.run == Some(run));
+        let mut changed: BTreeSet<JobId> = self
+            .jobs_of_run
+            .range((run, JobId(after.job + 1))..=(run, JobId(i64::MAX)))
+            .map(|((_, id), ())| *id)
+            .collect();
+        let told = self
+            .events
+            .range(after.event.saturating_add(1)..)
+            .filter(|(_, event)| event.run == Some(run) && event.kind != "job.progressed");
         changed.extend(told.filter_map(|(_, event)| event.job));
         let silent = self.silent.range((run, after.silent.saturating_add(1))..=(run, i64::MAX));
         changed.extend(silent.map(|(_, job)| *job));
@@ -231,41 +280,47 @@ impl State {
         Some(RunChanges {
             run: row,
             dependencies: dependencies.map(dependency).collect(),
-            jobs: changed.iter().filter_map(|id| self.jobs.get(id)).map(|job| job.row.clone()).collect(),
+            jobs: changed
+                .iter()
+                .filter_map(|id| self.jobs.get(id))
+                .map(|job| job.row.clone())
+                .collect(),
             cursor,
         })
     }
 
-    pub(crate) fn filter_runs(&self, filter: &RunFilter) -> Vec<RunRow> {
-        let wanted = |row: &RunRow| {
-            filter.id.is_none_or(|id| id == row.id)
-                && (!filter.unfinished || row.state == RunState::Running)
-                && filter
-                    .component
-                    .as_ref()
-                    .is_none_or(|component| same(component, &row.root) || self.jobs_of(row.id).any(|job| same(component, &job.row.target)))
-        };
-        let limit = filter.limit.unwrap_or(usize::MAX);
-        let mut runs: Vec<RunRow> = self.runs.iter().rev().map(|(_, row)| row).filter(|row| wanted(row)).take(limit).cloned().collect();
-        runs.reverse();
-        runs
-    }
-
     pub(crate) fn referenced_blobs(&self, first: Option<u8>) -> Vec<(Digest, u64)> {
-        let wanted = self.blob_references().filter(|(_, _, blob)| first.is_none_or(|byte| blob.digest.as_bytes()[0] == byte));
-        let all: BTreeMap<Digest, u64> = wanted.map(|(_, _, blob)| (blob.digest, blob.size)).collect();
+        let wanted = self
+            .blob_references()
+            .filter(|(_, _, blob)| first.is_none_or(|byte| blob.digest.as_bytes()[0] == byte));
+        let all: BTreeMap<Digest, u64> =
+            wanted.map(|(_, _, blob)| (blob.digest, blob.size)).collect();
         all.into_iter().collect()
     }
 
-    pub(crate) fn audit(&self, after: Option<(ComponentId, u32)>, versions: usize) -> Vec<AuditedRevision> {
+    pub(crate) fn audit(
+        &self,
+        after: Option<(ComponentId, u32)>,
+        versions: usize,
+    ) -> Vec<AuditedRevision> {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = Vec::new();
-        for ((component, number), version) in self.versions.range((from, Bound::Unbounded)).take(versions) {
-            for ((_, _, revision), row) in self.revisions.range((*component, *number, 0)..=(*component, *number, version.revision)) {
+        for ((component, number), version) in
+            self.versions.range((from, Bound::Unbounded)).take(versions)
+        {
+            for ((_, _, revision), row) in self
+                .revisions
+                .range((*component, *number, 0)..=(*component, *number, version.revision))
+            {
                 let outputs = self.outputs.range((*component, *number, String::new())..);
-                let outputs = outputs.take_while(|((of, at, _), _)| *revision == version.revision && (of, at) == (component, number));
-                let edge = |edge: &Edge| EdgeRow { path: edge.path.clone(), child: self.address(edge.child.0, edge.child.1, None) };
+                let outputs = outputs.take_while(|((of, at, _), _)| {
+                    *revision == version.revision && (of, at) == (component, number)
+                });
+                let edge = |edge: &Edge| EdgeRow {
+                    path: edge.path.clone(),
+                    child: self.address(edge.child.0, edge.child.1, None),
+                };
                 found.push(AuditedRevision {
                     component: *component,
                     address: self.address(*component, *number, Some(*revision)),
@@ -290,12 +345,19 @@ impl State {
 
     pub(crate) fn blobs_of(&self, address: &Address, versions: &[u32]) -> Vec<Digest> {
         let Some(component) = self.live(address) else { return Vec::new() };
-        let all = self.blob_references().filter(|(id, number, _)| *id == component && versions.contains(number));
+        let all = self
+            .blob_references()
+            .filter(|(id, number, _)| *id == component && versions.contains(number));
         let all: std::collections::BTreeSet<Digest> = all.map(|(_, _, blob)| blob.digest).collect();
         all.into_iter().collect()
     }
 }
 
 fn dependency(((job, needs), row): (&(JobId, JobId), &Dependency)) -> JobDependency {
-    JobDependency { job: *job, needs: *needs, parameter: row.parameter.clone(), any_end: row.any_end }
+    JobDependency {
+        job: *job,
+        needs: *needs,
+        parameter: row.parameter.clone(),
+        any_end: row.any_end,
+    }
 }

@@ -10,12 +10,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use superduper_core::{
-    Address, BoxFuture, Digest, Error, Result,
+    Address, BoxFuture, Digest, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
-        EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, OutputWriter, Page, Reference, RunChanges, RunFilter, RunId, RunRow,
-        Snapshot, StoredVersion, SweepLock, Telemetry, Worker, WorkerId,
+        After, AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed,
+        ComponentFilter, ComponentHealth, ComponentId, ComponentLine, Cursor, Durability, EventRow,
+        JobBrief, JobDependency, JobFilter, JobId, JobLine, JobRow, LabelRow, ListedComponent,
+        LogEntry, LogFilter, LogHead, LogLine, MessageRow, MetadataCapabilities, MetadataStore,
+        MetricFilter, MetricPoint, NewWorker, OutputWriter, Page, PoolPlace, Reference, RunChanges,
+        RunFilter, RunId, RunLine, RunRow, Snapshot, StoredVersion, SweepLock, Telemetry, Worker,
+        WorkerId,
     },
 };
 
@@ -36,12 +39,18 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    fn read<'a, T: Send + 'a>(&'a self, read: impl FnOnce(&State) -> T + Send + 'a) -> BoxFuture<'a, Result<T>> {
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        read: impl FnOnce(&State) -> T + Send + 'a,
+    ) -> BoxFuture<'a, Result<T>> {
         self.with(move |state| Ok(read(state)))
     }
 
     /// Write; an error takes back all that was written.
-    fn with<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&mut State) -> Result<T> + Send + 'a) -> BoxFuture<'a, Result<T>> {
+    fn with<'a, T: Send + 'a>(
+        &'a self,
+        work: impl FnOnce(&mut State) -> Result<T> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T>> {
         Box::pin(async move {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             // What a panic left behind in an earlier call is taken back first.
@@ -93,27 +102,7 @@ impl MetadataStore for MemoryStore {
     }
 
     fn record_telemetry(&self, notes: Telemetry) -> BoxFuture<'_, Result<()>> {
-        self.with(move |state| {
-            for (index, log) in notes.logs.into_iter().enumerate() {
-                if !state.jobs.contains(&log.job) {
-                    return Err(Error::not_found(format!("there is no job {}", log.job)).context(format!("log line {index}")));
-                }
-                let next = state.logs.range((log.job, 0)..=(log.job, usize::MAX)).next_back().map_or(0, |((_, last), _)| last + 1);
-                state.logs.set((log.job, next), log);
-            }
-            for (job, done, total) in notes.progress {
-                if state.jobs.get(&job).is_some() {
-                    state.jobs.change(&job, |job| job.row.progress = Some((done, total)));
-                }
-            }
-            for metric in notes.metrics.into_iter().filter(|metric| metric.value.is_finite()) {
-                if !state.jobs.contains(&metric.job) {
-                    return Err(Error::not_found(format!("there is no job {}", metric.job)).context(format!("metric `{}`", metric.name)));
-                }
-                state.metrics.set((metric.job, metric.name.clone(), metric.step), metric);
-            }
-            Ok(())
-        })
+        self.with(move |state| state.record_telemetry(notes))
     }
 
     fn snapshot(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Snapshot>> {
@@ -152,12 +141,40 @@ impl MetadataStore for MemoryStore {
         self.read(move |state| state.health(&address))
     }
 
+    fn health_of(
+        &self,
+        addresses: Vec<Address>,
+    ) -> BoxFuture<'_, Result<Vec<Option<ComponentHealth>>>> {
+        self.read(move |state| addresses.iter().map(|address| state.health(address)).collect())
+    }
+
+    fn component_lines(
+        &self,
+        filter: ComponentFilter,
+        after: Option<Address>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ComponentLine>>> {
+        self.read(move |state| state.component_lines(&filter, after, limit))
+    }
+
     fn output_writers(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Vec<OutputWriter>>> {
         self.read(move |state| state.output_writers(&addresses))
     }
 
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {
         self.read(move |state| state.filter_jobs(&filter))
+    }
+
+    fn job_lines(
+        &self,
+        filter: JobFilter,
+        after: After<JobId>,
+    ) -> BoxFuture<'_, Result<Vec<JobLine>>> {
+        self.read(move |state| state.job_lines(&filter, &after))
+    }
+
+    fn pool_places(&self, pool: String) -> BoxFuture<'_, Result<Vec<PoolPlace>>> {
+        self.read(move |state| state.pool_places(&pool))
     }
 
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>> {
@@ -168,37 +185,63 @@ impl MetadataStore for MemoryStore {
         self.read(move |state| state.edges_of(job))
     }
 
-    fn changes(&self, run: RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
+    fn changes(
+        &self,
+        run: RunId,
+        after: ChangeCursor,
+    ) -> BoxFuture<'_, Result<Option<RunChanges>>> {
         self.read(move |state| state.changes(run, after))
     }
 
     fn attempts(&self, job: JobId) -> BoxFuture<'_, Result<Vec<AttemptRow>>> {
-        self.read(move |state| state.attempts.range((job, 0)..=(job, u32::MAX)).map(|(_, row)| row.clone()).collect())
-    }
-
-    fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>> {
-        self.read(move |state| state.logs.range((job, 0)..=(job, usize::MAX)).map(|(_, row)| row.clone()).collect())
-    }
-
-    fn metrics(&self, job: JobId) -> BoxFuture<'_, Result<Vec<MetricRow>>> {
         self.read(move |state| {
-            let from_first = state.metrics.range((job, String::new(), 0)..);
-            from_first.take_while(|((of, _, _), _)| *of == job).map(|(_, row)| row.clone()).collect()
+            state.attempts.range((job, 0)..=(job, u32::MAX)).map(|(_, row)| row.clone()).collect()
         })
     }
 
+    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<LogLine>>> {
+        self.read(move |state| state.filter_logs(&filter))
+    }
+
+    fn metrics(&self, filter: MetricFilter) -> BoxFuture<'_, Result<Vec<MetricPoint>>> {
+        self.read(move |state| state.filter_metrics(&filter))
+    }
+
     fn checkpoints(&self, job: JobId) -> BoxFuture<'_, Result<Vec<CheckpointRow>>> {
-        self.read(move |state| state.checkpoints.range((job, 0)..=(job, u32::MAX)).map(|(_, kept)| kept.row.clone()).collect())
+        self.read(move |state| {
+            state
+                .checkpoints
+                .range((job, 0)..=(job, u32::MAX))
+                .map(|(_, kept)| kept.row.clone())
+                .collect()
+        })
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunRow>>> {
         self.read(move |state| state.filter_runs(&filter))
     }
 
-    fn events(&self, after: Cursor, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>> {
+    fn run_lines(
+        &self,
+        filter: RunFilter,
+        after: After<RunId>,
+    ) -> BoxFuture<'_, Result<Vec<RunLine>>> {
+        self.read(move |state| state.run_lines(&filter, &after))
+    }
+
+    fn events(
+        &self,
+        after: Cursor,
+        run: Option<RunId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Page<EventRow>>> {
         self.with(move |state| {
             let later = state.events.range(after.number()?.saturating_add(1)..).map(|(_, row)| row);
-            let rows: Vec<EventRow> = later.filter(|row| run.is_none_or(|run| row.run == Some(run))).take(limit).cloned().collect();
+            let rows: Vec<EventRow> = later
+                .filter(|row| run.is_none_or(|run| row.run == Some(run)))
+                .take(limit)
+                .cloned()
+                .collect();
             let next = rows.last().map_or(after, |last| Cursor::of_number(last.seq));
             Ok(Page { rows, next })
         })
@@ -211,15 +254,22 @@ impl MetadataStore for MemoryStore {
     fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>> {
         self.with(move |state| {
             let first = after.number()?.saturating_add(1);
-            let rows: Vec<MessageRow> = state.messages.range(first..).take(limit).map(|(_, row)| row.clone()).collect();
+            let rows: Vec<MessageRow> =
+                state.messages.range(first..).take(limit).map(|(_, row)| row.clone()).collect();
             let next = rows.last().map_or(after, |last| Cursor::of_number(last.id));
             Ok(Page { rows, next })
         })
     }
 
-    fn log_entries(&self, log: String, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<LogEntry>>> {
+    fn log_entries(
+        &self,
+        log: String,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>>> {
         self.read(move |state| {
-            let later = state.log_entries.range((log.clone(), after.saturating_add(1))..=(log, u64::MAX));
+            let later =
+                state.log_entries.range((log.clone(), after.saturating_add(1))..=(log, u64::MAX));
             later.take(limit).map(|(_, entry)| entry.clone()).collect()
         })
     }
@@ -240,7 +290,11 @@ impl MetadataStore for MemoryStore {
         self.read(move |state| state.blobs_of(&address, &versions))
     }
 
-    fn audit(&self, after: Option<(ComponentId, u32)>, versions: usize) -> BoxFuture<'_, Result<Vec<AuditedRevision>>> {
+    fn audit(
+        &self,
+        after: Option<(ComponentId, u32)>,
+        versions: usize,
+    ) -> BoxFuture<'_, Result<Vec<AuditedRevision>>> {
         self.read(move |state| state.audit(after, versions))
     }
 
@@ -275,22 +329,31 @@ impl MetadataStore for MemoryStore {
     }
 
     fn live_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>> {
-        self.read(|state| state.owners.iter().filter(|(_, worker)| worker.is_some()).map(|(owner, _)| *owner).collect())
+        self.read(|state| {
+            state
+                .owners
+                .iter()
+                .filter(|(_, worker)| worker.is_some())
+                .map(|(owner, _)| *owner)
+                .collect()
+        })
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>>> {
-        let worker = |(id, worker): (&WorkerId, &Option<NewWorker>)| {
-            let NewWorker { kinds, artifacts } = worker.clone()?;
-            Some(Worker { id: *id, kinds, artifacts })
-        };
+        let worker =
+            |(id, worker): (&WorkerId, &Option<NewWorker>)| Some(Worker::of(*id, worker.clone()?));
         self.read(move |state| state.owners.iter().filter_map(worker).collect())
     }
 
     fn dead_workers(&self) -> BoxFuture<'_, Result<Vec<WorkerId>>> {
         self.read(move |state| {
             let of_places = state.places.iter().map(|((_, _, _, owner), ())| *owner);
-            let taken: BTreeSet<WorkerId> = state.jobs.iter().filter_map(|(_, job)| job.row.owner).chain(of_places).collect();
-            taken.into_iter().filter(|owner| !state.owners.get(owner).is_some_and(Option::is_some)).collect()
+            let taken: BTreeSet<WorkerId> =
+                state.jobs.iter().filter_map(|(_, job)| job.row.owner).chain(of_places).collect();
+            taken
+                .into_iter()
+                .filter(|owner| !state.owners.get(owner).is_some_and(Option::is_some))
+                .collect()
         })
     }
 }

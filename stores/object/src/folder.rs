@@ -1,9 +1,10 @@
 //! Blobs as files of a folder.
 //!
-//! Invariant: a file below `blake3/` is complete. Puts write to `incoming/`, synchronize the file, rename it and
-//! synchronize the folder; whatever stops them leaves at most a file in `incoming/`, which `list` clears away.
-//! A file in `incoming/` is locked while it is written, so that leftovers can be told from puts under way.
-//! A put returns only when the names of all folders above the file were synchronized in this process, whoever made them.
+//! Invariant: a file below `blake3/` is complete. Puts write to `incoming/`, synchronize the file,
+//! rename it and synchronize the folder; whatever stops them leaves at most a file in `incoming/`,
+//! which `list` clears away. A file in `incoming/` is locked while it is written, so that leftovers
+//! can be told from puts under way. A put returns only when the names of all folders above the file
+//! were synchronized in this process, whoever made them.
 
 use crate::Check;
 use std::{
@@ -43,15 +44,26 @@ static SERIAL: AtomicU64 = AtomicU64::new(0);
 impl Folder {
     /// A folder as it is: one that is missing has no blobs, and takes none.
     pub(crate) fn as_it_is(path: &Path) -> Result<Self> {
-        let describe = |error| Error::store(format!("artifact folder `{}` cannot be opened", path.display())).with_source(error);
+        let describe = |error| {
+            Error::store(format!("artifact folder `{}` cannot be opened", path.display()))
+                .with_source(error)
+        };
         let root = std::path::absolute(path).map_err(describe)?;
         Ok(Folder { place: Arc::new(Place { root, durable: Mutex::default() }) })
     }
 
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let describe = |error| Error::store(format!("artifact folder `{}` cannot be opened", path.display())).with_source(error);
+        let describe = |error| {
+            Error::store(format!("artifact folder `{}` cannot be opened", path.display()))
+                .with_source(error)
+        };
         let root = std::path::absolute(path).map_err(describe)?;
-        let missing: Vec<PathBuf> = root.ancestors().skip(1).take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+        let missing: Vec<PathBuf> = root
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| !folder.exists())
+            .map(Path::to_owned)
+            .collect();
         fs::create_dir_all(&root).map_err(describe)?;
         fs::read_dir(&root).map_err(describe)?;
         for made in missing {
@@ -65,22 +77,38 @@ impl Folder {
     }
 
     /// Run file operations on a thread that may block.
-    fn run<R: Send + 'static>(&self, work: impl FnOnce(&Path) -> Result<R> + Send + 'static) -> BoxFuture<'static, Result<R>> {
+    fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<R> + Send + 'static,
+    ) -> BoxFuture<'static, Result<R>> {
         let place = self.place.clone();
-        Box::pin(async move { crate::remote::blocking(move || work(&place.root)).await })
+        Box::pin(async move { crate::blocking::blocking(move || work(&place.root)).await })
     }
 
-    fn start_put(&self, digest: Digest, size: u64, chunks: Chunks, rehash: bool) -> BoxFuture<'static, Result<Put>> {
+    fn start_put(
+        &self,
+        digest: Digest,
+        size: u64,
+        chunks: Chunks,
+        rehash: bool,
+    ) -> BoxFuture<'static, Result<Put>> {
         let place = self.place.clone();
         Box::pin(async move {
             // Dropping the future stops the thread at its next chunk.
             let stop = StopOnDrop(Arc::default());
             let stopped = stop.0.clone();
-            crate::remote::blocking(move || {
-                put(&place, digest, chunks, Check::new(digest, size, rehash), &stopped).map_err(|error| {
-                    let blob = format!("blob {digest} in artifact folder `{}`", place.root.display());
-                    if error.kind() == superduper_core::ErrorKind::Store { error.context(blob) } else { error }
-                })
+            crate::blocking::blocking(move || {
+                put(&place, digest, chunks, Check::new(digest, size, rehash), &stopped).map_err(
+                    |error| {
+                        let blob =
+                            format!("blob {digest} in artifact folder `{}`", place.root.display());
+                        if error.kind() == superduper_core::ErrorKind::Store {
+                            error.context(blob)
+                        } else {
+                            error
+                        }
+                    },
+                )
             })
             .await
         })
@@ -105,7 +133,9 @@ fn failed(what: &str, error: std::io::Error) -> Error {
     let denied = matches!(error.kind(), IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem);
     let result = Error::store(what).with_source(error);
     match (full, denied) {
-        (true, _) => result.with_hint("make room on the disk, then apply again; nothing was stored under the blob's name"),
+        (true, _) => result.with_hint(
+            "make room on the disk, then apply again; nothing was stored under the blob's name",
+        ),
         (_, true) => result.with_hint("give this user the right to write to the folder"),
         _ => result,
     }
@@ -124,20 +154,29 @@ impl Drop for Incoming {
     }
 }
 
-fn put(place: &Place, digest: Digest, chunks: Chunks, mut check: Check, stop: &AtomicBool) -> Result<Put> {
+fn put(
+    place: &Place,
+    digest: Digest,
+    chunks: Chunks,
+    mut check: Check,
+    stop: &AtomicBool,
+) -> Result<Put> {
     let root = &*place.root;
     let target = path(root, digest);
     let parent = root.join("blake3").join(&digest.to_hex()[..2]);
     match fs::metadata(&target) {
         Ok(found) if found.len() == check.size => {
-            // Garbage collection goes by age. Another writer may have renamed the file without having synchronized the folder yet.
+            // Garbage collection goes by age. Another writer may have renamed the file without
+            // having synchronized the folder yet.
             let touched = File::open(&target).and_then(|file| file.set_modified(SystemTime::now()));
             touched.or_warn(Site::SWEEP, "refreshing the time of a blob");
             sync_folder(&parent)?;
             place.keep(&parent)?;
             return Ok(Put::Exists);
         }
-        Err(error) if error.kind() != IoKind::NotFound => return Err(failed("its file cannot be looked at", error)),
+        Err(error) if error.kind() != IoKind::NotFound => {
+            return Err(failed("its file cannot be looked at", error));
+        }
         // A file of another length is damaged: it is replaced.
         _ => {}
     }
@@ -146,7 +185,10 @@ fn put(place: &Place, digest: Digest, chunks: Chunks, mut check: Check, stop: &A
     let (mut writer, mut file) = create(&incoming, digest)?;
     for chunk in chunks {
         if stop.load(Ordering::Relaxed) {
-            return Err(Error::new(superduper_core::ErrorKind::Cancelled, format!("the put of blob {digest} was dropped")));
+            return Err(Error::new(
+                superduper_core::ErrorKind::Cancelled,
+                format!("the put of blob {digest} was dropped"),
+            ));
         }
         let chunk = chunk?;
         check.update(&chunk)?;
@@ -158,7 +200,8 @@ fn put(place: &Place, digest: Digest, chunks: Chunks, mut check: Check, stop: &A
     make_folder(&parent)?;
     fs::rename(&file.path, &target).map_err(|error| failed("its file cannot be renamed", error))?;
     file.published = true;
-    // Its lock goes with it: only now may the file be taken for a leftover, and it has another name.
+    // Its lock goes with it: only now may the file be taken for a leftover, and it has another
+    // name.
     drop(writer);
     sync_folder(&parent)?;
     place.keep(&parent)?;
@@ -187,7 +230,9 @@ fn create(incoming: &Path, digest: Digest) -> Result<(File, Incoming)> {
 
 fn make_folder(folder: &Path) -> Result<()> {
     match fs::create_dir(folder) {
-        Err(error) if error.kind() != IoKind::AlreadyExists => Err(failed("a folder cannot be created", error)),
+        Err(error) if error.kind() != IoKind::AlreadyExists => {
+            Err(failed("a folder cannot be created", error))
+        }
         _ => Ok(()),
     }
 }
@@ -195,7 +240,8 @@ fn make_folder(folder: &Path) -> Result<()> {
 impl Place {
     /// Make the names of a folder and of those above it, up to the root, outlast a loss of power.
     ///
-    /// A folder that was there may have been made by somebody who did not come to synchronize it, so each process does it once.
+    /// A folder that was there may have been made by somebody who did not come to synchronize it,
+    /// so each process does it once.
     fn keep(&self, folder: &Path) -> Result<()> {
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
             if self.durable().contains(folder) {
@@ -214,7 +260,9 @@ impl Place {
 
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed("its folder cannot be synchronized", error))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed("its folder cannot be synchronized", error))
 }
 
 /// Elsewhere a folder cannot be opened as a file; the rename is journaled.
@@ -235,10 +283,15 @@ fn read(root: &Path, digest: Digest, range: Range<u64>) -> Result<Bytes> {
     let mut file = File::open(path(root, digest)).map_err(cannot)?;
     let length = file.metadata().map_err(cannot)?.len();
     if range.start > range.end || range.end > length {
-        return Err(Error::integrity(format!("{} has {length} bytes, asked for were {range:?}", place())));
+        return Err(Error::integrity(format!(
+            "{} has {length} bytes, asked for were {range:?}",
+            place()
+        )));
     }
     let wanted = range.end - range.start;
-    let mut bytes = Vec::with_capacity(usize::try_from(wanted).map_err(|_| Error::store("the range does not fit into memory"))?);
+    let mut bytes = Vec::with_capacity(
+        usize::try_from(wanted).map_err(|_| Error::store("the range does not fit into memory"))?,
+    );
     file.seek(SeekFrom::Start(range.start)).map_err(cannot)?;
     file.take(wanted).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 != wanted {
@@ -247,7 +300,7 @@ fn read(root: &Path, digest: Digest, range: Range<u64>) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// Remove a file that nobody writes: who does holds its lock.
+/// Remove a file that no process writes: a process that writes it holds its lock.
 fn remove_leftover(path: &Path) -> std::io::Result<()> {
     let removed = File::open(path).and_then(|file| match file.try_lock() {
         Ok(()) => fs::remove_file(path),
@@ -260,8 +313,15 @@ fn remove_leftover(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn list(root: &Path, first: Option<u8>, leftovers_before: Option<SystemTime>) -> Result<Vec<BlobInfo>> {
-    let cannot = |error| failed("it cannot be listed", error).context(format_args!("artifact folder `{}`", root.display()));
+fn list(
+    root: &Path,
+    first: Option<u8>,
+    leftovers_before: Option<SystemTime>,
+) -> Result<Vec<BlobInfo>> {
+    let cannot = |error| {
+        failed("it cannot be listed", error)
+            .context(format_args!("artifact folder `{}`", root.display()))
+    };
     if let Some(before) = leftovers_before {
         for (file, found) in files(&root.join(INCOMING)).map_err(cannot)? {
             if found.modified().is_ok_and(|modified| modified < before) {
@@ -281,7 +341,11 @@ fn list(root: &Path, first: Option<u8>, leftovers_before: Option<SystemTime>) ->
             // Other people's files are none of ours.
             let Ok(digest) = Digest::from_hex(name) else { continue };
             if path(root, digest) == file {
-                blobs.push(BlobInfo { digest, size: found.len(), modified: found.modified().map_err(cannot)? });
+                blobs.push(BlobInfo {
+                    digest,
+                    size: found.len(),
+                    modified: found.modified().map_err(cannot)?,
+                });
             }
         }
     }
@@ -295,7 +359,8 @@ fn quarantine(root: &Path, digest: Digest) -> Result<()> {
     match fs::rename(&file, file.with_extension("corrupt")) {
         Ok(()) => file.parent().map_or(Ok(()), sync_folder),
         Err(error) if error.kind() == IoKind::NotFound => Ok(()),
-        Err(error) => Err(failed("it cannot be moved aside", error).context(format_args!("blob {digest} in `{}`", root.display()))),
+        Err(error) => Err(failed("it cannot be moved aside", error)
+            .context(format_args!("blob {digest} in `{}`", root.display()))),
     }
 }
 
@@ -323,7 +388,11 @@ fn files(folder: &Path) -> std::io::Result<Vec<(PathBuf, fs::Metadata)>> {
 }
 
 fn folders(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    Ok(entries(folder)?.into_iter().filter(|(_, metadata)| metadata.is_dir()).map(|(path, _)| path).collect())
+    Ok(entries(folder)?
+        .into_iter()
+        .filter(|(_, metadata)| metadata.is_dir())
+        .map(|(path, _)| path)
+        .collect())
 }
 
 impl ArtifactStore for Folder {
@@ -332,14 +401,23 @@ impl ArtifactStore for Folder {
     }
 
     fn capabilities(&self) -> ArtifactCapabilities {
-        ArtifactCapabilities { durable: true, shared: Some(self.place.root.clone()), local_files: true }
+        ArtifactCapabilities {
+            durable: true,
+            shared: Some(self.place.root.clone()),
+            local_files: true,
+        }
     }
 
     fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
         self.start_put(digest, size, chunks, true)
     }
 
-    fn put_immutable<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+    fn put_immutable<'a>(
+        &'a self,
+        digest: Digest,
+        size: u64,
+        chunks: Chunks,
+    ) -> BoxFuture<'a, Result<Put>> {
         self.start_put(digest, size, chunks, false)
     }
 
@@ -351,20 +429,26 @@ impl ArtifactStore for Folder {
         self.run(move |root| match fs::metadata(path(root, digest)) {
             Ok(found) => Ok(Some(found.len())),
             Err(error) if error.kind() == IoKind::NotFound => Ok(None),
-            Err(error) => Err(failed("it cannot be looked at", error).context(format_args!("blob {digest} in `{}`", root.display()))),
+            Err(error) => Err(failed("it cannot be looked at", error)
+                .context(format_args!("blob {digest} in `{}`", root.display()))),
         })
     }
 
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
         self.run(move |root| match fs::remove_file(path(root, digest)) {
             Err(error) if error.kind() != IoKind::NotFound => {
-                Err(failed("it cannot be removed", error).context(format_args!("blob {digest} in `{}`", root.display())))
+                Err(failed("it cannot be removed", error)
+                    .context(format_args!("blob {digest} in `{}`", root.display())))
             }
             _ => Ok(()),
         })
     }
 
-    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+    fn list(
+        &self,
+        first: Option<u8>,
+        leftovers_before: Option<SystemTime>,
+    ) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         self.run(move |root| list(root, first, leftovers_before))
     }
 

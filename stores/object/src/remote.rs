@@ -1,23 +1,16 @@
-//! Blobs as objects: in memory, or in the object store of a cloud.
+//! Blobs as objects in the object store of a cloud.
 //!
-//! Invariant: an object appears when its upload is completed, which happens after its bytes were checked.
-//! Uploads that nobody completed are invisible; a rule of the bucket should expire their parts.
+//! Invariant: an object appears when its upload is completed, which happens after its bytes were
+//! checked. Uploads that nobody completed are invisible; a rule of the bucket should expire their
+//! parts.
 
 use crate::Check;
 use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, memory::InMemory, path::Path};
-use std::{
-    ops::Range,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::SystemTime,
-};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, path::Path};
+use std::{ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
 use superduper_core::unreturned::{Site, Unreturned};
 use superduper_core::{
-    BoxFuture, Bytes, Digest, Error, ErrorKind, Result,
+    BoxFuture, Bytes, Digest, Error, Result,
     store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put, check_runtime},
 };
 use tokio::sync::mpsc;
@@ -38,16 +31,13 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn memory() -> Self {
-        // Two stores in memory are different places.
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let location = format!("memory://{}", SERIAL.fetch_add(1, Ordering::Relaxed));
-        Remote { store: Arc::new(InMemory::new()), prefix: Path::default(), location, durable: false, shared: None }
-    }
-
-    #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
-    pub(crate) fn cloud(store: Arc<dyn ObjectStore>, prefix: Path, location: String, shared: Option<PathBuf>) -> Self {
-        Remote { store, prefix, location, durable: true, shared }
+    pub(crate) fn cloud(
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        location: String,
+        shared: Option<PathBuf>,
+    ) -> Self {
+        Remote { store, prefix, location, durable: shared.is_some(), shared }
     }
 
     fn path(&self, digest: Digest) -> Path {
@@ -56,7 +46,8 @@ impl Remote {
     }
 
     fn failed(&self, digest: Digest, what: &str, error: object_store::Error) -> Error {
-        Error::store(format!("blob {digest} in artifact store `{}` {what}", self.location)).with_source(error)
+        Error::store(format!("blob {digest} in artifact store `{}` {what}", self.location))
+            .with_source(error)
     }
 
     async fn find(&self, digest: Digest) -> Result<Option<u64>> {
@@ -77,10 +68,17 @@ impl Remote {
         let path = self.path(digest);
         if size <= part_size {
             let payload = parts.recv().await.unwrap_or_else(|| Err(ended_early(digest)))?;
-            self.store.put(&path, payload).await.map_err(|error| self.failed(digest, "cannot be written", error))?;
+            self.store
+                .put(&path, payload)
+                .await
+                .map_err(|error| self.failed(digest, "cannot be written", error))?;
             return Ok(Put::Written);
         }
-        let begun = self.store.put_multipart(&path).await.map_err(|error| self.failed(digest, "cannot be begun", error))?;
+        let begun = self
+            .store
+            .put_multipart(&path)
+            .await
+            .map_err(|error| self.failed(digest, "cannot be begun", error))?;
         let mut upload = Upload(Some(begun));
         let mut under_way = FuturesUnordered::new();
         let mut sent = 0;
@@ -89,14 +87,26 @@ impl Remote {
             sent += part.content_length() as u64;
             under_way.push(upload.get()?.put_part(part));
             if under_way.len() >= PARTS_AT_ONCE {
-                under_way.try_next().await.map_err(|error| self.failed(digest, "cannot be written", error))?;
+                under_way
+                    .try_next()
+                    .await
+                    .map_err(|error| self.failed(digest, "cannot be written", error))?;
             }
         }
-        while under_way.try_next().await.map_err(|error| self.failed(digest, "cannot be written", error))?.is_some() {}
+        while under_way
+            .try_next()
+            .await
+            .map_err(|error| self.failed(digest, "cannot be written", error))?
+            .is_some()
+        {}
         if sent != size {
             return Err(ended_early(digest));
         }
-        upload.get()?.complete().await.map_err(|error| self.failed(digest, "cannot be completed", error))?;
+        upload
+            .get()?
+            .complete()
+            .await
+            .map_err(|error| self.failed(digest, "cannot be completed", error))?;
         upload.0 = None;
         Ok(Put::Written)
     }
@@ -107,7 +117,8 @@ fn ended_early(digest: Digest) -> Error {
     Error::internal(format!("the source of blob {digest} ended early"))
 }
 
-/// Pull and check the chunks on a thread that may block. The last part, or the only one, comes when all bytes were right.
+/// Pull and check the chunks on a thread that may block. The last part, or the only one, comes when
+/// all bytes were right.
 fn parts(chunks: Chunks, mut check: Check, part_size: u64) -> mpsc::Receiver<Result<PutPayload>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
@@ -122,7 +133,10 @@ fn parts(chunks: Chunks, mut check: Check, part_size: u64) -> mpsc::Receiver<Res
                     let rest = (part_size - length) as usize;
                     part.push(chunk.slice(0..rest).into_inner());
                     chunk = chunk.slice(rest..chunk.len());
-                    if sender.blocking_send(Ok(std::mem::take(&mut part).into_iter().collect())).is_err() {
+                    if sender
+                        .blocking_send(Ok(std::mem::take(&mut part).into_iter().collect()))
+                        .is_err()
+                    {
                         return Ok(());
                     }
                     length = 0;
@@ -152,25 +166,16 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let (Some(mut upload), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(mut upload), Ok(runtime)) =
+            (self.0.take(), tokio::runtime::Handle::try_current())
+        {
             runtime.spawn(async move {
                 // Without the answer of the service, which may repeat credentials.
-                let aborted = upload.abort().await.map_err(|_| Error::store("the service did not abort it"));
+                let aborted =
+                    upload.abort().await.map_err(|_| Error::store("the service did not abort it"));
                 aborted.or_warn(Site::SWEEP, "aborting an upload");
             });
         }
-    }
-}
-
-/// Run what blocks on a thread that may block.
-pub(crate) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
-    check_runtime()?;
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(Error::new(ErrorKind::Cancelled, "the runtime is shutting down").with_source(error)),
-        },
     }
 }
 
@@ -180,14 +185,23 @@ impl ArtifactStore for Remote {
     }
 
     fn capabilities(&self) -> ArtifactCapabilities {
-        ArtifactCapabilities { durable: self.durable, shared: self.shared.clone(), local_files: false }
+        ArtifactCapabilities {
+            durable: self.durable,
+            shared: self.shared.clone(),
+            local_files: false,
+        }
     }
 
     fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
         Box::pin(self.write(digest, size, chunks, true))
     }
 
-    fn put_immutable<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+    fn put_immutable<'a>(
+        &'a self,
+        digest: Digest,
+        size: u64,
+        chunks: Chunks,
+    ) -> BoxFuture<'a, Result<Put>> {
         Box::pin(self.write(digest, size, chunks, false))
     }
 
@@ -197,7 +211,9 @@ impl ArtifactStore for Remote {
             // Stores refuse an empty range, and answer one beyond the end each in their own way.
             if !range.is_empty() {
                 match self.store.get_range(&self.path(digest), range.clone()).await {
-                    Ok(bytes) if bytes.len() as u64 == range.end - range.start => return Ok(Bytes::from_inner(bytes)),
+                    Ok(bytes) if bytes.len() as u64 == range.end - range.start => {
+                        return Ok(Bytes::from_inner(bytes));
+                    }
                     Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
                     Err(error) => failure = Some(error),
                 }
@@ -205,9 +221,9 @@ impl ArtifactStore for Remote {
             let place = format!("blob {digest} in artifact store `{}`", self.location);
             match self.find(digest).await? {
                 None => Err(Error::integrity(format!("{place} is missing"))),
-                Some(size) if range.start > range.end || range.end > size => {
-                    Err(Error::integrity(format!("{place} has {size} bytes, asked for were {range:?}")))
-                }
+                Some(size) if range.start > range.end || range.end > size => Err(Error::integrity(
+                    format!("{place} has {size} bytes, asked for were {range:?}"),
+                )),
                 Some(_) => match failure {
                     Some(error) => Err(self.failed(digest, "cannot be read", error)),
                     None if range.is_empty() => Ok(Bytes::new()),
@@ -230,19 +246,33 @@ impl ArtifactStore for Remote {
         })
     }
 
-    fn list(&self, first: Option<u8>, _leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+    fn list(
+        &self,
+        first: Option<u8>,
+        _leftovers_before: Option<SystemTime>,
+    ) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         Box::pin(async move {
             let mut blobs = Vec::new();
             let all = self.prefix.clone().join("blake3");
             let below = first.map_or(all.clone(), |byte| all.join(format!("{byte:02x}")));
             let mut objects = self.store.list(Some(&below));
             while let Some(object) = objects.next().await {
-                let object = object
-                    .map_err(|error| Error::store(format!("artifact store `{}` cannot be listed", self.location)).with_source(error))?;
+                let object = object.map_err(|error| {
+                    Error::store(format!("artifact store `{}` cannot be listed", self.location))
+                        .with_source(error)
+                })?;
                 // Other people's objects are none of ours.
-                let Some(digest) = object.location.filename().and_then(|name| Digest::from_hex(name).ok()) else { continue };
+                let Some(digest) =
+                    object.location.filename().and_then(|name| Digest::from_hex(name).ok())
+                else {
+                    continue;
+                };
                 if self.path(digest) == object.location {
-                    blobs.push(BlobInfo { digest, size: object.size, modified: object.last_modified.into() });
+                    blobs.push(BlobInfo {
+                        digest,
+                        size: object.size,
+                        modified: object.last_modified.into(),
+                    });
                 }
             }
             blobs.sort_unstable_by_key(|blob| blob.digest);
@@ -253,7 +283,8 @@ impl ArtifactStore for Remote {
     fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let hex = digest.to_hex();
-            let aside = self.prefix.clone().join("blake3").join(&hex[..2]).join(format!("{hex}.corrupt"));
+            let aside =
+                self.prefix.clone().join("blake3").join(&hex[..2]).join(format!("{hex}.corrupt"));
             match self.store.rename(&self.path(digest), &aside).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(self.failed(digest, "cannot be moved aside", error)),
@@ -265,7 +296,13 @@ impl ArtifactStore for Remote {
     fn now(&self) -> BoxFuture<'_, Result<SystemTime>> {
         Box::pin(async move {
             let path = self.prefix.clone().join("clock");
-            let failed = |error| Error::store(format!("the clock of artifact store `{}` cannot be read", self.location)).with_source(error);
+            let failed = |error| {
+                Error::store(format!(
+                    "the clock of artifact store `{}` cannot be read",
+                    self.location
+                ))
+                .with_source(error)
+            };
             self.store.put(&path, PutPayload::default()).await.map_err(failed)?;
             Ok(self.store.head(&path).await.map_err(failed)?.last_modified.into())
         })
@@ -273,5 +310,21 @@ impl ArtifactStore for Remote {
 
     fn local_path(&self, _digest: Digest) -> Option<PathBuf> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Backend;
+
+    #[tokio::test]
+    async fn the_time_is_that_of_the_service() {
+        let inner = Arc::new(object_store::memory::InMemory::new());
+        let remote = Remote::cloud(inner.clone(), Path::default(), "x://y".to_owned(), None);
+        let store = crate::ObjectStore(Backend::Remote(remote));
+        let now = store.now().await.expect("a time");
+        let written = inner.head(&Path::from("clock")).await.expect("an object was written");
+        assert_eq!(now, SystemTime::from(written.last_modified));
     }
 }

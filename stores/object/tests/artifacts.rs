@@ -13,7 +13,8 @@ use std::{
     time::SystemTime,
 };
 use superduper_core::{
-    Artifact, Blob, BoxFuture, Bytes, Digest, Dtype, Error, ErrorKind, File, Result, Tensors,
+    Artifact, BoxFuture, Bytes, Digest, Dtype, Error, ErrorKind, File, Result, Tensors,
+    artifact::Blob,
     store::{ArtifactCapabilities, ArtifactStore, BlobInfo, Chunks, Put},
 };
 use superduper_object::ObjectStore;
@@ -57,7 +58,11 @@ impl ArtifactStore for Counting {
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
         self.inner.delete(digest)
     }
-    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+    fn list(
+        &self,
+        first: Option<u8>,
+        leftovers_before: Option<SystemTime>,
+    ) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         self.inner.list(first, leftovers_before)
     }
     fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
@@ -75,7 +80,8 @@ async fn saved<T: Blob>(value: T, store: &Arc<dyn ArtifactStore>) -> Artifact<T>
     let artifact = Artifact::new(value);
     artifact.save(store).await.expect("saves");
     assert!(artifact.is_saved());
-    Artifact::stored(serde_json::to_value(&artifact).expect("a reference"), store, OWNER).expect("a reference")
+    Artifact::stored(serde_json::to_value(&artifact).expect("a reference"), store, OWNER)
+        .expect("a reference")
 }
 
 fn folder() -> (tempfile::TempDir, Arc<dyn ArtifactStore>) {
@@ -100,7 +106,10 @@ fn must_be_integrity<T: std::fmt::Debug>(result: Result<T>, digest: Option<Diges
     let error = result.expect_err(what);
     assert_eq!(error.kind(), ErrorKind::Integrity, "{what}: {error:?}");
     let text = error.to_string();
-    assert!(text.contains(OWNER) && text.contains(&digest.expect("a digest").to_string()), "{what}: {text}");
+    assert!(
+        text.contains(OWNER) && text.contains(&digest.expect("a digest").to_string()),
+        "{what}: {text}"
+    );
 }
 
 /// F01, F02: loading and opening read as little as they can, and what was read is shared.
@@ -114,7 +123,10 @@ async fn nothing_is_read_before_it_is_asked_for() {
     let tensors = weights.get().await.expect("opens");
     let header = counting.take_read();
     assert!(header < 1024, "opening read {header} bytes");
-    assert_eq!(tensors.to_vec::<f32>("layer.bias").await.expect("a tensor"), [0.5, -1.0, f32::MIN_POSITIVE]);
+    assert_eq!(
+        tensors.to_vec::<f32>("layer.bias").await.expect("a tensor"),
+        [0.5, -1.0, f32::MIN_POSITIVE]
+    );
     assert_eq!(counting.take_read(), 12, "one tensor was read alone");
     assert_eq!(tensors.info("layer.weight").expect("it is there").shape, [100, 300]);
     assert_eq!(tensors.metadata()["format"], "pt");
@@ -145,7 +157,8 @@ async fn one_element_changes_the_digest() {
     let mut values = vec![0.25_f32; 100_000];
     let one = saved(Tensors::new().with("w", &[100_000], &values).expect("a tensor"), &store).await;
     values[50_000] += f32::EPSILON;
-    let other = saved(Tensors::new().with("w", &[100_000], &values).expect("a tensor"), &store).await;
+    let other =
+        saved(Tensors::new().with("w", &[100_000], &values).expect("a tensor"), &store).await;
     assert_ne!(one.digest(), other.digest());
     assert_ne!(one, other);
 }
@@ -159,7 +172,8 @@ async fn a_changed_file_is_never_wrong_data() {
     let path = store.local_path(digest.expect("a digest")).expect("a file");
     let good = fs::read(&path).expect("a file");
     let reference = serde_json::to_value(&tensors).expect("a reference");
-    let again = || Artifact::<Tensors>::stored(reference.clone(), &store, OWNER).expect("a reference");
+    let again =
+        || Artifact::<Tensors>::stored(reference.clone(), &store, OWNER).expect("a reference");
 
     let mut bad = good.clone();
     *bad.last_mut().expect("not empty") ^= 1; // the mask lies last
@@ -202,10 +216,15 @@ async fn a_changed_file_is_never_wrong_data() {
 async fn malformed_files_are_decode_errors() {
     let store: Arc<dyn ArtifactStore> = Arc::new(ObjectStore::memory());
     let overlap = br#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#;
-    let framed = |header: &[u8], data: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header, data].concat();
+    let framed = |header: &[u8], data: &[u8]| {
+        [&(header.len() as u64).to_le_bytes()[..], header, data].concat()
+    };
     for (bytes, expected) in [
         (framed(overlap, b"123"), "`b` overlaps"),
-        (framed(br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, b"12"), "`a` lies at"),
+        (
+            framed(br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, b"12"),
+            "`a` lies at",
+        ),
         (framed(b"no json", b""), "no JSON"),
         (u64::MAX.to_le_bytes().to_vec(), "its header has"),
         (b"tiny".to_vec(), "too short"),
@@ -216,26 +235,42 @@ async fn malformed_files_are_decode_errors() {
         let tensors = Artifact::<Tensors>::stored(reference, &store, OWNER).expect("a reference");
         let error = tensors.get().await.expect_err(expected);
         assert_eq!(error.kind(), ErrorKind::Decode, "{error:?}");
-        assert!(error.to_string().contains(expected) && error.to_string().contains(OWNER), "{error}");
+        assert!(
+            error.to_string().contains(expected) && error.to_string().contains(OWNER),
+            "{error}"
+        );
     }
 }
 
-/// A reference whose digests of tensors were tampered with fails; one without them verifies the whole file.
+/// A reference whose digests of tensors were tampered with fails; one without them verifies the
+/// whole file.
 #[tokio::test]
 async fn digests_of_tensors_are_optional_but_binding() {
     let store: Arc<dyn ArtifactStore> = Arc::new(ObjectStore::memory());
     let artifact = saved(model(), &store).await;
     let mut reference = serde_json::to_value(&artifact).expect("a reference");
-    assert_eq!(reference["tensors"].as_array().map(Vec::len), Some(6), "the header and five tensors");
+    assert_eq!(
+        reference["tensors"].as_array().map(Vec::len),
+        Some(6),
+        "the header and five tensors"
+    );
     reference["tensors"][2] = reference["tensors"][1].clone();
-    let tampered = Artifact::<Tensors>::stored(reference.clone(), &store, OWNER).expect("a reference").get().await.expect("opens");
+    let tampered = Artifact::<Tensors>::stored(reference.clone(), &store, OWNER)
+        .expect("a reference")
+        .get()
+        .await
+        .expect("opens");
     let mut failed = 0;
     for name in tampered.names() {
         failed += u32::from(tampered.get(name).await.is_err());
     }
     assert_eq!(failed, 1);
     reference.as_object_mut().expect("an object").remove("tensors");
-    let plain = Artifact::<Tensors>::stored(reference, &store, OWNER).expect("a reference").get().await.expect("opens");
+    let plain = Artifact::<Tensors>::stored(reference, &store, OWNER)
+        .expect("a reference")
+        .get()
+        .await
+        .expect("opens");
     assert_eq!(plain.to_vec::<i64>("steps").await.expect("a tensor"), [7]);
 }
 
@@ -243,14 +278,21 @@ async fn digests_of_tensors_are_optional_but_binding() {
 async fn the_file_is_the_one_that_the_safetensors_crate_writes() {
     let (_place, store) = folder();
     let tensors = saved(model(), &store).await;
-    let written = fs::read(store.local_path(tensors.digest().expect("a digest")).expect("a file")).expect("a file");
+    let written = fs::read(store.local_path(tensors.digest().expect("a digest")).expect("a file"))
+        .expect("a file");
     let read = safetensors::SafeTensors::deserialize(&written).expect("a safetensors file");
     assert_eq!(read.tensor("layer.weight").expect("a tensor").shape(), [100, 300]);
     let views = read.iter().map(|(name, view)| (name.to_owned(), view));
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    assert!(safetensors::serialize(views, Some(metadata)).expect("a file") == written, "the files differ");
+    assert!(
+        safetensors::serialize(views, Some(metadata)).expect("a file") == written,
+        "the files differ"
+    );
     let again = Tensors::from_bytes(written).expect("a safetensors file");
-    assert_eq!(again.get("mask").await.expect("a tensor"), model().get("mask").await.expect("a tensor"));
+    assert_eq!(
+        again.get("mask").await.expect("a tensor"),
+        model().get("mask").await.expect("a tensor")
+    );
 }
 
 /// A loaded map with one tensor replaced is saved again, from the store and from memory.
@@ -278,10 +320,18 @@ async fn files_stream_in_and_out() {
     for store in [local, remote] {
         let file = saved(File::open(&path).expect("a file"), &store).await;
         let opened = file.get().await.expect("opens");
-        assert!(fs::read(opened.path()).expect("a file") == bytes && opened.read().await.expect("a read")[..] == bytes[..]);
+        assert!(
+            fs::read(opened.path()).expect("a file") == bytes
+                && opened.read().await.expect("a read")[..] == bytes[..]
+        );
         assert_ne!(opened.path(), path);
-        let (at, own) = (opened.path().to_owned(), store.local_path(file.digest().expect("a digest")));
-        assert_eq!(own.as_ref().is_some_and(|own| *own == at), own.is_some(), "the store's own file where there is one");
+        let (at, own) =
+            (opened.path().to_owned(), store.local_path(file.digest().expect("a digest")));
+        assert_eq!(
+            own.as_ref().is_some_and(|own| *own == at),
+            own.is_some(),
+            "the store's own file where there is one"
+        );
         drop((opened, file));
         assert_eq!(at.exists(), own.is_some(), "a temporary copy goes away");
     }
@@ -296,13 +346,17 @@ async fn a_file_that_changes_meanwhile_is_refused() {
     let place = tempfile::tempdir().expect("a folder");
     let path = place.path().join("weights.bin");
     fs::write(&path, "before").expect("a file");
-    let broken: Arc<dyn ArtifactStore> = Arc::new(ObjectStore::from_url("memory://").expect("a store"));
+    let broken: Arc<dyn ArtifactStore> =
+        Arc::new(ObjectStore::from_url("memory://").expect("a store"));
     let artifact = Artifact::new(File::open(&path).expect("a file"));
     artifact.save(&broken).await.expect("saves");
     fs::write(&path, "after, and longer").expect("a file");
     let (_place, other) = folder();
     let error: Error = artifact.save(&other).await.expect_err("the file is another one");
-    assert!(error.to_string().contains("weights.bin") && error.to_string().contains("changed"), "{error}");
+    assert!(
+        error.to_string().contains("weights.bin") && error.to_string().contains("changed"),
+        "{error}"
+    );
     assert_eq!(other.list(None, None).await.expect("a list"), []);
 }
 
@@ -325,7 +379,10 @@ async fn memory_stays_flat() {
     // In a process of its own, where no other test takes memory.
     if std::env::var_os("SUPERDUPER_ALONE").is_none() {
         let program = std::env::current_exe().expect("the program of the tests");
-        let again = Command::new(program).args(["--exact", "memory_stays_flat", "--nocapture"]).env("SUPERDUPER_ALONE", "1").output();
+        let again = Command::new(program)
+            .args(["--exact", "memory_stays_flat", "--nocapture"])
+            .env("SUPERDUPER_ALONE", "1")
+            .output();
         let again = again.expect("it starts");
         assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
         return;
@@ -353,7 +410,10 @@ async fn memory_stays_flat() {
     // Without the store's files, loading makes a copy.
     let store: Arc<dyn ArtifactStore> = Counting::new(inner, false);
     let file = saved(File::open(&path).expect("a file"), &store).await;
-    assert_eq!(fs::metadata(file.get().await.expect("opens").path()).expect("a copy").len(), 256 << 20);
+    assert_eq!(
+        fs::metadata(file.get().await.expect("opens").path()).expect("a copy").len(),
+        256 << 20
+    );
     done.store(true, Ordering::SeqCst);
     let extra = peak.join().expect("the sampler").saturating_sub(before);
     assert!(extra <= 64 * 1024, "{extra} KiB of anonymous memory");
@@ -386,10 +446,21 @@ with safe_open(sys.argv[1], framework="np") as file:
     assert file.metadata() == {"format": "pt"}
 save_file({"w": read["layer.weight"] + 1, "half": np.array([[1.5], [2.5]], dtype=np.float16), "flag": np.array([True])}, sys.argv[2])
 "#;
-    let output = Command::new(python).arg("-c").arg(script).arg(&ours).arg(&theirs).output().expect("python starts");
+    let output = Command::new(python)
+        .arg("-c")
+        .arg(script)
+        .arg(&ours)
+        .arg(&theirs)
+        .output()
+        .expect("python starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let file = saved(File::open(&theirs).expect("a file"), &store).await;
-    let tensors = Artifact::<Tensors>::stored(serde_json::to_value(&file).expect("a reference"), &store, OWNER).expect("a reference");
+    let tensors = Artifact::<Tensors>::stored(
+        serde_json::to_value(&file).expect("a reference"),
+        &store,
+        OWNER,
+    )
+    .expect("a reference");
     let tensors = tensors.get().await.expect("a safetensors file");
     assert_eq!(tensors.to_vec::<f32>("w").await.expect("a tensor")[29_999], 30_000.0);
     let half = tensors.get("half").await.expect("a tensor");
@@ -398,7 +469,8 @@ save_file({"w": read["layer.weight"] + 1, "half": np.array([[1.5], [2.5]], dtype
     assert_eq!(tensors.info("flag").expect("it is there").dtype, Dtype::Bool);
 }
 
-/// A Python with the packages: the one of the system, or one of a virtual environment that is made once.
+/// A Python with the packages: the one of the system, or one of a virtual environment that is made
+/// once.
 fn python() -> Option<PathBuf> {
     let has = |python: &Path| {
         let output = Command::new(python).args(["-c", "import safetensors.numpy"]).output();
@@ -417,7 +489,18 @@ fn python() -> Option<PathBuf> {
     if !made.is_ok_and(|made| made.status.success()) {
         return None;
     }
-    let install = ["-m", "pip", "install", "--quiet", "--timeout", "10", "--retries", "1", "safetensors", "numpy"];
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--timeout",
+        "10",
+        "--retries",
+        "1",
+        "safetensors",
+        "numpy",
+    ];
     let _ = Command::new(&python).args(install).output();
     has(&python).then_some(python)
 }

@@ -13,21 +13,33 @@ async fn memory() {
     artifacts::run_all(|| Arc::new(ObjectStore::memory())).await;
 }
 
+/// The code for the stores of clouds, without a cloud.
+#[cfg(feature = "cloud")]
+#[tokio::test(flavor = "multi_thread")]
+async fn cloud_in_memory() {
+    artifacts::run_all(|| Arc::new(ObjectStore::cloud_in_memory())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn folder() {
     let (place, next) = (tempfile::tempdir().expect("a folder"), AtomicUsize::new(0));
-    let new = || ObjectStore::folder(place.path().join(next.fetch_add(1, Ordering::SeqCst).to_string())).expect("a store");
+    let new = || {
+        ObjectStore::folder(place.path().join(next.fetch_add(1, Ordering::SeqCst).to_string()))
+            .expect("a store")
+    };
     artifacts::run_all(|| Arc::new(new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn file_url() {
     let (place, next) = (tempfile::tempdir().expect("a folder"), AtomicUsize::new(0));
-    let url = || format!("file://{}/{}", place.path().display(), next.fetch_add(1, Ordering::SeqCst));
+    let url =
+        || format!("file://{}/{}", place.path().display(), next.fetch_add(1, Ordering::SeqCst));
     artifacts::run_all(|| Arc::new(ObjectStore::from_url(&url()).expect("a store"))).await;
 }
 
-/// S3 and whatever speaks it, where a server is given: `s3://bucket` with the usual `AWS_…` variables.
+/// S3 and whatever speaks it, where a server is given: `s3://bucket` with the usual `AWS_…`
+/// variables.
 #[cfg(feature = "aws")]
 #[tokio::test(flavor = "multi_thread")]
 async fn s3() {
@@ -36,7 +48,10 @@ async fn s3() {
         return;
     };
     let next = AtomicUsize::new(0);
-    let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos();
+    let start = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock")
+        .as_nanos();
     let url = || format!("{bucket}/test-{start}/{}", next.fetch_add(1, Ordering::SeqCst));
     artifacts::run_all(|| Arc::new(ObjectStore::from_url(&url()).expect("a store"))).await;
 }

@@ -18,7 +18,10 @@ fn store(place: &Path) -> Arc<dyn ArtifactStore> {
 
 async fn put(store: &Arc<dyn ArtifactStore>, bytes: &'static str) -> (Digest, Put) {
     let digest = Digest::of(bytes.as_bytes());
-    let put = store.put(digest, bytes.len() as u64, Box::new(std::iter::once(Ok(bytes.into())))).await.expect("a put");
+    let put = store
+        .put(digest, bytes.len() as u64, Box::new(std::iter::once(Ok(bytes.into()))))
+        .await
+        .expect("a put");
     (digest, put)
 }
 
@@ -65,7 +68,8 @@ async fn putting_an_existing_blob_refreshes_its_time_alone() {
     let old = SystemTime::now() - Duration::from_secs(86_400);
     fs::File::open(&path).and_then(|file| file.set_modified(old)).expect("a time");
     put(&store, "in use").await;
-    let age = store.list(None, None).await.expect("a list")[0].modified.elapsed().unwrap_or_default();
+    let age =
+        store.list(None, None).await.expect("a list")[0].modified.elapsed().unwrap_or_default();
     assert!(age < Duration::from_secs(600), "{age:?}");
 }
 
@@ -75,7 +79,11 @@ async fn a_truncated_blob_is_found_and_replaced() {
     let store = store(place.path());
     let (digest, _) = put(&store, "all of the weights").await;
     let path = store.local_path(digest).expect("a file");
-    fs::File::options().write(true).open(&path).and_then(|file| file.set_len(7)).expect("a truncated file");
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(7))
+        .expect("a truncated file");
     assert_eq!(store.size(digest).await.expect("a size"), Some(7));
     let error = store.get_range(digest, 0..18).await.expect_err("too short");
     assert_eq!(error.kind(), ErrorKind::Integrity);
@@ -91,12 +99,18 @@ async fn failed_and_dropped_puts_leave_no_file_at_all() {
     let digest = Digest::of(b"never");
     let failing = vec![Ok(Bytes::from("nev")), Err(Error::msg("gone"))];
     store.put(digest, 5, Box::new(failing.into_iter())).await.expect_err("the source fails");
-    store.put(digest, 5, Box::new(std::iter::once(Ok("other".into())))).await.expect_err("other bytes");
+    store
+        .put(digest, 5, Box::new(std::iter::once(Ok("other".into()))))
+        .await
+        .expect_err("other bytes");
     let endless = std::iter::repeat_with(|| {
         std::thread::sleep(Duration::from_millis(1));
         Ok(Bytes::from("x"))
     });
-    let dropped = tokio::time::timeout(Duration::from_millis(50), store.put(digest, 1 << 40, Box::new(endless)));
+    let dropped = tokio::time::timeout(
+        Duration::from_millis(50),
+        store.put(digest, 1 << 40, Box::new(endless)),
+    );
     dropped.await.expect_err("it never ends");
     for _ in 0..100 {
         if files(place.path()).is_empty() {
@@ -114,15 +128,22 @@ async fn leftovers_of_a_killed_process_are_cleared_by_age() {
     let (digest, _) = put(&store, "kept").await;
     let leftover = place.path().join("incoming").join("half-written");
     fs::write(&leftover, "half").expect("a file");
-    let blobs = store.list(None, Some(SystemTime::now() - Duration::from_secs(3600))).await.expect("a list");
+    let blobs = store
+        .list(None, Some(SystemTime::now() - Duration::from_secs(3600)))
+        .await
+        .expect("a list");
     assert_eq!(blobs.len(), 1);
     assert!(leftover.exists(), "a put may still be writing it");
-    let blobs = store.list(None, Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list");
+    let blobs = store
+        .list(None, Some(SystemTime::now() + Duration::from_secs(3600)))
+        .await
+        .expect("a list");
     assert_eq!(blobs.iter().map(|blob| blob.digest).collect::<Vec<_>>(), [digest]);
     assert!(!leftover.exists());
 }
 
-/// F06: SIGKILL in the middle of a put. The page cache survives it: this shows the order of the writes, not the fsync.
+/// F06: SIGKILL in the middle of a put. The page cache survives it: this shows the order of the
+/// writes, not the fsync.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_killed_put_leaves_nothing_under_the_name() {
@@ -134,7 +155,8 @@ async fn a_killed_put_leaves_nothing_under_the_name() {
         .spawn()
         .expect("a child");
     let incoming = place.path().join("incoming");
-    let written = || fs::read_dir(&incoming).ok()?.next()?.ok()?.metadata().ok().map(|found| found.len());
+    let written =
+        || fs::read_dir(&incoming).ok()?.next()?.ok()?.metadata().ok().map(|found| found.len());
     let started = std::time::Instant::now();
     while written().unwrap_or(0) < 64 * 1024 {
         assert!(started.elapsed() < Duration::from_secs(30), "the child writes nothing");
@@ -144,7 +166,13 @@ async fn a_killed_put_leaves_nothing_under_the_name() {
     child.wait().expect("an end");
     let store = store(place.path());
     assert_eq!(store.size(Digest::of(b"never")).await.expect("a size"), None);
-    assert_eq!(store.list(None, Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list"), []);
+    assert_eq!(
+        store
+            .list(None, Some(SystemTime::now() + Duration::from_secs(3600)))
+            .await
+            .expect("a list"),
+        []
+    );
     assert_eq!(files(place.path()), []);
 }
 
@@ -160,7 +188,10 @@ async fn the_process_that_is_killed() {
         std::thread::sleep(Duration::from_millis(1));
         Ok(Bytes::from(vec![1; 16 * 1024]))
     });
-    store(Path::new(&place)).put(Digest::of(b"never"), 1 << 40, Box::new(endless)).await.expect("it never ends");
+    store(Path::new(&place))
+        .put(Digest::of(b"never"), 1 << 40, Box::new(endless))
+        .await
+        .expect("it never ends");
 }
 
 #[tokio::test]
@@ -170,8 +201,16 @@ async fn foreign_files_are_left_alone() {
     let (digest, _) = put(&store, "ours").await;
     let folder = place.path().join("blake3").join(&digest.to_hex()[..2]);
     fs::write(folder.join("notes.txt"), "mine").expect("a file");
-    fs::write(place.path().join("blake3").join(Digest::of(b"misplaced").to_hex()), "mine").expect("a file");
-    assert_eq!(store.list(None, Some(SystemTime::now() + Duration::from_secs(3600))).await.expect("a list").len(), 1);
+    fs::write(place.path().join("blake3").join(Digest::of(b"misplaced").to_hex()), "mine")
+        .expect("a file");
+    assert_eq!(
+        store
+            .list(None, Some(SystemTime::now() + Duration::from_secs(3600)))
+            .await
+            .expect("a list")
+            .len(),
+        1
+    );
     assert_eq!(files(place.path()).len(), 3);
 }
 
@@ -182,12 +221,19 @@ async fn a_folder_that_cannot_be_written_is_named() {
     let store = store(place.path());
     fs::write(place.path().join("incoming"), "in the way").expect("a file");
     let digest = Digest::of(b"weights");
-    let error = store.put(digest, 7, Box::new(std::iter::once(Ok("weights".into())))).await.expect_err("nowhere to write");
+    let error = store
+        .put(digest, 7, Box::new(std::iter::once(Ok("weights".into()))))
+        .await
+        .expect_err("nowhere to write");
     assert_eq!(error.kind(), ErrorKind::Store);
     let text = error.to_string();
-    assert!(text.contains(&digest.to_string()) && text.contains(&place.path().display().to_string()), "{text}");
+    assert!(
+        text.contains(&digest.to_string()) && text.contains(&place.path().display().to_string()),
+        "{text}"
+    );
     assert_eq!(store.size(digest).await.expect("a size"), None);
-    let error = ObjectStore::folder(place.path().join("incoming")).expect_err("a file is no folder");
+    let error =
+        ObjectStore::folder(place.path().join("incoming")).expect_err("a file is no folder");
     assert_eq!(error.kind(), ErrorKind::Store);
 }
 
@@ -203,7 +249,10 @@ async fn a_read_only_folder_is_named_with_a_hint() {
         return;
     }
     let digest = Digest::of(b"weights");
-    let error = store.put(digest, 7, Box::new(std::iter::once(Ok("weights".into())))).await.expect_err("no right to write");
+    let error = store
+        .put(digest, 7, Box::new(std::iter::once(Ok("weights".into()))))
+        .await
+        .expect_err("no right to write");
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("rights");
     assert_eq!(error.kind(), ErrorKind::Store);
     assert!(error.to_string().contains("hint: give this user the right to write"), "{error}");

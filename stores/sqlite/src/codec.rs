@@ -1,24 +1,36 @@
 //! How rows are written: states as small numbers, digests as bytes, values as JSON text.
 //!
-//! Invariant: the numbers are part of the format and never change their meaning. Reading is lenient, so that no listing fails
-//! because of a row: text that is not JSON any more becomes a mark with the reason, never `null`, and an unknown number the most
-//! harmless state.
+//! Invariant: the numbers are part of the format and never change their meaning. Reading is
+//! lenient, so that no listing fails because of a row: text that is not JSON any more becomes a
+//! mark with the reason, never `null`, and an unknown number the most harmless state.
 
 use rusqlite::{Row, types::ValueRef};
 use serde_json::Value;
 use superduper_core::unreturned::Unreturned;
 use superduper_core::{
     Address, Digest, FailureKind, JobFailure, VersionRef,
-    store::{JobRole, JobSignals, JobState, LogLevel, RunPurpose, RunState, Timestamp, read_json, read_or_mark, unreadable},
+    store::{
+        JobRole, JobSignals, JobState, LogLevel, RunPurpose, RunState, Timestamp, read_json,
+        read_or_mark, unreadable,
+    },
 };
 
-const JOB_STATES: [JobState; 7] =
-    [JobState::Queued, JobState::Blocked, JobState::Running, JobState::Succeeded, JobState::Failed, JobState::Cancelled, JobState::Skipped];
-const RUN_STATES: [RunState; 4] = [RunState::Running, RunState::Succeeded, RunState::Failed, RunState::Cancelled];
+const JOB_STATES: [JobState; 7] = [
+    JobState::Queued,
+    JobState::Blocked,
+    JobState::Running,
+    JobState::Succeeded,
+    JobState::Failed,
+    JobState::Cancelled,
+    JobState::Skipped,
+];
+const RUN_STATES: [RunState; 4] =
+    [RunState::Running, RunState::Succeeded, RunState::Failed, RunState::Cancelled];
 const ROLES: [JobRole; 3] = [JobRole::Trigger, JobRole::OnCreate, JobRole::Cleanup];
 const PURPOSES: [RunPurpose; 2] = [RunPurpose::Apply, RunPurpose::Remove];
-const LEVELS: [LogLevel; 5] = [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
-const EVENTS: [&str; 18] = [
+const LEVELS: [LogLevel; 5] =
+    [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+const EVENTS: [&str; 21] = [
     "run.started",
     "run.ended",
     "job.started",
@@ -37,6 +49,9 @@ const EVENTS: [&str; 18] = [
     "component.removed",
     "component.labelled",
     "component.renamed",
+    "job.added",
+    "job.signalled",
+    "job.progressed",
 ];
 
 /// What was asked of a job: the bits of its column `cancel_requested`.
@@ -48,7 +63,11 @@ pub(crate) mod asked {
 
 /// What the column `cancel_requested` says.
 pub(crate) fn signals(bits: i64) -> JobSignals {
-    JobSignals { cancel: bits & asked::CANCEL != 0, stop: bits & asked::STOP != 0, pause: bits & asked::PAUSE != 0 }
+    JobSignals {
+        cancel: bits & asked::CANCEL != 0,
+        stop: bits & asked::STOP != 0,
+        pause: bits & asked::PAUSE != 0,
+    }
 }
 
 /// A value that is stored as its place in a list.
@@ -61,7 +80,11 @@ pub(crate) trait Code: Sized + Copy + PartialEq + 'static {
     }
 
     fn of(code: i64) -> Self {
-        usize::try_from(code).ok().and_then(|place| Self::ALL.get(place)).copied().unwrap_or(Self::UNKNOWN)
+        usize::try_from(code)
+            .ok()
+            .and_then(|place| Self::ALL.get(place))
+            .copied()
+            .unwrap_or(Self::UNKNOWN)
     }
 }
 
@@ -133,7 +156,8 @@ pub(crate) fn optional_json(row: &Row<'_>, column: usize) -> rusqlite::Result<Op
 }
 
 pub(crate) fn failure(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<JobFailure>> {
-    let unreadable = |_| JobFailure::new(FailureKind::Error, "the failure on record is not readable");
+    let unreadable =
+        |_| JobFailure::new(FailureKind::Error, "the failure on record is not readable");
     Ok(bytes(row, column)?.map(|bytes| serde_json::from_slice(bytes).unwrap_or_else(unreadable)))
 }
 
@@ -172,8 +196,9 @@ pub(crate) fn address(row: &Row<'_>, first: usize) -> rusqlite::Result<Address> 
 
 /// Addresses as the JSON list `[[kind, identifier, version], …]` that queries take.
 pub(crate) fn address_list<'a>(addresses: impl Iterator<Item = &'a Address>) -> String {
-    let rows: Vec<(&str, &str, Option<u32>)> =
-        addresses.map(|address| (&*address.kind, &*address.identifier, address.version.map(|at| at.version))).collect();
+    let rows: Vec<(&str, &str, Option<u32>)> = addresses
+        .map(|address| (&*address.kind, &*address.identifier, address.version.map(|at| at.version)))
+        .collect();
     serde_json::to_string(&rows).unwrap_or_else(|_| "[]".to_owned())
 }
 

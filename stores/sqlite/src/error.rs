@@ -44,8 +44,11 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
 
 /// Whether SQLite could not make its files beside the database.
 pub(crate) fn is_unwritable(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rusqlite::Error>());
-    source.is_some_and(|source| matches!(source.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)))
+    let source = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<rusqlite::Error>());
+    source.is_some_and(|source| {
+        matches!(source.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+    })
 }
 
 /// An input or output error of a file beside the database.
@@ -60,7 +63,9 @@ mod tests {
 
     #[test]
     fn what_is_on_record_after_a_failed_commit_is_said_or_unknown() {
-        let text = |code| commit_failed(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).to_string();
+        let text = |code| {
+            commit_failed(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).to_string()
+        };
         for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE] {
             assert!(text(code).contains("unknown"), "{}", text(code));
         }

@@ -1,7 +1,8 @@
 //! The heartbeat of owners: a counter in the owner's lock file that rises while the process runs.
 //!
-//! Invariants: an owner knows that its lease may have lapsed no later than any observer declares it: it counts from
-//! before a beat is written, an observer from after it is read. Only monotonic clocks are compared, each with itself.
+//! Invariants: an owner knows that its lease may have lapsed no later than any observer declares
+//! it: it counts from before a beat is written, an observer from after it is read. Only monotonic
+//! clocks are compared, each with itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,14 +34,17 @@ impl Beat {
     pub(crate) fn read(file: &File) -> Option<Self> {
         let mut bytes = [0; 16];
         file.read_exact_at(&mut bytes, 0).ok()?;
-        let [count, ttl] = [&bytes[..8], &bytes[8..]].map(|half| half.try_into().map(u64::from_le_bytes).ok());
+        let [count, ttl] =
+            [&bytes[..8], &bytes[8..]].map(|half| half.try_into().map(u64::from_le_bytes).ok());
         Some(Beat { count: count?, ttl: Duration::from_millis(ttl?).max(SHORTEST) })
     }
 
     fn write(self, file: &File) -> io::Result<()> {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.count.to_le_bytes());
-        bytes[8..].copy_from_slice(&u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX).to_le_bytes());
+        bytes[8..].copy_from_slice(
+            &u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX).to_le_bytes(),
+        );
         file.write_all_at(&bytes, 0)
     }
 }
@@ -65,7 +69,14 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        State { files: BTreeMap::new(), ttl: TTL, count: 0, last: Instant::now(), lapses: 0, stop: None }
+        State {
+            files: BTreeMap::new(),
+            ttl: TTL,
+            count: 0,
+            last: Instant::now(),
+            lapses: 0,
+            stop: None,
+        }
     }
 }
 
@@ -92,7 +103,9 @@ impl Heartbeat {
         if state.stop.is_none() {
             let (stop, stopped) = mpsc::channel();
             let shared = Arc::downgrade(&self.state);
-            std::thread::Builder::new().name("superduper-lease".to_owned()).spawn(move || beat(&shared, &stopped))?;
+            std::thread::Builder::new()
+                .name("superduper-lease".to_owned())
+                .spawn(move || beat(&shared, &stopped))?;
             state.stop = Some(stop);
         }
         state.files.insert(owner, file);
@@ -181,8 +194,9 @@ struct Sighting {
 impl Sightings {
     /// Whether an owner has stood still for its lease, as far as it was watched.
     ///
-    /// The time between two looks counts for at most half of the lease. So it takes three looks, and an observer that
-    /// stood still itself, together with the owner, does not take its own pause for one of the owner.
+    /// The time between two looks counts for at most half of the lease. So it takes three looks,
+    /// and an observer that stood still itself, together with the owner, does not take its own
+    /// pause for one of the owner.
     pub(crate) fn stands_still(&mut self, owner: WorkerId, beat: Beat, now: Instant) -> bool {
         let first = || Sighting { count: beat.count, looked: now, still: Duration::ZERO };
         let seen = self.0.entry(owner).or_insert_with(first);
@@ -216,7 +230,10 @@ mod tests {
         let (start, beat) = (Instant::now(), |count| Beat { count, ttl: ms(1000) });
         let mut seen = Sightings::default();
         for step in 0..10 {
-            assert!(!seen.stands_still(OWNER, beat(7), start + ms(step * 100)), "after {step} steps");
+            assert!(
+                !seen.stands_still(OWNER, beat(7), start + ms(step * 100)),
+                "after {step} steps"
+            );
         }
         assert!(seen.stands_still(OWNER, beat(7), start + ms(1000)));
         assert!(!seen.stands_still(OWNER, beat(8), start + ms(1100)), "it goes on");
@@ -239,10 +256,15 @@ mod tests {
     fn an_owner_knows_that_its_lease_lapsed() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("1.lock");
-        let file = File::options().create_new(true).read(true).write(true).open(&path).expect("a file");
+        let file =
+            File::options().create_new(true).read(true).write(true).open(&path).expect("a file");
         let heartbeat = Heartbeat::default();
         heartbeat.set_ttl(ms(60_000));
-        assert_eq!(heartbeat.lease_lapses(Instant::now() + ms(600_000)), 0, "without an owner there is no lease");
+        assert_eq!(
+            heartbeat.lease_lapses(Instant::now() + ms(600_000)),
+            0,
+            "without an owner there is no lease"
+        );
         heartbeat.add(OWNER, file.try_clone().expect("a file")).expect("a beat");
         let first = Beat::read(&file).expect("a beat");
         assert_eq!(first.ttl, ms(60_000));
@@ -253,7 +275,11 @@ mod tests {
         assert_eq!(heartbeat.lease_lapses(start + ms(119_000)), 1);
         assert_eq!(heartbeat.lease_lapses(start + ms(119_001)), 1, "one pause counts once");
         heartbeat.state().beat(start + ms(200_000));
-        assert_eq!(heartbeat.lease_lapses(start + ms(200_000)), 2, "also where the beat comes first");
+        assert_eq!(
+            heartbeat.lease_lapses(start + ms(200_000)),
+            2,
+            "also where the beat comes first"
+        );
         assert!(heartbeat.remove(OWNER) && !heartbeat.remove(OWNER));
     }
 

@@ -1,7 +1,8 @@
 //! Opening the database file: what it may be, how it is made, how connections are set.
 //!
-//! Invariant: a new database appears under its name by a rename, complete, in a folder whose own name outlasts a loss of
-//! power; a file that is not ours, or newer than this program, is read and left as it is.
+//! Invariant: a new database appears under its name by a rename, complete, in a folder whose own
+//! name outlasts a loss of power; a file that is not ours, or newer than this program, is read and
+//! left as it is.
 
 use crate::{
     error::{failed, file_failed, is_busy, is_unwritable},
@@ -20,14 +21,16 @@ use superduper_core::{Error, ErrorKind, Result, store::OpenMode};
 /// `Sdup` in the header marks our files.
 const APPLICATION_ID: i32 = 0x5364_7570;
 /// The statements that make format 1, 2, … of the format before.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// How long SQLite waits for a lock before it asks us.
 const BUSY: Duration = Duration::from_secs(10);
 
 pub(crate) const FILE: &str = "metadata.sqlite";
 
-/// Open the database of a folder, or make it where that is allowed; the answer is the connection that writes.
+/// Open the database of a folder, or make it where that is allowed; the answer is the connection
+/// that writes.
 pub(crate) fn open(folder: &Path, mode: OpenMode) -> Result<Connection> {
     place::check(folder)?;
     let path = folder.join(FILE);
@@ -42,7 +45,9 @@ pub(crate) fn open(folder: &Path, mode: OpenMode) -> Result<Connection> {
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let found = check(&connection, &path)?;
     connection
-        .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000;")
+        .execute_batch(
+            "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000;",
+        )
         .map_err(failed("open"))?;
     connection
         .execute_batch("PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 16777216;")
@@ -64,9 +69,12 @@ fn run_again(connection: &Connection, text: &str) -> rusqlite::Result<()> {
 
 /// Put on disk what a process that was killed in a commit had written and not synchronized.
 ///
-/// SQLite takes a whole commit in the log for done. What is read from it is acted on, as when an apply finds nothing to change,
-/// and must not be lost with the power later.
-fn sync_log(folder: &Path, open: impl FnOnce(PathBuf) -> std::io::Result<File>) -> std::io::Result<()> {
+/// SQLite takes a whole commit in the log for done. What is read from it is acted on, as when an
+/// apply finds nothing to change, and must not be lost with the power later.
+fn sync_log(
+    folder: &Path,
+    open: impl FnOnce(PathBuf) -> std::io::Result<File>,
+) -> std::io::Result<()> {
     let log = match open(folder.join(format!("{FILE}-wal"))) {
         Ok(log) => log,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -89,16 +97,21 @@ pub(crate) fn open_read_only(folder: &Path) -> Result<Door> {
     let synced = sync_log(folder, File::open);
     synced.map_err(|error| file_failed(format!("synchronize `{}`", path.display()), error))?;
     let mut door = Door { path: path.clone(), flags: OpenFlags::SQLITE_OPEN_READ_ONLY };
-    let look = |door: &Door| connect(&door.path, door.flags).and_then(|connection| check(&connection, &path));
+    let look = |door: &Door| {
+        connect(&door.path, door.flags).and_then(|connection| check(&connection, &path))
+    };
     let found = look(&door).or_else(|error| {
-        // Where nothing can be written, not even SQLite's files beside the database, nobody else writes either.
+        // Where nothing can be written, not even SQLite's files beside the database, nobody else
+        // writes either.
         let unwritable = is_unwritable(&error).then(|| place::immutable(folder)).flatten();
         door = unwritable.ok_or(error)?;
         look(&door)
     })?;
     if found < FORMAT {
-        let text = format!("`{}` has format {found}, this program reads format {FORMAT}", path.display());
-        return Err(Error::new(ErrorKind::Format, text).with_hint("open it once without `read_only()`, which brings it forward"));
+        let text =
+            format!("`{}` has format {found}, this program reads format {FORMAT}", path.display());
+        return Err(Error::new(ErrorKind::Format, text)
+            .with_hint("open it once without `read_only()`, which brings it forward"));
     }
     Ok(door)
 }
@@ -106,7 +119,9 @@ pub(crate) fn open_read_only(folder: &Path) -> Result<Door> {
 /// A connection for reads.
 pub(crate) fn open_reader(door: &Door) -> Result<Connection> {
     let connection = connect(&door.path, door.flags)?;
-    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2000;").map_err(failed("open a connection for reads"))?;
+    connection
+        .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2000;")
+        .map_err(failed("open a connection for reads"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
@@ -148,14 +163,19 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| failed(format!("open `{}`", path.display()))(error))?;
     connection.busy_timeout(BUSY).map_err(failed("set the time to wait for locks"))?;
-    // Plans that depend on bound values are made anew for each execution, which costs more than the execution.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed("keep plans stable"))?;
+    // Plans that depend on bound values are made anew for each execution, which costs more than the
+    // execution.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(failed("keep plans stable"))?;
     Ok(connection)
 }
 
 /// The format of the file, if it is one of ours and not newer than this program.
 fn check(connection: &Connection, path: &Path) -> Result<i64> {
-    let pragma = |name: &str| wait_out(|| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)));
+    let pragma = |name: &str| {
+        wait_out(|| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)))
+    };
     let id = pragma("application_id").map_err(|error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase) => not_ours(path, "it is no SQLite file"),
         _ => failed(format!("read `{}`", path.display()))(error),
@@ -165,15 +185,22 @@ fn check(connection: &Connection, path: &Path) -> Result<i64> {
     }
     let format = pragma("user_version").map_err(failed(format!("read `{}`", path.display())))?;
     if format > FORMAT {
-        let text = format!("`{}` has format {format}, this program knows formats up to {FORMAT}", path.display());
-        return Err(Error::new(ErrorKind::Format, text).with_hint("open it with the newer version of superduper that wrote it"));
+        let text = format!(
+            "`{}` has format {format}, this program knows formats up to {FORMAT}",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Format, text)
+            .with_hint("open it with the newer version of superduper that wrote it"));
     }
     Ok(format)
 }
 
 pub(crate) fn not_ours(path: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::Format, format!("`{}` is not a component database: {why}", path.display()))
-        .with_hint("open another folder, or move that file away; it was not changed")
+    Error::new(
+        ErrorKind::Format,
+        format!("`{}` is not a component database: {why}", path.display()),
+    )
+    .with_hint("open another folder, or move that file away; it was not changed")
 }
 
 fn create(folder: &Path, path: &Path) -> Result<()> {
@@ -186,7 +213,8 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
     }
     let draft: PathBuf = folder.join(format!("{FILE}.new"));
     remove_draft(&draft);
-    let connection = connect(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let connection =
+        connect(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let mut text = String::from("PRAGMA synchronous = FULL; BEGIN IMMEDIATE;");
     MIGRATIONS.iter().for_each(|part| text.push_str(part));
     text.push_str(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT; PRAGMA journal_mode = WAL;"));
@@ -198,7 +226,8 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
 
 fn remove_draft(draft: &Path) {
     for suffix in ["", "-journal", "-wal", "-shm"] {
-        // A missing file need not be removed. A file that cannot be removed makes the next step fail.
+        // A missing file need not be removed. A file that cannot be removed makes the next step
+        // fail.
         let mut path = OsString::from(draft);
         path.push(suffix);
         fs::remove_file(path).ignored("what is in the way fails below");
@@ -222,7 +251,8 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Bring an older database to today's format, in one transaction; a copy of the old one stays beside it.
+/// Bring an older database to today's format, in one transaction; a copy of the old one stays
+/// beside it.
 fn migrate(connection: &Connection, folder: &Path) -> Result<()> {
     let guard = open_write_lock(folder)?;
     lock(&guard)?;
@@ -238,7 +268,10 @@ fn migrate(connection: &Connection, folder: &Path) -> Result<()> {
     steps.for_each(|step| text.push_str(step));
     text.push_str(&format!("PRAGMA user_version = {FORMAT}; UPDATE meta SET value = {FORMAT} WHERE name = 'format'; COMMIT;"));
     text.push_str("PRAGMA synchronous = NORMAL;");
-    wait_out(|| run_again(connection, &text)).map_err(failed(format!("bring `{}` from format {found} to format {FORMAT}", path.display())))
+    wait_out(|| run_again(connection, &text)).map_err(failed(format!(
+        "bring `{}` from format {found} to format {FORMAT}",
+        path.display()
+    )))
 }
 
 /// Copy the database to `metadata.sqlite.format-<n>`, which appears complete or not at all.
@@ -247,8 +280,12 @@ fn back_up(connection: &Connection, folder: &Path, format: i64) -> Result<()> {
     let action = || format!("back up the database of format {format} to `{}`", target.display());
     let draft = folder.join(format!("{FILE}.new"));
     remove_draft(&draft);
-    let name = draft.to_str().ok_or_else(|| Error::store(format!("{}: the path is not UTF-8", action())))?;
+    let name = draft
+        .to_str()
+        .ok_or_else(|| Error::store(format!("{}: the path is not UTF-8", action())))?;
     wait_out(|| connection.execute("VACUUM INTO ?1", [name])).map_err(failed(action()))?;
-    let synced = File::open(&draft).and_then(|file| file.sync_all()).and_then(|()| fs::rename(&draft, &target));
+    let synced = File::open(&draft)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(&draft, &target));
     synced.and_then(|()| sync_folder(folder)).map_err(|error| file_failed(action(), error))
 }

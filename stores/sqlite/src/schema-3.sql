@@ -61,3 +61,21 @@ CREATE TABLE log_entry (
 
 -- The number of the sweep lock that was taken last.
 INSERT INTO meta VALUES ('sweep_lock', 0);
+
+-- Who recorded a run; how many of its jobs ended in each state, as a JSON list, once it has ended.
+ALTER TABLE run ADD COLUMN actor TEXT;
+ALTER TABLE run ADD COLUMN origin TEXT;
+ALTER TABLE run ADD COLUMN note TEXT;
+ALTER TABLE run ADD COLUMN jobs TEXT;
+-- What a worker says of its process.
+ALTER TABLE lease ADD COLUMN host TEXT;
+ALTER TABLE lease ADD COLUMN program TEXT;
+ALTER TABLE lease ADD COLUMN executors TEXT NOT NULL DEFAULT '[]';
+-- Lists of one component: its jobs by id, and its runs, each found by one look whatever the number of its jobs.
+CREATE INDEX job_component ON job (component);
+CREATE INDEX job_component_run ON job (component, run);
+CREATE INDEX run_root ON run (root);
+-- A job that is forgotten is looked for among the messages.
+CREATE INDEX message_job ON message (job);
+-- When an event last told the progress of a job.
+ALTER TABLE job ADD COLUMN progressed_at INTEGER;

@@ -43,7 +43,12 @@ impl<'c> Sql<'c> {
     }
 
     /// Execute; the answer is the number of rows changed.
-    pub(crate) fn execute(&self, what: &str, text: &str, values: impl rusqlite::Params) -> Result<usize> {
+    pub(crate) fn execute(
+        &self,
+        what: &str,
+        text: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<usize> {
         self.prepare(text).and_then(|mut statement| statement.execute(values)).map_err(failed(what))
     }
 
@@ -55,7 +60,9 @@ impl<'c> Sql<'c> {
         values: impl rusqlite::Params,
         row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        self.prepare(text).and_then(|mut statement| statement.query_map(values, row)?.collect()).map_err(failed(what))
+        self.prepare(text)
+            .and_then(|mut statement| statement.query_map(values, row)?.collect())
+            .map_err(failed(what))
     }
 
     /// The first row of a query, if there is one.
@@ -70,7 +77,8 @@ impl<'c> Sql<'c> {
             let mut statement = self.prepare(text)?;
             let mut rows = statement.query(values)?;
             let value = rows.next()?.map(row).transpose()?;
-            // A statement with RETURNING has written all its rows only when it is stepped to its end.
+            // A statement with RETURNING has written all its rows only when it is stepped to its
+            // end.
             while rows.next()?.is_some() {}
             Ok(value)
         };

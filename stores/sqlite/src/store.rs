@@ -1,8 +1,7 @@
 //! The store: a writer, readers and owners of one folder.
 
 use crate::{
-    codec::{Code, signed},
-    commit::{commit, once},
+    commit::{commit, once, telemetry},
     error::file_failed,
     open::{self, FILE},
     owners::Owners,
@@ -22,10 +21,13 @@ use std::{
 use superduper_core::{
     Address, BoxFuture, Digest, Error, ErrorKind, Result,
     store::{
-        AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed, ComponentHealth, ComponentId, Cursor, Durability,
-        EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, LabelRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, MetricRow, NewWorker, OpenMode, OutputWriter, Page, Reference, RunChanges, RunFilter, RunId,
-        RunRow, Snapshot, StoredVersion, SweepLock, Telemetry, Worker, WorkerId, check_runtime,
+        After, AttemptRow, AuditedRevision, Batch, ChangeCursor, CheckpointRow, Committed,
+        ComponentFilter, ComponentHealth, ComponentId, ComponentLine, Cursor, Durability, EventRow,
+        JobBrief, JobDependency, JobFilter, JobId, JobLine, JobRow, LabelRow, ListedComponent,
+        LogEntry, LogFilter, LogHead, LogLine, MessageRow, MetadataCapabilities, MetadataStore,
+        MetricFilter, MetricPoint, NewWorker, OpenMode, OutputWriter, Page, PoolPlace, Reference,
+        RunChanges, RunFilter, RunId, RunLine, RunRow, Snapshot, StoredVersion, SweepLock,
+        Telemetry, Worker, WorkerId, check_runtime,
     },
 };
 
@@ -35,15 +37,16 @@ const FEW: usize = 64;
 /// Metadata in `metadata.sqlite` of a folder.
 ///
 /// # Guarantees
-/// All that [`MetadataStore`] asks of a store that is durable and shared. Any number of stores, in this process or in
-/// others of this machine, may be open on one folder.
+/// All that [`MetadataStore`] asks of a store that is durable and shared. Any number of stores, in
+/// this process or in others of this machine, may be open on one folder.
 ///
 /// # Assumptions
-/// The folder is on a local file system: file locks and shared memory do not work on most network file systems.
-/// Dropping the store waits for writes under way.
+/// The folder is on a local file system: file locks and shared memory do not work on most network
+/// file systems. Dropping the store waits for writes under way.
 #[derive(Debug)]
 pub struct SqliteStore {
-    // The writer comes first: it is gone before the owners' locks are released. Absent where nothing is to be written.
+    // The writer comes first: it is gone before the owners' locks are released. Absent where
+    // nothing is to be written.
     writer: Option<Writer>,
     shared: Arc<Shared>,
     folder: PathBuf,
@@ -64,20 +67,24 @@ impl Shared {
 }
 
 impl SqliteStore {
-    /// Open the database of a folder; make it, and the folder, where there is none. Other files in the folder are left alone.
+    /// Open the database of a folder; make it, and the folder, where there is none. Other files in
+    /// the folder are left alone.
     ///
     /// # Errors
-    /// `Format` if the folder is a file, if its `metadata.sqlite` is something else, or if a newer program wrote it; nothing
-    /// is changed then. `InvalidInput` if its path is too long for SQLite. `Store` if files cannot be read or written.
+    /// `Format` if the folder is a file, if its `metadata.sqlite` is something else, or if a newer
+    /// program wrote it; nothing is changed then. `InvalidInput` if its path is too long for
+    /// SQLite. `Store` if files cannot be read or written.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         SqliteStore::open_for_writing(absolute(folder.as_ref())?, OpenMode::Create)
     }
 
-    /// Open the database of a folder, as the mode allows. No database is made in a folder that holds something else.
+    /// Open the database of a folder, as the mode allows. No database is made in a folder that
+    /// holds something else.
     ///
     /// # Errors
-    /// As for [`SqliteStore::open`]; `Format` also if a folder without a database holds other things, and if a database of an older
-    /// format is opened for reading only. `NotFound` if there is no database and none is to be made.
+    /// As for [`SqliteStore::open`]; `Format` also if a folder without a database holds other
+    /// things, and if a database of an older format is opened for reading only. `NotFound` if there
+    /// is no database and none is to be made.
     pub fn open_with(folder: impl AsRef<Path>, mode: OpenMode) -> Result<Self> {
         let folder = absolute(folder.as_ref())?;
         place::check(&folder).and_then(|()| place::check_vacant(&folder))?;
@@ -94,15 +101,26 @@ impl SqliteStore {
         let connection = open::open(&folder, mode)?;
         let door = Door { path: folder.join(FILE), flags: OpenFlags::SQLITE_OPEN_READ_WRITE };
         SqliteStore::with(folder, door, |folder, place, counters| {
-            Writer::start(connection, open::open_write_lock(folder)?, place.clone(), counters.clone()).map(Some)
+            Writer::start(
+                connection,
+                open::open_write_lock(folder)?,
+                place.clone(),
+                counters.clone(),
+            )
+            .map(Some)
         })
     }
 
-    fn with(folder: PathBuf, door: Door, writer: impl FnOnce(&Path, &Place, &Arc<Counters>) -> Result<Option<Writer>>) -> Result<Self> {
+    fn with(
+        folder: PathBuf,
+        door: Door,
+        writer: impl FnOnce(&Path, &Place, &Arc<Counters>) -> Result<Option<Writer>>,
+    ) -> Result<Self> {
         let place = Place::of(folder.join(FILE))?;
         let counters = Arc::new(Counters::default());
         let writer = writer(&folder, &place, &counters)?;
-        let shared = Shared { readers: Readers::new(door, place), owners: Owners::new(&folder), counters };
+        let shared =
+            Shared { readers: Readers::new(door, place), owners: Owners::new(&folder), counters };
         Ok(SqliteStore { writer, shared: Arc::new(shared), folder })
     }
 
@@ -116,7 +134,8 @@ impl SqliteStore {
         self.shared.counters.transactions.load(Ordering::Relaxed)
     }
 
-    /// Read; a short read runs where it is awaited, since a change of threads costs several times what it takes.
+    /// Read; a short read runs where it is awaited, since a change of threads costs several times
+    /// what it takes.
     fn read<'a, T, F>(&'a self, is_short: bool, read: F) -> BoxFuture<'a, Result<T>>
     where
         T: Send + 'static,
@@ -128,8 +147,11 @@ impl SqliteStore {
             }
             check_runtime()?;
             let shared = self.shared.clone();
-            let task = tokio::task::spawn_blocking(move || shared.readers.read(&shared.counters, read));
-            task.await.map_err(|error| Error::internal("a read of the metadata store panicked").with_source(error))?
+            let task =
+                tokio::task::spawn_blocking(move || shared.readers.read(&shared.counters, read));
+            task.await.map_err(|error| {
+                Error::internal("a read of the metadata store panicked").with_source(error)
+            })?
         })
     }
 
@@ -148,37 +170,12 @@ impl SqliteStore {
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf> {
-    std::path::absolute(folder).map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))
+    std::path::absolute(folder)
+        .map_err(|error| file_failed(format!("resolve `{}`", folder.display()), error))
 }
 
 fn read_only() -> Error {
     Error::new(ErrorKind::Unsupported, "write: the database was opened for reading only").fatal()
-}
-
-fn note(sql: Sql<'_>, notes: &Telemetry) -> Result<()> {
-    let head = ("INSERT INTO log (job, attempt, at, level, message)", 5, "");
-    sql.insert("write log lines", head, &notes.logs, |row, log| {
-        row.bind(log.job.0)?;
-        row.bind(log.attempt)?;
-        row.bind(log.at.0)?;
-        row.bind(log.level.code())?;
-        row.bind(&log.message)
-    })?;
-    for (job, done, total) in &notes.progress {
-        let update = "UPDATE job SET progress_done = ?2, progress_total = ?3 WHERE id = ?1";
-        sql.execute("write progress", update, (job.0, signed(*done), signed(*total)))?;
-    }
-    let head = "INSERT INTO metric (job, name, step, value, at)";
-    let tail = " ON CONFLICT (job, name, step) DO UPDATE SET value = excluded.value, at = excluded.at";
-    // SQLite takes what is no number for NULL.
-    let finite: Vec<&MetricRow> = notes.metrics.iter().filter(|metric| metric.value.is_finite()).collect();
-    sql.insert("write metrics", (head, 5, tail), &finite, |row, metric| {
-        row.bind(metric.job.0)?;
-        row.bind(&metric.name)?;
-        row.bind(signed(metric.step))?;
-        row.bind(metric.value)?;
-        row.bind(metric.at.0)
-    })
 }
 
 impl MetadataStore for SqliteStore {
@@ -195,7 +192,7 @@ impl MetadataStore for SqliteStore {
     }
 
     fn record_telemetry(&self, notes: Telemetry) -> BoxFuture<'_, Result<()>> {
-        self.write(Durability::Relaxed, move |sql| note(sql, &notes))
+        self.write(Durability::Relaxed, move |sql| telemetry::write(sql, &notes))
     }
 
     fn snapshot(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Snapshot>> {
@@ -211,7 +208,7 @@ impl MetadataStore for SqliteStore {
     }
 
     fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
-        self.read(false, move |sql| read::list(sql, kind.as_deref(), None))
+        self.read(false, move |sql| read::list(sql, kind.as_deref()))
     }
 
     fn referrers(&self, children: Vec<Address>) -> BoxFuture<'_, Result<Vec<Reference>>> {
@@ -232,10 +229,24 @@ impl MetadataStore for SqliteStore {
 
     fn health(&self, address: Address) -> BoxFuture<'_, Result<Option<ComponentHealth>>> {
         self.read(true, move |sql| {
-            let listed = read::list(sql, Some(&address.kind), Some(&address.identifier))?.pop();
-            let Some(listed) = listed else { return Ok(None) };
-            Ok(Some(ComponentHealth { listed, unhealthy: read::unhealthy_below(sql, &address)? }))
+            read::health_of(sql, &[address]).map(|mut found| found.pop().flatten())
         })
+    }
+
+    fn health_of(
+        &self,
+        addresses: Vec<Address>,
+    ) -> BoxFuture<'_, Result<Vec<Option<ComponentHealth>>>> {
+        self.read(addresses.len() <= FEW, move |sql| read::health_of(sql, &addresses))
+    }
+
+    fn component_lines(
+        &self,
+        filter: ComponentFilter,
+        after: Option<Address>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ComponentLine>>> {
+        self.read(false, move |sql| read::component_lines(sql, &filter, after.as_ref(), limit))
     }
 
     fn output_writers(&self, addresses: Vec<Address>) -> BoxFuture<'_, Result<Vec<OutputWriter>>> {
@@ -243,7 +254,21 @@ impl MetadataStore for SqliteStore {
     }
 
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'_, Result<Vec<JobRow>>> {
-        self.read(filter.ids.as_ref().is_some_and(|ids| ids.len() <= FEW), move |sql| read::jobs(sql, &filter))
+        self.read(filter.ids.as_ref().is_some_and(|ids| ids.len() <= FEW), move |sql| {
+            read::jobs(sql, &filter)
+        })
+    }
+
+    fn job_lines(
+        &self,
+        filter: JobFilter,
+        after: After<JobId>,
+    ) -> BoxFuture<'_, Result<Vec<JobLine>>> {
+        self.read(false, move |sql| read::job_lines(sql, &filter, &after))
+    }
+
+    fn pool_places(&self, pool: String) -> BoxFuture<'_, Result<Vec<PoolPlace>>> {
+        self.read(true, move |sql| read::pool_places(sql, &pool))
     }
 
     fn dependencies(&self, run: RunId) -> BoxFuture<'_, Result<Vec<JobDependency>>> {
@@ -254,7 +279,11 @@ impl MetadataStore for SqliteStore {
         self.read(true, move |sql| read::edges(sql, job))
     }
 
-    fn changes(&self, run: RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
+    fn changes(
+        &self,
+        run: RunId,
+        after: ChangeCursor,
+    ) -> BoxFuture<'_, Result<Option<RunChanges>>> {
         self.read(false, move |sql| read::changes(sql, run, after))
     }
 
@@ -262,12 +291,12 @@ impl MetadataStore for SqliteStore {
         self.read(true, move |sql| read::attempts(sql, job))
     }
 
-    fn logs(&self, job: JobId) -> BoxFuture<'_, Result<Vec<LogRow>>> {
-        self.read(false, move |sql| read::logs(sql, job))
+    fn logs(&self, filter: LogFilter) -> BoxFuture<'_, Result<Vec<LogLine>>> {
+        self.read(false, move |sql| read::logs(sql, &filter))
     }
 
-    fn metrics(&self, job: JobId) -> BoxFuture<'_, Result<Vec<MetricRow>>> {
-        self.read(false, move |sql| read::metrics(sql, job))
+    fn metrics(&self, filter: MetricFilter) -> BoxFuture<'_, Result<Vec<MetricPoint>>> {
+        self.read(false, move |sql| read::metrics(sql, &filter))
     }
 
     fn checkpoints(&self, job: JobId) -> BoxFuture<'_, Result<Vec<CheckpointRow>>> {
@@ -278,7 +307,20 @@ impl MetadataStore for SqliteStore {
         self.read(filter.id.is_some(), move |sql| read::runs(sql, &filter))
     }
 
-    fn events(&self, after: Cursor, run: Option<RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>> {
+    fn run_lines(
+        &self,
+        filter: RunFilter,
+        after: After<RunId>,
+    ) -> BoxFuture<'_, Result<Vec<RunLine>>> {
+        self.read(false, move |sql| read::run_lines(sql, &filter, &after))
+    }
+
+    fn events(
+        &self,
+        after: Cursor,
+        run: Option<RunId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Page<EventRow>>> {
         self.read(limit <= FEW, move |sql| read::events(sql, &after, run, limit))
     }
 
@@ -290,7 +332,12 @@ impl MetadataStore for SqliteStore {
         self.read(limit <= FEW, move |sql| read::messages(sql, &after, limit))
     }
 
-    fn log_entries(&self, log: String, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<LogEntry>>> {
+    fn log_entries(
+        &self,
+        log: String,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>>> {
         self.read(limit <= FEW, move |sql| read::log_entries(sql, &log, after, limit))
     }
 
@@ -310,7 +357,11 @@ impl MetadataStore for SqliteStore {
         self.read(false, move |sql| read::blobs_of(sql, &address, &versions))
     }
 
-    fn audit(&self, after: Option<(ComponentId, u32)>, versions: usize) -> BoxFuture<'_, Result<Vec<AuditedRevision>>> {
+    fn audit(
+        &self,
+        after: Option<(ComponentId, u32)>,
+        versions: usize,
+    ) -> BoxFuture<'_, Result<Vec<AuditedRevision>>> {
         self.read(false, move |sql| read::audit(sql, after, versions))
     }
 
@@ -322,7 +373,9 @@ impl MetadataStore for SqliteStore {
         Box::pin(async move {
             let shared = self.shared.clone();
             // Where the commit fails, the lock goes with the answer.
-            let made = self.write(Durability::Relaxed, move |sql| shared.owners.register_worker(sql, &worker)).await?;
+            let made = self
+                .write(Durability::Relaxed, move |sql| shared.owners.register_worker(sql, &worker))
+                .await?;
             self.shared.owners.hold(made)
         })
     }
@@ -333,18 +386,31 @@ impl MetadataStore for SqliteStore {
             if self.writer.is_none() {
                 return Err(read_only());
             }
-            // Open the file each time. A lock belongs to one open file, so it also keeps out other calls of this process.
+            // Open the file each time. A lock belongs to one open file, so it also keeps out other
+            // calls of this process.
             let failed = |error| file_failed(format!("lock `{}`", path.display()), error);
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+                .map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            let count = "UPDATE meta SET value = value + 1 WHERE name = 'sweep_lock' RETURNING value";
-            let token = self.write(Durability::Relaxed, |sql| sql.query_first("take the sweep lock", count, [], |row| row.get(0))).await?;
-            let token = token.ok_or_else(|| Error::store("the database has no number of sweep locks"))?;
-            Ok(Some(Box::new(FileLock { file, path, token, shared: self.shared.clone() }) as Box<dyn SweepLock>))
+            let count =
+                "UPDATE meta SET value = value + 1 WHERE name = 'sweep_lock' RETURNING value";
+            let token = self
+                .write(Durability::Relaxed, |sql| {
+                    sql.query_first("take the sweep lock", count, [], |row| row.get(0))
+                })
+                .await?;
+            let token =
+                token.ok_or_else(|| Error::store("the database has no number of sweep locks"))?;
+            Ok(Some(Box::new(FileLock { file, path, token, shared: self.shared.clone() })
+                as Box<dyn SweepLock>))
         })
     }
 
@@ -385,7 +451,8 @@ impl MetadataStore for SqliteStore {
             let (with_jobs, without) = dead.split(&taken.into_iter().collect());
             if !without.is_empty() && self.writer.is_some() {
                 let shared = self.shared.clone();
-                self.write(Durability::Relaxed, move |sql| shared.owners.reap(sql, &without)).await?;
+                self.write(Durability::Relaxed, move |sql| shared.owners.reap(sql, &without))
+                    .await?;
             }
             Ok(with_jobs)
         })

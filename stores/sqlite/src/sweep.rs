@@ -6,8 +6,9 @@ use superduper_core::{BoxFuture, Result, store::SweepLock};
 
 /// A lock that was taken.
 ///
-/// The file lock ends with the process. The database also stores a lock number, which each new holder increases. So a holder whose lock
-/// file was deleted or replaced notices that it lost the lock.
+/// The file lock ends with the process. The database also stores a lock number, which each new
+/// holder increases. So a holder whose lock file was deleted or replaced notices that it lost the
+/// lock.
 #[derive(Debug)]
 pub(crate) struct FileLock {
     pub(crate) file: File,
@@ -19,8 +20,13 @@ pub(crate) struct FileLock {
 impl FileLock {
     /// Whether the file is still under its name.
     fn is_in_place(&self) -> bool {
-        let same = |ours: std::fs::Metadata, now: std::fs::Metadata| (ours.dev(), ours.ino()) == (now.dev(), now.ino());
-        self.file.metadata().and_then(|ours| Ok(same(ours, std::fs::metadata(&self.path)?))).unwrap_or(false)
+        let same = |ours: std::fs::Metadata, now: std::fs::Metadata| {
+            (ours.dev(), ours.ino()) == (now.dev(), now.ino())
+        };
+        self.file
+            .metadata()
+            .and_then(|ours| Ok(same(ours, std::fs::metadata(&self.path)?)))
+            .unwrap_or(false)
     }
 }
 
@@ -30,6 +36,8 @@ impl SweepLock for FileLock {
     }
 
     fn holds(&self) -> BoxFuture<'_, Result<bool>> {
-        Box::pin(async move { Ok(self.is_in_place() && self.shared.read(sweep_lock)? == self.token) })
+        Box::pin(
+            async move { Ok(self.is_in_place() && self.shared.read(sweep_lock)? == self.token) },
+        )
     }
 }

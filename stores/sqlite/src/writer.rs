@@ -1,8 +1,8 @@
 //! The thread that writes.
 //!
-//! Requests wait in a channel. All that wait at one time share a transaction, each in a savepoint of its own, so that
-//! one fsync serves them all and a failing one takes back only itself. Invariant: a request is answered after the
-//! COMMIT that holds its rows.
+//! Requests wait in a channel. All that wait at one time share a transaction, each in a savepoint
+//! of its own, so that one fsync serves them all and a failing one takes back only itself.
+//! Invariant: a request is answered after the COMMIT that holds its rows.
 
 use crate::{
     error::{commit_failed, failed},
@@ -47,7 +47,8 @@ impl<T: Send, F: FnOnce(Sql<'_>) -> Result<T> + Send> Request for Task<F, T> {
     fn run(&mut self, sql: Sql<'_>) -> bool {
         let Some(work) = self.work.take() else { return false };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(sql)));
-        let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the metadata store panicked while it wrote")));
+        let outcome = outcome
+            .unwrap_or_else(|_| Err(Error::internal("the metadata store panicked while it wrote")));
         let succeeded = outcome.is_ok();
         self.outcome = Some(outcome);
         succeeded
@@ -71,12 +72,22 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection, write_lock: File, place: Place, counters: Arc<Counters>) -> Result<Self> {
+    pub(crate) fn start(
+        connection: Connection,
+        write_lock: File,
+        place: Place,
+        counters: Arc<Counters>,
+    ) -> Result<Self> {
         let (requests, waiting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("superduper-sqlite".to_owned())
-            .spawn(move || Loop { connection, write_lock, place, counters, synchronous: Durability::Relaxed }.serve_all(&waiting))
-            .map_err(|error| Error::store("start the thread that writes metadata").with_source(error))?;
+            .spawn(move || {
+                Loop { connection, write_lock, place, counters, synchronous: Durability::Relaxed }
+                    .serve_all(&waiting)
+            })
+            .map_err(|error| {
+                Error::store("start the thread that writes metadata").with_source(error)
+            })?;
         Ok(Writer { requests: Some(requests), thread: Some(thread) })
     }
 
@@ -152,7 +163,9 @@ impl Loop {
         .inspect_err(|_| {
             if !self.connection.is_autocommit() {
                 // The error that brought us here is the one to return.
-                self.connection.execute_batch("ROLLBACK").or_warn(Site::RUN, "rolling a transaction back");
+                self.connection
+                    .execute_batch("ROLLBACK")
+                    .or_warn(Site::RUN, "rolling a transaction back");
             }
         })
     }
@@ -162,7 +175,11 @@ impl Loop {
         let sql = Sql { connection: &self.connection, counters: &self.counters };
         if let [only] = group {
             let succeeded = only.run(sql);
-            return if self.connection.is_autocommit() { Err(rolled_back()) } else { Ok(succeeded) };
+            return if self.connection.is_autocommit() {
+                Err(rolled_back())
+            } else {
+                Ok(succeeded)
+            };
         }
         let mut any = false;
         for request in group {
@@ -185,14 +202,23 @@ impl Loop {
     }
 
     fn run(&self, text: &str) -> rusqlite::Result<()> {
-        wait_out(|| self.connection.prepare_cached(text).and_then(|mut statement| statement.execute([]))).map(drop)
+        wait_out(|| {
+            self.connection.prepare_cached(text).and_then(|mut statement| statement.execute([]))
+        })
+        .map(drop)
     }
 
     fn set_synchronous(&mut self, wanted: Durability) -> Result<()> {
         if self.synchronous != wanted {
-            let text = if wanted == Durability::Full { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
-            // Not from the cache of statements: SQLite obeys this pragma when it is prepared, not when it is executed.
-            wait_out(|| self.connection.execute_batch(text)).map_err(failed("set how safe a commit is"))?;
+            let text = if wanted == Durability::Full {
+                "PRAGMA synchronous = FULL"
+            } else {
+                "PRAGMA synchronous = NORMAL"
+            };
+            // Not from the cache of statements: SQLite obeys this pragma when it is prepared, not
+            // when it is executed.
+            wait_out(|| self.connection.execute_batch(text))
+                .map_err(failed("set how safe a commit is"))?;
             self.synchronous = wanted;
         }
         Ok(())
@@ -220,10 +246,17 @@ mod tests {
     #[test]
     fn durability_can_change_many_times() {
         let folder = tempfile::tempdir().expect("a folder");
-        let connection = crate::open::open(folder.path(), Default::default()).expect("a new database");
+        let connection =
+            crate::open::open(folder.path(), Default::default()).expect("a new database");
         let place = Place::of(folder.path().join(crate::open::FILE)).expect("it is there");
         let write_lock = crate::open::open_write_lock(folder.path()).expect("a lock file");
-        let mut writer = Loop { connection, write_lock, place, counters: Arc::default(), synchronous: Durability::Relaxed };
+        let mut writer = Loop {
+            connection,
+            write_lock,
+            place,
+            counters: Arc::default(),
+            synchronous: Durability::Relaxed,
+        };
         for (durability, level) in [(Durability::Relaxed, 1), (Durability::Full, 2)].repeat(3) {
             writer.set_synchronous(durability).expect("no transaction is open");
             let found = writer.connection.query_row("PRAGMA synchronous", [], |row| row.get(0));
@@ -234,26 +267,48 @@ mod tests {
     #[test]
     fn a_full_disk_takes_the_change_back_and_says_no_more() {
         let folder = tempfile::tempdir().expect("a folder");
-        let connection = crate::open::open(folder.path(), Default::default()).expect("a new database");
-        connection.execute_batch("CREATE TABLE filler (x); PRAGMA max_page_count = 1").expect("the limit is what there is");
+        let connection =
+            crate::open::open(folder.path(), Default::default()).expect("a new database");
+        connection
+            .execute_batch("CREATE TABLE filler (x); PRAGMA max_page_count = 1")
+            .expect("the limit is what there is");
         let place = Place::of(folder.path().join(crate::open::FILE)).expect("it is there");
         let write_lock = crate::open::open_write_lock(folder.path()).expect("a lock file");
-        let mut writer = Loop { connection, write_lock, place, counters: Arc::default(), synchronous: Durability::Relaxed };
+        let mut writer = Loop {
+            connection,
+            write_lock,
+            place,
+            counters: Arc::default(),
+            synchronous: Durability::Relaxed,
+        };
         for requests in [1, 2] {
-            let (mut group, mut answers): (Vec<Box<dyn Request>>, Vec<_>) = (Vec::new(), Vec::new());
+            let (mut group, mut answers): (Vec<Box<dyn Request>>, Vec<_>) =
+                (Vec::new(), Vec::new());
             for _ in 0..requests {
                 let (reply, answer) = oneshot::channel();
-                let work = |sql: Sql<'_>| sql.execute("write", "INSERT INTO filler VALUES (zeroblob(10000000))", []);
-                group.push(Box::new(Task { durability: Durability::Full, work: Some(work), outcome: None, reply }));
+                let work = |sql: Sql<'_>| {
+                    sql.execute("write", "INSERT INTO filler VALUES (zeroblob(10000000))", [])
+                };
+                group.push(Box::new(Task {
+                    durability: Durability::Full,
+                    work: Some(work),
+                    outcome: None,
+                    reply,
+                }));
                 answers.push(answer);
             }
             writer.serve(&mut group);
             for mut answer in answers {
                 let error = answer.try_recv().expect("an answer").expect_err("the disk is full");
                 let text = error.to_string();
-                assert!(text.contains("this change was taken back") && !text.contains("nothing was written"), "{text}");
+                assert!(
+                    text.contains("this change was taken back")
+                        && !text.contains("nothing was written"),
+                    "{text}"
+                );
             }
-            let rows = writer.connection.query_row("SELECT count(*) FROM filler", [], |row| row.get(0));
+            let rows =
+                writer.connection.query_row("SELECT count(*) FROM filler", [], |row| row.get(0));
             assert_eq!(rows, Ok(0));
         }
     }

@@ -5,10 +5,10 @@ use super::{
     handle::{CHUNK, blocking},
 };
 use crate::{
-    Digest, Error, ErrorKind, Result,
-    digest::Hasher,
-    lifecycle::BoxFuture,
-    store::{ArtifactStore, Chunks},
+    artifact::contract::{ArtifactStore, Chunks},
+    digest::{Digest, Hasher},
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
 };
 use serde_json::Value;
 use std::{fmt, io::Write, ops::Range, path::PathBuf, sync::Arc};
@@ -16,8 +16,9 @@ use std::{fmt, io::Write, ops::Range, path::PathBuf, sync::Arc};
 /// A type whose values can be blobs.
 ///
 /// - `source` MUST give equal bytes for equal values, in every process and build.
-/// - `open` MUST give no value whose bytes were not verified: by [`StoredBlob::read_all`], [`StoredBlob::copy_to`],
-///   or by digests of parts that the source put into [`Hashed::extra`]. It SHOULD read as little as it can.
+/// - `open` MUST give no value whose bytes were not verified: by [`StoredBlob::read_all`],
+///   [`StoredBlob::copy_to`], or by digests of parts that the source put into [`Hashed::extra`]. It
+///   SHOULD read as little as it can.
 pub trait Blob: Sized + Send + Sync + 'static {
     /// The bytes of the value, to be streamed into a store.
     fn source(value: Arc<Self>) -> Arc<dyn BlobSource>;
@@ -35,13 +36,17 @@ pub struct StoredBlob {
 }
 
 impl StoredBlob {
-    /// Give access to the blob of a handle; hashes it, if that was not done before, but reads nothing from a store.
+    /// Give access to the blob of a handle; hashes it, if that was not done before, but reads
+    /// nothing from a store.
     pub(crate) async fn of(handle: Arc<BlobHandle>) -> Result<Self> {
         let store = handle.store();
         if store.is_none() && handle.source().is_none() {
             let name = format!("{handle:?}");
-            return Err(Error::new(ErrorKind::NotSaved, format!("no artifact store is at hand for blob {name}"))
-                .with_hint("load the component with `db.load`, which knows where its blobs are"));
+            return Err(Error::new(
+                ErrorKind::NotSaved,
+                format!("no artifact store is at hand for blob {name}"),
+            )
+            .with_hint("load the component with `db.load`, which knows where its blobs are"));
         }
         let hashed = match handle.hashed() {
             Some(hashed) => hashed.clone(),
@@ -88,10 +93,14 @@ impl StoredBlob {
     /// Read part of the blob. The bytes are as many as asked for, but NOT verified.
     ///
     /// # Errors
-    /// `Integrity` for a blob that is missing or too short; `Store` for a store that cannot be read.
+    /// `Integrity` for a blob that is missing or too short; `Store` for a store that cannot be
+    /// read.
     pub async fn read_range(&self, range: Range<u64>) -> Result<Bytes> {
         if range.end < range.start || range.end > self.size() {
-            return Err(Error::internal(format!("bytes {range:?} of a blob of {} bytes", self.size())));
+            return Err(Error::internal(format!(
+                "bytes {range:?} of a blob of {} bytes",
+                self.size()
+            )));
         }
         if range.is_empty() {
             return Ok(Bytes::new());
@@ -109,7 +118,9 @@ impl StoredBlob {
             (None, None) => return Err(self.handle.missing(self.digest())),
         };
         if bytes.len() as u64 != length {
-            return Err(self.corrupted(format_args!("{length} bytes were asked for, {} came", bytes.len())));
+            return Err(
+                self.corrupted(format_args!("{length} bytes were asked for, {} came", bytes.len()))
+            );
         }
         Ok(bytes)
     }
@@ -117,7 +128,8 @@ impl StoredBlob {
     /// Read and verify the whole blob.
     ///
     /// # Errors
-    /// As [`read_range`](StoredBlob::read_range); `Integrity` too for bytes that are not those of the digest.
+    /// As [`read_range`](StoredBlob::read_range); `Integrity` too for bytes that are not those of
+    /// the digest.
     pub async fn read_all(&self) -> Result<Bytes> {
         self.check_size().await?;
         let bytes = self.read_range(0..self.size()).await?;
@@ -126,7 +138,8 @@ impl StoredBlob {
         Ok(bytes)
     }
 
-    /// Stream the whole blob into a writer and verify it; in case of an error the writer has had wrong or incomplete data.
+    /// Stream the whole blob into a writer and verify it; in case of an error the writer has had
+    /// wrong or incomplete data.
     ///
     /// # Errors
     /// As [`read_all`](StoredBlob::read_all), and those of the writer.
@@ -154,23 +167,35 @@ impl StoredBlob {
         let Some(store) = &self.store else { return Ok(()) };
         match store.size(self.digest()).await? {
             None => Err(self.handle.missing(self.digest())),
-            Some(size) if size != self.size() => Err(self.corrupted(format_args!("it has {size} bytes instead of {}", self.size()))),
+            Some(size) if size != self.size() => {
+                Err(self.corrupted(format_args!("it has {size} bytes instead of {}", self.size())))
+            }
             Some(_) => Ok(()),
         }
     }
 
     pub(crate) fn check_digest(&self, found: Digest) -> Result<()> {
-        if found == self.digest() { Ok(()) } else { Err(self.corrupted(format_args!("its bytes have the digest {found}"))) }
+        if found == self.digest() {
+            Ok(())
+        } else {
+            Err(self.corrupted(format_args!("its bytes have the digest {found}")))
+        }
     }
 
     /// Say of a store's `Integrity` error what is wrong and whose blob it is.
     async fn explain(&self, store: &Arc<dyn ArtifactStore>, error: Error) -> Error {
         if error.kind() != ErrorKind::Integrity {
-            return error.context(format_args!("blob {} of {}", self.digest(), self.handle.owned_by()));
+            return error.context(format_args!(
+                "blob {} of {}",
+                self.digest(),
+                self.handle.owned_by()
+            ));
         }
         match store.size(self.digest()).await {
             Ok(None) => self.handle.missing(self.digest()),
-            Ok(Some(size)) if size != self.size() => self.corrupted(format_args!("it has {size} bytes instead of {}", self.size())),
+            Ok(Some(size)) if size != self.size() => {
+                self.corrupted(format_args!("it has {size} bytes instead of {}", self.size()))
+            }
             _ => self.corrupted(error),
         }
     }
@@ -209,8 +234,9 @@ impl BlobSource for Bytes {
     }
 }
 
-/// Cut bytes into pieces that stay in the processor's cache while they are hashed and written. `at` is their place in
-/// the blob: the pieces end at multiples of their size, which is cheaper to write.
+/// Cut bytes into pieces that stay in the processor's cache while they are hashed and written. `at`
+/// is their place in the blob: the pieces end at multiples of their size, which is cheaper to
+/// write.
 pub(super) fn pieces(mut bytes: Bytes, at: u64) -> impl Iterator<Item = Bytes> + Send {
     const PIECE: usize = 1024 * 1024;
     let mut next = PIECE - at as usize % PIECE;

@@ -8,9 +8,11 @@ use super::{
     handle::blocking,
 };
 use crate::{
-    Digest, Result,
+    artifact::Bytes,
+    artifact::contract::{ArtifactStore, Put},
+    digest::Digest,
     encode::{RawKey, current_env, note_blob, without_shape},
-    store::{ArtifactStore, Put},
+    error::Result,
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -21,7 +23,8 @@ use serde_json::Value;
 use std::{fmt, sync::Arc};
 use tokio::sync::OnceCell;
 
-/// A blob of a component: weights, a file, a table. The document holds its digest and size, the artifact store its bytes.
+/// A blob of a component: weights, a file, a table. The document holds its digest and size, the
+/// artifact store its bytes.
 ///
 /// ```
 /// # extern crate superduper_core as superduper;
@@ -33,11 +36,13 @@ use tokio::sync::OnceCell;
 /// ```
 ///
 /// # Guarantees
-/// Loading a component reads no byte of its blobs; [`get`](Artifact::get) reads and verifies, once for all clones.
-/// Equal bytes are stored once. Bytes that are not those of the digest give `Integrity`, never a value.
+/// Loading a component reads no byte of its blobs; [`get`](Artifact::get) reads and verifies, once
+/// for all clones. Equal bytes are stored once. Bytes that are not those of the digest give
+/// `Integrity`, never a value.
 ///
 /// # Assumptions
-/// A value given to [`Artifact::new`] does not change until its component is applied; a change is found and refused.
+/// A value given to [`Artifact::new`] does not change until its component is applied; a change is
+/// found and refused.
 pub struct Artifact<T: Blob>(Arc<Cell<T>>);
 
 struct Cell<T> {
@@ -57,11 +62,16 @@ impl<T: Blob> Artifact<T> {
         Artifact(Arc::new(Cell { handle, value: OnceCell::new() }))
     }
 
+    /// The same blob, to be read as bytes.
+    pub(crate) fn as_bytes(&self) -> Artifact<Bytes> {
+        Artifact::of_handle(self.0.handle.clone())
+    }
+
     /// The value; the first call opens it, clones share it.
     ///
     /// # Errors
-    /// `Integrity` for a blob that is missing or has other bytes than its digest says; `Decode` for bytes that
-    /// are no `T`; `Store` for a store that cannot be read.
+    /// `Integrity` for a blob that is missing or has other bytes than its digest says; `Decode` for
+    /// bytes that are no `T`; `Store` for a store that cannot be read.
     pub async fn get(&self) -> Result<Arc<T>> {
         let open = || async {
             if let Some(value) = self.0.handle.value::<T>() {
@@ -83,13 +93,18 @@ impl<T: Blob> Artifact<T> {
         self.0.handle.save(store).await
     }
 
-    /// An artifact of a store, without a database, by the reference that serializing a saved one gives. Reads nothing.
-    /// `owner` is named in errors.
+    /// An artifact of a store, without a database, by the reference that serializing a saved one
+    /// gives. Reads nothing. `owner` is named in errors.
     ///
     /// # Errors
     /// `Decode` for a value that is no reference.
-    pub fn stored(reference: Value, store: &Arc<dyn ArtifactStore>, owner: impl Into<String>) -> Result<Self> {
-        BlobHandle::stored(reference, Some(store.clone()), owner.into()).map(|handle| Artifact::of_handle(Arc::new(handle)))
+    pub fn stored(
+        reference: Value,
+        store: &Arc<dyn ArtifactStore>,
+        owner: impl Into<String>,
+    ) -> Result<Self> {
+        BlobHandle::stored(reference, Some(store.clone()), owner.into())
+            .map(|handle| Artifact::of_handle(Arc::new(handle)))
     }
 
     /// The digest of the bytes: known once the artifact was hashed or loaded.
@@ -121,10 +136,12 @@ impl<T: Blob> Clone for Artifact<T> {
     }
 }
 
-/// Equal digests, or the same blob. Two artifacts that are not hashed yet are equal only if one is a clone of the other.
+/// Equal digests, or the same blob. Two artifacts that are not hashed yet are equal only if one is
+/// a clone of the other.
 impl<T: Blob> PartialEq for Artifact<T> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0.handle, &other.0.handle) || (self.digest().is_some() && self.digest() == other.digest())
+        Arc::ptr_eq(&self.0.handle, &other.0.handle)
+            || (self.digest().is_some() && self.digest() == other.digest())
     }
 }
 
@@ -152,13 +169,16 @@ impl<T: Blob> Artifact<T> {
         let in_session = note_blob(handle);
         let Some(hashed) = handle.hashed() else {
             if !in_session {
-                return Err(S::Error::custom("artifact is not saved yet; apply its component first"));
+                return Err(S::Error::custom(
+                    "artifact is not saved yet; apply its component first",
+                ));
             }
             let mut map = serializer.serialize_map(Some(1))?;
             map.serialize_entry(&RawKey("$blob"), &handle.name())?;
             return map.end();
         };
-        // Only `$blob` begins with `$`; the serializer of documents leaves the other keys as they are.
+        // Only `$blob` begins with `$`; the serializer of documents leaves the other keys as they
+        // are.
         let mut map = serializer.serialize_map(Some(2 + hashed.extra.len()))?;
         map.serialize_entry(&RawKey("$blob"), &hashed.digest)?;
         map.serialize_entry("size", &hashed.size)?;
@@ -179,7 +199,10 @@ impl<'de, T: Blob> Deserialize<'de> for Artifact<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bytes, Tensors, encode::Encoded};
+    use crate::{
+        artifact::{Bytes, Tensors},
+        encode::Encoded,
+    };
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
@@ -192,7 +215,10 @@ mod tests {
             let encoded = Encoded::of(&vec![weights.clone()]).expect("encodes in a session");
             assert!(encoded.value[0]["$blob"].as_str().expect("a name").starts_with("pending:"));
             let back: Vec<Artifact<Bytes>> = encoded.into_typed().expect("decodes");
-            assert!(Arc::ptr_eq(&back[0].get().await.expect("a value"), &weights.get().await.expect("a value")));
+            assert!(Arc::ptr_eq(
+                &back[0].get().await.expect("a value"),
+                &weights.get().await.expect("a value")
+            ));
             assert_eq!(back[0], weights);
         });
     }
@@ -208,7 +234,7 @@ mod tests {
         let elsewhere: Artifact<Bytes> = serde_json::from_value(reference).expect("a reference");
         assert_eq!(elsewhere, weights);
         let error = run(elsewhere.get()).expect_err("there is no store");
-        assert_eq!(error.kind(), crate::ErrorKind::NotSaved);
+        assert_eq!(error.kind(), crate::error::ErrorKind::NotSaved);
     }
 
     #[test]
@@ -225,7 +251,8 @@ mod tests {
 
     #[test]
     fn equality_goes_by_digest() {
-        let (a, b): (Artifact<Bytes>, Artifact<Bytes>) = (Bytes::from("same").into(), Bytes::from("same").into());
+        let (a, b): (Artifact<Bytes>, Artifact<Bytes>) =
+            (Bytes::from("same").into(), Bytes::from("same").into());
         assert_ne!(a, b, "nobody knows yet");
         assert_eq!(a, a.clone());
         a.0.handle.hash().expect("hashes");
@@ -236,17 +263,22 @@ mod tests {
     #[test]
     fn one_type_opens_what_another_wrote() {
         run(async {
-            let tensors = Tensors::new().with("w", &[2, 2], &[1.0_f32, 2.0, 3.0, 4.0]).expect("a tensor");
+            let tensors =
+                Tensors::new().with("w", &[2, 2], &[1.0_f32, 2.0, 3.0, 4.0]).expect("a tensor");
             let encoded = Encoded::of(&Artifact::new(tensors)).expect("encodes");
             let bytes: Artifact<Bytes> = encoded.clone().into_typed().expect("decodes");
             let bytes = bytes.get().await.expect("bytes");
             let encoded = Encoded::of(&Artifact::new((*bytes).clone())).expect("encodes");
             let tensors: Artifact<Tensors> = encoded.into_typed().expect("decodes");
-            let values = tensors.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor");
+            let values =
+                tensors.get().await.expect("tensors").to_vec::<f32>("w").await.expect("a tensor");
             assert_eq!(values, [1.0, 2.0, 3.0, 4.0]);
-            let error =
-                Artifact::<Tensors>::of_handle(Arc::new(BlobHandle::of_value(Arc::new(Bytes::from("no tensors at all"))))).get().await;
-            assert_eq!(error.expect_err("no tensors").kind(), crate::ErrorKind::Decode);
+            let error = Artifact::<Tensors>::of_handle(Arc::new(BlobHandle::of_value(Arc::new(
+                Bytes::from("no tensors at all"),
+            ))))
+            .get()
+            .await;
+            assert_eq!(error.expect_err("no tensors").kind(), crate::error::ErrorKind::Decode);
         });
     }
 }

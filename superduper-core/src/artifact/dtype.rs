@@ -1,12 +1,13 @@
 //! Element types of tensors, as safetensors names them.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! dtypes {
     ($($(#[doc = $doc:literal])* $name:ident $text:literal $bits:literal,)*) => {
-        /// The type of a tensor's elements. The order is that of the data in a safetensors file, from the end.
+        /// The type of a tensor's elements. The order is that of the data in a safetensors file,
+        /// from the end.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Dtype {
@@ -96,7 +97,8 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// The number of bytes; `None` where it overflows or is no whole number.
     pub fn size(&self) -> Option<usize> {
-        let elements = self.shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length))?;
+        let elements =
+            self.shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length))?;
         let bits = elements.checked_mul(self.dtype.bits())?;
         bits.is_multiple_of(8).then_some(bits / 8)
     }
@@ -119,6 +121,7 @@ pub trait Element: Copy + Send + Sync + 'static + sealed::Sealed {
 }
 
 mod sealed {
+    #[expect(unnameable_types, reason = "so that no other crate can implement it")]
     pub trait Sealed {}
 }
 
@@ -161,7 +164,11 @@ impl TensorData {
     /// `InvalidInput` where the tensor has elements of another type.
     pub fn to_vec<E: Element>(&self) -> Result<Vec<E>> {
         if self.info.dtype != E::DTYPE {
-            return Err(Error::invalid(format!("the tensor has elements of type {}, not {}", self.info.dtype, E::DTYPE)));
+            return Err(Error::invalid(format!(
+                "the tensor has elements of type {}, not {}",
+                self.info.dtype,
+                E::DTYPE
+            )));
         }
         Ok(E::read(&self.bytes))
     }

@@ -6,7 +6,11 @@ use super::{
     Blob, BlobSource, Bytes, Hashed, StoredBlob,
     handle::{blocking, hash_chunks},
 };
-use crate::{Error, ErrorKind, Result, lifecycle::BoxFuture, store::Chunks};
+use crate::{
+    artifact::contract::Chunks,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
+};
 use std::{
     fmt, fs,
     io::{Read, Seek, SeekFrom},
@@ -16,17 +20,19 @@ use std::{
     time::SystemTime,
 };
 
-/// The size of the pieces in which a file is read: they stay in the processor's cache while they are hashed and written.
+/// The size of the pieces in which a file is read: they stay in the processor's cache while they
+/// are hashed and written.
 const PIECE: u64 = 1024 * 1024;
 
 /// A file of this machine.
 ///
-/// Applying a component streams the file into the artifact store. A loaded one is the store's own file where the store
-/// is a folder, else a copy in the folder for temporary files that goes away with the last clone.
+/// Applying a component streams the file into the artifact store. A loaded one is the store's own
+/// file where the store is a folder, else a copy in the folder for temporary files that goes away
+/// with the last clone.
 ///
 /// # Assumptions
-/// The file stays as it is until its component is applied: a change between planning and storing is refused. Whoever
-/// gets the path of a loaded file does not write to it.
+/// The file stays as it is until its component is applied: a change between planning and storing is
+/// refused. Whoever gets the path of a loaded file does not write to it.
 #[derive(Clone)]
 pub struct File {
     path: PathBuf,
@@ -41,11 +47,14 @@ impl File {
     /// `InvalidInput` for a path at which there is no readable file.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let describe = |error| Error::invalid(format!("file `{}` cannot be opened", path.display())).with_source(error);
+        let describe = |error| {
+            Error::invalid(format!("file `{}` cannot be opened", path.display())).with_source(error)
+        };
         // Relative paths would move with the current directory.
         let full = std::path::absolute(&path).map_err(describe)?;
         if !fs::metadata(&full).map_err(describe)?.is_file() {
-            return Err(Error::invalid(format!("`{}` is no file", path.display())).with_hint("pack folders into one file first"));
+            return Err(Error::invalid(format!("`{}` is no file", path.display()))
+                .with_hint("`Folder::open` takes a folder"));
         }
         Ok(File { path: full, _temporary: None })
     }
@@ -61,7 +70,8 @@ impl File {
     /// Those of reading it.
     pub async fn read(&self) -> Result<Bytes> {
         let path = self.path.clone();
-        blocking(move || fs::read(&path).map(Bytes::from).map_err(|error| unreadable(&path, error))).await
+        blocking(move || fs::read(&path).map(Bytes::from).map_err(|error| unreadable(&path, error)))
+            .await
     }
 }
 
@@ -72,7 +82,8 @@ impl fmt::Debug for File {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("file `{}` cannot be read", path.display())).with_source(error)
+    Error::new(ErrorKind::InvalidInput, format!("file `{}` cannot be read", path.display()))
+        .with_source(error)
 }
 
 /// What a file looked like when it was hashed.
@@ -102,8 +113,11 @@ impl FileSource {
     }
 
     fn changed(&self) -> Error {
-        Error::new(ErrorKind::Conflict, format!("file `{}` changed while it was saved", self.path().display()))
-            .with_hint("leave the file alone while its component is applied, then apply it again")
+        Error::new(
+            ErrorKind::Conflict,
+            format!("file `{}` changed while it was saved", self.path().display()),
+        )
+        .with_hint("leave the file alone while its component is applied, then apply it again")
     }
 }
 
@@ -117,7 +131,8 @@ impl BlobSource for FileSource {
         let path = self.path().to_owned();
         let mut last = bytes::Bytes::new();
         Ok(Box::new(std::iter::from_fn(move || {
-            // Whoever pulls pieces is mostly done with one when asking for the next: its memory is used again.
+            // Whoever pulls pieces is mostly done with one when asking for the next: its memory is
+            // used again.
             let mut piece = if last.is_unique() {
                 last.truncate(0);
                 Vec::from(std::mem::take(&mut last))
@@ -167,13 +182,20 @@ impl Blob for File {
             if let Some(path) = blob.local_path() {
                 let file = File { path, _temporary: None };
                 let source = FileSource { file: file.clone(), hashed: Mutex::new(None) };
-                let hashed =
-                    blocking(move || source.hash()).await.map_err(|error| blob.corrupted("it cannot be read").with_source(error))?;
+                let hashed = blocking(move || source.hash())
+                    .await
+                    .map_err(|error| blob.corrupted("it cannot be read").with_source(error))?;
                 blob.check_digest(hashed.digest)?;
                 return Ok(file);
             }
-            let failed = |error| Error::store("a temporary file for a blob cannot be created").with_source(error);
-            let (file, path) = blocking(move || tempfile::NamedTempFile::with_prefix("superduper-").map_err(failed)).await?.into_parts();
+            let failed = |error| {
+                Error::store("a temporary file for a blob cannot be created").with_source(error)
+            };
+            let (file, path) = blocking(move || {
+                tempfile::NamedTempFile::with_prefix("superduper-").map_err(failed)
+            })
+            .await?
+            .into_parts();
             blob.copy_to(file).await?;
             Ok(File { path: path.to_path_buf(), _temporary: Some(Arc::new(path)) })
         })

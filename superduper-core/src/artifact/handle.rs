@@ -3,9 +3,10 @@
 use super::Blob;
 use crate::unreturned::Unreturned;
 use crate::{
-    Bytes, Digest, Error, ErrorKind, Result,
-    digest::Hasher,
-    store::{ArtifactStore, Chunks, Put},
+    artifact::Bytes,
+    artifact::contract::{ArtifactStore, Chunks, Put},
+    digest::{Digest, Hasher},
+    error::{Error, ErrorKind, Result},
 };
 use serde_json::{Map, Value};
 use std::{
@@ -35,8 +36,8 @@ pub trait BlobSource: Send + Sync {
         hash_chunks(self.chunks()?)
     }
 
-    /// Whether the bytes cannot change between `hash` and `chunks`, as memory that nobody else can write. The store
-    /// then need not hash them a second time.
+    /// Whether the bytes cannot change between `hash` and `chunks`, as memory that nobody else can
+    /// write. The store then need not hash them a second time.
     fn is_immutable(&self) -> bool {
         false
     }
@@ -84,7 +85,8 @@ pub struct Hashed {
     pub digest: Digest,
     /// The number of bytes.
     pub size: u64,
-    /// Further members of the reference, such as the digests of tensors; a function of the bytes alone.
+    /// Further members of the reference, such as the digests of tensors; a function of the bytes
+    /// alone.
     pub extra: Map<String, Value>,
 }
 
@@ -126,10 +128,18 @@ impl BlobHandle {
     }
 
     /// A blob that a stored reference names.
-    pub(crate) fn stored(reference: Value, store: Option<Arc<dyn ArtifactStore>>, owner: String) -> Result<Self> {
-        let bad = || Error::new(ErrorKind::Decode, format!("{reference} is not a reference to a blob"));
+    pub(crate) fn stored(
+        reference: Value,
+        store: Option<Arc<dyn ArtifactStore>>,
+        owner: String,
+    ) -> Result<Self> {
+        let bad =
+            || Error::new(ErrorKind::Decode, format!("{reference} is not a reference to a blob"));
         let Value::Object(mut extra) = reference.clone() else { return Err(bad()) };
-        let digest = extra.remove("$blob").and_then(|digest| digest.as_str()?.parse().ok()).ok_or_else(bad)?;
+        let digest = extra
+            .remove("$blob")
+            .and_then(|digest| digest.as_str()?.parse().ok())
+            .ok_or_else(bad)?;
         let size = extra.remove("size").and_then(|size| size.as_u64()).ok_or_else(bad)?;
         Ok(BlobHandle {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -141,8 +151,8 @@ impl BlobHandle {
         })
     }
 
-    /// How documents name the blob that were encoded before it was hashed. It stays the same: another thread may
-    /// hash the blob while a document with this name is under way.
+    /// How documents name the blob that were encoded before it was hashed. It stays the same:
+    /// another thread may hash the blob while a document with this name is under way.
     pub(crate) fn name(&self) -> String {
         format!("pending:{}", self.serial)
     }
@@ -165,7 +175,10 @@ impl BlobHandle {
     /// Hash the source, if that was not done before. Blocks.
     pub(crate) fn hash(&self) -> Result<()> {
         if self.hashed.get().is_none() {
-            let source = self.source.as_ref().ok_or_else(|| Error::internal("a blob has neither digest nor source"))?;
+            let source = self
+                .source
+                .as_ref()
+                .ok_or_else(|| Error::internal("a blob has neither digest nor source"))?;
             let hashed = source.hash()?;
             self.hashed.set(hashed).ignored("another thread has hashed the same bytes");
         }
@@ -176,7 +189,10 @@ impl BlobHandle {
     pub(crate) fn reference(&self) -> Option<Value> {
         let hashed = self.hashed.get()?;
         let extra = hashed.extra.iter().map(|(key, value)| (key.clone(), value.clone()));
-        let own = [("$blob".to_owned(), hashed.digest.to_string().into()), ("size".to_owned(), hashed.size.into())];
+        let own = [
+            ("$blob".to_owned(), hashed.digest.to_string().into()),
+            ("size".to_owned(), hashed.size.into()),
+        ];
         // By key, whatever order `Map` keeps in this build.
         let members: BTreeMap<String, Value> = extra.chain(own).collect();
         Some(Value::Object(members.into_iter().collect()))
@@ -199,7 +215,10 @@ impl BlobHandle {
 
     /// Make sure that a store has the blob, writing it only if it is missing there.
     pub(crate) async fn save(&self, store: &Arc<dyn ArtifactStore>) -> Result<Put> {
-        let hashed = self.hashed.get().ok_or_else(|| Error::internal("a blob is saved before it is hashed"))?;
+        let hashed = self
+            .hashed
+            .get()
+            .ok_or_else(|| Error::internal("a blob is saved before it is hashed"))?;
         let put = match &self.source {
             Some(source) => {
                 let immutable = source.is_immutable();
@@ -228,8 +247,9 @@ impl BlobHandle {
 
     /// The error for a blob that its store does not have.
     pub fn missing(&self, digest: Digest) -> Error {
-        Error::integrity(format!("blob {digest} of {} is missing", self.owned_by()))
-            .with_hint("restore the file from a backup, or apply the component again with the same bytes")
+        Error::integrity(format!("blob {digest} of {} is missing", self.owned_by())).with_hint(
+            "restore the file from a backup, or apply the component again with the same bytes",
+        )
     }
 
     /// The error for a blob whose bytes are not those of its name.
@@ -240,7 +260,10 @@ impl BlobHandle {
 
     /// The error for a blob whose bytes are intact, but not those of a value of the type asked for.
     pub fn malformed(&self, digest: Digest, what: impl fmt::Display) -> Error {
-        Error::new(ErrorKind::Decode, format!("blob {digest} of {} cannot be read: {what}", self.owned_by()))
+        Error::new(
+            ErrorKind::Decode,
+            format!("blob {digest} of {} cannot be read: {what}", self.owned_by()),
+        )
     }
 
     pub(crate) fn owned_by(&self) -> String {
@@ -251,7 +274,8 @@ impl BlobHandle {
 /// The size of the pieces in which a blob is read.
 pub(crate) const CHUNK: u64 = 4 * 1024 * 1024;
 
-/// The chunks of a source that is opened when the first one is pulled: a store that has the blob never does.
+/// The chunks of a source that is opened when the first one is pulled: a store that has the blob
+/// never does.
 fn opened_late(source: Arc<dyn BlobSource>) -> Chunks {
     let mut chunks: Option<Chunks> = None;
     let mut failed = false;
@@ -270,18 +294,27 @@ fn opened_late(source: Arc<dyn BlobSource>) -> Chunks {
 }
 
 /// Run what blocks on a thread that may block.
-pub(crate) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+pub(crate) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R> + Send + 'static,
+) -> Result<R> {
     crate::runtime_check::current()?;
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(Error::new(ErrorKind::Cancelled, "the runtime is shutting down").with_source(error)),
-        },
+        Err(error) => {
+            match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(Error::new(ErrorKind::Cancelled, "the runtime is shutting down")
+                    .with_source(error)),
+            }
+        }
     }
 }
 
-async fn copy(from: &Arc<dyn ArtifactStore>, to: &Arc<dyn ArtifactStore>, hashed: &Hashed) -> Result<Put> {
+async fn copy(
+    from: &Arc<dyn ArtifactStore>,
+    to: &Arc<dyn ArtifactStore>,
+    hashed: &Hashed,
+) -> Result<Put> {
     let (sender, receiver) = std::sync::mpsc::sync_channel::<Result<Bytes>>(2);
     let (from, digest, size) = (from.clone(), hashed.digest, hashed.size);
     let read = tokio::spawn(async move {

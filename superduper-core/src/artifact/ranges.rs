@@ -1,15 +1,19 @@
 //! Digests of parts of a blob that fall out of hashing the whole of it once.
 //!
-//! BLAKE3 is a tree over chunks of 1024 bytes. A range of a blob is cut into the largest subtrees that lie inside of
-//! it and the loose bytes at its ends; its digest is BLAKE3, under a context of its own, of the loose bytes and the
-//! subtrees' chaining values in order. The same values, merged, are the digest of the whole blob: the bytes pass the
-//! hash function once, and a range is verified later by reading that range alone.
+//! BLAKE3 is a tree over chunks of 1024 bytes. A range of a blob is cut into the largest subtrees
+//! that lie inside of it and the loose bytes at its ends; its digest is BLAKE3, under a context of
+//! its own, of the loose bytes and the subtrees' chaining values in order. The same values, merged,
+//! are the digest of the whole blob: the bytes pass the hash function once, and a range is verified
+//! later by reading that range alone.
 //!
 //! Invariant: the digest of the whole is plain BLAKE3, whatever the ranges.
 
 use super::Hashed;
-use crate::Digest;
-use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, max_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use crate::digest::Digest;
+use blake3::hazmat::{
+    ChainingValue, HasherExt, Mode, left_subtree_len, max_subtree_len, merge_subtrees_non_root,
+    merge_subtrees_root,
+};
 use std::ops::Range;
 
 const CHUNK: u64 = blake3::CHUNK_LEN as u64;
@@ -34,7 +38,13 @@ pub(super) struct RangeHasher {
 impl RangeHasher {
     /// A hasher for bytes `range` of a blob of `total` bytes.
     pub(super) fn new(range: Range<u64>, total: u64) -> Self {
-        RangeHasher { at: range.start, range, total, subtree: None, out: blake3::Hasher::new_derive_key(CONTEXT) }
+        RangeHasher {
+            at: range.start,
+            range,
+            total,
+            subtree: None,
+            out: blake3::Hasher::new_derive_key(CONTEXT),
+        }
     }
 
     /// The digest of a range whose bytes are all here.
@@ -86,7 +96,8 @@ impl RangeHasher {
             return None;
         }
         // The root is no subtree: it is hashed in another way.
-        let largest = max_subtree_len(self.at).unwrap_or(u64::MAX).min(left_subtree_len(self.total));
+        let largest =
+            max_subtree_len(self.at).unwrap_or(u64::MAX).min(left_subtree_len(self.total));
         Some(largest.min(1 << rest.ilog2()))
     }
 
@@ -114,13 +125,19 @@ impl TreeHasher {
         let total = ranges.last().map_or(0, |range| range.end);
         ranges.reverse();
         let first = ranges.pop().unwrap_or(0..0);
-        TreeHasher { ranges, current: RangeHasher::new(first, total), digests: Vec::new(), tree: Tree::new(total) }
+        TreeHasher {
+            ranges,
+            current: RangeHasher::new(first, total),
+            digests: Vec::new(),
+            tree: Tree::new(total),
+        }
     }
 
     /// Take in more bytes; those beyond the last range are only counted.
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (now, rest) = bytes.split_at(clamp(self.current.range.end - self.current.at, bytes.len()));
+            let (now, rest) =
+                bytes.split_at(clamp(self.current.range.end - self.current.at, bytes.len()));
             let tree = &mut self.tree;
             self.current.update(now, &mut |piece| tree.add(piece));
             bytes = rest;
@@ -138,7 +155,8 @@ impl TreeHasher {
         true
     }
 
-    /// The digest of all bytes and those of the ranges; `None` if there were more or fewer bytes than the ranges have.
+    /// The digest of all bytes and those of the ranges; `None` if there were more or fewer bytes
+    /// than the ranges have.
     pub(super) fn finish(mut self) -> Option<(Digest, Vec<Digest>)> {
         while self.next() {}
         let complete = self.current.at == self.tree.total && self.tree.beyond == 0;
@@ -165,7 +183,13 @@ struct Subtree {
 
 impl Tree {
     fn new(total: u64) -> Self {
-        Tree { total, beyond: 0, loose: Vec::with_capacity(blake3::CHUNK_LEN), at: 0, done: Vec::new() }
+        Tree {
+            total,
+            beyond: 0,
+            loose: Vec::with_capacity(blake3::CHUNK_LEN),
+            at: 0,
+            done: Vec::new(),
+        }
     }
 
     fn add(&mut self, piece: Piece<'_>) {
@@ -173,9 +197,13 @@ impl Tree {
             Piece::Loose(bytes) => {
                 self.loose.extend_from_slice(bytes);
                 self.at += bytes.len() as u64;
-                if self.total > CHUNK && (self.loose.len() as u64 == CHUNK || self.at == self.total) {
+                if self.total > CHUNK && (self.loose.len() as u64 == CHUNK || self.at == self.total)
+                {
                     let start = self.at - self.loose.len() as u64;
-                    let value = blake3::Hasher::new().set_input_offset(start).update(&self.loose).finalize_non_root();
+                    let value = blake3::Hasher::new()
+                        .set_input_offset(start)
+                        .update(&self.loose)
+                        .finalize_non_root();
                     self.loose.clear();
                     self.push(Subtree { start, length: CHUNK, value });
                 }
@@ -187,11 +215,14 @@ impl Tree {
         }
     }
 
-    /// Add a subtree and merge it with its left sibling as long as both are there; the root is left for `finish`.
+    /// Add a subtree and merge it with its left sibling as long as both are there; the root is left
+    /// for `finish`.
     fn push(&mut self, mut right: Subtree) {
         while let Some(left) = self.done.pop_if(|left| {
             let parent = 2 * right.length;
-            left.length == right.length && left.start.is_multiple_of(parent) && !(left.start == 0 && parent >= self.total)
+            left.length == right.length
+                && left.start.is_multiple_of(parent)
+                && !(left.start == 0 && parent >= self.total)
         }) {
             let value = merge_subtrees_non_root(&left.value, &right.value, Mode::Hash);
             right = Subtree { start: left.start, length: 2 * right.length, value };
@@ -206,12 +237,16 @@ impl Tree {
         };
         while let Some(left) = self.done.pop() {
             if self.done.is_empty() {
-                return Digest::from_bytes(*merge_subtrees_root(&left.value, &right.value, Mode::Hash).as_bytes());
+                return Digest::from_bytes(
+                    *merge_subtrees_root(&left.value, &right.value, Mode::Hash).as_bytes(),
+                );
             }
             let value = merge_subtrees_non_root(&left.value, &right.value, Mode::Hash);
             right = Subtree { start: left.start, length: left.length + right.length, value };
         }
-        unreachable!("a blob of more than one chunk has more than one subtree, since no subtree is the whole")
+        unreachable!(
+            "a blob of more than one chunk has more than one subtree, since no subtree is the whole"
+        )
     }
 }
 
@@ -226,7 +261,9 @@ mod tests {
     use super::*;
 
     fn bytes(length: usize) -> Vec<u8> {
-        (0..length as u64).map(|index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+        (0..length as u64)
+            .map(|index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+            .collect()
     }
 
     fn check(data: &[u8], cuts: &[u64], step: usize) {
@@ -234,7 +271,8 @@ mod tests {
         let mut ends = cuts.to_vec();
         ends.push(total);
         let mut start = 0;
-        let ranges: Vec<Range<u64>> = ends.iter().map(|&end| std::mem::replace(&mut start, end)..end).collect();
+        let ranges: Vec<Range<u64>> =
+            ends.iter().map(|&end| std::mem::replace(&mut start, end)..end).collect();
         let mut hasher = TreeHasher::new(ranges.clone());
         data.chunks(step).for_each(|part| hasher.update(part));
         let (digest, digests) = hasher.finish().expect("all bytes came");
@@ -242,11 +280,19 @@ mod tests {
         assert_eq!(digests.len(), ranges.len());
         for (range, digest) in ranges.into_iter().zip(digests) {
             let part = &data[range.start as usize..range.end as usize];
-            assert_eq!(RangeHasher::digest(range.clone(), total, part), digest, "{range:?} of {total}");
+            assert_eq!(
+                RangeHasher::digest(range.clone(), total, part),
+                digest,
+                "{range:?} of {total}"
+            );
             if !part.is_empty() {
                 let mut changed = part.to_vec();
                 changed[part.len() / 2] ^= 1;
-                assert_ne!(RangeHasher::digest(range.clone(), total, &changed), digest, "a change in {range:?} of {total}");
+                assert_ne!(
+                    RangeHasher::digest(range.clone(), total, &changed),
+                    digest,
+                    "a change in {range:?} of {total}"
+                );
             }
         }
     }
@@ -254,8 +300,10 @@ mod tests {
     #[test]
     fn the_whole_is_plain_blake3_and_ranges_verify_alone() {
         let data = bytes(300_000);
-        for length in [0, 1, 1023, 1024, 1025, 2047, 2048, 2049, 3072, 4096, 5000, 8192, 16_384, 65_536, 65_537, 131_072, 262_144, 300_000]
-        {
+        for length in [
+            0, 1, 1023, 1024, 1025, 2047, 2048, 2049, 3072, 4096, 5000, 8192, 16_384, 65_536,
+            65_537, 131_072, 262_144, 300_000,
+        ] {
             let data = &data[..length];
             let end = length as u64;
             check(data, &[], 1 << 20);
@@ -271,7 +319,9 @@ mod tests {
         let mut state = 7_u64;
         for round in 0..60 {
             let mut next = || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 state >> 33
             };
             let length = next() % 200_000 + 1;

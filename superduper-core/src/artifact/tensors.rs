@@ -1,7 +1,7 @@
 //! A map of named tensors: a safetensors file, read tensor by tensor.
 //!
-//! Invariant: the bytes of a loaded tensor are given out only after they were verified, alone, by the digest that the
-//! reference has of them.
+//! Invariant: the bytes of a loaded tensor are given out only after they were verified, alone, by
+//! the digest that the reference has of them.
 
 use super::{
     Blob, BlobSource, Bytes, Hashed, StoredBlob,
@@ -11,7 +11,12 @@ use super::{
     layout::{Layout, PREFIX},
     ranges::{self, RangeHasher, TreeHasher},
 };
-use crate::{Digest, Error, ErrorKind, Result, lifecycle::BoxFuture, store::Chunks};
+use crate::{
+    artifact::contract::Chunks,
+    digest::Digest,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
+};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt, iter, ops::Range, sync::Arc};
 
@@ -27,8 +32,9 @@ use std::{collections::BTreeMap, fmt, iter, ops::Range, sync::Arc};
 /// ```
 ///
 /// # Guarantees
-/// The file is the one that the safetensors packages write for the same tensors. Loading reads its header; a tensor
-/// is read when asked for, alone, with one copy, and verified. Equal tensors give an equal file.
+/// The file is the one that the safetensors packages write for the same tensors. Loading reads its
+/// header; a tensor is read when asked for, alone, with one copy, and verified. Equal tensors give
+/// an equal file.
 #[derive(Clone, Default)]
 pub struct Tensors {
     entries: BTreeMap<String, Entry>,
@@ -57,7 +63,12 @@ impl Tensors {
     ///
     /// # Errors
     /// `InvalidInput` where the shape asks for another number of elements.
-    pub fn with<E: Element>(self, name: impl Into<String>, shape: &[usize], values: &[E]) -> Result<Self> {
+    pub fn with<E: Element>(
+        self,
+        name: impl Into<String>,
+        shape: &[usize],
+        values: &[E],
+    ) -> Result<Self> {
         self.with_bytes(name, E::DTYPE, shape, E::write(values))
     }
 
@@ -65,7 +76,13 @@ impl Tensors {
     ///
     /// # Errors
     /// As [`insert`](Tensors::insert).
-    pub fn with_bytes(mut self, name: impl Into<String>, dtype: Dtype, shape: &[usize], bytes: impl Into<Bytes>) -> Result<Self> {
+    pub fn with_bytes(
+        mut self,
+        name: impl Into<String>,
+        dtype: Dtype,
+        shape: &[usize],
+        bytes: impl Into<Bytes>,
+    ) -> Result<Self> {
         let info = TensorInfo { dtype, shape: shape.to_vec() };
         self.insert(name, TensorData { info, bytes: bytes.into() })?;
         Ok(self)
@@ -80,19 +97,29 @@ impl Tensors {
     /// Add or replace a tensor.
     ///
     /// # Errors
-    /// `InvalidInput` where type and shape ask for another number of bytes, and for the name `__metadata__`.
+    /// `InvalidInput` where type and shape ask for another number of bytes, and for the name
+    /// `__metadata__`.
     pub fn insert(&mut self, name: impl Into<String>, tensor: TensorData) -> Result<()> {
         let name = name.into();
         if name == "__metadata__" {
-            return Err(Error::invalid("no tensor can be named `__metadata__`").with_hint("add texts by `with_metadata`"));
+            return Err(Error::invalid("no tensor can be named `__metadata__`")
+                .with_hint("add texts by `with_metadata`"));
         }
         match tensor.info.size() {
             Some(size) if size == tensor.bytes.len() => {}
             Some(size) => {
                 let found = tensor.bytes.len();
-                return Err(Error::invalid(format!("tensor `{name}`, {}, needs {size} bytes, not {found}", tensor.info)));
+                return Err(Error::invalid(format!(
+                    "tensor `{name}`, {}, needs {size} bytes, not {found}",
+                    tensor.info
+                )));
             }
-            None => return Err(Error::invalid(format!("the size of tensor `{name}`, {}, is no number of bytes", tensor.info))),
+            None => {
+                return Err(Error::invalid(format!(
+                    "the size of tensor `{name}`, {}, is no number of bytes",
+                    tensor.info
+                )));
+            }
         }
         self.entries.insert(name, Entry { info: tensor.info, data: Data::Memory(tensor.bytes) });
         Ok(())
@@ -110,7 +137,9 @@ impl Tensors {
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
         let size = bytes.len() as u64;
-        let bad = |what: String| Error::new(ErrorKind::Decode, format!("the bytes are no safetensors file: {what}"));
+        let bad = |what: String| {
+            Error::new(ErrorKind::Decode, format!("the bytes are no safetensors file: {what}"))
+        };
         let prefix = &bytes[..bytes.len().min(PREFIX as usize)];
         let header = Layout::header_length(prefix, size).map_err(bad)? as usize;
         let layout = Layout::parse(&bytes[PREFIX as usize..header], size).map_err(bad)?;
@@ -149,17 +178,22 @@ impl Tensors {
     /// Read one tensor.
     ///
     /// # Errors
-    /// `NotFound` for a name that is not there; `Integrity` for bytes that are missing or not those that were saved.
+    /// `NotFound` for a name that is not there; `Integrity` for bytes that are missing or not those
+    /// that were saved.
     pub async fn get(&self, name: &str) -> Result<TensorData> {
         let Some(entry) = self.entries.get(name) else {
             let some: Vec<_> = self.names().take(8).collect();
             let more = if self.len() > some.len() { ", …" } else { "" };
-            return Err(Error::not_found(format!("there is no tensor `{name}`")).with_hint(format!("there are {}{more}", some.join(", "))));
+            return Err(Error::not_found(format!("there is no tensor `{name}`"))
+                .with_hint(format!("there are {}{more}", some.join(", "))));
         };
         let bytes = match &entry.data {
             Data::Memory(bytes) => bytes.clone(),
             Data::Stored { blob, range, digest } => {
-                let bytes = blob.read_range(range.clone()).await.map_err(|error| error.context(format_args!("tensor `{name}`")))?;
+                let bytes = blob
+                    .read_range(range.clone())
+                    .await
+                    .map_err(|error| error.context(format_args!("tensor `{name}`")))?;
                 verified(blob, range.clone(), *digest, bytes, &format!("tensor `{name}`")).await?
             }
         };
@@ -171,7 +205,10 @@ impl Tensors {
     /// # Errors
     /// As [`get`](Tensors::get); `InvalidInput` where the elements are of another type.
     pub async fn to_vec<E: Element>(&self, name: &str) -> Result<Vec<E>> {
-        self.get(name).await?.to_vec().map_err(|error| error.context(format_args!("tensor `{name}`")))
+        self.get(name)
+            .await?
+            .to_vec()
+            .map_err(|error| error.context(format_args!("tensor `{name}`")))
     }
 
     fn layout(&self) -> Result<(Layout, Vec<u8>)> {
@@ -182,12 +219,24 @@ impl Tensors {
 
 impl fmt::Debug for Tensors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.entries.iter().map(|(name, entry)| (name, format_args!("{}", entry.info).to_string()))).finish()
+        f.debug_map()
+            .entries(
+                self.entries
+                    .iter()
+                    .map(|(name, entry)| (name, format_args!("{}", entry.info).to_string())),
+            )
+            .finish()
     }
 }
 
 /// Check a part of a blob; large ones on a thread that may block.
-async fn verified(blob: &StoredBlob, range: Range<u64>, digest: Digest, bytes: Bytes, what: &str) -> Result<Bytes> {
+async fn verified(
+    blob: &StoredBlob,
+    range: Range<u64>,
+    digest: Digest,
+    bytes: Bytes,
+    what: &str,
+) -> Result<Bytes> {
     const INLINE: usize = 64 * 1024;
     let total = blob.size();
     let (found, bytes) = if bytes.len() <= INLINE {
@@ -195,11 +244,15 @@ async fn verified(blob: &StoredBlob, range: Range<u64>, digest: Digest, bytes: B
     } else {
         blocking(move || Ok((RangeHasher::digest(range, total, &bytes), bytes))).await?
     };
-    if found == digest { Ok(bytes) } else { Err(blob.corrupted(format_args!("{what} has other bytes than were saved"))) }
+    if found == digest {
+        Ok(bytes)
+    } else {
+        Err(blob.corrupted(format_args!("{what} has other bytes than were saved")))
+    }
 }
 
 /// The extra member of a reference: the digests of the header and of each tensor, in file order.
-pub(super) const TENSORS: &str = "tensors";
+pub(crate) const TENSORS: &str = "tensors";
 
 /// Hash a safetensors file and each of its tensors in one pass.
 pub(super) fn hash_tensors(layout: &Layout, chunks: Chunks) -> Result<Hashed> {
@@ -207,8 +260,12 @@ pub(super) fn hash_tensors(layout: &Layout, chunks: Chunks) -> Result<Hashed> {
     for chunk in chunks {
         hasher.update(&chunk?);
     }
-    let (digest, ranges) =
-        hasher.finish().ok_or_else(|| Error::new(ErrorKind::Encode, "the tensors have other lengths than their types and shapes say"))?;
+    let (digest, ranges) = hasher.finish().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Encode,
+            "the tensors have other lengths than their types and shapes say",
+        )
+    })?;
     Ok(ranges::hashed(TENSORS, layout.size, digest, &ranges))
 }
 
@@ -218,25 +275,35 @@ impl BlobSource for Tensors {
         let entries: Vec<(String, u64, Entry)> = layout
             .places
             .into_iter()
-            .filter_map(|place| self.entries.get(&place.name).map(|entry| (place.name, place.range.start, entry.clone())))
+            .filter_map(|place| {
+                self.entries
+                    .get(&place.name)
+                    .map(|entry| (place.name, place.range.start, entry.clone()))
+            })
             .collect();
         let runtime = tokio::runtime::Handle::try_current().ok();
-        let tensors = entries.into_iter().flat_map(move |(name, at, entry)| -> Box<dyn Iterator<Item = Result<Bytes>> + Send> {
-            match (entry.data.clone(), &runtime) {
-                (Data::Memory(bytes), _) => Box::new(pieces(bytes, at).map(Ok)),
-                // A loaded tensor that is saved again, in another map: it is read and verified on the way.
-                (Data::Stored { .. }, Some(runtime)) => {
-                    let one = Tensors { entries: BTreeMap::from([(name.clone(), entry)]), metadata: BTreeMap::new() };
-                    match runtime.block_on(one.get(&name)) {
-                        Ok(tensor) => Box::new(pieces(tensor.bytes, at).map(Ok)),
-                        Err(error) => Box::new(iter::once(Err(error))),
+        let tensors = entries.into_iter().flat_map(
+            move |(name, at, entry)| -> Box<dyn Iterator<Item = Result<Bytes>> + Send> {
+                match (entry.data.clone(), &runtime) {
+                    (Data::Memory(bytes), _) => Box::new(pieces(bytes, at).map(Ok)),
+                    // A loaded tensor that is saved again, in another map: it is read and verified on
+                    // the way.
+                    (Data::Stored { .. }, Some(runtime)) => {
+                        let one = Tensors {
+                            entries: BTreeMap::from([(name.clone(), entry)]),
+                            metadata: BTreeMap::new(),
+                        };
+                        match runtime.block_on(one.get(&name)) {
+                            Ok(tensor) => Box::new(pieces(tensor.bytes, at).map(Ok)),
+                            Err(error) => Box::new(iter::once(Err(error))),
+                        }
                     }
+                    (Data::Stored { .. }, None) => Box::new(iter::once(Err(Error::internal(
+                        format!("loaded tensor `{name}` is saved outside of the runtime"),
+                    )))),
                 }
-                (Data::Stored { .. }, None) => {
-                    Box::new(iter::once(Err(Error::internal(format!("loaded tensor `{name}` is saved outside of the runtime")))))
-                }
-            }
-        });
+            },
+        );
         Ok(Box::new(iter::once(Ok(header.into())).chain(tensors)))
     }
 
@@ -284,10 +351,11 @@ async fn open(blob: StoredBlob) -> Result<Tensors> {
         None => hash_stored(&blob, layout.ranges()).await?,
     };
     let blob = Arc::new(blob);
-    let entries = layout.places.into_iter().zip(digests.into_iter().skip(1)).map(|(place, digest)| {
-        let data = Data::Stored { blob: blob.clone(), range: place.range, digest };
-        (place.name, Entry { info: place.info, data })
-    });
+    let entries =
+        layout.places.into_iter().zip(digests.into_iter().skip(1)).map(|(place, digest)| {
+            let data = Data::Stored { blob: blob.clone(), range: place.range, digest };
+            (place.name, Entry { info: place.info, data })
+        });
     Ok(Tensors { entries: entries.collect(), metadata: layout.metadata })
 }
 
@@ -297,7 +365,8 @@ fn digests(blob: &StoredBlob) -> Option<Vec<Digest>> {
     list.iter().map(|digest| Digest::from_hex(digest.as_str()?).ok()).collect()
 }
 
-/// Verify a blob that was saved as bytes or as a file, and take the digests of its tensors on the way.
+/// Verify a blob that was saved as bytes or as a file, and take the digests of its tensors on the
+/// way.
 async fn hash_stored(blob: &StoredBlob, ranges: Vec<Range<u64>>) -> Result<Vec<Digest>> {
     let mut hasher = TreeHasher::new(ranges);
     let mut at = 0;
@@ -311,7 +380,8 @@ async fn hash_stored(blob: &StoredBlob, ranges: Vec<Range<u64>>) -> Result<Vec<D
         .await?;
         at = end;
     }
-    let (digest, digests) = hasher.finish().ok_or_else(|| Error::internal("a layout of another size than its blob"))?;
+    let (digest, digests) =
+        hasher.finish().ok_or_else(|| Error::internal("a layout of another size than its blob"))?;
     blob.check_digest(digest)?;
     Ok(digests)
 }

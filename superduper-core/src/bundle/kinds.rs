@@ -2,8 +2,9 @@
 
 use super::open::Bundle;
 use crate::{
-    Db, Error, ErrorKind, Result,
+    db::Db,
     encode::{DecodeEnv, Document, Singles, encode_tree, in_decode_session},
+    error::{Error, ErrorKind, Result},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,9 +13,13 @@ use std::{
 
 /// Decode all components as a load would: what is imported can be loaded.
 ///
-/// With `allow_unknown`, components of kinds that this program does not know are let in unseen, and with them those
-/// that hold them. Gives where components hold an `f32`, for the plan.
-pub(super) fn check_kinds(db: &Db, bundle: &Bundle, allow_unknown: bool) -> Result<HashMap<String, Singles>> {
+/// With `allow_unknown`, components of kinds that this program does not know are let in unseen, and
+/// with them those that hold them. Gives where components hold an `f32`, for the plan.
+pub(super) fn check_kinds(
+    db: &Db,
+    bundle: &Bundle,
+    allow_unknown: bool,
+) -> Result<HashMap<String, Singles>> {
     let registry = &db.inner().registry;
     let mut unknown = BTreeSet::new();
     let mut first = None;
@@ -39,9 +44,13 @@ pub(super) fn check_kinds(db: &Db, bundle: &Bundle, allow_unknown: bool) -> Resu
         return Err(error.with_hint("link the crate that defines the type, or `.allow_unknown()` to store what this program cannot load"));
     }
     let mut env = DecodeEnv::new(registry.clone(), Some(db.inner().artifacts.clone()));
-    env.documents.extend((0..bundle.nodes.len()).map(|index| (bundle.nodes[index].address.to_string(), document(bundle, index))));
+    env.documents.extend(
+        (0..bundle.nodes.len())
+            .map(|index| (bundle.nodes[index].address.to_string(), document(bundle, index))),
+    );
     let env = Arc::new(env);
-    // The root decodes all below it. Where something unknown is in the way, its parts are decoded one by one.
+    // The root decodes all below it. Where something unknown is in the way, its parts are decoded
+    // one by one.
     let mut covered = BTreeSet::new();
     let mut singles = HashMap::new();
     for index in (0..bundle.nodes.len()).rev() {
@@ -54,7 +63,11 @@ pub(super) fn check_kinds(db: &Db, bundle: &Bundle, allow_unknown: bool) -> Resu
             let component = in_decode_session(&env, || (entry.decode)(&document(bundle, index)))?;
             // What cannot be encoded again was not written by this program; it is stored as it is.
             if let Ok(tree) = encode_tree(&*component) {
-                singles.extend(tree.records.iter().map(|record| (record.path(), record.shape.singles().clone())));
+                singles.extend(
+                    tree.records
+                        .iter()
+                        .map(|record| (record.path(), record.shape.singles().clone())),
+                );
             }
             covered.extend(below);
         }
@@ -68,6 +81,10 @@ fn document(bundle: &Bundle, index: usize) -> Document {
         address: node.address.clone(),
         type_version: node.type_version,
         body: node.fields.clone(),
-        outputs: node.outputs.iter().map(|output| (output.name.clone(), output.value.clone())).collect(),
+        outputs: node
+            .outputs
+            .iter()
+            .map(|output| (output.name.clone(), output.value.clone()))
+            .collect(),
     }
 }

@@ -1,11 +1,13 @@
 //! The JSON files of a bundle: its table of contents and its documents.
 //!
-//! Invariant: the digest of a manifest covers the manifest, and through it every file of the bundle.
+//! Invariant: the digest of a manifest covers the manifest, and through it every file of the
+//! bundle.
 
 use super::{FORMAT, MANIFEST};
 use crate::{
-    Address, Digest, Error, ErrorKind, Result,
-    digest::write_canonical,
+    address::Address,
+    digest::{Digest, write_canonical},
+    error::{Error, ErrorKind, Result},
     json::{MAX_READ, nesting, read_json, with_stack_for},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -43,7 +45,8 @@ pub(super) struct ListedBlob {
     pub(super) size: u64,
 }
 
-/// A component in a bundle. `version` of the address counts the versions of the component in the bundle.
+/// A component in a bundle. `version` of the address counts the versions of the component in the
+/// bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ComponentDocument {
@@ -63,7 +66,8 @@ pub(super) struct ComponentDocument {
 fn text_of(value: &impl Serialize) -> Result<Vec<u8>> {
     // Documents of older versions may be deeper than what is written today.
     let value = with_stack_for(MAX_READ, || serde_json::to_value(value));
-    let value = value.map_err(|error| Error::internal("write a file of a bundle").with_source(error))?;
+    let value =
+        value.map_err(|error| Error::internal("write a file of a bundle").with_source(error))?;
     let mut text = Vec::with_capacity(1024);
     write_canonical(&value, &mut text);
     text.push(b'\n');
@@ -105,7 +109,9 @@ impl ComponentDocument {
 
 /// Read a JSON file, its format first: a newer one need not have the members of this one.
 fn read<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
-    let not_ours = |why: String| Error::new(ErrorKind::Format, format!("`{file}` is not a file of a bundle: {why}"));
+    let not_ours = |why: String| {
+        Error::new(ErrorKind::Format, format!("`{file}` is not a file of a bundle: {why}"))
+    };
     let value = read_json(bytes).map_err(not_ours)?;
     match value.get("_format").and_then(Value::as_u64) {
         Some(FORMAT) => with_stack_for(nesting(&value), || serde_json::from_value(value)).map_err(|error| not_ours(error.to_string())),

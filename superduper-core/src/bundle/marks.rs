@@ -1,8 +1,9 @@
 //! References in documents: to children and to blobs, with their places.
 
 use crate::{
-    Address, Digest, Result,
-    encode::mark_of,
+    address::Address,
+    encode::visit_marks,
+    error::{Error, Result},
     store::{BlobRow, EdgeRow},
 };
 use serde_json::Value;
@@ -20,52 +21,22 @@ pub(crate) struct References {
 /// `Decode` for a mark that is no reference, with its place.
 pub(crate) fn references(document: &Value) -> Result<References> {
     let mut found = References::default();
-    walk(document, &mut String::new(), &mut found)?;
-    Ok(found)
-}
-
-fn walk(value: &Value, path: &mut String, found: &mut References) -> Result<()> {
-    let length = path.len();
-    match value {
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                path.push_str(&format!("[{index}]"));
-                walk(item, path, found)?;
-                path.truncate(length);
+    visit_marks(document, &mut String::new(), &mut |path, mark| {
+        match mark.name {
+            "$ref" => {
+                let child: Address =
+                    mark.text.parse().map_err(|error: Error| error.context(format!("`{path}`")))?;
+                found.children.push(EdgeRow { path: path.to_owned(), child });
             }
+            "$blob" => {
+                let (digest, size) = mark.blob(path)?;
+                found.blobs.push(BlobRow { path: path.to_owned(), digest, size });
+            }
+            _ => {}
         }
-        Value::Object(map) => match mark_of(map) {
-            Some(("$ref", text)) => {
-                let child: Address = text.parse().map_err(|error: crate::Error| error.context(format_args!("`{path}`")))?;
-                found.children.push(EdgeRow { path: path.clone(), child });
-            }
-            Some(("$blob", text)) => {
-                let size = map.get("size").and_then(Value::as_u64);
-                let (Ok(digest), Some(size)) = (text.parse::<Digest>(), size) else {
-                    return Err(crate::Error::new(
-                        crate::ErrorKind::Decode,
-                        format!("`{path}` is not a reference to a blob, with its digest and size"),
-                    ));
-                };
-                found.blobs.push(BlobRow { path: path.clone(), digest, size });
-            }
-            Some(_) => {}
-            None => {
-                let mut keys: Vec<&String> = map.keys().collect();
-                keys.sort_unstable();
-                for key in keys {
-                    if length > 0 {
-                        path.push('.');
-                    }
-                    path.push_str(key);
-                    walk(&map[key], path, found)?;
-                    path.truncate(length);
-                }
-            }
-        },
-        _ => {}
-    }
-    Ok(())
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Replace the texts of all references to children.

@@ -6,9 +6,10 @@
 //! blobs/blake3/ab/abcd…         a blob under its digest
 //! ```
 //!
-//! Invariant: a bundle is a function of the content alone. It holds no time, no name of a machine and no number that a
-//! database gave: versions are counted inside of the bundle. So equal content gives equal bytes, wherever and whenever
-//! it is exported. Nothing of a bundle is used before it was verified, and nothing outside of those names is read.
+//! Invariant: a bundle is a function of the content alone. It holds no time, no name of a machine
+//! and no number that a database gave: versions are counted inside of the bundle. So equal content
+//! gives equal bytes, wherever and whenever it is exported. Nothing of a bundle is used before it
+//! was verified, and nothing outside of those names is read.
 
 mod export;
 mod import;
@@ -26,4 +27,6 @@ mod target;
 pub use export::{Export, Exported};
 pub use import::Import;
 pub(crate) use marks::references;
-use names::{FORMAT, LONGEST, MANIFEST, PIECE, blob_name, component_name, is_file_name, is_folder_name};
+use names::{
+    FORMAT, LONGEST, MANIFEST, PIECE, blob_name, component_name, is_file_name, is_folder_name,
+};

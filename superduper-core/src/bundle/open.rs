@@ -1,8 +1,9 @@
 //! Opening a bundle: everything in it is read and checked before anything is done with it.
 //!
-//! Invariant: a [`Bundle`] is complete and consistent: each file has the digest that the manifest tells, each reference
-//! leads to an earlier component or a listed blob, all of it belongs to the root. Blobs alone are checked later, by
-//! [`Bundle::check_blobs`], since they are not held in memory.
+//! Invariant: a [`Bundle`] is complete and consistent: each file has the digest that the manifest
+//! tells, each reference leads to an earlier component or a listed blob, all of it belongs to the
+//! root. Blobs alone are checked later, by [`Bundle::check_blobs`], since they are not held in
+//! memory.
 
 use super::{
     LONGEST, MANIFEST, blob_name, component_name,
@@ -12,11 +13,13 @@ use super::{
     tar::{refused, truncated},
 };
 use crate::{
-    Address, Digest, Error, ErrorKind, Hasher, Result,
+    address::Address,
+    digest::{Digest, Hasher},
     encode::{Singles, hash_body},
-    store::{BlobRow, OutputRow},
+    error::{Error, ErrorKind, Result},
+    store::{BlobRow, EdgeRow, OutputRow},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
@@ -61,33 +64,52 @@ impl Bundle {
 
     fn read(source: &Source) -> Result<(Vec<Node>, BTreeMap<Digest, u64>)> {
         if source.size(MANIFEST).is_none() {
-            return Err(Error::new(ErrorKind::Format, format!("it is not a bundle: there is no `{MANIFEST}`"))
-                .with_hint("give the folder or tar file that `db.export` wrote"));
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("it is not a bundle: there is no `{MANIFEST}`"),
+            )
+            .with_hint("give the folder or tar file that `db.export` wrote"));
         }
         let manifest = Manifest::read(&source.read(MANIFEST, LONGEST)?)?;
         let blobs = check_contents(source, &manifest)?;
         let mut nodes: Vec<Node> = Vec::with_capacity(manifest.components.len());
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut counts: HashMap<String, u32> = HashMap::new();
-        let later: BTreeSet<String> = manifest.components.iter().map(|listed| listed.address.to_string()).collect();
+        let addresses: BTreeSet<String> =
+            manifest.components.iter().map(|listed| listed.address.to_string()).collect();
         for listed in &manifest.components {
             let bytes = source.read(&listed.file, LONGEST)?;
             if Digest::of(&bytes) != listed.digest {
-                return Err(edited(&listed.file, format_args!("its bytes do not have the digest {}", listed.digest)));
+                return Err(edited(
+                    &listed.file,
+                    format_args!("its bytes do not have the digest {}", listed.digest),
+                ));
             }
             let document = ComponentDocument::read(&bytes, &listed.file)?;
             let count = counts.entry(listed.address.path()).or_default();
-            if document.address != listed.address || document.kind != listed.address.kind || listed.address != listed.address.at(*count) {
-                return Err(inconsistent(format!("`{}` holds `{}` where `{}` is listed", listed.file, document.address, listed.address)));
+            if document.address != listed.address
+                || document.kind != listed.address.kind
+                || listed.address != listed.address.at(*count)
+            {
+                return Err(inconsistent(format!(
+                    "`{}` holds `{}` where `{}` is listed",
+                    listed.file, document.address, listed.address
+                )));
             }
             *count += 1;
-            let node = node(document, &nodes, &places, &later, &blobs).map_err(|error| error.context(format_args!("`{}`", listed.file)))?;
+            let inside =
+                Inside { nodes: &nodes, places: &places, addresses: &addresses, blobs: &blobs };
+            let node = inside
+                .node(document)
+                .map_err(|error| error.context(format_args!("`{}`", listed.file)))?;
             places.insert(listed.address.to_string(), nodes.len());
             nodes.push(node);
         }
         match nodes.last() {
             Some(root) if root.address == manifest.root => Ok((nodes, blobs)),
-            _ => Err(inconsistent(format!("the last component is not the root `{}`", manifest.root))),
+            _ => {
+                Err(inconsistent(format!("the last component is not the root `{}`", manifest.root)))
+            }
         }
     }
 
@@ -98,13 +120,19 @@ impl Bundle {
             *root = true;
         }
         let mut blobs: BTreeSet<Digest> = BTreeSet::new();
-        // Parents come after children: one pass from the end meets each component after all that hold it.
+        // Parents come after children: one pass from the end meets each component after all that
+        // hold it.
         for (index, node) in self.nodes.iter().enumerate().rev() {
             if !used[index] {
                 return Err(inconsistent(format!("nothing refers to `{}`", node.address)));
             }
             node.children.iter().for_each(|(_, child)| used[*child] = true);
-            blobs.extend(node.blobs.iter().chain(node.outputs.iter().flat_map(|output| &output.blobs)).map(|blob| blob.digest));
+            blobs.extend(
+                node.blobs
+                    .iter()
+                    .chain(node.outputs.iter().flat_map(|output| &output.blobs))
+                    .map(|blob| blob.digest),
+            );
         }
         match self.blobs.keys().find(|digest| !blobs.contains(digest)) {
             Some(digest) => Err(inconsistent(format!("nothing refers to blob {digest}"))),
@@ -125,7 +153,10 @@ impl Bundle {
                 hasher.update(&piece?);
             }
             if hasher.finish() != *digest {
-                return Err(edited(&name, format_args!("its bytes have the digest {}", hasher.finish())));
+                return Err(edited(
+                    &name,
+                    format_args!("its bytes have the digest {}", hasher.finish()),
+                ));
             }
         }
         Ok(())
@@ -144,13 +175,17 @@ impl Bundle {
     }
 }
 
-/// The files there are those of the manifest, with the sizes that it tells; the answer is the blobs.
+/// The files there are those of the manifest, with the sizes that it tells; the answer is the
+/// blobs.
 fn check_contents(source: &Source, manifest: &Manifest) -> Result<BTreeMap<Digest, u64>> {
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     let mut addresses = BTreeSet::new();
     for (index, listed) in manifest.components.iter().enumerate() {
         if listed.file != component_name(index) {
-            return Err(inconsistent(format!("component {index} is listed in `{}`", listed.file.escape_debug())));
+            return Err(inconsistent(format!(
+                "component {index} is listed in `{}`",
+                listed.file.escape_debug()
+            )));
         }
         if !addresses.insert(&listed.address) {
             return Err(inconsistent(format!("`{}` is listed twice", listed.address)));
@@ -167,7 +202,9 @@ fn check_contents(source: &Source, manifest: &Manifest) -> Result<BTreeMap<Diges
     for (name, size) in source.files().filter(|(name, _)| *name != MANIFEST) {
         match expected.remove(name) {
             Some(listed) if listed == size => {}
-            Some(listed) => return Err(edited(name, format_args!("it has {size} bytes instead of {listed}"))),
+            Some(listed) => {
+                return Err(edited(name, format_args!("it has {size} bytes instead of {listed}")));
+            }
             None => return Err(refused(name, "the bundle does not list it")),
         }
     }
@@ -177,55 +214,110 @@ fn check_contents(source: &Source, manifest: &Manifest) -> Result<BTreeMap<Diges
     }
 }
 
-fn node(
-    document: ComponentDocument,
-    nodes: &[Node],
-    places: &HashMap<String, usize>,
-    all: &BTreeSet<String>,
-    blobs: &BTreeMap<Digest, u64>,
-) -> Result<Node> {
-    let ComponentDocument { address, version, uuid, content_hash, fields, outputs, .. } = document;
-    if !fields.is_object() {
-        return Err(inconsistent(format!("the fields of `{address}` are no object")));
+/// What a component of a bundle may refer to.
+struct Inside<'a> {
+    /// The components that come before it.
+    nodes: &'a [Node],
+    /// Their places, by address.
+    places: &'a HashMap<String, usize>,
+    /// The addresses of all components, also of those that come later.
+    addresses: &'a BTreeSet<String>,
+    /// Sizes by digest.
+    blobs: &'a BTreeMap<Digest, u64>,
+}
+
+impl Inside<'_> {
+    /// Check a component: all that it refers to is inside, and its content has the hash that it
+    /// tells.
+    fn node(&self, document: ComponentDocument) -> Result<Node> {
+        let ComponentDocument { address, version, uuid, content_hash, fields, outputs, .. } =
+            document;
+        if !fields.is_object() {
+            return Err(inconsistent(format!("the fields of `{address}` are no object")));
+        }
+        let found = references(&fields)?;
+        let children = self.children(&address, found.children)?;
+        let outputs = output_rows(&address, outputs)?;
+        for blob in found.blobs.iter().chain(outputs.iter().flat_map(|output| &output.blobs)) {
+            self.check_blob(&address, blob)?;
+        }
+        let child = |text: &str| self.places.get(text).map(|place| self.nodes[*place].content_hash);
+        if hash_body((&address.kind, &address.identifier), &fields, |_| true, child, true)
+            != content_hash
+        {
+            return Err(inconsistent(format!(
+                "the content of `{address}` does not have the hash that it tells"
+            )));
+        }
+        Ok(Node {
+            address,
+            type_version: version,
+            uuid,
+            content_hash,
+            fields,
+            children,
+            blobs: found.blobs,
+            outputs,
+        })
     }
-    let found = references(&fields)?;
-    let mut children = Vec::with_capacity(found.children.len());
-    for edge in found.children {
-        let text = edge.child.to_string();
-        match places.get(&text) {
-            Some(place) => children.push((edge.path, *place)),
-            None if all.contains(&text) => {
-                return Err(inconsistent(format!(
-                    "`{address}` refers to `{text}` at `{}`, which does not come before it: components cannot hold each other in a circle",
-                    edge.path
-                )));
+
+    /// The places in a document that refer to components, with those components by index.
+    fn children(&self, address: &Address, edges: Vec<EdgeRow>) -> Result<Vec<(String, usize)>> {
+        let mut children = Vec::with_capacity(edges.len());
+        for edge in edges {
+            let text = edge.child.to_string();
+            match self.places.get(&text) {
+                Some(place) => children.push((edge.path, *place)),
+                None if self.addresses.contains(&text) => {
+                    return Err(inconsistent(format!(
+                        "`{address}` refers to `{text}` at `{}`, which does not come before it: components cannot hold each other in a circle",
+                        edge.path
+                    )));
+                }
+                None => {
+                    return Err(inconsistent(format!(
+                        "`{address}` refers to `{text}` at `{}`, which is not inside",
+                        edge.path
+                    )));
+                }
             }
-            None => return Err(inconsistent(format!("`{address}` refers to `{text}` at `{}`, which is not inside", edge.path))),
+        }
+        Ok(children)
+    }
+
+    /// A blob is listed, with the size that the component says.
+    fn check_blob(&self, address: &Address, blob: &BlobRow) -> Result<()> {
+        match self.blobs.get(&blob.digest) {
+            Some(size) if *size == blob.size => Ok(()),
+            Some(size) => Err(inconsistent(format!(
+                "blob {} has {size} bytes, `{address}` says {}",
+                blob.digest, blob.size
+            ))),
+            None => Err(inconsistent(format!(
+                "`{address}` refers to blob {}, which is not inside",
+                blob.digest
+            ))),
         }
     }
-    let mut output_rows = Vec::with_capacity(outputs.len());
+}
+
+/// The rows of a component's outputs, as a job writes them.
+fn output_rows(address: &Address, outputs: Map<String, Value>) -> Result<Vec<OutputRow>> {
+    let mut rows = Vec::with_capacity(outputs.len());
     for (name, value) in outputs {
-        let found = references(&value).map_err(|error| error.context(format_args!("output `{name}`")))?;
+        let found =
+            references(&value).map_err(|error| error.context(format_args!("output `{name}`")))?;
         if let Some(edge) = found.children.first() {
-            return Err(inconsistent(format!("output `{name}` of `{address}` refers to the component `{}`", edge.child)));
+            return Err(inconsistent(format!(
+                "output `{name}` of `{address}` refers to the component `{}`",
+                edge.child
+            )));
         }
-        let mut rows = found.blobs;
-        // As a job writes them.
-        rows.iter_mut().enumerate().for_each(|(index, row)| row.path = format!("{name}[{index}]"));
-        output_rows.push(OutputRow { name, value, blobs: rows });
+        let mut blobs = found.blobs;
+        blobs.iter_mut().enumerate().for_each(|(index, row)| row.path = format!("{name}[{index}]"));
+        rows.push(OutputRow { name, value, blobs });
     }
-    for blob in found.blobs.iter().chain(output_rows.iter().flat_map(|output| &output.blobs)) {
-        match blobs.get(&blob.digest) {
-            Some(size) if *size == blob.size => {}
-            Some(size) => return Err(inconsistent(format!("blob {} has {size} bytes, `{address}` says {}", blob.digest, blob.size))),
-            None => return Err(inconsistent(format!("`{address}` refers to blob {}, which is not inside", blob.digest))),
-        }
-    }
-    let child = |text: &str| places.get(text).map(|place| nodes[*place].content_hash);
-    if hash_body((&address.kind, &address.identifier), &fields, |_| true, child, true) != content_hash {
-        return Err(inconsistent(format!("the content of `{address}` does not have the hash that it tells")));
-    }
-    Ok(Node { address, type_version: version, uuid, content_hash, fields, children, blobs: found.blobs, outputs: output_rows })
+    Ok(rows)
 }
 
 fn inconsistent(what: String) -> Error {

@@ -1,13 +1,18 @@
 //! A bundle that is read: a folder or a tar file.
 //!
-//! Invariant: a file is read only after its name was found to be one of a bundle, and never through a link. A tar file is
-//! opened once: what is read later is of the same bundle, also if another one has its name by then.
+//! Invariant: a file is read only after its name was found to be one of a bundle, and never through
+//! a link. A tar file is opened once: what is read later is of the same bundle, also if another one
+//! has its name by then.
 
 use super::{
     PIECE, is_file_name, is_folder_name,
     tar::{self, Entry, check_name, refused, truncated},
 };
-use crate::{Bytes, Error, ErrorKind, Result, store::Chunks};
+use crate::{
+    artifact::Bytes,
+    error::{Error, ErrorKind, Result},
+    store::Chunks,
+};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -56,7 +61,8 @@ impl Source {
         let file = File::open(path).map_err(cannot)?;
         // Of the file that is open: the name may be another one's by now.
         let length = file.metadata().map_err(cannot)?.len();
-        let entries = tar::index(std::io::BufReader::with_capacity(tar::BLOCK as usize, &file), length)?;
+        let entries =
+            tar::index(std::io::BufReader::with_capacity(tar::BLOCK as usize, &file), length)?;
         Ok(Source { place: Place::Tar(Arc::new(Mutex::new(file))), entries })
     }
 
@@ -83,10 +89,16 @@ impl Source {
     pub(super) fn read(&self, name: &str, most: u64) -> Result<Vec<u8>> {
         let entry = self.entry(name)?;
         if entry.size > most {
-            return Err(Error::new(ErrorKind::Format, format!("`{name}` has {} bytes, more than the {most} that are read", entry.size)));
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("`{name}` has {} bytes, more than the {most} that are read", entry.size),
+            ));
         }
         let mut bytes = vec![0; usize::try_from(entry.size).unwrap_or(0)];
-        self.place.begin(name)?.read_exact(entry.offset, &mut bytes).map_err(|error| unreadable(name, error))?;
+        self.place
+            .begin(name)?
+            .read_exact(entry.offset, &mut bytes)
+            .map_err(|error| unreadable(name, error))?;
         Ok(bytes)
     }
 
@@ -127,7 +139,8 @@ impl Place {
     fn begin(&self, name: &str) -> Result<Opened> {
         Ok(Opened(match self {
             Place::Folder(folder, _) => {
-                let file = File::open(folder.join(name)).map_err(|error| self.explain(unreadable(name, error)))?;
+                let file = File::open(folder.join(name))
+                    .map_err(|error| self.explain(unreadable(name, error)))?;
                 Arc::new(Mutex::new(file))
             }
             Place::Tar(file) => file.clone(),
@@ -138,7 +151,9 @@ impl Place {
         if !self.is_replaced() {
             return error;
         }
-        Error::conflict("another bundle took its place while it was read").with_source(error).with_hint("import it again")
+        Error::conflict("another bundle took its place while it was read")
+            .with_source(error)
+            .with_hint("import it again")
     }
 
     fn is_replaced(&self) -> bool {
@@ -173,13 +188,19 @@ fn identity(folder: &fs::Metadata) -> Identity {
 /// Elsewhere the time when it was made has to do.
 #[cfg(not(unix))]
 fn identity(folder: &fs::Metadata) -> Identity {
-    let made = folder.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    let made = folder
+        .created()
+        .ok()
+        .and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok())
+        .unwrap_or_default();
     (made.as_secs(), u64::from(made.subsec_nanos()))
 }
 
 fn unreadable(name: &str, error: std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => truncated(format!("`{name}` became shorter while it was read")),
+        std::io::ErrorKind::UnexpectedEof => {
+            truncated(format!("`{name}` became shorter while it was read"))
+        }
         std::io::ErrorKind::NotFound => truncated(format!("`{name}` is missing")),
         _ => Error::store(format!("`{name}` of the bundle cannot be read")).with_source(error),
     }
@@ -187,11 +208,17 @@ fn unreadable(name: &str, error: std::io::Error) -> Error {
 
 /// Gather the files of a folder. It recurses no deeper than the names of a bundle do.
 fn walk(root: &Path, folder: &str, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
-    let cannot = |error| Error::store(format!("folder `{folder}` of the bundle cannot be read")).with_source(error);
+    let cannot = |error| {
+        Error::store(format!("folder `{folder}` of the bundle cannot be read")).with_source(error)
+    };
     for found in fs::read_dir(root.join(folder)).map_err(cannot)? {
         let found = found.map_err(cannot)?;
         let own = found.file_name();
-        let name = if folder.is_empty() { own.to_string_lossy().into_owned() } else { format!("{folder}/{}", own.to_string_lossy()) };
+        let name = if folder.is_empty() {
+            own.to_string_lossy().into_owned()
+        } else {
+            format!("{folder}/{}", own.to_string_lossy())
+        };
         check_name(&name)?;
         // Of the entry itself: a link is not followed.
         let metadata = found.metadata().map_err(cannot)?;

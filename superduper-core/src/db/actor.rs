@@ -4,11 +4,11 @@
 
 use super::{Db, DbInner};
 use crate::{
-    Error, Result,
     encode::Encoded,
-    store::{Batch, CommitToken, Committed, Durability, LogEntry, LogHead, Op, Timestamp},
+    error::{Error, Result},
+    store::{Actor, Batch, CommitToken, Committed, Durability, LogEntry, LogHead, Op, Timestamp},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
@@ -18,49 +18,15 @@ pub const AUDIT_LOG: &str = "audit";
 /// Entries that are read at once to check a log.
 const PAGE: usize = 1000;
 
-/// The person or program that makes the writes of a handle: see [`Db::acting_as`].
-///
-/// ```
-/// # extern crate superduper_core as superduper;
-/// let actor = superduper::Actor::new("maria").origin("dashboard, 10.0.0.7").note("ticket 4711");
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Actor {
-    /// A person or a program.
-    pub name: String,
-    /// From where: a host, an address, a tool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<String>,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-impl Actor {
-    /// An actor with this name.
-    pub fn new(name: impl Into<String>) -> Self {
-        Actor { name: name.into(), origin: None, note: None }
-    }
-
-    /// From where.
-    pub fn origin(self, origin: impl Into<String>) -> Self {
-        Actor { origin: Some(origin.into()), ..self }
-    }
-
-    /// Why.
-    pub fn note(self, note: impl Into<String>) -> Self {
-        Actor { note: Some(note.into()), ..self }
-    }
-}
-
 impl Db {
-    /// A handle on the same database whose writes are recorded under this actor. Apply, rollback, remove, prune, import, rename, label,
-    /// unlabel, run, retry, cancel, block, unblock, complete and reject add an entry to the log [`AUDIT_LOG`], in the commit of the
-    /// write: `{"actor": …, "action": "apply", "target": "acme.Model/churn@3.0"}`. A call that writes nothing adds none. Signals to stop,
-    /// pause and continue, `gc` and `refresh` add none.
+    /// A handle on the same database whose writes are recorded under this actor. Apply, rollback,
+    /// remove, prune, import, rename, label, unlabel, run, retry, cancel, block, unblock, complete
+    /// and reject add an entry to the log [`AUDIT_LOG`], in the commit of the write:
+    /// `{"actor": …, "action": "apply", "target": "acme.Model/churn@3.0"}`. A call that writes
+    /// nothing adds none. Signals to stop, pause and continue, `gc` and `refresh` add none.
     ///
-    /// The log does not protect from a person who can write to the database file. [`Db::check_log`] with a head that is kept
-    /// elsewhere shows whether entries were changed.
+    /// The log does not protect from a person who can write to the database file. [`Db::check_log`]
+    /// with a head that is kept elsewhere shows whether entries were changed.
     ///
     /// ```
     /// # extern crate superduper_core as superduper;
@@ -87,8 +53,9 @@ impl Db {
     /// Add an entry to an append-only log.
     ///
     /// # Errors
-    /// `InvalidInput` for the log [`AUDIT_LOG`], which the library writes, for an empty name and for a payload with artifacts; `Encode`,
-    /// with the path, for a payload that JSON cannot hold; `Store`.
+    /// `InvalidInput` for the log [`AUDIT_LOG`], which the library writes, for an empty name and
+    /// for a payload with artifacts; `Encode`, with the path, for a payload that JSON cannot hold;
+    /// `Store`.
     pub async fn append(&self, log: &str, payload: impl Serialize) -> Result<()> {
         let db = self.inner();
         db.check_writable("append to a log")?;
@@ -97,17 +64,22 @@ impl Db {
         }
         if log == AUDIT_LOG {
             let text = format!("only the library writes to the log `{log}`");
-            return Err(Error::invalid(text).with_hint("choose another name; `db.acting_as(…)` writes to `audit`"));
+            return Err(Error::invalid(text)
+                .with_hint("choose another name; `db.acting_as(…)` writes to `audit`"));
         }
         let encoded = Encoded::of(&payload);
         if encoded.is_err() {
             crate::json::drop_refused(payload);
         }
-        let encoded = encoded.map_err(|error| error.context(format_args!("an entry of the log `{log}`")))?;
+        let encoded =
+            encoded.map_err(|error| error.context(format_args!("an entry of the log `{log}`")))?;
         if !encoded.blobs.is_empty() {
-            return Err(Error::invalid(format!("an entry of the log `{log}` cannot hold artifacts")));
+            return Err(Error::invalid(format!(
+                "an entry of the log `{log}` cannot hold artifacts"
+            )));
         }
-        let ops = vec![Op::Append { log: log.to_owned(), payload: encoded.value, at: Timestamp::now() }];
+        let ops =
+            vec![Op::Append { log: log.to_owned(), payload: encoded.value, at: Timestamp::now() }];
         db.commit_once(Batch { expect: Vec::new(), ops }).await?;
         Ok(())
     }
@@ -120,7 +92,8 @@ impl Db {
         self.inner().metadata.log_entries(log.to_owned(), after, limit).await
     }
 
-    /// The last entry of an append-only log. Keep it elsewhere to be able to tell later whether the log is unchanged.
+    /// The last entry of an append-only log. Keep it elsewhere to be able to tell later whether the
+    /// log is unchanged.
     ///
     /// # Errors
     /// `Store`.
@@ -128,9 +101,11 @@ impl Db {
         self.inner().metadata.log_head(log.to_owned()).await
     }
 
-    /// Check the hash chain of an append-only log. With `known`, also check that the log still has that entry. Returns the current head.
+    /// Check the hash chain of an append-only log. With `known`, also check that the log still has
+    /// that entry. Returns the current head.
     ///
-    /// Without `known`, two changes are not found: entries removed from the end, and a log that was replaced as a whole.
+    /// Without `known`, two changes are not found: entries removed from the end, and a log that was
+    /// replaced as a whole.
     ///
     /// # Errors
     /// `Integrity`, naming the first entry that was changed, exchanged or is missing; `Store`.
@@ -143,24 +118,44 @@ impl Db {
                 break;
             }
             head = head.follow(log, &entries)?;
-            let same = |entry: &LogEntry| known.is_some_and(|known| entry.seq == known.seq && entry.hash == known.hash);
+            let same = |entry: &LogEntry| {
+                known.is_some_and(|known| entry.seq == known.seq && entry.hash == known.hash)
+            };
             is_found |= entries.iter().any(same);
         }
         match known {
             Some(known) if !is_found => {
-                let what = if known.seq > head.seq { format!("ends with entry {}", head.seq) } else { "was replaced".to_owned() };
-                Err(Error::integrity(format!("log `{log}` {what}, but it had an entry {} with another hash", known.seq)))
+                let what = if known.seq > head.seq {
+                    format!("ends with entry {}", head.seq)
+                } else {
+                    "was replaced".to_owned()
+                };
+                Err(Error::integrity(format!(
+                    "log `{log}` {what}, but it had an entry {} with another hash",
+                    known.seq
+                )))
             }
             _ => Ok(head),
         }
     }
 }
 
+/// The actor that an entry of the audit log names: who records a write also records its run.
+pub(super) fn actor_of(audit: Option<&Op>) -> Option<Actor> {
+    let Some(Op::Append { payload, .. }) = audit else { return None };
+    let Ok(actor) = serde_json::from_value(payload.get("actor")?.clone()) else {
+        return None;
+    };
+    Some(actor)
+}
+
 /// The pauses before a commit whose answer was lost is written again.
-const PAUSES: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(300)];
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(300)];
 
 impl DbInner {
-    /// Write a batch, once: if the answer is lost, the same batch is written again, and the store answers as the first time.
+    /// Write a batch, once: if the answer is lost, the same batch is written again, and the store
+    /// answers as the first time.
     ///
     /// # Errors
     /// Those of the store. If it failed several times in a row, the batch may have been written.
@@ -177,15 +172,19 @@ impl DbInner {
                     committed.ignored.iter_mut().for_each(|place| *place -= 1);
                     return Ok(committed);
                 }
-                Err(error) if error.kind() == crate::ErrorKind::Store && error.is_retryable() => match pauses.next() {
-                    Some(pause) => {
-                        // If the last try fails, too, the caller gets its error.
-                        tracing::debug!(target: "superduper::run", %error, "a commit is tried again: it may have been written");
-                        tokio::time::sleep(*pause).await;
-                        ops[0] = Op::Once { token, again: true };
+                Err(error)
+                    if error.kind() == crate::error::ErrorKind::Store && error.is_retryable() =>
+                {
+                    match pauses.next() {
+                        Some(pause) => {
+                            // If the last try fails, too, the caller gets its error.
+                            tracing::debug!(target: "superduper::run", %error, "a commit is tried again: it may have been written");
+                            tokio::time::sleep(*pause).await;
+                            ops[0] = Op::Once { token, again: true };
+                        }
+                        None => return Err(error),
                     }
-                    None => return Err(error),
-                },
+                }
                 Err(error) => return Err(error),
             }
         }

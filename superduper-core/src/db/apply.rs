@@ -1,28 +1,32 @@
 //! Applying a component: encode, plan, upload, commit, run.
 
 use super::{
-    Db, DbInner, Run,
+    Applied, Db, DbInner, Run,
+    agreed::check_agreed,
     encoding::decode_env,
     launch::Launch,
     planning::{Intent, plan_tree, refuse_overwrites},
     read::decode_stored,
+    recorded,
     retry::Retry,
     stale::end_stale,
 };
+use crate::future::BoxFuture;
 use crate::{
-    Address, Digest, Error, Result,
+    address::{Address, VersionRef},
     bundle::references,
     component::Component,
+    digest::Digest,
     encode::{DecodeEnv, Record, Tree, check_copy, check_stable, encode_tree, in_decode_session},
-    job::{Command, Instances, Outcome, Running, current, hash_all},
-    lifecycle::BoxFuture,
-    plan::{Action, ApplyOptions, LeftOut, NeededJob, Plan, PlannedJob, PlannedNeed},
+    error::{Error, Result},
+    job::{Command, Instances, Running, current, hash_all},
+    locator::Locator,
+    plan::{Action, ApplyOptions, NeededJob, Plan, PlannedJob, PlannedNeed},
     store::{
-        Batch, BlobRow, Durability, EdgeRow, Expect, JobId, JobRef, JobRow, Need, NewJob, NewRun, Op, PutAction, PutVersion, RunPurpose,
-        Snapshot, StoredVersion, Timestamp,
+        Batch, BlobRow, Durability, EdgeRow, Expect, JobId, JobRef, Need, NewJob, NewRun, Op,
+        PutAction, PutVersion, RunPurpose, Snapshot, StoredVersion, Timestamp,
     },
 };
-use serde_json::Value;
 use std::{future::IntoFuture, sync::Arc};
 
 /// An apply under construction; await it.
@@ -34,66 +38,28 @@ pub struct Apply {
     db: Db,
     source: Source,
     options: ApplyOptions,
-    exclusive: bool,
+    conditions: Conditions,
 }
 
 enum Source {
     Tree(Result<Tree>),
     Plan(Box<Plan>),
-    /// Go back to this version.
-    Back(Address),
+    /// Go back to a version of this component.
+    Back(Box<Result<Locator>>, VersionRef),
 }
 
-/// What an apply did.
-#[derive(Debug, Clone)]
-pub struct Applied {
-    /// Kind, identifier, version and revision.
-    pub address: Address,
-    /// What happened to the component itself.
-    pub action: Action,
-    /// What happened to each component of the tree, children first.
-    pub components: Vec<(Address, Action)>,
-    /// The triggers that got no job, and why.
-    pub left_out: Vec<LeftOut>,
-    /// The run's outcome; `None` where there was nothing to run.
-    pub outcome: Option<Outcome>,
-}
-
-impl Applied {
-    /// The version that is now the newest.
-    pub fn version(&self) -> u32 {
-        self.address.version.map_or(0, |at| at.version)
-    }
-
-    /// The revision of that version.
-    pub fn revision(&self) -> u32 {
-        self.address.version.and_then(|at| at.revision).unwrap_or(0)
-    }
-
-    /// The jobs that ran, in the order they were recorded.
-    pub fn jobs(&self) -> &[JobRow] {
-        self.outcome.as_ref().map_or(&[], |outcome| &outcome.jobs)
-    }
-
-    /// The result of a trigger of the component.
-    ///
-    /// # Errors
-    /// `NotFound` where it did not run; `Decode` where the result is no `T`.
-    pub fn result<T: serde::de::DeserializeOwned>(&self, trigger: &str) -> Result<T> {
-        match &self.outcome {
-            Some(outcome) => outcome.result(trigger),
-            None => {
-                Err(Error::not_found(format!("`{trigger}` did not run: nothing had changed"))
-                    .with_hint("read older results with `db.jobs(…)`"))
-            }
-        }
-    }
+/// On what an apply is refused.
+#[derive(Debug, Clone, Copy, Default)]
+struct Conditions {
+    exclusive: bool,
+    /// The digest of the plan that was agreed on.
+    agreed: Option<Digest>,
 }
 
 impl Apply {
     pub(super) fn new(db: Db, component: &dyn Component) -> Self {
         let tree = db.inner().registry.check(component).and_then(|()| encode_tree(component));
-        Apply { db, source: Source::Tree(tree), options: ApplyOptions::default(), exclusive: false }
+        Apply::of(db, Source::Tree(tree))
     }
 
     /// Drop the component that was given.
@@ -105,18 +71,24 @@ impl Apply {
     }
 
     pub(super) fn of_plan(db: Db, plan: Plan) -> Self {
-        Apply { db, source: Source::Plan(Box::new(plan)), options: ApplyOptions::default(), exclusive: false }
+        Apply::of(db, Source::Plan(Box::new(plan)))
     }
 
-    pub(super) fn of_rollback(db: Db, wanted: Address) -> Self {
+    pub(super) fn of_rollback(db: Db, target: Result<Locator>, version: VersionRef) -> Self {
         let options = ApplyOptions { only_root: true, ..ApplyOptions::default() };
-        Apply { db, source: Source::Back(wanted), options, exclusive: false }
+        Apply { options, ..Apply::of(db, Source::Back(Box::new(target), version)) }
     }
 
-    /// Make a new version, also where the content is that of the newest one, and run all triggers of it: a nightly training on the
-    /// same declaration.
+    fn of(db: Db, source: Source) -> Self {
+        let (options, conditions) = (ApplyOptions::default(), Conditions::default());
+        Apply { db, source, options, conditions }
+    }
+
+    /// Make a new version, also where the content is that of the newest one, and run all triggers
+    /// of it: a nightly training on the same declaration.
     ///
-    /// The versions before keep what their triggers made. What the component holds is applied as usual.
+    /// The versions before keep what their triggers made. What the component holds is applied as
+    /// usual.
     ///
     /// ```
     /// # extern crate superduper_core as superduper;
@@ -149,29 +121,44 @@ impl Apply {
         self
     }
 
-    /// Whether jobs are planned. Without, the version owes its jobs, and the next plain apply plans them.
+    /// Whether jobs are planned. Without, the version owes its jobs, and the next plain apply plans
+    /// them.
     pub fn jobs(mut self, jobs: bool) -> Self {
         self.options.jobs = jobs;
         self
     }
 
-    /// Whether jobs of the component that failed, were cancelled or skipped are planned again, as by default.
+    /// Whether jobs of the component that failed, were cancelled or skipped are planned again, as
+    /// by default.
     pub fn retry_failed(mut self, retry: bool) -> Self {
         self.options.retry_failed = retry;
         self
     }
 
-    /// Take over what exists outside already: store the components as usual, but run neither `on_create` nor triggers.
+    /// Take over what exists outside already: store the components as usual, but run neither
+    /// `on_create` nor triggers.
     ///
-    /// `on_create` counts as done: `cleanup` runs when the component is removed. Later changes run triggers as usual.
+    /// `on_create` counts as done: `cleanup` runs when the component is removed. Later changes run
+    /// triggers as usual.
     pub fn adopt(mut self) -> Self {
         self.options.adopt = true;
         self
     }
 
-    /// Refuse, as a conflict and before anything is written, while a run of the component is unfinished.
+    /// Refuse, as a conflict and before anything is written, while a run of the component is
+    /// unfinished.
     pub fn exclusive(mut self) -> Self {
-        self.exclusive = true;
+        self.conditions.exclusive = true;
+        self
+    }
+
+    /// Refuse, as a conflict and before anything is written, where today's plan is not the one with
+    /// this [`Plan::digest`]: what was agreed on is what is done, or nothing is.
+    ///
+    /// The error names what is stored now. The condition holds until the commit: a state that moves
+    /// between planning and writing is refused too.
+    pub fn expect(mut self, digest: Digest) -> Self {
+        self.conditions.agreed = Some(digest);
         self
     }
 
@@ -189,8 +176,10 @@ impl Apply {
         match source {
             Source::Plan(plan) => Ok(*plan),
             source => {
-                let plan = Planner::of(db.inner(), source, options).await?.plan(db.inner()).await?.0;
-                plan.jobs.iter().try_for_each(|job| db.inner().knows_executor(job.placement().executor.as_deref()).map(drop))?;
+                let plan = Planner::of(&db, source, options).await?.plan(db.inner()).await?.0;
+                plan.jobs.iter().try_for_each(|job| {
+                    db.inner().knows_executor(job.placement().executor.as_deref()).map(drop)
+                })?;
                 Ok(plan)
             }
         }
@@ -198,36 +187,51 @@ impl Apply {
 
     pub(super) async fn start(self) -> Result<Run> {
         let (handle, db) = (self.db.clone(), self.db.inner().clone());
-        db.check_writable("apply")?;
+        db.check_writable(self.source.verb())?;
         let run = match self.source {
-            Source::Plan(plan) if plan.purpose == RunPurpose::Remove => super::remove::start(self.db, *plan, "remove").await,
-            Source::Plan(plan) if plan.tree.is_none() => Err(Error::invalid(format!("the plan of importing `{}` has no blobs", plan.root))
-                .with_hint("give the bundle to `db.import(path)`, which makes the plan again")),
+            Source::Plan(plan) if plan.purpose == RunPurpose::Remove => {
+                check_agreed(&db, &plan, self.conditions.agreed).await?;
+                super::remove::start(self.db, *plan, "remove").await
+            }
+            Source::Plan(plan) if plan.tree.is_none() => {
+                Err(Error::invalid(format!("the plan of importing `{}` has no blobs", plan.root))
+                    .with_hint("give the bundle to `db.import(path)`, which makes the plan again"))
+            }
             Source::Plan(plan) => {
                 refuse_overwrites(&plan.overwrites)?;
-                // The conditions alone, before any blob is uploaded; a plan without work has no other commit.
-                db.metadata.commit(Batch { expect: plan.expect.clone(), ops: Vec::new() }, Durability::Relaxed).await?;
+                check_agreed(&db, &plan, self.conditions.agreed).await?;
+                // The conditions alone, before any blob is uploaded; a plan without work has no
+                // other commit.
+                db.metadata
+                    .commit(
+                        Batch { expect: plan.expect.clone(), ops: Vec::new() },
+                        Durability::Relaxed,
+                    )
+                    .await?;
                 let snapshot = Snapshot::default();
                 let audit = handle.audit("apply", &plan.root);
-                commit_plan(&db, &plan, &snapshot, audit).await?.ok_or_else(|| Error::internal("a plan lost its components"))
+                commit_plan(&db, &plan, &snapshot, audit)
+                    .await?
+                    .ok_or_else(|| Error::internal("a plan lost its components"))
             }
             source => {
-                let planner = Planner::of(&db, source, self.options).await?;
-                start_planned(&handle, &planner, self.exclusive).await
+                let planner = Planner::of(&handle, source, self.options).await?;
+                start_planned(&handle, &planner, self.conditions).await
             }
         };
         Ok(run?.started_by(&handle))
     }
 
-    /// Wait for the jobs too. Where jobs of triggers that are gone were ended, what had waited for them runs now.
+    /// Wait for the jobs too. Where jobs of triggers that are gone were ended, what had waited for
+    /// them runs now.
     async fn finish(self) -> Result<Applied> {
         if matches!(self.source, Source::Plan(_)) {
             return self.start().await?.finish().await;
         }
-        let (db, exclusive) = (self.db.clone(), self.exclusive);
-        db.inner().check_writable("apply")?;
-        let planner = Planner::of(db.inner(), self.source, self.options).await?;
-        let run = start_planned(&db, &planner, exclusive).await?;
+        let (db, conditions) = (self.db.clone(), self.conditions);
+        db.inner().check_writable(self.source.verb())?;
+        let planner = Planner::of(&db, self.source, self.options).await?;
+        let run = start_planned(&db, &planner, conditions).await?;
         let ended_stale = run.ended_stale();
         let applied = run.finish().await?;
         if !ended_stale {
@@ -236,25 +240,40 @@ impl Apply {
         // Not a second new version.
         let Planner::Apply(tree, options) = planner else { return Ok(applied) };
         let planner = Planner::Apply(tree, ApplyOptions { again: false, ..options });
-        let outcome = start_planned(&db, &planner, exclusive).await?.finish().await?.outcome;
+        // What was agreed on is done; this is what had waited for it.
+        let conditions = Conditions { agreed: None, ..conditions };
+        let outcome = start_planned(&db, &planner, conditions).await?.finish().await?.outcome;
         Ok(Applied { outcome: outcome.or(applied.outcome.clone()), ..applied })
     }
 }
 
+impl Source {
+    /// What a database that cannot be written says it cannot do.
+    fn verb(&self) -> &'static str {
+        match self {
+            Source::Tree(_) | Source::Plan(_) => "apply",
+            Source::Back(..) => "roll back",
+        }
+    }
+}
+
 /// Plan and commit until no other writer comes in between.
-async fn start_planned(handle: &Db, planner: &Planner, exclusive: bool) -> Result<Run> {
+async fn start_planned(handle: &Db, planner: &Planner, conditions: Conditions) -> Result<Run> {
     let db = handle.inner();
     let (mut retry, mut first) = (None, None);
     loop {
         let (mut plan, snapshot) = planner.plan(db).await?;
+        check_agreed(db, &plan, conditions.agreed).await?;
         refuse_overwrites(&plan.overwrites)?;
-        if exclusive {
+        if conditions.exclusive {
             refuse_unfinished(&mut plan, &snapshot)?;
             // Who was quicker counts as unfinished, also where its jobs have ended by now.
             let newest = newest_job(&plan, &snapshot);
             if newest > *first.get_or_insert(newest) {
                 let path = plan.root.path();
-                return Err(Error::conflict(format!("another apply of `{path}` had an unfinished job at the same time")));
+                return Err(Error::conflict(format!(
+                    "another apply of `{path}` had an unfinished job at the same time"
+                )));
             }
         }
         let audit = handle.audit(planner.action(), &plan.root);
@@ -264,7 +283,8 @@ async fn start_planned(handle: &Db, planner: &Planner, exclusive: bool) -> Resul
             Err(error) => error,
         };
         let blobs = blobs_of(&plan);
-        let retry = retry.get_or_insert_with(|| Retry::new(format!("applying `{}`", plan.root.path())));
+        let retry =
+            retry.get_or_insert_with(|| Retry::new(format!("applying `{}`", plan.root.path())));
         retry.again(db, refused, (plan.expect, plan.sweep_epoch), &blobs).await?;
     }
 }
@@ -276,10 +296,13 @@ enum Planner {
 }
 
 impl Planner {
-    async fn of(db: &Arc<DbInner>, source: Source, options: ApplyOptions) -> Result<Self> {
+    async fn of(db: &Db, source: Source, options: ApplyOptions) -> Result<Self> {
         match source {
-            Source::Tree(tree) => Ok(Planner::Apply(prepare(db, tree?).await?, options)),
-            Source::Back(wanted) => Ok(Planner::Back(wanted, options)),
+            Source::Tree(tree) => Ok(Planner::Apply(prepare(db.inner(), tree?).await?, options)),
+            Source::Back(target, version) => {
+                let address = db.resolve((*target)?).await?;
+                Ok(Planner::Back(Address { version: Some(version), ..address }, options))
+            }
             Source::Plan(_) => Err(Error::internal("a plan is planned again")),
         }
     }
@@ -294,19 +317,36 @@ impl Planner {
 
     async fn plan(&self, db: &Arc<DbInner>) -> Result<(Plan, Snapshot)> {
         match self {
-            Planner::Apply(tree, options) => plan_tree(db, tree, &Intent { options: *options, ..Intent::default() }).await,
+            Planner::Apply(tree, options) => {
+                plan_tree(db, tree, &Intent { options: *options, ..Intent::default() }).await
+            }
             Planner::Back(wanted, options) => {
                 let stored = db.metadata.tree(wanted.clone()).await?;
                 if stored.is_empty() {
                     return Err(Error::not_found(format!("no component `{wanted}`")));
                 }
                 let entry = *db.registry.entry(&wanted.kind)?;
-                let component = decode_stored(db, stored.clone(), |document| (entry.decode)(document))
-                    .map_err(|error| error.context(format_args!("`{wanted}` cannot be read by its type of today")))?;
+                let component =
+                    decode_stored(db, stored.clone(), |document| (entry.decode)(document))
+                        .map_err(|error| {
+                            error.context(format_args!(
+                                "`{wanted}` cannot be read by its type of today"
+                            ))
+                        })?;
                 let tree = encode_tree(&*component)?;
                 drop(component);
                 let tree = Arc::new(finish(tree).await?);
-                plan_tree(db, &tree, &Intent { options: *options, stored: Some(&stored), back: true, ..Intent::default() }).await
+                plan_tree(
+                    db,
+                    &tree,
+                    &Intent {
+                        options: *options,
+                        stored: Some(&stored),
+                        back: true,
+                        ..Intent::default()
+                    },
+                )
+                .await
             }
         }
     }
@@ -324,8 +364,10 @@ impl IntoFuture for Apply {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             if current().is_some() {
-                return Err(Error::invalid("an apply inside a job would wait for a slot that the job holds")
-                    .with_hint("use `db.apply(component).detach()` inside jobs"));
+                return Err(Error::invalid(
+                    "an apply inside a job would wait for a slot that the job holds",
+                )
+                .with_hint("use `db.apply(component).detach()` inside jobs"));
             }
             self.finish().await
         })
@@ -354,17 +396,25 @@ fn newest_job(plan: &Plan, snapshot: &Snapshot) -> Option<JobId> {
 /// Refuse a plan while jobs of its root are unfinished, now and when it is committed.
 fn refuse_unfinished(plan: &mut Plan, snapshot: &Snapshot) -> Result<()> {
     let path = plan.root.path();
-    if let Some(job) = snapshot.jobs.iter().find(|job| job.target.path() == path && !job.state.is_terminal()) {
-        return Err(Error::conflict(format!("`{path}` has an unfinished job: {} (`{}`) is {}", job.id, job.method, job.state)));
+    if let Some(job) =
+        snapshot.jobs.iter().find(|job| job.target.path() == path && !job.state.is_terminal())
+    {
+        return Err(Error::conflict(format!(
+            "`{path}` has an unfinished job: {} (`{}`) is {}",
+            job.id, job.method, job.state
+        )));
     }
     plan.expect.push(Expect::NoRun { address: plan.root.unversioned(), but: None });
     Ok(())
 }
 
-/// Bring an encoded tree into the form that is stored: blobs hashed, `postinit` run on a decoded copy.
+/// Bring an encoded tree into the form that is stored: blobs hashed, `postinit` run on a decoded
+/// copy.
 async fn prepare(db: &Arc<DbInner>, tree: Tree) -> Result<Arc<Tree>> {
     for record in &tree.records {
-        db.registry.entry(record.kind).map_err(|error| error.context(format_args!("`{}`", record.path())))?;
+        db.registry
+            .entry(record.kind)
+            .map_err(|error| error.context(format_args!("`{}`", record.path())))?;
     }
     let given = finish(tree).await?;
     // First without `postinit`: the copy is what was given, or something was lost.
@@ -376,7 +426,8 @@ async fn prepare(db: &Arc<DbInner>, tree: Tree) -> Result<Arc<Tree>> {
         return Ok(Arc::new(copy));
     }
     let made = finish(encode_copy(db, &given, decode_env(&given, &db.registry))?.0).await?;
-    let same = given.records.len() == made.records.len() && given.records.iter().zip(&made.records).all(|(a, b)| a.body == b.body);
+    let same = given.records.len() == made.records.len()
+        && given.records.iter().zip(&made.records).all(|(a, b)| a.body == b.body);
     if !same {
         // `postinit` changed something: a second round tells whether it always does.
         let again = finish(encode_copy(db, &made, decode_env(&made, &db.registry))?.0).await?;
@@ -393,43 +444,88 @@ fn encode_copy(db: &Arc<DbInner>, tree: &Tree, env: DecodeEnv) -> Result<(Tree, 
 }
 
 pub(super) async fn finish(mut tree: Tree) -> Result<Tree> {
-    let names: Vec<(String, Arc<crate::BlobHandle>)> = tree.blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
+    let names: Vec<(String, Arc<crate::artifact::BlobHandle>)> =
+        tree.blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
     hash_all(&tree.blobs).await?;
     tree.finish_with(&names);
     Ok(tree)
 }
 
 /// Upload what is missing, write everything in one transaction, start the run.
-async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot, audit: Option<Op>) -> Result<Option<Run>> {
+async fn commit_plan(
+    db: &Arc<DbInner>,
+    plan: &Plan,
+    snapshot: &Snapshot,
+    audit: Option<Op>,
+) -> Result<Option<Run>> {
     let Some(tree) = plan.tree.as_ref() else { return Ok(None) };
     let Some(root) = plan.components.last() else { return Ok(None) };
     for job in &plan.jobs {
         db.check_executor(job.placement().executor.as_deref())?;
     }
     let applied = Applied {
-        address: root.address.clone(),
-        action: root.action,
-        components: plan.components.iter().map(|component| (component.address.clone(), component.action)).collect(),
-        left_out: plan.left_out.clone(),
-        outcome: None,
+        earlier: recorded::earlier(snapshot, &root.address),
+        ..Applied::of_plan(plan, root.address.clone(), root.action)
     };
+    let at = Timestamp::now();
+    let (mut ops, names_blobs) = put_changed(db, plan, tree, at).await?;
+    let mut expect = plan.expect.clone();
+    if names_blobs {
+        expect.push(Expect::SweepEpoch(plan.sweep_epoch));
+    }
+    ops.extend(
+        plan.clears_owed
+            .iter()
+            .map(|address| Op::SetJobsPending { address: address.clone(), pending: false }),
+    );
+    if ops.is_empty() && plan.jobs.is_empty() {
+        return join(db, plan, applied, audit).await.map(Some);
+    }
+    let run = (!plan.jobs.is_empty()).then(|| {
+        let run = NewRun::new(plan.purpose, plan.root.clone(), at);
+        (run, new_jobs(&plan.jobs, at))
+    });
+    let instances = match &run {
+        Some(_) => instances_of(plan, tree, snapshot),
+        None => Instances::default(),
+    };
+    let (committed, handle) = db
+        .launch(Launch { expect, ops, run, audit, instances: Arc::new(instances), starts: true })
+        .await?;
+    // Who did it is on record already.
+    let ended_stale = end_stale(db, plan, None).await?;
+    let Some(handle) = handle else {
+        return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied)));
+    };
+    Ok(Some(
+        Run::new(db.clone(), committed.run, vec![handle], applied)
+            .with_recorded(committed.jobs)
+            .with_ended_stale(ended_stale),
+    ))
+}
+
+/// Upload the blobs of the components that change. Gives the operations that store these
+/// components, and whether any of them names a blob.
+async fn put_changed(
+    db: &Arc<DbInner>,
+    plan: &Plan,
+    tree: &Tree,
+    at: Timestamp,
+) -> Result<(Vec<Op>, bool)> {
     let changed = |index: &usize| plan.components[*index].action != Action::Unchanged;
     let indexes: Vec<usize> = (0..plan.components.len()).filter(changed).collect();
-    let at = Timestamp::now();
     let mut ops = Vec::with_capacity(indexes.len() + 3);
-    let mut expect = plan.expect.clone();
-    let mut uploads = false;
+    let mut names_blobs = false;
     for index in indexes {
         let record = &tree.records[index];
         let component = &plan.components[index];
         let is_stored = component.verbatim.is_some();
-        uploads |= is_stored;
+        names_blobs |= is_stored;
         for blob in record.blobs.iter().filter(|_| !is_stored) {
-            blob.handle
-                .save(&db.artifacts)
-                .await
-                .map_err(|error| error.context(format_args!("`{}`: field `{}`", record.path(), blob.path)))?;
-            uploads = true;
+            blob.handle.save(&db.artifacts).await.map_err(|error| {
+                error.context(format_args!("`{}`: field `{}`", record.path(), blob.path))
+            })?;
+            names_blobs = true;
         }
         ops.push(Op::Put(put(plan, index, record, at)?));
         let copies = plan.copies.iter().filter(|copied| copied.component == index);
@@ -440,32 +536,19 @@ async fn commit_plan(db: &Arc<DbInner>, plan: &Plan, snapshot: &Snapshot, audit:
             outputs: copied.outputs.clone(),
         }));
     }
-    if uploads {
-        expect.push(Expect::SweepEpoch(plan.sweep_epoch));
+    Ok((ops, names_blobs))
+}
+
+/// Where there is nothing to write, join the unfinished runs.
+async fn join(db: &Arc<DbInner>, plan: &Plan, applied: Applied, audit: Option<Op>) -> Result<Run> {
+    let ended_stale = end_stale(db, plan, audit).await?;
+    let mut handles = Vec::new();
+    for run in &plan.joins {
+        handles.push(db.attach(*run).await?);
     }
-    ops.extend(plan.clears_owed.iter().map(|address| Op::SetJobsPending { address: address.clone(), pending: false }));
-    if ops.is_empty() && plan.jobs.is_empty() {
-        let ended_stale = end_stale(db, plan, audit).await?;
-        let mut handles = Vec::new();
-        for run in &plan.joins {
-            handles.push(db.attach(*run).await?);
-        }
-        handles.iter().for_each(|handle| handle.tell(Command::Look));
-        return Ok(Some(Run::new(db.clone(), plan.joins.first().copied(), handles, applied).with_ended_stale(ended_stale)));
-    }
-    let run = (!plan.jobs.is_empty()).then(|| {
-        let run = NewRun { purpose: plan.purpose, root: plan.root.clone(), data: Value::Null, at };
-        (run, new_jobs(&plan.jobs, at))
-    });
-    let instances = match &run {
-        Some(_) => instances_of(plan, tree, snapshot),
-        None => Instances::default(),
-    };
-    let (committed, handle) = db.launch(Launch { expect, ops, run, audit, instances: Arc::new(instances), starts: true }).await?;
-    // Who did it is on record already.
-    let ended_stale = end_stale(db, plan, None).await?;
-    let Some(handle) = handle else { return Ok(Some(Run::new(db.clone(), None, Vec::new(), applied))) };
-    Ok(Some(Run::new(db.clone(), committed.run, vec![handle], applied).with_recorded(committed.jobs).with_ended_stale(ended_stale)))
+    handles.iter().for_each(|handle| handle.tell(Command::Look));
+    Ok(Run::new(db.clone(), plan.joins.first().copied(), handles, applied)
+        .with_ended_stale(ended_stale))
 }
 
 /// What jobs of a plan run on, as far as the plan has it.
@@ -476,16 +559,19 @@ fn instances_of(plan: &Plan, tree: &Tree, snapshot: &Snapshot) -> Instances {
         let record = &tree.records[index];
         let stored = snapshot.components.get(&record.path());
         let keeps = matches!(component.action, Action::Unchanged | Action::Update);
-        // A plan made earlier does not carry outputs, and none those of another version: such instances are read from the store, and
-        // with them whatever holds them.
-        let of_version = |stored: &&StoredVersion| Some(stored.version()) == component.address.version.map(|at| at.version);
+        // A plan made earlier does not carry outputs, and none those of another version: such
+        // instances are read from the store, and with them whatever holds them.
+        let of_version = |stored: &&StoredVersion| {
+            Some(stored.version()) == component.address.version.map(|at| at.version)
+        };
         let is_copied = plan.copies.iter().any(|copied| copied.component == index);
         let holds_one = component.children.iter().any(|(_, child)| from_store[*child]);
         from_store.push(is_copied || holds_one || (keeps && stored.filter(of_version).is_none()));
         if from_store[index] {
             continue;
         }
-        let outputs = stored.filter(|_| keeps).map(|stored| stored.outputs.clone()).unwrap_or_default();
+        let outputs =
+            stored.filter(|_| keeps).map(|stored| stored.outputs.clone()).unwrap_or_default();
         let type_version = if let Some(stored) = component.verbatim {
             stored
         } else if component.action == Action::Unchanged {
@@ -493,7 +579,13 @@ fn instances_of(plan: &Plan, tree: &Tree, snapshot: &Snapshot) -> Instances {
         } else {
             record.type_version
         };
-        instances.add(component.address.clone(), component.uuid, type_version, component.document.clone(), outputs);
+        instances.add(
+            component.address.clone(),
+            component.uuid,
+            type_version,
+            component.document.clone(),
+            outputs,
+        );
     }
     instances
 }
@@ -529,7 +621,10 @@ fn put(plan: &Plan, index: usize, record: &Record, at: Timestamp) -> Result<PutV
 fn edges(plan: &Plan, record: &Record) -> Vec<EdgeRow> {
     let edge = |child: &crate::encode::ChildUse| {
         let address = &plan.components[child.index].address;
-        EdgeRow { path: child.path.clone(), child: address.at(address.version.map_or(0, |at| at.version)) }
+        EdgeRow {
+            path: child.path.clone(),
+            child: address.at(address.version.map_or(0, |at| at.version)),
+        }
     };
     record.children.iter().map(edge).collect()
 }
@@ -545,7 +640,8 @@ fn blob_rows(record: &Record) -> Vec<BlobRow> {
 /// The rows of planned jobs.
 pub(crate) fn new_jobs(planned: &[PlannedJob], at: Timestamp) -> Vec<NewJob> {
     let row = |job: &PlannedJob| {
-        let Running { executor, retries, backoff_ms, timeout_ms } = Running::of(job.policy.as_deref(), job.spec);
+        let Running { executor, retries, backoff_ms, timeout_ms } =
+            Running::of(job.policy.as_deref(), job.spec);
         let need = |need: &PlannedNeed| Need {
             job: match need.job {
                 NeededJob::Planned(index) => JobRef::New(index),

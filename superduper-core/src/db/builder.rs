@@ -2,9 +2,12 @@
 
 use super::{Db, DbInner, events::Handlers, inner::Options, note_writer::NoteWriter};
 use crate::{
-    Error, ErrorKind, Result,
+    component::{
+        callable_runtime::{CallableRuntime, Runtimes},
+        registry::Registry,
+    },
+    error::{Error, ErrorKind, Result},
     job::{Engine, Executor, NoteBuffer, Process, Program, Threads},
-    registry::Registry,
     store::{ArtifactStore, MetadataStore, OpenMode, ReadOnlyArtifacts, ReadOnlyMetadata},
 };
 use std::{
@@ -26,6 +29,7 @@ pub struct DbBuilder {
     parallelism: Option<usize>,
     executor: Option<String>,
     executors: Vec<Arc<dyn Executor>>,
+    runtimes: Runtimes,
     program: Option<PathBuf>,
     worker_args: Vec<String>,
     worker_env: Vec<(String, String)>,
@@ -72,10 +76,12 @@ impl DbBuilder {
         self
     }
 
-    /// Open only what is there: a place without a database is an error, and nothing is made. Stores that were made by hand and
-    /// given to [`DbBuilder::metadata`] and [`DbBuilder::artifacts`] are used as they are.
+    /// Open only what is there: a place without a database is an error, and nothing is made. Stores
+    /// that were made by hand and given to [`DbBuilder::metadata`] and [`DbBuilder::artifacts`] are
+    /// used as they are.
     ///
-    /// For programs that work on a database which another one made: a mistyped path is not a new, empty database.
+    /// For programs that work on a database which another one made: a mistyped path is not a new,
+    /// empty database.
     pub fn existing(mut self) -> Self {
         if self.mode == OpenMode::Create {
             self.mode = OpenMode::Existing;
@@ -86,22 +92,25 @@ impl DbBuilder {
     /// Open only what is there, and only to read it.
     ///
     /// # Guarantees
-    /// No row and no blob is written, deleted or repaired, an older format is not brought forward, and this process is not listed
-    /// among those that run jobs. Each call that would write is an error of kind `Unsupported`; handlers of
-    /// [`Db::on_message`] get nothing, since a message is marked when it is delivered.
+    /// No row and no blob is written, deleted or repaired, an older format is not brought forward,
+    /// and this process is not listed among those that run jobs. Each call that would write is an
+    /// error of kind `Unsupported`; handlers of [`Db::on_message`] get nothing, since a message is
+    /// marked when it is delivered.
     ///
     /// # Assumptions
-    /// SQLite needs its files `-wal` and `-shm` beside the database to read while others write, and makes them where it may.
+    /// SQLite needs its files `-wal` and `-shm` beside the database to read while others write, and
+    /// makes them where it may.
     pub fn read_only(mut self) -> Self {
         self.mode = OpenMode::ReadOnly;
         self
     }
 
-    /// Open the database as an observer: this process records applies, retries, removals and imports, and runs no jobs. A process
-    /// that calls [`Db::work`] runs them. An awaited apply waits until that process has run its jobs.
+    /// Open the database as an observer: this process records applies, retries, removals and
+    /// imports, and runs no jobs. A process that calls [`Db::work`] runs them. An awaited apply
+    /// waits until that process has run its jobs.
     ///
-    /// For servers, dashboards and command-line tools beside workers. No job runs in an observer, and other processes do not
-    /// count it as a worker.
+    /// For servers, dashboards and command-line tools beside workers. No job runs in an observer,
+    /// and other processes do not count it as a worker.
     pub fn observer(mut self) -> Self {
         self.observer = true;
         self
@@ -109,14 +118,20 @@ impl DbBuilder {
 
     /// How the metadata store is opened when the database is built.
     #[doc(hidden)]
-    pub fn open_metadata(mut self, open: impl FnOnce(OpenMode) -> Result<Arc<dyn MetadataStore>> + Send + Sync + 'static) -> Self {
+    pub fn open_metadata(
+        mut self,
+        open: impl FnOnce(OpenMode) -> Result<Arc<dyn MetadataStore>> + Send + Sync + 'static,
+    ) -> Self {
         self.metadata = Some(Source::Open(Box::new(open)));
         self
     }
 
     /// How the artifact store is opened when the database is built.
     #[doc(hidden)]
-    pub fn open_artifacts(mut self, open: impl FnOnce(OpenMode) -> Result<Arc<dyn ArtifactStore>> + Send + Sync + 'static) -> Self {
+    pub fn open_artifacts(
+        mut self,
+        open: impl FnOnce(OpenMode) -> Result<Arc<dyn ArtifactStore>> + Send + Sync + 'static,
+    ) -> Self {
         self.artifacts = Some(Source::Open(Box::new(open)));
         self
     }
@@ -139,7 +154,8 @@ impl DbBuilder {
         self
     }
 
-    /// How many attempts may run at the same time; at least 1. By default the number of cores, at least 4.
+    /// How many attempts may run at the same time; at least 1. By default the number of cores, at
+    /// least 4.
     pub fn parallelism(mut self, attempts: usize) -> Self {
         self.parallelism = Some(attempts.max(1));
         self
@@ -157,22 +173,37 @@ impl DbBuilder {
         self
     }
 
-    /// The program that is started as a worker process; this one where it is not called.
+    /// Register what runs the code of artifacts under a name: see
+    /// [`Callable::from_artifact`](crate::Callable::from_artifact).
     ///
-    /// A wrapper around it, such as a shell script, has to end in `exec program "$@"`: a program whose parent is another process than
-    /// the one that asked for the worker takes itself for one that a job started, and runs its own `main`.
+    /// It holds for this database alone. Job processes open the database themselves: for jobs that
+    /// run there use [`register_runtime!`](crate::register_runtime).
+    pub fn with_runtime(
+        mut self,
+        name: impl Into<String>,
+        runtime: Arc<dyn CallableRuntime>,
+    ) -> Self {
+        self.runtimes.add(name.into(), runtime);
+        self
+    }
+
+    /// The program that is started as a job process; this one where it is not called.
+    ///
+    /// A wrapper around it, such as a shell script, has to end in `exec program "$@"`: a program
+    /// whose parent is another process than the one that asked for the worker takes itself for one
+    /// that a job started, and runs its own `main`.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
         self
     }
 
-    /// An argument for worker processes.
+    /// An argument for job processes.
     pub fn worker_arg(mut self, argument: impl Into<String>) -> Self {
         self.worker_args.push(argument.into());
         self
     }
 
-    /// An environment variable for worker processes.
+    /// An environment variable for job processes.
     pub fn worker_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.worker_env.push((name.into(), value.into()));
         self
@@ -188,19 +219,21 @@ impl DbBuilder {
 
     /// How old a blob that nothing refers to must be for `gc` to delete it; one minute by default.
     ///
-    /// It only spares applies that are under way from uploading again; `gc` beside them is safe at any value.
+    /// It only spares applies that are under way from uploading again; `gc` beside them is safe at
+    /// any value.
     pub fn gc_grace(mut self, grace: Duration) -> Self {
         self.gc_grace = Some(grace);
         self
     }
 
-    /// How long this process may stand still before others take its jobs over; 30 seconds by default, at least 100
-    /// milliseconds.
+    /// How long this process may stand still before others take its jobs over; 30 seconds by
+    /// default, at least 100 milliseconds.
     ///
-    /// The jobs of a process that is gone are taken over at once. This is for one that is there and does not go on:
-    /// stopped by a signal, frozen by a debugger. When it goes on, what it does with jobs that were taken over no longer
-    /// counts, and its waiting applies give what the new owner recorded. Only monotonic clocks are looked at. Ignored
-    /// where the metadata store cannot be shared.
+    /// The jobs of a process that is gone are taken over at once. This is for one that is there and
+    /// does not go on: stopped by a signal, frozen by a debugger. When it goes on, what it does
+    /// with jobs that were taken over no longer counts, and its waiting applies give what the new
+    /// owner recorded. Only monotonic clocks are looked at. Ignored where the metadata store cannot
+    /// be shared.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
         self
@@ -209,18 +242,19 @@ impl DbBuilder {
     /// Open the database. Jobs of processes that are gone are queued again; no user code runs.
     ///
     /// # Errors
-    /// `InvalidInput` without stores, `UnknownKind` where two types claim one kind, `Unsupported` for an unknown executor and outside
-    /// of a tokio runtime, `NotFound` where [`DbBuilder::existing`] finds nothing, `Format` for what is no database, `Store`.
+    /// `InvalidInput` without stores, `UnknownKind` where two types claim one kind, `Unsupported`
+    /// for an unknown executor and outside of a tokio runtime, `NotFound` where
+    /// [`DbBuilder::existing`] finds nothing, `Format` for what is no database, `Store`.
     pub async fn build(self) -> Result<Db> {
         let runtime = crate::runtime_check::current()?;
-        let missing =
-            |what: &str| Error::invalid(format!("the database has no {what} store")).with_hint("use `Db::open(…)`, or name both stores");
+        let missing = |what: &str| {
+            Error::invalid(format!("the database has no {what} store"))
+                .with_hint("use `Db::open(…)`, or name both stores")
+        };
         let metadata = self.metadata.ok_or_else(|| missing("metadata"))?;
         let artifacts = self.artifacts.ok_or_else(|| missing("artifact"))?;
-        let registry = match self.registry {
-            Some(registry) => registry,
-            None => Registry::linked()?,
-        };
+        let mut registry = self.registry.map_or_else(Registry::linked, Ok)?;
+        registry.add_runtimes(self.runtimes);
         let cores = std::thread::available_parallelism().map_or(4, usize::from).max(4);
         let asked = self.executor.as_deref().unwrap_or("threads");
         let (executors, executor) = executors(self.program, self.executors, asked)?;
@@ -229,7 +263,8 @@ impl DbBuilder {
         let (mut metadata, mut artifacts) = (metadata.open(mode)?, artifacts.open(mode)?);
         let read_only = mode == OpenMode::ReadOnly;
         if read_only {
-            (metadata, artifacts) = (Arc::new(ReadOnlyMetadata(metadata)), Arc::new(ReadOnlyArtifacts(artifacts)));
+            (metadata, artifacts) =
+                (Arc::new(ReadOnlyMetadata(metadata)), Arc::new(ReadOnlyArtifacts(artifacts)));
         } else if let Some(lease) = self.lease {
             metadata.set_lease(lease);
         }
@@ -258,12 +293,13 @@ impl DbBuilder {
             owner: OnceCell::new(),
             commits: watch::channel(0).0,
             progress: broadcast::channel(1024).0,
+            hub: super::event_hub::EventHub::new(),
             handlers: Handlers::default(),
             start_gate: tokio::sync::RwLock::default(),
         });
         inner.check_executor(None)?;
-        // A worker process has a parent that looks after the rest.
-        if !crate::job::is_worker() && !read_only {
+        // A job process has a parent that looks after the rest.
+        if !crate::job::is_job_process() && !read_only {
             inner.reclaim_dead().await?;
         }
         Ok(Db::from_inner(inner))
@@ -273,14 +309,22 @@ impl DbBuilder {
 type Executors = HashMap<&'static str, Arc<dyn Executor>>;
 
 /// All executors, by name, and the name of the one that was asked for.
-fn executors(program: Option<PathBuf>, added: Vec<Arc<dyn Executor>>, asked: &str) -> Result<(Executors, &'static str)> {
+fn executors(
+    program: Option<PathBuf>,
+    added: Vec<Arc<dyn Executor>>,
+    asked: &str,
+) -> Result<(Executors, &'static str)> {
     let built_in: [Arc<dyn Executor>; 2] = [Arc::new(Threads), Arc::new(Process { program })];
-    let executors: HashMap<_, _> = built_in.into_iter().chain(added).map(|executor| (executor.name(), executor)).collect();
+    let executors: HashMap<_, _> =
+        built_in.into_iter().chain(added).map(|executor| (executor.name(), executor)).collect();
     let found = executors.keys().copied().find(|name| *name == asked);
     let found = found.ok_or_else(|| {
         let mut known: Vec<&str> = executors.keys().copied().collect();
         known.sort_unstable();
-        Error::new(ErrorKind::Unsupported, format!("unknown executor `{asked}`; known are: {}", known.join(", ")))
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("unknown executor `{asked}`; known are: {}", known.join(", ")),
+        )
     })?;
     Ok((executors, found))
 }

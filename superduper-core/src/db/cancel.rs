@@ -4,18 +4,25 @@
 
 use super::DbInner;
 use crate::{
-    Result,
+    error::Result,
+    future::BoxFuture,
     job::{Command, Loaded, cancellations, conclusions, load_quietly},
-    lifecycle::BoxFuture,
-    store::{Batch, JobFilter, JobId, JobRow, JobSignal, Op, RunId, RunPurpose, RunState, Timestamp},
+    store::{
+        Batch, JobFilter, JobId, JobRow, JobSignal, Op, RunId, RunPurpose, RunState, Timestamp,
+    },
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// How often the commit is tried if other processes move the jobs in between. Those processes see the cancel on record.
+/// How often the commit is tried if other processes move the jobs in between. Those processes see
+/// the cancel on record.
 const MOST_TRIES: u32 = 16;
 
 /// Cancel jobs of any runs.
-pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>, mut audit: Option<Op>) -> Result<()> {
+pub(crate) async fn cancel_jobs(
+    db: &Arc<DbInner>,
+    jobs: Vec<JobId>,
+    mut audit: Option<Op>,
+) -> Result<()> {
     let rows = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
     let mut runs: BTreeMap<RunId, Vec<JobId>> = BTreeMap::new();
     for row in rows.iter().filter(|row| !row.state.is_terminal()) {
@@ -27,24 +34,38 @@ pub(crate) async fn cancel_jobs(db: &Arc<DbInner>, jobs: Vec<JobId>, mut audit: 
     Ok(())
 }
 
-/// Cancel jobs of a run, or all of them. The commit marks the jobs and ends those that no process has. It skips the jobs that
-/// need them, and ends the run if all its jobs are final. A process that has one of the other jobs sees the mark on record.
+/// Cancel jobs of a run, or all of them. The commit marks the jobs and ends those that no process
+/// has. It skips the jobs that need them, and ends the run if all its jobs are final. A process
+/// that has one of the other jobs sees the mark on record.
 ///
 /// `audit` says who did it; it is part of the first commit.
-pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>, mut audit: Option<Op>) -> BoxFuture<'_, Result<()>> {
+pub(crate) fn cancel(
+    db: &Arc<DbInner>,
+    run: RunId,
+    jobs: Option<Vec<JobId>>,
+    mut audit: Option<Op>,
+) -> BoxFuture<'_, Result<()>> {
     Box::pin(async move {
-        // Otherwise a job of a process that is gone would not end before another process takes it over.
+        // Otherwise a job of a process that is gone would not end before another process takes it
+        // over.
         db.reclaim_dead().await?;
         for tries in 0..MOST_TRIES {
             let loaded = load_quietly(db, run).await?;
             let asked = |row: &&JobRow| jobs.as_ref().is_none_or(|jobs| jobs.contains(&row.id));
-            let open: Vec<&JobRow> = loaded.changes.jobs.iter().filter(asked).filter(|row| !row.state.is_terminal()).collect();
+            let open: Vec<&JobRow> = loaded
+                .changes
+                .jobs
+                .iter()
+                .filter(asked)
+                .filter(|row| !row.state.is_terminal())
+                .collect();
             if loaded.changes.run.state != RunState::Running {
                 break;
             }
             // A removal ends in a commit of its own.
             let is_removal = loaded.changes.run.purpose == RunPurpose::Remove;
-            let unmarked: Vec<JobId> = open.iter().filter(|row| !row.cancel_requested).map(|row| row.id).collect();
+            let unmarked: Vec<JobId> =
+                open.iter().filter(|row| !row.cancel_requested).map(|row| row.id).collect();
             let is_last = open.is_empty() || !is_removal;
             if open.is_empty() && !is_removal {
                 break;
@@ -65,8 +86,15 @@ pub(crate) fn cancel(db: &Arc<DbInner>, run: RunId, jobs: Option<Vec<JobId>>, mu
     })
 }
 
-/// Write one commit. Returns whether all of it applied: `false` if another process moved a job in between.
-async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Option<Vec<JobId>>, audit: &mut Option<Op>) -> Result<bool> {
+/// Write one commit. Returns whether all of it applied: `false` if another process moved a job in
+/// between.
+async fn write(
+    db: &Arc<DbInner>,
+    unmarked: Vec<JobId>,
+    loaded: Loaded,
+    jobs: Option<Vec<JobId>>,
+    audit: &mut Option<Op>,
+) -> Result<bool> {
     let mut ops = Vec::new();
     if !unmarked.is_empty() {
         ops.push(Op::Signal { jobs: unmarked, signal: JobSignal::Cancel });
@@ -90,12 +118,15 @@ async fn write(db: &Arc<DbInner>, unmarked: Vec<JobId>, loaded: Loaded, jobs: Op
     Ok(committed.ignored.is_empty())
 }
 
-/// End a run whose jobs are all final, if no process does: two processes that end its last jobs at the same time each see a job that is
-/// not final.
+/// End a run whose jobs are all final, if no process does: two processes that end its last jobs at
+/// the same time each see a job that is not final.
 pub(super) async fn conclude(db: &Arc<DbInner>, run: RunId) -> Result<()> {
     let loaded = load_quietly(db, run).await?;
     let is_open = loaded.changes.jobs.iter().any(|row| !row.state.is_terminal());
-    if is_open || loaded.changes.run.state != RunState::Running || loaded.changes.run.purpose == RunPurpose::Remove {
+    if is_open
+        || loaded.changes.run.state != RunState::Running
+        || loaded.changes.run.purpose == RunPurpose::Remove
+    {
         return Ok(());
     }
     let ops = conclusions(loaded, Timestamp::now());

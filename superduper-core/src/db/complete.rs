@@ -4,8 +4,8 @@
 
 use super::{Db, DbInner};
 use crate::{
-    Error, JobFailure, Result,
     encode::Encoded,
+    error::{Error, JobFailure, Result},
     job::{Command, after_completion, load_quietly, save_encoded},
     store::{Batch, BlobRow, Completion, Expect, JobId, JobState, Op, Timestamp},
 };
@@ -17,10 +17,11 @@ use std::sync::Arc;
 const MOST_TRIES: u32 = 16;
 
 impl Db {
-    /// End a blocked job as succeeded, with a result from outside. If a process leads the run, it starts the jobs that wait for this one.
-    /// If not, `resume` or `work` starts them.
+    /// End a blocked job as succeeded, with a result from outside. If a process leads the run, it
+    /// starts the jobs that wait for this one. If not, `resume` or `work` starts them.
     ///
-    /// One commit records the end of the job and, if it was the last one, of its run. This process runs none of the jobs.
+    /// One commit records the end of the job and, if it was the last one, of its run. This process
+    /// runs none of the jobs.
     ///
     /// ```
     /// # use superduper_core as superduper;
@@ -32,20 +33,22 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// `NotFound` for an unknown job; `InvalidInput` for a job that is not blocked; `Encode`, with the path, for a value that JSON cannot
-    /// hold; `Conflict` if other processes kept changing the run; `Store`.
+    /// `NotFound` for an unknown job; `InvalidInput` for a job that is not blocked; `Encode`, with
+    /// the path, for a value that JSON cannot hold; `Conflict` if other processes kept changing the
+    /// run; `Store`.
     pub async fn complete(&self, job: JobId, value: impl Serialize) -> Result<()> {
         self.inner().check_writable("complete a job")?;
         let encoded = Encoded::of(&value);
         if encoded.is_err() {
             crate::json::drop_refused(value);
         }
-        let encoded = encoded.map_err(|error| error.context(format_args!("the result of job {job}")))?;
+        let encoded =
+            encoded.map_err(|error| error.context(format_args!("the result of job {job}")))?;
         end(self, job, End::Success(encoded)).await
     }
 
-    /// End a blocked job as failed, for a reason from outside. Jobs that need its success are skipped. The job is not retried, whatever its
-    /// policy says.
+    /// End a blocked job as failed, for a reason from outside. Jobs that need its success are
+    /// skipped. The job is not retried, whatever its policy says.
     ///
     /// # Errors
     /// As for [`Db::complete`].
@@ -63,17 +66,23 @@ enum End {
 async fn end(db: &Db, job: JobId, end: End) -> Result<()> {
     let inner = db.inner();
     let row = db.job(job).await?;
-    let refuse = |state: JobState| Err(Error::invalid(format!("job {job} is {state}, not blocked; only a blocked job ends from outside")));
+    let refuse = |state: JobState| {
+        Err(Error::invalid(format!(
+            "job {job} is {state}, not blocked; only a blocked job ends from outside"
+        )))
+    };
     if row.state != JobState::Blocked {
         return refuse(row.state);
     }
     let mut retry = super::Retry::new(format!("completing job {job}"));
     for _ in 0..MOST_TRIES {
         let names_blobs = matches!(&end, End::Success(encoded) if !encoded.blobs.is_empty());
-        let epoch = if names_blobs { inner.metadata.snapshot(Vec::new()).await?.sweep_epoch } else { 0 };
+        let epoch =
+            if names_blobs { inner.metadata.snapshot(Vec::new()).await?.sweep_epoch } else { 0 };
         let (value, blobs) = match &end {
             End::Success(encoded) => {
-                let (value, blobs) = save_encoded(&inner.artifacts, encoded.clone(), "result").await?;
+                let (value, blobs) =
+                    save_encoded(&inner.artifacts, encoded.clone(), "result").await?;
                 (Ok(value), blobs)
             }
             End::Failure(failure) => (Err(failure.clone()), Vec::new()),

@@ -1,12 +1,13 @@
 //! Work that goes on if its caller stops waiting.
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     unreturned::{Site, Unreturned},
 };
 use tokio::sync::oneshot;
 
-/// Do some work in a task of its own, and wait for it. If the caller is gone when the work fails, the error is recorded.
+/// Do some work in a task of its own, and wait for it. If the caller is gone when the work fails,
+/// the error is recorded.
 ///
 /// # Errors
 /// That of the work; `Internal` if it panicked, or if its runtime ended.
@@ -21,5 +22,7 @@ pub(super) async fn detached<T: Send + 'static>(
             unheard.or_warn(site, doing);
         }
     });
-    answer.await.unwrap_or_else(|_| Err(Error::internal(format!("{doing}: its task panicked, or its runtime ended"))))
+    answer.await.unwrap_or_else(|_| {
+        Err(Error::internal(format!("{doing}: its task panicked, or its runtime ended")))
+    })
 }

@@ -1,10 +1,11 @@
 //! What every component can do without a database: encode, decode, name itself, show itself.
 
 use crate::{
-    Address, Digest, Error, ErrorKind, Result,
-    component::{AsComponent, Component, ComponentType},
+    address::Address,
+    component::{AsComponent, Component, ComponentType, registry::Registry},
+    digest::Digest,
     encode::{DecodeEnv, Document, Tree, decode_body, encode_tree, in_decode_session},
-    registry::Registry,
+    error::{Error, ErrorKind, Result},
 };
 use serde_json::{Value, json};
 use std::{collections::HashSet, sync::Arc};
@@ -35,7 +36,11 @@ impl Encoding {
 
     /// Digests and sizes of all blobs.
     pub fn blobs(&self) -> Vec<(Digest, u64)> {
-        self.tree.blobs.iter().filter_map(|blob| blob.hashed().map(|hashed| (hashed.digest, hashed.size))).collect()
+        self.tree
+            .blobs
+            .iter()
+            .filter_map(|blob| blob.hashed().map(|hashed| (hashed.digest, hashed.size)))
+            .collect()
     }
 
     /// All documents as one JSON value.
@@ -121,12 +126,21 @@ impl<T: AsComponent + ?Sized> ComponentExt for T {
             let record = &records[index];
             let again = !seen.insert(index);
             let pad = "  ".repeat(depth.min(40));
-            text.push_str(&format!("{pad}{label}{}{}\n", record.huuid(), if again { " (see above)" } else { "" }));
+            text.push_str(&format!(
+                "{pad}{label}{}{}\n",
+                record.huuid(),
+                if again { " (see above)" } else { "" }
+            ));
             if again {
                 continue;
             }
-            for (key, value) in crate::plan::shown_fields(&record.body, record.shape.singles()) {
-                if key != "identifier" && !record.children.iter().any(|child| child.path.split(['.', '[']).next() == Some(&key)) {
+            for (key, value) in crate::encode::shown_fields(&record.body, record.shape.singles()) {
+                if key != "identifier"
+                    && !record
+                        .children
+                        .iter()
+                        .any(|child| child.path.split(['.', '[']).next() == Some(&key))
+                {
                     text.push_str(&format!("{pad}  {key}: {value}\n"));
                 }
             }
@@ -146,8 +160,8 @@ impl<T: AsComponent + ?Sized> ComponentExt for T {
     }
 }
 
-/// Decode documents in the form of [`Encoding::to_json`], whoever wrote them; the last one is the root. Nothing is
-/// believed of them: this is the door for fuzzing.
+/// Decode documents in the form of [`Encoding::to_json`], whoever wrote them; the last one is the
+/// root. Nothing is believed of them: this is the door for fuzzing.
 ///
 /// # Errors
 /// `Decode` for what is no list of documents; those of decoding.
@@ -155,7 +169,10 @@ impl<T: AsComponent + ?Sized> ComponentExt for T {
 pub fn decode_documents(documents: &[Value]) -> Result<Box<dyn Component>> {
     let registry = Registry::global();
     let documents = documents.iter().map(document).collect::<Result<Vec<_>>>()?;
-    let root = documents.last().cloned().ok_or_else(|| Error::new(ErrorKind::Decode, "there is no document"))?;
+    let root = documents
+        .last()
+        .cloned()
+        .ok_or_else(|| Error::new(ErrorKind::Decode, "there is no document"))?;
     let mut env = DecodeEnv::new(registry.clone(), None);
     for document in documents {
         // As references name it: in a tree that is not stored, and in one that is.
@@ -168,10 +185,14 @@ pub fn decode_documents(documents: &[Value]) -> Result<Box<dyn Component>> {
 fn document(value: &Value) -> Result<Document> {
     let text = |name: &str| {
         let found = value.get(name).and_then(Value::as_str);
-        found.ok_or_else(|| Error::new(ErrorKind::Decode, format!("a document has no text `{name}`")))
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::Decode, format!("a document has no text `{name}`"))
+        })
     };
     let address: Address = format!("{}/{}", text("kind")?, text("identifier")?).parse()?;
-    let number = |name: &str| value.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+    let number = |name: &str| {
+        value.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok())
+    };
     let outputs = value.get("outputs").and_then(Value::as_object).cloned().unwrap_or_default();
     let body = value.get("fields").cloned().unwrap_or_default();
     Ok(Document { address, type_version: number("version").unwrap_or(1), body, outputs })

@@ -1,28 +1,20 @@
-//! Events as a stream, and messages to the outside.
+//! What happens in a database, and messages to the outside.
 
 use super::{Db, DbInner};
 use crate::unreturned::{Site, Unreturned};
 use crate::{
-    BoxError, Error, Result,
+    error::{BoxError, Error, Result},
+    future::BoxFuture,
     json::check_readable,
-    lifecycle::BoxFuture,
     store::{Batch, Cursor, Durability, EventRow, JobFilter, JobId, Op, RunId},
 };
 use serde_json::Value;
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    fmt,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use tokio::{
-    sync::{
-        Notify,
-        broadcast::{self, error::TryRecvError},
-        watch,
-    },
-    task::JoinHandle,
-};
+use tokio::{sync::Notify, task::JoinHandle};
 
 /// What happens in a database.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,126 +33,6 @@ pub enum Event {
         /// Steps in total.
         total: u64,
     },
-}
-
-/// Events in order; those of other processes are found by looking ten times a second.
-pub struct EventStream {
-    db: Arc<DbInner>,
-    run: Option<RunId>,
-    after: Option<Cursor>,
-    /// The place behind the last event that `next` returned.
-    returned: Option<Cursor>,
-    none: bool,
-    waiting: VecDeque<Event>,
-    commits: watch::Receiver<u64>,
-    progress: broadcast::Receiver<Event>,
-    over: bool,
-}
-
-impl EventStream {
-    fn new(db: &Arc<DbInner>, run: Option<RunId>, after: Option<Cursor>, none: bool) -> Self {
-        EventStream {
-            db: db.clone(),
-            run,
-            returned: after.clone(),
-            after,
-            none,
-            waiting: VecDeque::new(),
-            commits: db.commits.subscribe(),
-            progress: db.progress.subscribe(),
-            over: false,
-        }
-    }
-
-    pub(super) fn of_run(db: &Arc<DbInner>, run: Option<RunId>) -> Self {
-        EventStream::new(db, run, Some(Cursor::default()), run.is_none())
-    }
-
-    /// The next event; `None` after the end of the run that is followed.
-    ///
-    /// # Errors
-    /// `Store`.
-    pub async fn next(&mut self) -> Result<Option<Event>> {
-        if self.none {
-            return Ok(None);
-        }
-        crate::runtime_check::current()?;
-        loop {
-            if let Some(event) = self.waiting.pop_front() {
-                if let Event::Recorded(row) = &event {
-                    self.returned = Some(row.cursor.clone());
-                }
-                return Ok(Some(event));
-            }
-            if self.over {
-                return Ok(None);
-            }
-            let after = match &self.after {
-                Some(after) => after.clone(),
-                None => {
-                    let last = self.db.metadata.last_event().await?;
-                    self.after = Some(last.clone());
-                    self.returned = Some(last.clone());
-                    last
-                }
-            };
-            self.commits.mark_unchanged();
-            let rows = self.db.metadata.events(after, self.run, 256).await?;
-            if !rows.is_empty() {
-                // What jobs reported before they ended comes before their end, and is not lost with the end of the run.
-                self.take_progress();
-                self.after = Some(rows.next.clone());
-                for row in rows {
-                    if self.run.is_some() && row.kind == "run.ended" {
-                        self.over = true;
-                    }
-                    self.waiting.push_back(Event::Recorded(row));
-                }
-                continue;
-            }
-            let nap = tokio::time::sleep(Duration::from_millis(100));
-            tokio::select! {
-                changed = self.commits.changed() => changed.ignored("the database is held here, so its channel is open"),
-                event = self.progress.recv() => {
-                    if let Ok(event) = event
-                        && self.follows(&event)
-                    {
-                        return Ok(Some(event));
-                    }
-                }
-                () = nap => {}
-            }
-        }
-    }
-
-    fn take_progress(&mut self) {
-        loop {
-            match self.progress.try_recv() {
-                Ok(event) if self.follows(&event) => self.waiting.push_back(event),
-                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-            }
-        }
-    }
-
-    /// Whether a report of progress is of the run that is followed.
-    fn follows(&self, event: &Event) -> bool {
-        self.run.is_none() || matches!(event, Event::Progress { run, .. } if *run == self.run)
-    }
-}
-
-impl EventStream {
-    /// The place behind the last event that [`EventStream::next`] returned. A new stream that begins there returns what follows. `None`
-    /// before the first call of `next` on a stream of [`Db::events`].
-    pub fn cursor(&self) -> Option<&Cursor> {
-        self.returned.as_ref()
-    }
-}
-
-impl fmt::Debug for EventStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EventStream(after {:?})", self.after)
-    }
 }
 
 /// A message that a job sent with `ctx.emit`.
@@ -185,7 +57,8 @@ pub(crate) struct Handlers {
     awake: Arc<Notify>,
     /// The task that delivers; it may end with its runtime.
     task: Mutex<Option<JoinHandle<()>>>,
-    /// Messages of which their job's log says already that they cannot be read. Held by who delivers.
+    /// Messages of which their job's log says already that they cannot be read. Held by who
+    /// delivers.
     unreadable: tokio::sync::Mutex<HashSet<i64>>,
 }
 
@@ -198,7 +71,8 @@ impl Handlers {
     pub(crate) fn wake(&self, db: &Arc<DbInner>) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let runtime = tokio::runtime::Handle::try_current().unwrap_or_else(|_| db.runtime.clone());
+            let runtime =
+                tokio::runtime::Handle::try_current().unwrap_or_else(|_| db.runtime.clone());
             *task = Some(runtime.spawn(deliver(Arc::downgrade(db), self.awake.clone())));
         }
         self.awake.notify_one();
@@ -206,27 +80,13 @@ impl Handlers {
 }
 
 impl Db {
-    /// What happens in a run, from its beginning to its end.
-    pub fn run_events(&self, run: RunId) -> EventStream {
-        EventStream::of_run(self.inner(), Some(run))
-    }
-
-    /// What happens from now on.
-    pub fn events(&self) -> EventStream {
-        EventStream::new(self.inner(), None, None, false)
-    }
-
-    /// What happened after a place in the order of events, and what happens from now on. The default cursor is the beginning.
-    pub fn events_after(&self, after: Cursor) -> EventStream {
-        EventStream::new(self.inner(), None, Some(after), false)
-    }
-
     /// Receive the messages of a topic that jobs send with `ctx.emit`.
     ///
     /// # Guarantees
-    /// A message is delivered at least once after its job's result is durable, in order, also after a crash; one
-    /// whose handler fails or panics is delivered again, after those behind it. One that cannot be read any more is not
-    /// delivered; the log of its job says so. A database that was opened for reading only delivers nothing.
+    /// A message is delivered at least once after its job's result is durable, in order, also after
+    /// a crash; one whose handler fails or panics is delivered again, after those behind it. One
+    /// that cannot be read any more is not delivered; the log of its job says so. A database that
+    /// was opened for reading only delivers nothing.
     pub fn on_message<F, R, E>(&self, topic: impl Into<String>, handler: F)
     where
         F: Fn(Message) -> R + Send + Sync + 'static,
@@ -238,15 +98,21 @@ impl Db {
             let answer = handler(message);
             Box::pin(async move { answer.await.map_err(|error| Error::from(error.into())) })
         });
-        db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.into(), handler);
-        // A message is marked when it is delivered; where nothing can be written, it would come again and again.
+        db.handlers
+            .by_topic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(topic.into(), handler);
+        // A message is marked when it is delivered; where nothing can be written, it would come
+        // again and again.
         if !db.options.read_only {
             db.handlers.wake(db);
         }
     }
 
-    /// Deliver now what waits for a handler of this database: the last thing that a program does which is about to end, since
-    /// deliveries go on in the background after an apply has returned. Gives how many messages were delivered.
+    /// Deliver now what waits for a handler of this database: the last thing that a program does
+    /// which is about to end, since deliveries go on in the background after an apply has returned.
+    /// Gives how many messages were delivered.
     ///
     /// ```
     /// # use superduper_core as superduper;
@@ -259,8 +125,8 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// That of the first handler which failed, after all others were tried: its message stays, and is delivered again. `Store`;
-    /// `Unsupported` where the database was opened for reading only.
+    /// That of the first handler which failed, after all others were tried: its message stays, and
+    /// is delivered again. `Store`; `Unsupported` where the database was opened for reading only.
     pub async fn deliver(&self) -> Result<usize> {
         self.inner().check_writable("deliver messages")?;
         self.inner().deliver_messages().await
@@ -283,7 +149,9 @@ impl DbInner {
 async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
     loop {
         // Messages of other processes, and those whose handler failed, are looked for now and then.
-        tokio::time::timeout(Duration::from_secs(1), awake.notified()).await.ignored("whichever comes first");
+        tokio::time::timeout(Duration::from_secs(1), awake.notified())
+            .await
+            .ignored("whichever comes first");
         let Some(db) = db.upgrade() else { return };
         // Those whose handler failed, and all where the store did, come again.
         let (_, failed) = deliver_all(&db).await;
@@ -293,15 +161,21 @@ async fn deliver(db: Weak<DbInner>, awake: Arc<Notify>) {
     }
 }
 
-/// Where a failed delivery is recorded: with the run of the job that sent the message, if it can be read.
+/// Where a failed delivery is recorded: with the run of the job that sent the message, if it can be
+/// read.
 async fn site_of(db: &DbInner, job: Option<JobId>) -> Site {
     let Some(job) = job else { return Site::RUN };
-    let rows = db.metadata.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }).await.unwrap_or_default();
+    let rows = db
+        .metadata
+        .jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() })
+        .await
+        .unwrap_or_default();
     Site::RUN.run(rows.first().map(|row| row.run)).job(job)
 }
 
-/// Deliver the messages that were not delivered yet and have a handler here. Returns how many were delivered, and the errors: of
-/// a handler, with the job that sent the message, or of the store, without a job.
+/// Deliver the messages that were not delivered yet and have a handler here. Returns how many were
+/// delivered, and the errors: of a handler, with the job that sent the message, or of the store,
+/// without a job.
 async fn deliver_all(db: &Arc<DbInner>) -> (usize, Vec<(Option<JobId>, Error)>) {
     let (mut delivered, mut failed) = (0, Vec::new());
     if let Err(error) = deliver_some(db, &mut delivered, &mut failed).await {
@@ -310,21 +184,35 @@ async fn deliver_all(db: &Arc<DbInner>) -> (usize, Vec<(Option<JobId>, Error)>) 
     (delivered, failed)
 }
 
-async fn deliver_some(db: &Arc<DbInner>, delivered: &mut usize, failed: &mut Vec<(Option<JobId>, Error)>) -> Result<()> {
+async fn deliver_some(
+    db: &Arc<DbInner>,
+    delivered: &mut usize,
+    failed: &mut Vec<(Option<JobId>, Error)>,
+) -> Result<()> {
     // One at a time, or a message would be delivered twice at the same time.
     let mut unreadable = db.handlers.unreadable.lock().await;
     let mut after = Cursor::default();
     loop {
-        // All of them: those of topics that nobody here receives stay, and must not stand before the others.
+        // All of them: those of topics that nobody here receives stay, and must not stand before
+        // the others.
         let messages = db.metadata.messages(after, 256).await?;
         if messages.is_empty() {
             return Ok(());
         }
         after = messages.next.clone();
         for row in messages {
-            let handler = db.handlers.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(&row.topic).cloned();
+            let handler = db
+                .handlers
+                .by_topic
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&row.topic)
+                .cloned();
             let Some(handler) = handler else { continue };
-            if let Err(error) = check_readable(&row.payload, format_args!("message {} of topic `{}`", row.id, row.topic)) {
+            if let Err(error) = check_readable(
+                &row.payload,
+                format_args!("message {} of topic `{}`", row.id, row.topic),
+            ) {
                 // It stays, and stands before no other.
                 if unreadable.insert(row.id) {
                     db.log_of_job(row.job, format!("{error}; it is not delivered"));
@@ -333,17 +221,22 @@ async fn deliver_some(db: &Arc<DbInner>, delivered: &mut usize, failed: &mut Vec
             }
             let (id, job, topic) = (row.id, row.job, row.topic.clone());
             let message = Message { id, job: row.job, topic: row.topic, payload: row.payload };
-            // In a task of its own: a panic of the handler is its failure, and not the end of all deliveries.
+            // In a task of its own: a panic of the handler is its failure, and not the end of all
+            // deliveries.
             let answer = tokio::spawn(async move { handler(message).await }).await;
             let answer = answer.unwrap_or_else(|_| Err(Error::msg("the handler panicked")));
             match answer {
                 Ok(()) => {
-                    let mark = Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: id }] };
+                    let mark =
+                        Batch { expect: Vec::new(), ops: vec![Op::Delivered { message: id }] };
                     // Without the mark it is delivered again, which is what at-least-once means.
                     db.metadata.commit(mark, Durability::Full).await?;
                     *delivered += 1;
                 }
-                Err(error) => failed.push((Some(job), error.context(format_args!("the handler of message {id} of topic `{topic}`")))),
+                Err(error) => failed.push((
+                    Some(job),
+                    error.context(format_args!("the handler of message {id} of topic `{topic}`")),
+                )),
             }
         }
     }

@@ -1,19 +1,21 @@
 //! The handle of a database, and the calls that need no file of their own.
 
-use super::{Actor, Apply, DbBuilder, DbInner};
+use super::{Apply, DbBuilder, DbInner};
 use crate::{
     component::AsComponent,
     plan::Plan,
-    store::{ArtifactStore, MetadataStore},
+    store::{Actor, ArtifactStore, MetadataStore},
 };
 use std::{fmt, sync::Arc};
 
 /// A component database: metadata in rows, artifacts in blobs, jobs on record.
 ///
-/// A handle; clones share one database. Open one with `Db::open` of the facade crate, or with [`Db::builder`].
+/// A handle; clones share one database. Open one with `Db::open` of the facade crate, or with
+/// [`Db::builder`].
 ///
 /// # Guarantees
-/// - What `apply` stores and the jobs it plans commit in one transaction, before any user code runs.
+/// - What `apply` stores and the jobs it plans commit in one transaction, before any user code
+///   runs.
 /// - A job's result is durable before anything that depends on it starts.
 /// - Several processes may use one database at the same time.
 ///
@@ -50,7 +52,8 @@ impl Db {
 
     /// Make a component exist: store what is new or changed, and run its jobs.
     ///
-    /// Awaited, it waits for the jobs; `.detach()` gives a [`Run`](super::Run) instead. See [`Apply`] for the options.
+    /// Awaited, it waits for the jobs; `.detach()` gives a [`Run`](super::Run) instead. See
+    /// [`Apply`] for the options.
     pub fn apply(&self, component: impl AsComponent) -> Apply {
         let apply = Apply::new(self.clone(), component.as_component());
         apply.drop_given(component);
@@ -59,7 +62,8 @@ impl Db {
 
     /// Apply a plan made before.
     ///
-    /// It is refused as a conflict, naming what moved, where the state is no longer the one it was made from.
+    /// It is refused as a conflict, naming what moved, where the state is no longer the one it was
+    /// made from.
     pub fn apply_plan(&self, plan: Plan) -> Apply {
         Apply::of_plan(self.clone(), plan)
     }
@@ -67,8 +71,9 @@ impl Db {
     /// What `apply` would do. Writes nothing.
     ///
     /// # Errors
-    /// `Encode`, `InvalidInput` or `UnknownKind` for a component that cannot be stored; `Conflict` while it is being removed.
-    pub async fn plan(&self, component: impl AsComponent) -> crate::Result<Plan> {
+    /// `Encode`, `InvalidInput` or `UnknownKind` for a component that cannot be stored; `Conflict`
+    /// while it is being removed.
+    pub async fn plan(&self, component: impl AsComponent) -> crate::error::Result<Plan> {
         let apply = Apply::new(self.clone(), component.as_component());
         apply.drop_given(component);
         apply.plan().await

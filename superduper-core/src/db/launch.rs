@@ -1,16 +1,17 @@
 //! Recording a run and starting it: one way for applies, retries, rollbacks, imports and removals.
 //!
-//! Invariant: what was begun goes on when nobody waits for it any more: a run that is on record is led by the process that
-//! recorded it.
+//! Invariant: what was begun goes on when nobody waits for it any more: a run that is on record is
+//! led by the process that recorded it.
 
 use super::DbInner;
 use crate::unreturned::Site;
 use crate::{
-    Error, Result,
-    job::{Instances, Loaded, Placement, RunHandle, new_row, work_of_new},
+    component::policy::Placement,
+    error::{Error, Result},
+    job::{Instances, Loaded, RunHandle, new_row, work_of_new},
     store::{
-        Batch, ChangeCursor, Committed, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, Need, NewJob, NewRun, Op, RunChanges,
-        RunId, RunRow, RunState,
+        Batch, ChangeCursor, Committed, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow,
+        Need, NewJob, NewRun, Op, RunChanges, RunId, RunRow,
     },
 };
 use std::{
@@ -38,16 +39,25 @@ impl DbInner {
     ///
     /// # Errors
     /// Those of the store; nothing was written then, unless the store itself does not know.
-    pub(crate) async fn launch(self: &Arc<Self>, launch: Launch) -> Result<(Committed, Option<RunHandle>)> {
+    pub(crate) async fn launch(
+        self: &Arc<Self>,
+        launch: Launch,
+    ) -> Result<(Committed, Option<RunHandle>)> {
         let db = self.clone();
         // In a task of its own: it goes on where nobody waits for it.
-        super::detached::detached(Site::RUN, "recording a run", async move { write_and_lead(&db, launch).await }).await
+        super::detached::detached(Site::RUN, "recording a run", async move {
+            write_and_lead(&db, launch).await
+        })
+        .await
     }
 }
 
-async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed, Option<RunHandle>)> {
+async fn write_and_lead(
+    db: &Arc<DbInner>,
+    launch: Launch,
+) -> Result<(Committed, Option<RunHandle>)> {
     let Launch { expect, mut ops, run, audit, instances, starts } = launch;
-    let Some((run, mut jobs)) = run else {
+    let Some((mut run, mut jobs)) = run else {
         ops.extend(audit);
         let committed = db.commit_once(Batch { expect, ops }).await?;
         db.committed();
@@ -55,16 +65,21 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     };
     inherit(db, &mut jobs).await?;
     let starting = db.start_gate.read().await;
-    // Closed in the meantime: nothing was written, and this process is not listed as a worker again.
+    // Closed in the meantime: nothing was written, and this process is not listed as a worker
+    // again.
     db.check_writable("record a run")?;
     let mut places = None;
     let leader = if starts && !db.options.observer { Some(db.owner().await?) } else { None };
     if let Some(owner) = leader {
         // Other programs may be able to run the jobs that this program cannot.
-        let can = |job: &&mut NewJob| job.needs.is_empty() && db.program.lacks(&work_of_new(job)).is_none();
+        let can = |job: &&mut NewJob| {
+            job.needs.is_empty() && db.program.lacks(&work_of_new(job)).is_none()
+        };
         let first: Vec<&mut NewJob> = jobs.iter_mut().filter(can).collect();
-        let lanes: Vec<_> = first.iter().map(|job| Placement::of_text(job.executor.as_deref()).pool).collect();
-        let pools: Vec<_> = lanes.iter().map(|pool| pool.as_ref().map(|pool| db.engine.pool(pool))).collect();
+        let lanes: Vec<_> =
+            first.iter().map(|job| Placement::of_text(job.executor.as_deref()).pool).collect();
+        let pools: Vec<_> =
+            lanes.iter().map(|pool| pool.as_ref().map(|pool| db.engine.pool(pool))).collect();
         let taken = db.engine.reserve(db, owner, lanes).await;
         for ((job, granted), pool) in first.into_iter().zip(&taken.granted).zip(pools) {
             job.claim = granted.then_some(owner);
@@ -72,6 +87,7 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
         }
         places = Some(taken);
     }
+    run.actor = super::actor::actor_of(audit.as_ref());
     ops.push(Op::Run(run.clone()));
     ops.push(Op::Jobs { run: None, jobs: jobs.clone() });
     ops.extend(audit);
@@ -94,15 +110,22 @@ async fn write_and_lead(db: &Arc<DbInner>, launch: Launch) -> Result<(Committed,
     Ok((committed, Some(handle)))
 }
 
-/// What spawned jobs that are tried again keep of the jobs before them: the input, what they wait for, and a policy that came with
-/// the spawn.
+/// What spawned jobs that are tried again keep of the jobs before them: the input, what they wait
+/// for, and a policy that came with the spawn.
 async fn inherit(db: &Arc<DbInner>, jobs: &mut [NewJob]) -> Result<()> {
-    let again: HashMap<JobId, usize> =
-        jobs.iter().enumerate().filter(|(_, job)| job.key.is_some()).filter_map(|(place, job)| Some((job.retry_of?, place))).collect();
+    let again: HashMap<JobId, usize> = jobs
+        .iter()
+        .enumerate()
+        .filter(|(_, job)| job.key.is_some())
+        .filter_map(|(place, job)| Some((job.retry_of?, place)))
+        .collect();
     if again.is_empty() {
         return Ok(());
     }
-    let rows = db.metadata.jobs(JobFilter { ids: Some(again.keys().copied().collect()), ..JobFilter::default() }).await?;
+    let rows = db
+        .metadata
+        .jobs(JobFilter { ids: Some(again.keys().copied().collect()), ..JobFilter::default() })
+        .await?;
     for row in rows {
         let needs = inherited_needs(db, &row, &again).await?;
         let Some(job) = again.get(&row.id).and_then(|place| jobs.get_mut(*place)) else { continue };
@@ -115,14 +138,20 @@ async fn inherit(db: &Arc<DbInner>, jobs: &mut [NewJob]) -> Result<()> {
         job.tolerated = row.tolerated;
         if Placement::of_text(row.executor.as_deref()).kept {
             job.executor = db.placement_of(&row);
-            (job.retries, job.backoff_ms, job.timeout_ms) = (row.retries, row.backoff_ms, row.timeout_ms);
+            (job.retries, job.backoff_ms, job.timeout_ms) =
+                (row.retries, row.backoff_ms, row.timeout_ms);
         }
     }
     Ok(())
 }
 
-/// What a spawned job waited for: the new try of another job where there is one, else that job itself.
-async fn inherited_needs(db: &Arc<DbInner>, row: &JobRow, again: &HashMap<JobId, usize>) -> Result<Vec<Need>> {
+/// What a spawned job waited for: the new try of another job where there is one, else that job
+/// itself.
+async fn inherited_needs(
+    db: &Arc<DbInner>,
+    row: &JobRow,
+    again: &HashMap<JobId, usize>,
+) -> Result<Vec<Need>> {
     let (needs, _) = db.metadata.edges(row.id).await?;
     let new = |edge: JobDependency| Need {
         job: again.get(&edge.needs).map_or(JobRef::Id(edge.needs), |place| JobRef::New(*place)),
@@ -134,7 +163,6 @@ async fn inherited_needs(db: &Arc<DbInner>, row: &JobRow, again: &HashMap<JobId,
 
 /// A run as it is on record once it is recorded, without reading it back.
 fn recorded(id: RunId, run: NewRun, jobs: Vec<NewJob>, ids: &[JobId]) -> Loaded {
-    let NewRun { purpose, root, data, at } = run;
     let mut dependencies = Vec::new();
     let mut rows = Vec::with_capacity(jobs.len());
     for (mut job, job_id) in jobs.into_iter().zip(ids) {
@@ -143,11 +171,16 @@ fn recorded(id: RunId, run: NewRun, jobs: Vec<NewJob>, ids: &[JobId]) -> Loaded 
                 JobRef::New(index) => ids[index],
                 JobRef::Id(id) => id,
             };
-            dependencies.push(JobDependency { job: *job_id, needs, parameter: need.parameter, any_end: need.any_end });
+            dependencies.push(JobDependency {
+                job: *job_id,
+                needs,
+                parameter: need.parameter,
+                any_end: need.any_end,
+            });
         }
         rows.push(new_row(job, *job_id, id));
     }
-    let run = RunRow { id, purpose, root, state: RunState::Running, data, created_at: at, ended_at: None };
+    let run = RunRow::new(id, run);
     let changes = RunChanges { run, jobs: rows, dependencies, cursor: ChangeCursor::default() };
     Loaded { changes, others: Vec::new(), other_workers: false }
 }

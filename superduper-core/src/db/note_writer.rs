@@ -1,11 +1,12 @@
 //! Writes what jobs note: logs, progress, metrics.
 //!
-//! The writer has a thread and a runtime of its own. A trigger that computes holds a thread of the runtime that it was started
-//! on, perhaps the only thread. Other tasks of that runtime then wait until the trigger is done. Invariant: notes are written
-//! soon after they are made, whatever triggers do.
+//! The writer has a thread and a runtime of its own. A trigger that computes holds a thread of the
+//! runtime that it was started on, perhaps the only thread. Other tasks of that runtime then wait
+//! until the trigger is done. Invariant: notes are written soon after they are made, whatever
+//! triggers do.
 
 use crate::unreturned::{Site, Unreturned};
-use crate::{Result, job::NoteBuffer, store::MetadataStore};
+use crate::{error::Result, job::NoteBuffer, store::MetadataStore};
 use std::{
     sync::{
         Arc, Weak,
@@ -15,7 +16,8 @@ use std::{
 };
 use tokio::sync::{Mutex, Notify};
 
-/// How long after the first note the notes are written, and the longest pause while the store fails.
+/// How long after the first note the notes are written, and the longest pause while the store
+/// fails.
 const SOON: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(5);
 
@@ -49,7 +51,9 @@ impl NoteWriter {
             return;
         }
         let shared = self.0.clone();
-        let started = std::thread::Builder::new().name("superduper-notes".to_owned()).spawn(move || shared.run());
+        let started = std::thread::Builder::new()
+            .name("superduper-notes".to_owned())
+            .spawn(move || shared.run());
         if started.or_warn(Site::RUN, "starting the thread that writes logs").is_none() {
             // The next note tries again.
             self.0.started.store(false, Ordering::Release);
@@ -90,7 +94,10 @@ impl Shared {
             }
             // The pause grows while the store fails.
             let waiting = self.notes.any_job();
-            let written = self.flush().await.or_warn(Site::RUN.job(waiting), "writing logs, progress and metrics");
+            let written = self
+                .flush()
+                .await
+                .or_warn(Site::RUN.job(waiting), "writing logs, progress and metrics");
             pause = if written.is_some() { SOON } else { (pause * 2).min(LATEST) };
         }
     }

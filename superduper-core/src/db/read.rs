@@ -3,17 +3,20 @@
 use super::{Db, DbInner};
 use crate::unreturned::{Site, Unreturned};
 use crate::{
-    Address, Error, ErrorKind, Locator, Result,
-    component::{Component, ComponentType},
-    encode::{DecodeEnv, Document, decode_body, decode_value, in_decode_session},
+    address::Address,
+    component::Component,
+    encode::{DecodeEnv, Document, decode_value, in_decode_session},
+    error::{Error, ErrorKind, Result},
+    locator::Locator,
     store::{
-        AttemptRow, CheckpointRow, JobBrief, JobFilter, JobId, JobRole, JobRow, JobState, ListedComponent, LogRow, MetricRow, RunFilter,
-        RunRow, StoredVersion,
+        AttemptRow, CheckpointRow, ComponentHealth, JobBrief, JobFilter, JobId, JobRole, JobRow,
+        JobState, ListedComponent, RunFilter, RunRow, StoredVersion,
     },
 };
 use serde_json::{Value, json};
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::Arc,
 };
 
@@ -49,7 +52,8 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// What brings the component to [`Status::Ready`], in words, with the call; `None` where it is ready and this program knows it.
+    /// What brings the component to [`Status::Ready`], in words, with the call; `None` where it is
+    /// ready and this program knows it.
     ///
     /// Jobs that are queued or running need nothing but a process that runs them.
     pub fn hint(&self) -> Option<String> {
@@ -58,7 +62,7 @@ impl Listed {
             let kind = &self.address.kind;
             return Some(format!(
                 "this program has no type of kind `{kind}` that reads it: run one that has it, or call \
-                 `db.remove_dyn(\"{path}\".parse()?).force()`"
+                 `db.remove_dyn(\"{path}\").force()`"
             ));
         }
         match &self.status {
@@ -82,92 +86,31 @@ impl Listed {
     }
 }
 
+/// The state in the first line, then a line for each job that it is due to.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, jobs): (&str, &[JobBrief]) = match self {
+            Status::Ready => ("ready", &[]),
+            Status::Pending(jobs) => ("pending", jobs),
+            Status::Degraded(jobs) => ("degraded", jobs),
+            Status::OwesJobs => ("applied without its jobs", &[]),
+            Status::Removing => ("being removed", &[]),
+        };
+        f.write_str(text)?;
+        jobs.iter().try_for_each(|job| write!(f, "\n  {job}"))
+    }
+}
+
 impl Db {
-    /// Load the newest version of a component; `postinit` runs, `setup` does not.
-    ///
-    /// The name is an identifier, `identifier@3` for a version, `identifier@prod` for the version that a label points at
-    /// (see [`Db::label`]), or a content label `Kind:identifier:uuid`.
-    ///
-    /// # Errors
-    /// `NotFound`, naming what there is; `Decode` for a row that `T` cannot read; the error of `postinit`.
-    pub async fn load<T: ComponentType>(&self, name: &str) -> Result<T> {
-        let mut missing = None;
-        let (identifier, locator) = match name.split_once('@') {
-            Some((identifier, version)) => (identifier, Some(format!("{}/{identifier}@{version}", T::__kind()).parse::<Locator>()?)),
-            None => (name, None),
-        };
-        for kind in std::iter::once(T::__kind()).chain(T::SPEC.aliases.iter().copied()) {
-            let mut address = Address::new(kind, identifier);
-            match &locator {
-                Some(Locator { label: Some(label), .. }) => match self.resolve(Locator { address, label: Some(label.clone()) }).await {
-                    Ok(resolved) => address = resolved,
-                    Err(error) if error.kind() == ErrorKind::NotFound => {
-                        missing.get_or_insert(error);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
-                Some(Locator { address: located, .. }) => address.version = located.version,
-                None => {}
-            }
-            let tree = self.inner().metadata.tree(address).await?;
-            if !tree.is_empty() {
-                return decode_stored(self.inner(), tree, decode_body::<T>);
-            }
-            if let Some(found) = self.find_label::<T>(kind, name).await? {
-                return Ok(found);
-            }
-        }
-        match missing {
-            // What lacks is the label, unless the component itself does.
-            Some(error) if self.inner().metadata.versions(Address::new(T::__kind(), identifier)).await?.is_empty() => {
-                Err(self.not_found(T::__kind(), identifier).await.with_source(error))
-            }
-            Some(error) => Err(error),
-            None => Err(self.not_found(T::__kind(), name).await),
-        }
-    }
-
-    /// A content label names the newest version with that content.
-    async fn find_label<T: ComponentType>(&self, kind: &str, label: &str) -> Result<Option<T>> {
-        let Some((identifier, uuid)) =
-            label.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':')).and_then(|rest| rest.rsplit_once(':'))
-        else {
-            return Ok(None);
-        };
-        if uuid.len() < 16 {
-            return Ok(None);
-        }
-        let versions = self.inner().metadata.versions(Address::new(kind, identifier)).await?;
-        if let Some(found) = versions.iter().rev().find(|version| version.uuid.to_hex().starts_with(uuid)) {
-            let tree = self.inner().metadata.tree(found.address.clone()).await?;
-            return decode_stored(self.inner(), tree, decode_body::<T>).map(Some);
-        }
-        // A row from before its type gained a breaking field has another label than its value has today.
-        for version in versions.iter().rev() {
-            let tree = self.inner().metadata.tree(version.address.clone()).await?;
-            if let Ok(found) = decode_stored(self.inner(), tree, decode_body::<T>)
-                && super::Encoding::of(&found).is_ok_and(|encoding| encoding.tree().root().uuid.to_hex().starts_with(uuid))
-            {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Load one version of a component, at its newest revision.
-    ///
-    /// # Errors
-    /// As for [`Db::load`].
-    pub async fn load_version<T: ComponentType>(&self, identifier: &str, version: u32) -> Result<T> {
-        self.load(&format!("{identifier}@{version}")).await
-    }
-
-    /// Load a component of any registered type: `Kind/identifier`, `Kind/identifier@3` or, by a label, `Kind/identifier@prod`.
+    /// Load a component of any registered type: `Kind/identifier`, `Kind/identifier@3` or, by a
+    /// label, `Kind/identifier@prod`.
     ///
     /// # Errors
     /// As for [`Db::load`]; `UnknownKind` for a kind this program has no type for.
-    pub async fn load_dyn(&self, address: impl TryInto<Locator, Error = impl Into<Error>>) -> Result<Box<dyn Component>> {
+    pub async fn load_dyn(
+        &self,
+        address: impl TryInto<Locator, Error = impl Into<Error>>,
+    ) -> Result<Box<dyn Component>> {
         let address = self.resolve(address).await?;
         let tree = self.inner().metadata.tree(address.clone()).await?;
         if tree.is_empty() {
@@ -177,7 +120,8 @@ impl Db {
         decode_stored(self.inner(), tree, |document| (entry.decode)(document))
     }
 
-    /// Run `setup` of a component that was loaded or built, children first; jobs do it by themselves.
+    /// Run `setup` of a component that was loaded or built, children first; jobs do it by
+    /// themselves.
     ///
     /// # Errors
     /// Those of `setup`.
@@ -187,7 +131,10 @@ impl Db {
         let encoding = super::Encoding::of(component)?;
         let uuid = encoding.tree().root().uuid;
         for record in &encoding.tree().records {
-            crate::secret::check_all(&record.path(), &crate::encode::secrets(&record.body))?;
+            crate::component::secret::check_all(
+                &record.path(),
+                &crate::encode::secrets(&record.body),
+            )?;
         }
         let db = self.inner();
         let identity = Identity {
@@ -201,15 +148,33 @@ impl Db {
             owner: None,
         };
         let env = Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone())));
-        let ctx = JobContext::new(identity, Arc::downgrade(db), env, HashMap::new(), Arc::default(), db.notes.clone());
+        let ctx = JobContext::new(
+            identity,
+            Arc::downgrade(db),
+            env,
+            HashMap::new(),
+            Arc::default(),
+            db.notes.clone(),
+        );
         crate::panics::Caught("setup", Box::pin(ctx.scope(setup_tree(component, &ctx)))).await
     }
 
     pub(crate) async fn not_found(&self, kind: &str, name: &str) -> Error {
-        let error = Error::new(ErrorKind::NotFound, format!("no component `{name}` of kind `{kind}`"));
-        let listed = self.inner().metadata.list(None).await.or_warn(Site::RUN, "listing components for a hint").unwrap_or_default();
-        let identifier = name.split('/').next_back().unwrap_or(name).split('@').next().unwrap_or(name);
-        if let Some(found) = listed.iter().find(|found| found.address.kind == kind && found.address.identifier == identifier) {
+        let error =
+            Error::new(ErrorKind::NotFound, format!("no component `{name}` of kind `{kind}`"));
+        let listed = self
+            .inner()
+            .metadata
+            .list(None)
+            .await
+            .or_warn(Site::RUN, "listing components for a hint")
+            .unwrap_or_default();
+        let identifier =
+            name.split('/').next_back().unwrap_or(name).split('@').next().unwrap_or(name);
+        if let Some(found) = listed
+            .iter()
+            .find(|found| found.address.kind == kind && found.address.identifier == identifier)
+        {
             let versions: Vec<String> = found.versions.iter().map(ToString::to_string).collect();
             return error.with_hint(format!("it has the versions {}", versions.join(", ")));
         }
@@ -217,12 +182,17 @@ impl Db {
             .iter()
             .filter(|found| {
                 found.address.identifier == identifier
-                    || (found.address.kind == kind && strsim::levenshtein(&found.address.identifier, identifier) <= 2)
+                    || (found.address.kind == kind
+                        && strsim::levenshtein(&found.address.identifier, identifier) <= 2)
             })
             .map(|found| format!("`{}`", found.address.path()))
             .take(3)
             .collect::<Vec<_>>();
-        if near.is_empty() { error } else { error.with_hint(format!("there is {}", near.join(", "))) }
+        if near.is_empty() {
+            error
+        } else {
+            error.with_hint(format!("there is {}", near.join(", ")))
+        }
     }
 
     /// All components with their versions and how they are doing, by kind and identifier.
@@ -235,8 +205,12 @@ impl Db {
         let db = self.inner();
         let rows = db.metadata.list(None).await?;
         let mut unhealthy = db.metadata.unhealthy().await?;
-        unhealthy.retain(|job| !db.is_of_the_past(job));
-        let spread = if unhealthy.is_empty() { HashMap::new() } else { spread_upwards(unhealthy, db.metadata.references().await?) };
+        unhealthy.retain(|job| counts(db, job));
+        let spread = if unhealthy.is_empty() {
+            HashMap::new()
+        } else {
+            spread_upwards(unhealthy, db.metadata.references().await?)
+        };
         Ok(rows
             .into_iter()
             .map(|row| {
@@ -244,8 +218,11 @@ impl Db {
                 Listed {
                     address: row.address.clone(),
                     versions: row.versions.clone(),
-                    status: status_of(&row, jobs),
-                    known: db.registry.entry(&row.address.kind).is_ok_and(|entry| entry.spec.version >= row.type_version),
+                    status: status(&row, jobs),
+                    known: db
+                        .registry
+                        .entry(&row.address.kind)
+                        .is_ok_and(|entry| entry.spec.version >= row.type_version),
                     row,
                 }
             })
@@ -256,13 +233,13 @@ impl Db {
     ///
     /// # Errors
     /// `NotFound`, `Store`.
-    pub async fn status(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Status> {
-        let address = address.try_into().map_err(Into::into)?;
+    pub async fn status(
+        &self,
+        target: impl TryInto<Locator, Error = impl Into<Error>>,
+    ) -> Result<Status> {
+        let address = self.resolve(target).await?;
         match self.inner().metadata.health(address.unversioned()).await? {
-            Some(mut health) => {
-                health.unhealthy.retain(|job| !self.inner().is_of_the_past(job));
-                Ok(status_of(&health.listed, health.unhealthy))
-            }
+            Some(health) => Ok(status_of(self.inner(), health)),
             None => Err(self.not_found(&address.kind, &address.to_string()).await),
         }
     }
@@ -271,7 +248,10 @@ impl Db {
     ///
     /// # Errors
     /// `NotFound`, `Store`.
-    pub async fn show(&self, address: impl TryInto<Locator, Error = impl Into<Error>>) -> Result<Value> {
+    pub async fn show(
+        &self,
+        address: impl TryInto<Locator, Error = impl Into<Error>>,
+    ) -> Result<Value> {
         let address = self.resolve(address).await?;
         let tree = self.inner().metadata.tree(address.clone()).await?;
         match tree.into_iter().next() {
@@ -284,10 +264,17 @@ impl Db {
     ///
     /// # Errors
     /// `NotFound`, `Store`.
-    pub async fn versions(&self, address: impl TryInto<Address, Error = impl Into<Error>>) -> Result<Vec<StoredVersion>> {
-        let address = address.try_into().map_err(Into::into)?;
+    pub async fn versions(
+        &self,
+        target: impl TryInto<Locator, Error = impl Into<Error>>,
+    ) -> Result<Vec<StoredVersion>> {
+        let address = self.resolve(target).await?;
         let versions = self.inner().metadata.versions(address.unversioned()).await?;
-        if versions.is_empty() { Err(self.not_found(&address.kind, &address.to_string()).await) } else { Ok(versions) }
+        if versions.is_empty() {
+            Err(self.not_found(&address.kind, &address.to_string()).await)
+        } else {
+            Ok(versions)
+        }
     }
 
     /// Jobs on record, oldest first.
@@ -304,7 +291,9 @@ impl Db {
     /// `NotFound`, `Store`.
     pub async fn job(&self, id: JobId) -> Result<JobRow> {
         let rows = self.jobs(JobFilter { ids: Some(vec![id]), ..JobFilter::default() }).await?;
-        rows.into_iter().next().ok_or_else(|| Error::not_found(format!("job {id} is not on record")))
+        rows.into_iter()
+            .next()
+            .ok_or_else(|| Error::not_found(format!("job {id} is not on record")))
     }
 
     /// The ended attempts of a job.
@@ -313,24 +302,6 @@ impl Db {
     /// `Store`.
     pub async fn attempts(&self, job: JobId) -> Result<Vec<AttemptRow>> {
         self.inner().metadata.attempts(job).await
-    }
-
-    /// What a job logged.
-    ///
-    /// # Errors
-    /// `Store`.
-    pub async fn logs(&self, job: JobId) -> Result<Vec<LogRow>> {
-        self.inner().flush_notes().await;
-        self.inner().metadata.logs(job).await
-    }
-
-    /// What a job measured, by name and step.
-    ///
-    /// # Errors
-    /// `Store`.
-    pub async fn metrics(&self, job: JobId) -> Result<Vec<MetricRow>> {
-        self.inner().flush_notes().await;
-        self.inner().metadata.metrics(job).await
     }
 
     /// The checkpoints of a job, ascending.
@@ -347,7 +318,11 @@ impl Db {
     /// `Decode` where it is no `T`.
     pub fn decode<T: serde::de::DeserializeOwned>(&self, value: Value, name: &str) -> Result<T> {
         let db = self.inner();
-        decode_value(value, &Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()))), name)
+        decode_value(
+            value,
+            &Arc::new(DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()))),
+            name,
+        )
     }
 
     /// Runs on record, oldest first.
@@ -360,7 +335,11 @@ impl Db {
 }
 
 /// Decode the first version of a tree, with the others as its children.
-pub(crate) fn decode_stored<T>(db: &Arc<DbInner>, tree: Vec<StoredVersion>, decode: impl FnOnce(&Document) -> Result<T>) -> Result<T> {
+pub(crate) fn decode_stored<T>(
+    db: &Arc<DbInner>,
+    tree: Vec<StoredVersion>,
+    decode: impl FnOnce(&Document) -> Result<T>,
+) -> Result<T> {
     let mut env = DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()));
     let mut rows = tree.into_iter().map(|stored| {
         let key = stored.address.at(stored.version()).to_string();
@@ -386,20 +365,32 @@ fn document_json(stored: &StoredVersion) -> Value {
     })
 }
 
-impl DbInner {
-    /// Whether a job ended that nothing will run again: its type, which this program has, has lost the trigger or hooks.
-    fn is_of_the_past(&self, job: &JobBrief) -> bool {
-        let Ok(entry) = self.registry.entry(&job.target.kind) else { return false };
-        let is_gone = match job.role {
-            JobRole::Trigger => (entry.trigger)(&job.method).is_none(),
-            JobRole::OnCreate | JobRole::Cleanup => !(entry.lifecycle)(),
-        };
-        is_gone && job.state.is_terminal()
+/// Whether nothing will run a trigger or hook again: its type, which this program has, has lost it.
+pub(super) fn is_of_the_past(db: &DbInner, kind: &str, role: JobRole, method: &str) -> bool {
+    let Ok(entry) = db.registry.entry(kind) else { return false };
+    match role {
+        JobRole::Trigger => (entry.trigger)(method).is_none(),
+        JobRole::OnCreate | JobRole::Cleanup => !(entry.lifecycle)(),
     }
 }
 
-/// Which jobs make which components unhealthy: their own and those of all they hold, in the versions that they hold.
-fn spread_upwards(unhealthy: Vec<JobBrief>, references: Vec<crate::store::Reference>) -> HashMap<String, Vec<JobBrief>> {
+/// Whether a job that did not succeed counts: one that ended does not if nothing will run it again.
+fn counts(db: &DbInner, job: &JobBrief) -> bool {
+    !job.state.is_terminal() || !is_of_the_past(db, &job.target.kind, job.role, &job.method)
+}
+
+/// How a component is doing whose health a store told.
+pub(super) fn status_of(db: &DbInner, mut health: ComponentHealth) -> Status {
+    health.unhealthy.retain(|job| counts(db, job));
+    status(&health.listed, health.unhealthy)
+}
+
+/// Which jobs make which components unhealthy: their own and those of all they hold, in the
+/// versions that they hold.
+fn spread_upwards(
+    unhealthy: Vec<JobBrief>,
+    references: Vec<crate::store::Reference>,
+) -> HashMap<String, Vec<JobBrief>> {
     let mut parents: HashMap<String, Vec<Address>> = HashMap::new();
     for reference in references {
         parents.entry(reference.child.to_string()).or_default().push(reference.parent);
@@ -420,8 +411,9 @@ fn spread_upwards(unhealthy: Vec<JobBrief>, references: Vec<crate::store::Refere
     spread
 }
 
-fn status_of(row: &ListedComponent, jobs: Vec<JobBrief>) -> Status {
-    let (broken, open): (Vec<JobBrief>, Vec<JobBrief>) = jobs.into_iter().partition(|job| job.state.is_terminal());
+fn status(row: &ListedComponent, jobs: Vec<JobBrief>) -> Status {
+    let (broken, open): (Vec<JobBrief>, Vec<JobBrief>) =
+        jobs.into_iter().partition(|job| job.state.is_terminal());
     if row.removing {
         Status::Removing
     } else if !broken.is_empty() {

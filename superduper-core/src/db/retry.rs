@@ -1,24 +1,31 @@
 //! Trying again: the one way in which a call goes on beside other writers and sweeps.
 //!
-//! A call reads the stored state, decides, and commits on the condition that the state still stands. If another
-//! writer or a sweep moved it in between, the commit is refused with `Conflict`, and the call reads and decides again.
-//! Applies, imports, removals, renamings, triggers run by name, checkpoints and the blobs of results all use this type.
+//! A call reads the stored state, decides, and commits on the condition that the state still
+//! stands. If another writer or a sweep moved it in between, the commit is refused with `Conflict`,
+//! and the call reads and decides again. Applies, imports, removals, renamings, triggers run by
+//! name, checkpoints and the blobs of results all use this type.
 //!
-//! Invariant: a call gives up only if the same state refused it [`ATTEMPTS`] times in a row, or after [`MOVES`] moves.
+//! Invariant: a call gives up only if the same state refused it [`ATTEMPTS`] times in a row, or
+//! after [`MOVES`] moves.
 
 use super::DbInner;
-use crate::{Digest, Error, ErrorKind, Result};
+use crate::{
+    digest::Digest,
+    error::{Error, ErrorKind, Result},
+};
 use std::{sync::Arc, time::Duration};
 
 /// How often a call is refused in a row by the same state before it gives up.
 const ATTEMPTS: u32 = 16;
-/// How often the state may move under a call before it gives up. Each move is the progress of another writer. If
-/// many writers share a component, a call may lose many times in a row. The limit only keeps a call from going on for ever.
+/// How often the state may move under a call before it gives up. Each move is the progress of
+/// another writer. If many writers share a component, a call may lose many times in a row. The
+/// limit only keeps a call from going on for ever.
 const MOVES: u32 = 2000;
 /// The longest pause between two tries is 2 to this power, in milliseconds.
 const LONGEST: u32 = 6;
 
-/// The tries of one call. `S` is the state that a try was decided on. The text of a refusal counts as part of that state.
+/// The tries of one call. `S` is the state that a try was decided on. The text of a refusal counts
+/// as part of that state.
 #[derive(Debug)]
 pub(crate) struct Retry<S> {
     what: String,
@@ -36,11 +43,18 @@ impl<S: PartialEq> Retry<S> {
 
     /// The call was refused: wait until it can be tried again.
     ///
-    /// `seen` is the state that it was decided on. A sweep of one of its blobs is waited out, however long it takes.
+    /// `seen` is the state that it was decided on. A sweep of one of its blobs is waited out,
+    /// however long it takes.
     ///
     /// # Errors
     /// The refusal itself, if it is not a conflict or if it is time to give up; `Store`.
-    pub(crate) async fn again(&mut self, db: &Arc<DbInner>, refused: Error, seen: S, blobs: &[Digest]) -> Result<()> {
+    pub(crate) async fn again(
+        &mut self,
+        db: &Arc<DbInner>,
+        refused: Error,
+        seen: S,
+        blobs: &[Digest],
+    ) -> Result<()> {
         if refused.kind() != ErrorKind::Conflict {
             return Err(refused);
         }
@@ -53,13 +67,15 @@ impl<S: PartialEq> Retry<S> {
 
     /// How long to wait after a refusal.
     ///
-    /// The pauses grow in fixed steps: the store puts commits in an order, so if several calls meet again, one of them succeeds.
+    /// The pauses grow in fixed steps: the store puts commits in an order, so if several calls meet
+    /// again, one of them succeeds.
     fn pause_after(&mut self, refused: Error, seen: S) -> Result<Duration> {
         let now = Some((seen, refused.to_string()));
         if self.before == now {
             self.still += 1;
         } else {
-            // The first refusal also means that the state moved: it was another one when the call read it.
+            // The first refusal also means that the state moved: it was another one when the call
+            // read it.
             (self.moves, self.still) = (self.moves + 1, 1);
         }
         self.before = now;
@@ -102,7 +118,9 @@ mod tests {
     #[test]
     fn a_call_goes_on_as_long_as_the_state_moves() {
         let mut retry = Retry::new("importing `acme.Model/churn`");
-        let pauses: Vec<u128> = (1..MOVES).map(|turn| retry.pause_after(moved(turn), turn).expect("goes on").as_millis()).collect();
+        let pauses: Vec<u128> = (1..MOVES)
+            .map(|turn| retry.pause_after(moved(turn), turn).expect("goes on").as_millis())
+            .collect();
         assert_eq!(pauses[..8], [2, 4, 8, 16, 32, 64, 64, 64]);
         let error = retry.pause_after(moved(MOVES), MOVES).expect_err("gives up at last");
         assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -120,14 +138,19 @@ mod tests {
             }
         }
         let error = retry.pause_after(moved(7), 4).expect_err("gives up");
-        assert_eq!(error.to_string(), "removing `acme.Model/churn`: `acme.Model/churn` is 7, but the plan was made with it 0");
+        assert_eq!(
+            error.to_string(),
+            "removing `acme.Model/churn`: `acme.Model/churn` is 7, but the plan was made with it 0"
+        );
     }
 
     #[test]
     fn a_refusal_with_another_text_is_a_move() {
         let mut retry = Retry::new("renaming `a`");
         for run in 0..ATTEMPTS * 4 {
-            retry.pause_after(Error::conflict(format!("run {run} of `a` is not finished")), ()).expect("goes on");
+            retry
+                .pause_after(Error::conflict(format!("run {run} of `a` is not finished")), ())
+                .expect("goes on");
         }
     }
 }

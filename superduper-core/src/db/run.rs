@@ -1,11 +1,12 @@
 //! A run that is under way.
 
-use super::{Actor, Applied, Db, DbInner, EventStream};
+use super::{Applied, Db, DbInner, EventStream};
 use crate::{
-    Error, ErrorKind, Result,
+    error::{Error, ErrorKind, Result},
     job::{Outcome, RunHandle},
     plan::Action,
-    store::{JobFilter, JobId, JobRow, RunId},
+    store::{Actor, JobFilter, JobId, JobRow, RunId},
+    unreturned::{Site, Unreturned},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -25,12 +26,33 @@ pub struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(db: Arc<DbInner>, id: Option<RunId>, handles: Vec<RunHandle>, applied: Applied) -> Self {
-        Run { db, id, handles, applied: Some(applied), recorded: Vec::new(), ended_stale: false, actor: None }
+    pub(crate) fn new(
+        db: Arc<DbInner>,
+        id: Option<RunId>,
+        handles: Vec<RunHandle>,
+        applied: Applied,
+    ) -> Self {
+        Run {
+            db,
+            id,
+            handles,
+            applied: Some(applied),
+            recorded: Vec::new(),
+            ended_stale: false,
+            actor: None,
+        }
     }
 
     pub(crate) fn resumed(db: Arc<DbInner>, id: RunId, handle: RunHandle) -> Self {
-        Run { db, id: Some(id), handles: vec![handle], applied: None, recorded: Vec::new(), ended_stale: false, actor: None }
+        Run {
+            db,
+            id: Some(id),
+            handles: vec![handle],
+            applied: None,
+            recorded: Vec::new(),
+            ended_stale: false,
+            actor: None,
+        }
     }
 
     /// Take over the actor of a handle.
@@ -51,7 +73,8 @@ impl Run {
         Run { recorded, ..self }
     }
 
-    /// The jobs that an apply recorded for this run, in the order of the plan; none for a run that it joined or resumed.
+    /// The jobs that an apply recorded for this run, in the order of the plan; none for a run that
+    /// it joined or resumed.
     pub fn recorded(&self) -> &[JobId] {
         &self.recorded
     }
@@ -77,13 +100,15 @@ impl Run {
     /// Wait until every job is final.
     ///
     /// # Errors
-    /// `JobFailed` or `Cancelled` with the whole outcome attached; `Store` where the run had to stop. `UnknownKind` or `Unsupported`
-    /// if the run can only go on in another program and no other worker lives. `Cancelled` without an outcome if this process called
+    /// `JobFailed` or `Cancelled` with the whole outcome attached; `Store` where the run had to
+    /// stop. `UnknownKind` or `Unsupported` if the run can only go on in another program and no
+    /// other worker lives. `Cancelled` without an outcome if this process called
     /// [`Db::close`](crate::Db::close).
     pub async fn wait(&self) -> Result<Option<Outcome>> {
         let mut first = None;
         for handle in &self.handles {
-            let outcome = outcome_of(&self.db, handle).await.map_err(|error| self.stopped(error))?;
+            let outcome =
+                outcome_of(&self.db, handle).await.map_err(|error| self.stopped(error))?;
             first.get_or_insert(outcome);
         }
         first.map(Outcome::into_result).transpose()
@@ -107,7 +132,10 @@ impl Run {
             Ok(result) => result,
             Err(_) => {
                 let name = self.id.map_or_else(|| "the run".to_owned(), |id| format!("run {id}"));
-                Err(Error::new(ErrorKind::Timeout, format!("{name} did not end within {limit:?}; it goes on")))
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("{name} did not end within {limit:?}; it goes on"),
+                ))
             }
         }
     }
@@ -134,7 +162,9 @@ impl Run {
     /// `Store`.
     pub async fn jobs(&self) -> Result<Vec<JobRow>> {
         match self.id {
-            Some(id) => self.db.metadata.jobs(JobFilter { run: Some(id), ..JobFilter::default() }).await,
+            Some(id) => {
+                self.db.metadata.jobs(JobFilter { run: Some(id), ..JobFilter::default() }).await
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -147,13 +177,21 @@ impl Run {
     /// Wait, and give what apply gives.
     pub(crate) async fn finish(self) -> Result<Applied> {
         let outcome = self.wait().await?;
-        let mut applied = self.applied.ok_or_else(|| Error::internal("a resumed run was not applied here"))?;
+        let mut applied =
+            self.applied.ok_or_else(|| Error::internal("a resumed run was not applied here"))?;
         applied.outcome = outcome;
+        if applied.action != Action::Remove {
+            // What was applied is on record, also where this cannot be read.
+            super::recorded::fill(&self.db, &mut applied)
+                .await
+                .or_warn(Site::RUN, "reading the results on record");
+        }
         Ok(applied)
     }
 }
 
-/// Wait for a run; its outcome, or why it had to stop. Where the runtime has ended in which it was led, it is led on in this one.
+/// Wait for a run; its outcome, or why it had to stop. Where the runtime has ended in which it was
+/// led, it is led on in this one.
 pub(crate) async fn outcome_of(db: &Arc<DbInner>, handle: &RunHandle) -> Result<Outcome> {
     let mut handle = handle.clone();
     loop {

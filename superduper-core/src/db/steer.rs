@@ -7,12 +7,12 @@ use super::{
 };
 use crate::unreturned::{Site, Unreturned};
 use crate::{
-    Error, ErrorKind, Result,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
     job::{Command, Outcome, describe},
-    lifecycle::BoxFuture,
     store::{
-        Batch, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobSignal, JobState, Need, NewJob, NewRun, Op, RunId, RunPurpose,
-        Timestamp,
+        Batch, Expect, JobDependency, JobFilter, JobId, JobRef, JobRow, JobSignal, JobState, Need,
+        NewJob, NewRun, Op, RunId, RunPurpose, Timestamp,
     },
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
@@ -41,13 +41,17 @@ impl Resume {
                 Err(error) => failed.push((run.id, error.context(format_args!("run {}", run.id)))),
             }
         }
-        let returned = if runs.is_empty() && !failed.is_empty() { Some(failed.remove(0).1) } else { None };
+        let returned =
+            if runs.is_empty() && !failed.is_empty() { Some(failed.remove(0).1) } else { None };
         failed.iter().for_each(|(run, error)| Site::RUN.run(*run).warn(error, "resuming a run"));
         if let Some(error) = returned {
             return Err(error);
         }
-        // Last, and no error: a blob that cannot be deleted must not keep jobs from running. `gc` tells of it.
-        db.finish_sweeps().await.or_warn(Site::SWEEP, "completing the sweeps of processes that are gone");
+        // Last, and no error: a blob that cannot be deleted must not keep jobs from running. `gc`
+        // tells of it.
+        db.finish_sweeps()
+            .await
+            .or_warn(Site::SWEEP, "completing the sweeps of processes that are gone");
         Ok(runs)
     }
 }
@@ -99,7 +103,8 @@ impl From<RunId> for Cancel {
 impl Db {
     /// Run what a crash or a closed program left: jobs that are not final, removals, sweeps.
     ///
-    /// Awaited, it waits for all of them and gives the outcomes, failed ones too; `.detach()` gives the runs.
+    /// Awaited, it waits for all of them and gives the outcomes, failed ones too; `.detach()` gives
+    /// the runs.
     ///
     /// # Errors
     /// `Store`, where the store failed for so long that a run had to stop; the others have ended.
@@ -112,8 +117,8 @@ impl Db {
     /// The old job stays as it is; a new one (`retry_of`) runs in a new run.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` for a job that is not final or has succeeded; `InUse` where it would overwrite outputs of a version
-    /// with a label; `JobFailed` where it fails again.
+    /// `NotFound`; `InvalidInput` for a job that is not final or has succeeded; `InUse` where it
+    /// would overwrite outputs of a version with a label; `JobFailed` where it fails again.
     pub async fn retry(&self, job: JobId) -> Result<Outcome> {
         let run = self.retry_detached(job).await?;
         let outcome = run.wait().await?.ok_or_else(|| Error::internal("a retry has no outcome"))?;
@@ -151,7 +156,10 @@ impl Db {
         db.check_writable("retry")?;
         let row = self.job(job).await?;
         if !row.state.is_terminal() || row.state == JobState::Succeeded {
-            return Err(Error::invalid(format!("job {job} is {}; only failed, cancelled and skipped jobs can be tried again", row.state)));
+            return Err(Error::invalid(format!(
+                "job {job} is {}; only failed, cancelled and skipped jobs can be tried again",
+                row.state
+            )));
         }
         let rows = self.jobs(JobFilter { run: Some(row.run), ..JobFilter::default() }).await?;
         let edges = db.metadata.dependencies(row.run).await?;
@@ -160,9 +168,10 @@ impl Db {
         let mut expect = super::planning::check_retried(db, &again).await?;
         let at = Timestamp::now();
         let jobs = jobs_again(db, &again, &edges, at);
-        let run = NewRun { purpose: RunPurpose::Apply, root: row.target.clone(), data: serde_json::Value::Null, at };
+        let run = NewRun::new(RunPurpose::Apply, row.target.clone(), at);
         // The job's own run may have jobs of other components that go on.
-        let alone = exclusive.then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
+        let alone = exclusive
+            .then(|| Expect::NoRun { address: row.target.unversioned(), but: Some(row.run) });
         expect.extend(alone);
         let launch = Launch {
             expect,
@@ -172,14 +181,19 @@ impl Db {
             instances: Arc::default(),
             starts: true,
         };
-        let handle = db.launch(launch).await?.1.ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
+        let handle = db
+            .launch(launch)
+            .await?
+            .1
+            .ok_or_else(|| Error::internal("a retry was recorded without a run"))?;
         Ok(Run::resumed(db.clone(), handle.run, handle).started_by(self))
     }
 
     /// Ask for a job or all jobs of a run to be cancelled; what needs them is skipped.
     ///
-    /// Returns at once. A running job sees it through [`JobContext::cancelled`](crate::JobContext::cancelled) and is
-    /// stopped after the grace period where that is possible. What is final stays as it is.
+    /// Returns at once. A running job sees it through
+    /// [`JobContext::cancelled`](crate::JobContext::cancelled) and is stopped after the grace
+    /// period where that is possible. What is final stays as it is.
     ///
     /// # Errors
     /// `NotFound`, `Store`.
@@ -199,7 +213,8 @@ impl Db {
         }
     }
 
-    /// Send a signal to a job: to stop early, to pause, or to go on after all. Returns at once. The job sees it through
+    /// Send a signal to a job: to stop early, to pause, or to go on after all. Returns at once. The
+    /// job sees it through
     /// [`JobContext::signal`](crate::JobContext::signal), also in another process, and decides what to do. A signal to cancel is
     /// [`Db::cancel`].
     ///
@@ -225,13 +240,15 @@ impl Db {
         self.inner().engine.handle(run).is_some()
     }
 
-    /// Limit how many jobs of a pool may run at once. The limit holds whenever this process claims a job, and replaces the limits in
-    /// the policies of recorded jobs. Running jobs of all processes count. Another process may set another limit.
+    /// Limit how many jobs of a pool may run at once. The limit holds whenever this process claims
+    /// a job, and replaces the limits in the policies of recorded jobs. Running jobs of all
+    /// processes count. Another process may set another limit.
     pub fn limit_pool(&self, name: &str, limit: usize) {
         self.inner().engine.limit_pool(name, limit);
     }
 
-    /// Whether this process is the owner of a job of a run, and no longer runs it: it had to let the run go.
+    /// Whether this process is the owner of a job of a run, and no longer runs it: it had to let
+    /// the run go.
     pub async fn has_stopped(&self, run: RunId, owner: crate::store::WorkerId) -> bool {
         let db = self.inner();
         if db.owner.get() != Some(&owner) || self.drives(run) {
@@ -242,8 +259,9 @@ impl Db {
         !self.drives(run)
     }
 
-    /// Whether nobody runs, or is about to run, the jobs of a run, as far as the record can tell: this process does not, and no
-    /// other one that runs jobs of this database is alive. While another one is, it may have the run, and this is `false`.
+    /// Whether nobody runs, or is about to run, the jobs of a run, as far as the record can tell:
+    /// this process does not, and no other one that runs jobs of this database is alive. While
+    /// another one is, it may have the run, and this is `false`.
     ///
     /// # Errors
     /// `Store`.
@@ -294,7 +312,10 @@ impl Db {
         if !committed.ignored.is_empty() {
             // Another call released it, or ended it.
             let row = self.job(job).await?;
-            return Err(Error::invalid(format!("job {job} is {}, not blocked any more", row.state)));
+            return Err(Error::invalid(format!(
+                "job {job} is {}, not blocked any more",
+                row.state
+            )));
         }
         // If no process leads its run, `resume` or `work` continues it.
         if let Some(handle) = db.engine.handle(row.run) {
@@ -312,7 +333,11 @@ impl Db {
         db.check_writable("block")?;
         let row = self.job(job).await?;
         let refuse = |row: &JobRow| {
-            let state = if row.state == JobState::Queued { "about to start".to_owned() } else { row.state.to_string() };
+            let state = if row.state == JobState::Queued {
+                "about to start".to_owned()
+            } else {
+                row.state.to_string()
+            };
             Err(Error::invalid(format!("job {job} is {state}, not queued")))
         };
         if row.state != JobState::Queued {
@@ -325,7 +350,8 @@ impl Db {
         if let Some(handle) = db.engine.handle(row.run) {
             handle.tell(Command::Look);
         }
-        // A job that was taken meanwhile, or before its start is on record, is left alone by the store.
+        // A job that was taken meanwhile, or before its start is on record, is left alone by the
+        // store.
         let row = self.job(job).await?;
         if row.state == JobState::Blocked { Ok(()) } else { refuse(&row) }
     }
@@ -344,33 +370,45 @@ impl Db {
             let row = self.job(job).await?;
             match row.state {
                 JobState::Succeeded => return Ok(row),
-                JobState::Failed | JobState::Skipped => return Err(describe(&row, ErrorKind::JobFailed)),
+                JobState::Failed | JobState::Skipped => {
+                    return Err(describe(&row, ErrorKind::JobFailed));
+                }
                 JobState::Cancelled => return Err(describe(&row, ErrorKind::Cancelled)),
                 _ if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) => {
                     return Err(Error::new(
                         ErrorKind::Timeout,
-                        format!("job {job} (`{}` of `{}`) is still {} after {limit:?}", row.method, row.target, row.state),
+                        format!(
+                            "job {job} (`{}` of `{}`) is still {} after {limit:?}",
+                            row.method, row.target, row.state
+                        ),
                     ));
                 }
                 _ => {}
             }
             // A commit here wakes at once; those of other processes are looked for.
             let wake = tokio::time::Instant::now() + pause;
-            let woken = tokio::time::timeout_at(deadline.map_or(wake, |deadline| wake.min(deadline)), commits.changed()).await;
+            let woken = tokio::time::timeout_at(
+                deadline.map_or(wake, |deadline| wake.min(deadline)),
+                commits.changed(),
+            )
+            .await;
             woken.ignored("whichever comes first");
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     }
 }
 
-/// The jobs that are tried again with a job: what it needs that was not done either, and what was skipped below those.
+/// The jobs that are tried again with a job: what it needs that was not done either, and what was
+/// skipped below those.
 fn wanted_again(job: JobId, rows: &[JobRow], edges: &[JobDependency]) -> Vec<JobId> {
     let state = |id: JobId| rows.iter().find(|row| row.id == id).map(|row| row.state);
     let (mut wanted, mut next) = (vec![job], 0);
     while let Some(current) = wanted.get(next).copied() {
         next += 1;
         for edge in edges {
-            let needed = edge.job == current && !edge.any_end && state(edge.needs).is_some_and(|state| state != JobState::Succeeded);
+            let needed = edge.job == current
+                && !edge.any_end
+                && state(edge.needs).is_some_and(|state| state != JobState::Succeeded);
             if needed && !wanted.contains(&edge.needs) {
                 wanted.push(edge.needs);
             }
@@ -384,7 +422,12 @@ fn wanted_again(job: JobId, rows: &[JobRow], edges: &[JobDependency]) -> Vec<Job
 }
 
 /// The rows of jobs that are tried again.
-fn jobs_again(db: &DbInner, again: &[&JobRow], edges: &[JobDependency], at: Timestamp) -> Vec<NewJob> {
+fn jobs_again(
+    db: &DbInner,
+    again: &[&JobRow],
+    edges: &[JobDependency],
+    at: Timestamp,
+) -> Vec<NewJob> {
     let place = |id: JobId| again.iter().position(|row| row.id == id);
     let need = |edge: &JobDependency| Need {
         job: place(edge.needs).map_or(JobRef::Id(edge.needs), JobRef::New),

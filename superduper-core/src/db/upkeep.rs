@@ -1,13 +1,17 @@
 //! Keeping house: sweeping blobs, rolling back.
 //!
-//! A sweep runs beside applies in three steps. One commit marks the blobs that no row refers to. The blobs are deleted. A second
-//! commit confirms the deletion and counts the sweep. An apply is refused, and tries again, if it names a marked blob or if a sweep
-//! completed after it looked for its blobs.
-//! The end of a job that names blobs is left out of its commit in the same way; see `job/record.rs`.
+//! A sweep runs beside applies in three steps. One commit marks the blobs that no row refers to.
+//! The blobs are deleted. A second commit confirms the deletion and counts the sweep. An apply is
+//! refused, and tries again, if it names a marked blob or if a sweep completed after it looked for
+//! its blobs. The end of a job that names blobs is left out of its commit in the same way; see
+//! `job/record.rs`.
 
-use super::{Applied, Apply, Db, DbInner, detached::detached};
+use super::{Apply, Db, DbInner, detached::detached};
 use crate::{
-    Address, Digest, Error, ErrorKind, Result, VersionRef,
+    address::VersionRef,
+    digest::Digest,
+    error::{Error, ErrorKind, Result},
+    locator::Locator,
     plan::Plan,
     store::{Batch, Op, SweepLock},
     unreturned::Site,
@@ -38,7 +42,8 @@ impl Db {
     /// Crashes leave such blobs; `remove` collects its own. Blobs younger than the grace of
     /// [`DbBuilder::gc_grace`](super::DbBuilder::gc_grace) are spared. It is safe beside a running apply.
     ///
-    /// It takes time in proportion to the number of blobs, and memory in proportion to what it deletes.
+    /// It takes time in proportion to the number of blobs, and memory in proportion to what it
+    /// deletes.
     ///
     /// # Errors
     /// `Store`.
@@ -50,7 +55,12 @@ impl Db {
         }
         // No blob is as old as a grace that reaches back beyond the calendar.
         // The age is measured by the clock that also set the times of the blobs.
-        let before = db.artifacts.now().await?.checked_sub(db.options.gc_grace).unwrap_or(SystemTime::UNIX_EPOCH);
+        let before = db
+            .artifacts
+            .now()
+            .await?
+            .checked_sub(db.options.gc_grace)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         let mut report = GcReport { dry_run, ..GcReport::default() };
         let mut orphans: Vec<(Digest, u64)> = Vec::new();
         for first in 0..=u8::MAX {
@@ -59,14 +69,19 @@ impl Db {
             let blobs = db.artifacts.list(Some(first), leftovers).await?;
             if !blobs.is_empty() {
                 let referenced = db.metadata.referenced_blobs(Some(first)).await?;
-                let referenced: HashSet<Digest> = referenced.into_iter().map(|(digest, _)| digest).collect();
-                let old = blobs.into_iter().filter(|blob| !referenced.contains(&blob.digest) && blob.modified <= before);
+                let referenced: HashSet<Digest> =
+                    referenced.into_iter().map(|(digest, _)| digest).collect();
+                let old = blobs
+                    .into_iter()
+                    .filter(|blob| !referenced.contains(&blob.digest) && blob.modified <= before);
                 orphans.extend(old.map(|blob| (blob.digest, blob.size)));
             }
-            // Each sweep makes applies that are under way look again: a few large ones disturb them less than many small ones.
+            // Each sweep makes applies that are under way look again: a few large ones disturb them
+            // less than many small ones.
             if orphans.len() >= SWEEP || first == u8::MAX {
                 if !dry_run {
-                    let swept = db.sweep_all(orphans.iter().map(|(digest, _)| *digest).collect()).await?;
+                    let swept =
+                        db.sweep_all(orphans.iter().map(|(digest, _)| *digest).collect()).await?;
                     orphans.retain(|(digest, _)| swept.contains(digest));
                 }
                 report.blobs.append(&mut orphans);
@@ -78,13 +93,18 @@ impl Db {
 
     /// Go back to an older version or revision: its document becomes the next version.
     ///
-    /// The version is a number, `3`, or number and revision, `(3, 2)`. Children are the versions that the old document names,
-    /// each at its newest revision; they get no jobs.
+    /// The version is a number, `3`, or number and revision, `(3, 2)`. Children are the versions
+    /// that the old document names, each at its newest revision; they get no jobs.
     ///
-    /// `on_create` runs. A trigger that sets outputs does not run again where the old version has them: they are copied, in the commit
-    /// that makes the new version. Other triggers run, since what they do is outside. [`Applied::left_out`] names those that do not run.
+    /// `on_create` runs. A trigger that sets outputs does not run again where the old version has
+    /// them: they are copied, in the commit that makes the new version. Other triggers run, since
+    /// what they do is outside. [`Applied::left_out`](crate::db::Applied::left_out) names those that
+    /// do not run.
     ///
-    /// Applying the content that was rolled back to changes nothing, as long as the children that it declares are those of then.
+    /// As every [`Apply`], it can be detached, planned, and held to a plan that was agreed on.
+    ///
+    /// Applying the content that was rolled back to changes nothing, as long as the children that
+    /// it declares are those of then.
     ///
     /// ```
     /// # extern crate superduper_core as superduper;
@@ -99,15 +119,15 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// `NotFound`; `UnknownKind` and `Decode` where this program's type cannot read the old version; `Conflict` while the component,
-    /// its newest version or the one to go back to is being removed; `JobFailed`.
-    pub async fn rollback(
+    /// `NotFound`; `UnknownKind` and `Decode` where this program's type cannot read the old
+    /// version; `Conflict` while the component, its newest version or the one to go back to is
+    /// being removed; `JobFailed`.
+    pub fn rollback(
         &self,
-        address: impl TryInto<Address, Error = impl Into<Error>>,
+        address: impl TryInto<Locator, Error = impl Into<Error>>,
         version: impl Into<VersionRef>,
-    ) -> Result<Applied> {
-        self.inner().check_writable("roll back")?;
-        self.back_to(address, version)?.start().await?.finish().await
+    ) -> Apply {
+        Apply::of_rollback(self.clone(), address.try_into().map_err(Into::into), version.into())
     }
 
     /// What [`Db::rollback`] would do. Writes nothing; [`Db::apply_plan`] does it.
@@ -116,16 +136,10 @@ impl Db {
     /// As for [`Db::rollback`], apart from those of its jobs.
     pub async fn plan_rollback(
         &self,
-        address: impl TryInto<Address, Error = impl Into<Error>>,
+        address: impl TryInto<Locator, Error = impl Into<Error>>,
         version: impl Into<VersionRef>,
     ) -> Result<Plan> {
-        self.back_to(address, version)?.plan().await
-    }
-
-    fn back_to(&self, address: impl TryInto<Address, Error = impl Into<Error>>, version: impl Into<VersionRef>) -> Result<Apply> {
-        let address = address.try_into().map_err(Into::into)?;
-        let wanted = Address { version: Some(version.into()), ..address };
-        Ok(Apply::of_rollback(self.clone(), wanted))
+        self.rollback(address, version).plan().await
     }
 }
 
@@ -138,7 +152,8 @@ impl DbInner {
         self.sweep_all(candidates).await.map(|_| ())
     }
 
-    /// Delete those of the blobs that nothing refers to; gives which, none where others swept all the time.
+    /// Delete those of the blobs that nothing refers to; gives which, none where others swept all
+    /// the time.
     async fn sweep_all(self: &Arc<Self>, candidates: Vec<Digest>) -> Result<BTreeSet<Digest>> {
         if candidates.is_empty() {
             return Ok(BTreeSet::new());
@@ -186,9 +201,13 @@ impl DbInner {
         }
     }
 
-    /// Delete marked blobs, for the holder of the lock. After the lock was lost, the blobs belong to the next holder: they may be stored
-    /// again by now, and are left alone.
-    async fn delete_marked(self: &Arc<Self>, lock: &dyn SweepLock, marked: Vec<Digest>) -> Result<BTreeSet<Digest>> {
+    /// Delete marked blobs, for the holder of the lock. After the lock was lost, the blobs belong
+    /// to the next holder: they may be stored again by now, and are left alone.
+    async fn delete_marked(
+        self: &Arc<Self>,
+        lock: &dyn SweepLock,
+        marked: Vec<Digest>,
+    ) -> Result<BTreeSet<Digest>> {
         if marked.is_empty() {
             return Ok(BTreeSet::new());
         }

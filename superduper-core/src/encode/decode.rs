@@ -6,15 +6,19 @@
 use super::{
     serializer::unescape,
     stored::{RAW_VALUE, Stored, take_raw},
+    track::{self, Followed},
 };
 use crate::{
-    Address, Error, ErrorKind, Result,
+    address::Address,
     artifact::BlobHandle,
-    component::{Component, ComponentType},
+    artifact::contract::ArtifactStore,
+    component::{
+        Component, ComponentType,
+        registry::{Registration, Registry},
+    },
+    error::{Error, ErrorKind, Result},
     json::{check_readable, nesting, with_stack_for},
     panics::caught,
-    registry::Registry,
-    store::ArtifactStore,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -90,11 +94,16 @@ impl DecodeEnv {
     }
 
     pub(crate) fn with_blobs(self, blobs: &[Arc<BlobHandle>]) -> Self {
-        {
-            let mut known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            known.extend(blobs.iter().flat_map(|handle| handle.names().map(|name| (name, handle.clone()))));
-        }
+        self.add_blobs(blobs);
         self
+    }
+
+    /// From now on these blobs are at hand.
+    pub(crate) fn add_blobs(&self, blobs: &[Arc<BlobHandle>]) {
+        let mut known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(
+            blobs.iter().flat_map(|handle| handle.names().map(|name| (name, handle.clone()))),
+        );
     }
 
     /// The handle of the blob that a `$blob` reference names.
@@ -103,7 +112,9 @@ impl DecodeEnv {
         let known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         match known {
             Some(handle) => Ok(handle),
-            None => BlobHandle::stored(reference, self.artifacts.clone(), owner(&name)).map(Arc::new),
+            None => {
+                BlobHandle::stored(reference, self.artifacts.clone(), owner(&name)).map(Arc::new)
+            }
         }
     }
 }
@@ -117,8 +128,9 @@ struct Session {
     decoded: usize,
 }
 
-/// A shared component is decoded once for each reference to it, those that it shares again for each of those: layers
-/// of shared components would take for ever. More copies than this per document, on average, are refused.
+/// A shared component is decoded once for each reference to it, those that it shares again for each
+/// of those: layers of shared components would take for ever. More copies than this per document,
+/// on average, are refused.
 pub(super) const COPIES: usize = 100;
 /// Copies that are allowed in any case.
 pub(super) const FREE_COPIES: usize = 10_000;
@@ -156,13 +168,23 @@ pub(super) fn name_owner(name: String, body: &Value) {
     });
 }
 
-/// Run `decode` with `env` as the current session and give its error, or the first typed one met on the way.
-pub(crate) fn in_decode_session<T>(env: &Arc<DecodeEnv>, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Run `decode` with `env` as the current session and give its error, or the first typed one met on
+/// the way.
+pub(crate) fn in_decode_session<T>(
+    env: &Arc<DecodeEnv>,
+    decode: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let session = Session { env: env.clone(), error: None, owners: Vec::new(), decoded: 0 };
     let restore = Restore(SESSION.with(|cell| cell.replace(Some(session))));
-    let owner = || SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| Some(session.owners.last()?.name.clone())));
-    let result = caught(|| format!("decoding {}", owner().unwrap_or_else(|| "a value".to_owned())), decode);
-    let first = SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
+    let owner = || {
+        SESSION.with(|cell| {
+            cell.borrow().as_ref().and_then(|session| Some(session.owners.last()?.name.clone()))
+        })
+    };
+    let result =
+        caught(|| format!("decoding {}", owner().unwrap_or_else(|| "a value".to_owned())), decode);
+    let first =
+        SESSION.with(|cell| cell.borrow_mut().as_mut().and_then(|session| session.error.take()));
     drop(restore);
     result.map_err(|error| first.unwrap_or(error))
 }
@@ -179,7 +201,9 @@ fn owner(blob: &str) -> String {
         Some((path, _)) if !path.is_empty() => format!("{} (field `{path}`)", owner.name),
         _ => owner.name.clone(),
     };
-    SESSION.with(|cell| cell.borrow().as_ref().and_then(|session| session.owners.last().map(describe))).unwrap_or_default()
+    SESSION
+        .with(|cell| cell.borrow().as_ref().and_then(|session| session.owners.last().map(describe)))
+        .unwrap_or_default()
 }
 
 fn keep(error: Error) -> String {
@@ -197,7 +221,17 @@ fn keep(error: Error) -> String {
 /// What a serialized component looks like: a reference, or all of it in place.
 enum Form {
     Reference(Document),
-    Inline { kind: String, version: u32, body: Stored },
+    Inline {
+        kind: String,
+        version: u32,
+        body: Stored,
+    },
+    /// As a user wrote it: of the version that the type has.
+    Written {
+        kind: String,
+        body: Stored,
+        reference: bool,
+    },
 }
 
 /// Takes the value of a component as it is stored, where it is part of a stored value.
@@ -210,7 +244,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
         f.write_str("a component")
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Stored, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Stored, D::Error> {
         match take_raw() {
             Some(stored) => Ok(stored),
             None => Value::deserialize(deserializer).map(Stored::plain),
@@ -224,21 +261,102 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 fn form<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Form, D::Error> {
     let mut stored = deserializer.deserialize_newtype_struct(RAW_VALUE, ValueVisitor)?;
+    if stored.is_strict()
+        && let Some(written) =
+            written(&mut stored).map_err(|error| D::Error::custom(keep(error)))?
+    {
+        return Ok(written);
+    }
     let value = &mut stored.value;
     if let Some(Value::String(text)) = value.get("$ref") {
         let env = current_env();
         return match env.documents.get(text) {
             Some(document) => Ok(Form::Reference(document.clone())),
-            None => Err(D::Error::custom(keep(Error::new(ErrorKind::NotFound, format!("component `{text}` is not at hand"))))),
+            None => Err(D::Error::custom(keep(Error::new(
+                ErrorKind::NotFound,
+                format!("component `{text}` is not at hand"),
+            )))),
         };
     }
     let kind = value.get("$kind").and_then(Value::as_str).map(str::to_owned);
     let Some(kind) = kind else {
-        return Err(D::Error::custom("a component is `{\"$ref\": …}` or an object with `$kind`, `$version` and `$body`"));
+        return Err(D::Error::custom(
+            "a component is `{\"$ref\": …}` or an object with `$kind`, `$version` and `$body`",
+        ));
     };
     let version = value.get("$version").and_then(Value::as_u64).unwrap_or(1);
     let body = value.get_mut("$body").map(Value::take).unwrap_or_default();
-    Ok(Form::Inline { kind, version: u32::try_from(version).unwrap_or(u32::MAX), body: stored.part(body) })
+    Ok(Form::Inline {
+        kind,
+        version: u32::try_from(version).unwrap_or(u32::MAX),
+        body: stored.part(body),
+    })
+}
+
+/// A component as a user wrote it; None for a reference to a stored one.
+fn written(stored: &mut Stored) -> Result<Option<Form>> {
+    if let Some(Value::String(address)) = stored.value.get("$ref") {
+        return match track::follow(address) {
+            Followed::Document(value) => {
+                let (kind, body) = written_kind(&mut Stored::strict(value))?;
+                Ok(Some(Form::Written { kind, body, reference: true }))
+            }
+            Followed::None => Ok(None),
+            Followed::Endless => Err(Error::new(
+                ErrorKind::Decode,
+                format!("following the reference to `{address}` would not end"),
+            )),
+        };
+    }
+    let (kind, body) = written_kind(stored)?;
+    Ok(Some(Form::Written { kind, body, reference: false }))
+}
+
+/// The kind that a user wrote, and the fields without it.
+fn written_kind(stored: &mut Stored) -> Result<(String, Stored)> {
+    let fields = stored.value.as_object_mut();
+    let kind = fields.and_then(|fields| {
+        let key = if fields.contains_key("$kind") { "$kind" } else { "kind" };
+        match fields.remove(key) {
+            Some(Value::String(kind)) => Some(kind),
+            _ => None,
+        }
+    });
+    match kind {
+        Some(kind) => {
+            let fields = stored.value.take();
+            Ok((kind, stored.part(fields)))
+        }
+        None => Err(Error::new(
+            ErrorKind::Decode,
+            "this is no component, expected an object with `kind`, or `{\"$ref\": …}`",
+        )),
+    }
+}
+
+/// Decode a component as a user wrote it, of any kind. [`track`] knows what was found.
+pub(crate) fn decode_strict(mut document: Stored) -> Result<Box<dyn Component>> {
+    let (kind, body) = written_kind(&mut document)?;
+    let registry = current_env().registry.clone();
+    let entry = registry.entry(&kind)?;
+    (entry.decode_inline)(&kind, entry.spec.version, body)
+}
+
+/// Read a value with a function that forgets it.
+pub(crate) fn reader(
+    value: Stored,
+    read: crate::component::schema::Check,
+) -> std::result::Result<(), serde_json::Error> {
+    let mut track = serde_path_to_error::Track::new();
+    read(serde_path_to_error::Deserializer::new(value, &mut track))
+}
+
+/// Leave the document that a reference led to.
+fn closed<T>(reference: bool, read: Result<T>) -> Result<T> {
+    if reference {
+        track::close(read.is_err());
+    }
+    read
 }
 
 /// Deserialize a component of a known type.
@@ -246,10 +364,15 @@ fn form<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Form, D::Error> {
 /// # Errors
 /// Those of the deserializer, with the session keeping the typed error.
 #[doc(hidden)]
-pub fn deserialize_typed<'de, T: ComponentType, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub fn deserialize_typed<'de, T: ComponentType, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     match form(deserializer)? {
         Form::Reference(document) => decode_document(&document),
         Form::Inline { kind, version, body } => decode_inline(&kind, version, body),
+        Form::Written { kind, body, reference } => {
+            closed(reference, decode_inline(&kind, T::SPEC.version, body))
+        }
     }
     .map_err(|error| D::Error::custom(keep(error)))
 }
@@ -259,11 +382,22 @@ pub fn deserialize_typed<'de, T: ComponentType, D: Deserializer<'de>>(deserializ
 /// # Errors
 /// Those of the deserializer, with the session keeping the typed error.
 #[doc(hidden)]
-pub(super) fn deserialize_boxed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<dyn Component>, D::Error> {
+pub(super) fn deserialize_boxed<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Box<dyn Component>, D::Error> {
     let registry = current_env().registry.clone();
     match form(deserializer)? {
-        Form::Reference(document) => registry.entry(&document.address.kind).and_then(|entry| (entry.decode)(&document)),
-        Form::Inline { kind, version, body } => registry.entry(&kind).and_then(|entry| (entry.decode_inline)(&kind, version, body)),
+        Form::Reference(document) => {
+            registry.entry(&document.address.kind).and_then(|entry| (entry.decode)(&document))
+        }
+        Form::Inline { kind, version, body } => {
+            registry.entry(&kind).and_then(|entry| (entry.decode_inline)(&kind, version, body))
+        }
+        Form::Written { kind, body, reference } => {
+            let decode =
+                |entry: &Registration| (entry.decode_inline)(&kind, entry.spec.version, body);
+            closed(reference, registry.entry(&kind).and_then(decode))
+        }
     }
     .map_err(|error| D::Error::custom(keep(error)))
 }
@@ -283,7 +417,8 @@ impl serde::Serialize for dyn Component {
 /// Decode a stored document as a component of type `T`.
 ///
 /// # Errors
-/// `Decode` for another kind, a newer type version, or a field that does not fit; the error of `postinit`.
+/// `Decode` for another kind, a newer type version, or a field that does not fit; the error of
+/// `postinit`.
 pub(crate) fn decode_body<T: ComponentType>(document: &Document) -> Result<T> {
     decode_document(document)
 }
@@ -293,13 +428,23 @@ fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
     check_kind::<T>(&document.address.kind, &address)?;
     check_readable(&document.body, format_args!("the document of `{address}`"))?;
     let env = current_env();
-    let component = decode_parts::<T>(document.type_version, Stored::plain(unescape(document.body.clone())), &address, |component| {
-        component.__outputs(&mut |name, cell| cell.bind(name, &address, document.outputs.get(name), &env));
-    })?;
+    let component = decode_parts::<T>(
+        document.type_version,
+        Stored::plain(unescape(document.body.clone())),
+        &address,
+        |component| {
+            component.__outputs(&mut |name, cell| {
+                cell.bind(name, &address, document.outputs.get(name), &env)
+            });
+        },
+    )?;
     if component.__identifier() != document.address.identifier {
         return Err(Error::new(
             ErrorKind::Decode,
-            format!("`{address}`: `postinit` or decoding changed the identifier to `{}`", component.__identifier()),
+            format!(
+                "`{address}`: `postinit` or decoding changed the identifier to `{}`",
+                component.__identifier()
+            ),
         ));
     }
     Ok(component)
@@ -307,6 +452,13 @@ fn decode_document<T: ComponentType>(document: &Document) -> Result<T> {
 
 fn decode_inline<T: ComponentType>(kind: &str, version: u32, body: Stored) -> Result<T> {
     check_kind::<T>(kind, kind)?;
+    if body.is_strict() {
+        let identifier = body.value.get(T::SPEC.identifier).and_then(Value::as_str);
+        let address = format!("{kind}/{}", identifier.unwrap_or("?"));
+        // As a builder would make it.
+        let name = |component: &T| component.__outputs(&mut |name, output| output.name(name));
+        return decode_parts::<T>(version, body, &address, name);
+    }
     decode_parts::<T>(version, body, kind, |_| ())
 }
 
@@ -316,7 +468,11 @@ pub(crate) fn decode_boxed<T: ComponentType>(document: &Document) -> Result<Box<
 }
 
 /// [`decode_inline`] for the registry.
-pub(crate) fn decode_inline_boxed<T: ComponentType>(kind: &str, version: u32, body: Stored) -> Result<Box<dyn Component>> {
+pub(crate) fn decode_inline_boxed<T: ComponentType>(
+    kind: &str,
+    version: u32,
+    body: Stored,
+) -> Result<Box<dyn Component>> {
     Ok(Box::new(decode_inline::<T>(kind, version, body)?))
 }
 
@@ -324,10 +480,22 @@ fn check_kind<T: ComponentType>(kind: &str, address: &str) -> Result<()> {
     if kind == T::__kind() || T::SPEC.aliases.contains(&kind) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Decode, format!("`{address}` is not a `{}`, which is of kind `{}`", std::any::type_name::<T>(), T::__kind())))
+    Err(Error::new(
+        ErrorKind::Decode,
+        format!(
+            "`{address}` is not a `{}`, which is of kind `{}`",
+            std::any::type_name::<T>(),
+            T::__kind()
+        ),
+    ))
 }
 
-fn decode_parts<T: ComponentType>(from: u32, body: Stored, address: &str, bind: impl FnOnce(&T)) -> Result<T> {
+fn decode_parts<T: ComponentType>(
+    from: u32,
+    body: Stored,
+    address: &str,
+    bind: impl FnOnce(&T),
+) -> Result<T> {
     let spec = T::SPEC;
     if from > spec.version {
         return Err(Error::new(
@@ -340,31 +508,52 @@ fn decode_parts<T: ComponentType>(from: u32, body: Stored, address: &str, bind: 
         cell.borrow_mut().as_mut().map_or((0, false), |session| {
             session.owners.push(Owner::of(format!("`{address}`"), &body.value));
             session.decoded += 1;
-            // Without documents there are no references: what is written in place is no copy of anything.
+            // Without documents there are no references: what is written in place is no copy of
+            // anything.
             let documents = session.env.documents.len();
-            (session.owners.len(), documents > 0 && session.decoded > FREE_COPIES + COPIES * documents)
+            (
+                session.owners.len(),
+                documents > 0 && session.decoded > FREE_COPIES + COPIES * documents,
+            )
         })
     });
     if copies {
-        let text = format!("`{address}` and what it holds are shared so often that loading would not end");
-        return Err(Error::new(ErrorKind::Decode, text).with_hint("share components across fewer layers, or load them one by one"));
+        let text =
+            format!("`{address}` and what it holds are shared so often that loading would not end");
+        return Err(Error::new(ErrorKind::Decode, text)
+            .with_hint("share components across fewer layers, or load them one by one"));
     }
     if depth > super::MAX_DEPTH + 1 {
-        return Err(Error::new(ErrorKind::Decode, format!("the tree of components is deeper than {} at `{address}`", super::MAX_DEPTH)));
+        return Err(Error::new(
+            ErrorKind::Decode,
+            format!("the tree of components is deeper than {} at `{address}`", super::MAX_DEPTH),
+        ));
     }
     let result = with_stack_for(nesting(&body.value), || {
         let body = if from < spec.version {
             let what = format!("`{address}`: migration from type version {from}");
             let body = body.into_plain();
-            caught(|| what.clone(), || T::__migrate(from, body).map(Stored::plain).map_err(|error| error.context(&what)))?
+            caught(
+                || what.clone(),
+                || {
+                    T::__migrate(from, body)
+                        .map(Stored::plain)
+                        .map_err(|error| error.context(&what))
+                },
+            )?
         } else {
             body
         };
-        let mut component = caught(|| format!("`{address}`: decoding"), || read_fields::<T>(body, address))?;
+        let mut component =
+            caught(|| format!("`{address}`: decoding"), || read_fields::<T>(body, address))?;
         bind(&component);
         let env = current_env();
         if env.postinit {
-            let postinit = || component.__postinit().map_err(|error| error.context(format_args!("`{address}`: postinit")));
+            let postinit = || {
+                component
+                    .__postinit()
+                    .map_err(|error| error.context(format_args!("`{address}`: postinit")))
+            };
             caught(|| format!("`{address}`: postinit"), postinit)?;
         } else if component.__has_lifecycle() {
             env.left_out.store(true, Ordering::Relaxed);
@@ -397,10 +586,19 @@ impl<'de> Deserializer<'de> for Content {
     }
 }
 
-fn read_fields<T: ComponentType>(body: Stored, address: &str) -> Result<T> {
+fn read_fields<T: ComponentType>(mut body: Stored, address: &str) -> Result<T> {
+    let strict = body.is_strict();
+    super::flatten::gather(&mut body.value, T::SPEC.flattened);
+    if strict {
+        super::track::spread(T::SPEC.flattened);
+    }
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
     T::__deserialize_body(deserializer).map_err(|error| {
+        if strict {
+            // The place is tracked.
+            return Error::new(ErrorKind::Decode, error.to_string());
+        }
         let path = track.path().to_string();
         let field = if path == "." { String::new() } else { format!(": field `{path}`") };
         let text = Error::new(ErrorKind::Decode, format!("`{address}`{field}: {error}"));
@@ -409,6 +607,11 @@ fn read_fields<T: ComponentType>(body: Stored, address: &str) -> Result<T> {
                 "rows written before a field existed need `#[component(default)]` on it, or a higher `version` with `migrate`; \
                  a field that was renamed needs `#[serde(alias = \"its former name\")]`",
             ),
+            // A program that has the type can read it, as with an unknown kind.
+            unlinked if let Some(hint) = crate::near::unlinked(&unlinked) => {
+                let text = format!("`{address}`{field}: {error}");
+                Error::new(ErrorKind::UnknownKind, text).with_hint(hint)
+            }
             other if other.starts_with("invalid type") || other.starts_with("invalid value") => text.with_hint(
                 "rows written before the type of a field changed need a higher `version` with `migrate`, \
                  `#[component(version = 2, migrate)]` and an `impl Migrate`",

@@ -1,7 +1,7 @@
 //! Infinity and NaN in the states of checkpoints: marks with their bits.
 //!
-//! Invariant: a float comes back bit for bit, also the bits of a NaN. A mark is an object of one key that begins with `$`; keys of
-//! users that do are escaped, so no user data looks like it.
+//! Invariant: a float comes back bit for bit, also the bits of a NaN. A mark is an object of one
+//! key that begins with `$`; keys of users that do are escaped, so no user data looks like it.
 
 use serde::de::{Error as _, Visitor};
 use serde_json::{Error, Map, Value};
@@ -36,7 +36,10 @@ pub(super) fn is_mark(map: &Map<String, Value>) -> bool {
 }
 
 /// Give the float of a mark to a visitor.
-pub(super) fn visit_mark<'de, V: Visitor<'de>>(map: &Map<String, Value>, visitor: V) -> Result<V::Value, Error> {
+pub(super) fn visit_mark<'de, V: Visitor<'de>>(
+    map: &Map<String, Value>,
+    visitor: V,
+) -> Result<V::Value, Error> {
     let bits = |key| map.get(key).and_then(Value::as_str);
     let single = bits(F32).and_then(|bits| u32::from_str_radix(bits, 16).ok());
     let double = bits(F64).and_then(|bits| u64::from_str_radix(bits, 16).ok());

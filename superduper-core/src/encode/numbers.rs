@@ -1,8 +1,9 @@
 //! Types of `serde_json` that only its own serializer knows: numbers as text and raw JSON.
 //!
-//! Any crate of a program can switch on `serde_json/arbitrary_precision`; a number inside a `Value` then serializes as a
-//! struct with a secret name. Invariant: what is written does not depend on that feature. A number that 64 bits cannot
-//! hold exactly as it is written is refused in both builds.
+//! Any crate of a program can switch on `serde_json/arbitrary_precision`; a number inside a `Value`
+//! then serializes as a struct with a secret name. Invariant: what is written does not depend on
+//! that feature. A number that 64 bits cannot hold exactly as it is written is refused in both
+//! builds.
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -20,7 +21,9 @@ pub(super) const RAW: &str = "$serde_json::private::RawValue";
 const ESCAPED_NUMBER: &str = "$$serde_json::private::Number";
 
 /// Whether this build of `serde_json` keeps numbers as they are written.
-static PRECISE: LazyLock<bool> = LazyLock::new(|| serde_json::from_str::<Number>("1.50").is_ok_and(|number| number.to_string() == "1.50"));
+static PRECISE: LazyLock<bool> = LazyLock::new(|| {
+    serde_json::from_str::<Number>("1.50").is_ok_and(|number| number.to_string() == "1.50")
+});
 
 /// A number by its text.
 pub(super) struct Decimal<'a>(pub(super) &'a str);
@@ -37,8 +40,12 @@ impl Serialize for Decimal<'_> {
             }
         }
         match text.parse::<f64>() {
-            Ok(number) if number.is_finite() && digits(text) == digits(&number.to_string()) => serializer.serialize_f64(number),
-            _ => Err(S::Error::custom(format_args!("the number {text} has more digits than 64 bits keep"))),
+            Ok(number) if number.is_finite() && digits(text) == digits(&number.to_string()) => {
+                serializer.serialize_f64(number)
+            }
+            _ => Err(S::Error::custom(format_args!(
+                "the number {text} has more digits than 64 bits keep"
+            ))),
         }
     }
 }
@@ -105,7 +112,9 @@ impl Serialize for Raw {
             Raw::Number(text) => Decimal(text).serialize(serializer),
             Raw::Text(value) => serializer.serialize_str(value),
             Raw::Items(items) => serializer.collect_seq(items),
-            Raw::Entries(entries) => serializer.collect_map(entries.iter().map(|(key, value)| (key, value))),
+            Raw::Entries(entries) => {
+                serializer.collect_map(entries.iter().map(|(key, value)| (key, value)))
+            }
         }
     }
 }
@@ -209,9 +218,17 @@ mod tests {
 
     #[test]
     fn b04_numbers_that_64_bits_would_change_are_refused() {
-        for text in ["0.1000000000000000055511151231257827", "18446744073709551616", "1e400", "123456789012345678901234567890"] {
+        for text in [
+            "0.1000000000000000055511151231257827",
+            "18446744073709551616",
+            "1e400",
+            "123456789012345678901234567890",
+        ] {
             let error = Encoded::of(&vec![Private(NUMBER, text)]).expect_err("it does not fit");
-            assert!(error.to_string().contains(text) && error.to_string().contains("[0]"), "{error}");
+            assert!(
+                error.to_string().contains(text) && error.to_string().contains("[0]"),
+                "{error}"
+            );
         }
     }
 
@@ -219,7 +236,8 @@ mod tests {
     fn b04_raw_json_is_written_as_the_value_it_is() {
         let found = written(RAW, r#"{"b": [1, -2, 0.50, null, true], "a": {"$ref": "x"}}"#);
         assert_eq!(found.to_string(), r#"{"a":{"$$ref":"x"},"b":[1,-2,0.5,null,true]}"#);
-        let error = Encoded::of(&Private(RAW, r#"{"a": 1, "a": 2}"#)).expect_err("one would be lost");
+        let error =
+            Encoded::of(&Private(RAW, r#"{"a": 1, "a": 2}"#)).expect_err("one would be lost");
         assert!(error.to_string().contains("`a`"), "{error}");
     }
 

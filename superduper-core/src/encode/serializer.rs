@@ -1,10 +1,11 @@
 //! A serde serializer to JSON values that refuses what JSON would silently change.
 //!
-//! Invariants: a non-finite float is an error with its path (serde_json writes null), or in a state a
-//! mark with its bits; a value nested too deep is an error with its path, and recurses no further; keys
-//! of user data that begin with `$` are escaped as `$$`, so that they never look like a reference; marks
-//! of `Runtime` and `Output` leave no trace in the document. The keys of an object are written once, in sorted
-//! order; numbers are written alike whatever features `serde_json` has in this build.
+//! Invariants: a non-finite float is an error with its path (serde_json writes null), or in a state
+//! a mark with its bits; a value nested too deep is an error with its path, and recurses no
+//! further; keys of user data that begin with `$` are escaped as `$$`, so that they never look like
+//! a reference; marks of `Runtime` and `Output` leave no trace in the document. The keys of an
+//! object are written once, in sorted order; numbers are written alike whatever features
+//! `serde_json` has in this build.
 
 use super::{
     OUTPUT_MARK, RUNTIME_MARK, floats,
@@ -26,7 +27,9 @@ pub(crate) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, SerErr
 pub(super) fn is_escaped(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(is_escaped),
-        Value::Object(map) => map.iter().any(|(key, value)| key.starts_with("$$") || is_escaped(value)),
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| key.starts_with("$$") || is_escaped(value))
+        }
         Value::Number(number) => numbers::is_odd(number),
         _ => false,
     }
@@ -38,10 +41,13 @@ pub(crate) fn unescape(value: Value) -> Value {
         match value {
             Value::Array(items) => Value::Array(items.into_iter().map(rewrite).collect()),
             Value::Object(map) => numbers::of_struct(&map).unwrap_or_else(|| {
-                let entries = map.into_iter().map(|(key, value)| (unescape_key(key), rewrite(value)));
+                let entries =
+                    map.into_iter().map(|(key, value)| (unescape_key(key), rewrite(value)));
                 Value::Object(entries.collect())
             }),
-            Value::Number(number) if numbers::is_odd(&number) => Value::Number(numbers::plain(&number).unwrap_or(number)),
+            Value::Number(number) if numbers::is_odd(&number) => {
+                Value::Number(numbers::plain(&number).unwrap_or(number))
+            }
             other => other,
         }
     }
@@ -99,7 +105,8 @@ impl Slot {
 #[derive(Clone, Copy, Default)]
 struct ValueSerializer {
     level: usize,
-    /// How many wrappers that leave no trace in JSON (`Some`, newtypes) are around it, since the last array or object.
+    /// How many wrappers that leave no trace in JSON (`Some`, newtypes) are around it, since the
+    /// last array or object.
     wrappers: usize,
 }
 
@@ -111,11 +118,19 @@ impl ValueSerializer {
     }
 
     fn unwrapped(self) -> Result<Self, SerError> {
-        if self.wrappers == MAX_NESTING { too_deep() } else { Ok(ValueSerializer { wrappers: self.wrappers + 1, ..self }) }
+        if self.wrappers == MAX_NESTING {
+            too_deep()
+        } else {
+            Ok(ValueSerializer { wrappers: self.wrappers + 1, ..self })
+        }
     }
 
     /// Write an item of the array or object that was opened.
-    fn within<T: Serialize + ?Sized>(self, segment: session::Segment, value: &T) -> Result<Slot, SerError> {
+    fn within<T: Serialize + ?Sized>(
+        self,
+        segment: session::Segment,
+        value: &T,
+    ) -> Result<Slot, SerError> {
         session::enter(segment);
         // What a level takes is the user's; some levels always have room.
         let slot = match self.level % 16 {
@@ -148,7 +163,9 @@ fn too_deep<T>() -> Result<T, SerError> {
     session::note_hint(
         "write what refers to itself as a flat list, whose items name each other by their index, or keep it in an `Artifact`",
     );
-    fail(format_args!("it is nested deeper than the {MAX_NESTING} levels that a stored value may have"))
+    fail(format_args!(
+        "it is nested deeper than the {MAX_NESTING} levels that a stored value may have"
+    ))
 }
 
 impl ser::Serializer for ValueSerializer {
@@ -250,11 +267,20 @@ impl ser::Serializer for ValueSerializer {
             _ => Slot::Value(Value::Null),
         })
     }
-    fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<Slot, SerError> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<Slot, SerError> {
         session::mark_name(name);
         self.serialize_str(variant)
     }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Slot, SerError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<Slot, SerError> {
         session::mark_name(name);
         value.serialize(self.unwrapped()?)
     }
@@ -266,12 +292,17 @@ impl ser::Serializer for ValueSerializer {
         value: &T,
     ) -> Result<Slot, SerError> {
         session::mark_name(name);
-        let value = self.open(1)?.within(session::Segment::Key(variant.into()), value)?.into_value();
+        let value =
+            self.open(1)?.within(session::Segment::Key(variant.into()), value)?.into_value();
         Ok(Slot::Value(Value::Object(Map::from_iter([(escape(variant.to_owned()), value)]))))
     }
     fn serialize_seq(self, len: Option<usize>) -> Result<Items, SerError> {
         session::mark(Mark::Items);
-        Ok(Items { items: Vec::with_capacity(len.unwrap_or(0).min(4096)), variant: None, inside: self.open(1)? })
+        Ok(Items {
+            items: Vec::with_capacity(len.unwrap_or(0).min(4096)),
+            variant: None,
+            inside: self.open(1)?,
+        })
     }
     fn serialize_tuple(self, len: usize) -> Result<Items, SerError> {
         self.serialize_seq(Some(len))
@@ -280,7 +311,13 @@ impl ser::Serializer for ValueSerializer {
         session::mark_name(name);
         self.serialize_seq(Some(len))
     }
-    fn serialize_tuple_variant(self, name: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Items, SerError> {
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Items, SerError> {
         session::mark_name(name);
         session::enter(session::Segment::Key(variant.into()));
         let mut items = self.open(1)?.serialize_seq(Some(len))?;
@@ -298,7 +335,13 @@ impl ser::Serializer for ValueSerializer {
         session::mark_name(name);
         self.serialize_map(Some(len))
     }
-    fn serialize_struct_variant(self, name: &'static str, _: u32, variant: &'static str, len: usize) -> Result<Fields, SerError> {
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Fields, SerError> {
         session::mark_name(name);
         session::enter(session::Segment::Key(variant.into()));
         let mut fields = self.open(1)?.serialize_map(Some(len))?;
@@ -392,10 +435,21 @@ struct Fields {
 
 impl Fields {
     fn new(len: usize, inside: ValueSerializer) -> Self {
-        Fields { entries: Vec::with_capacity(len.min(4096)), key: None, variant: None, private: None, inside }
+        Fields {
+            entries: Vec::with_capacity(len.min(4096)),
+            key: None,
+            variant: None,
+            private: None,
+            inside,
+        }
     }
 
-    fn put<T: Serialize + ?Sized>(&mut self, segment: session::Segment, key: String, value: &T) -> Result<(), SerError> {
+    fn put<T: Serialize + ?Sized>(
+        &mut self,
+        segment: session::Segment,
+        key: String,
+        value: &T,
+    ) -> Result<(), SerError> {
         match self.inside.within(segment, value)? {
             Slot::Value(value) => self.entries.push((key, value)),
             Slot::Absent | Slot::Output => {}
@@ -404,7 +458,11 @@ impl Fields {
     }
 
     /// The only field of a struct of serde_json's own; `false` for other structs.
-    fn put_private<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<bool, SerError> {
+    fn put_private<T: Serialize + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+    ) -> Result<bool, SerError> {
         if key != NUMBER && key != RAW {
             return Ok(false);
         }
@@ -412,7 +470,9 @@ impl Fields {
         let slot = if key == NUMBER {
             Decimal(&text).serialize(self.inside)?
         } else {
-            serde_json::from_str::<Raw>(&text).map_err(ser::Error::custom)?.serialize(self.inside)?
+            serde_json::from_str::<Raw>(&text)
+                .map_err(ser::Error::custom)?
+                .serialize(self.inside)?
         };
         self.private = Some(slot);
         Ok(true)
@@ -425,8 +485,13 @@ impl Fields {
         // `Map` keeps the order of insertion if any crate of the build enables `preserve_order`.
         self.entries.sort_by(|a, b| a.0.cmp(&b.0));
         if let Some(pair) = self.entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            session::note_hint("give each value a key of its own; a flattened map has no key that a field has");
-            return fail(format_args!("the key `{}` is written twice, and only one of the values would be kept", pair[0].0));
+            session::note_hint(
+                "give each value a key of its own; a flattened map has no key that a field has",
+            );
+            return fail(format_args!(
+                "the key `{}` is written twice, and only one of the values would be kept",
+                pair[0].0
+            ));
         }
         Ok(Slot::Value(wrap(self.variant, Value::Object(Map::from_iter(self.entries)))))
     }
@@ -452,7 +517,11 @@ impl ser::SerializeMap for Fields {
 impl ser::SerializeStruct for Fields {
     type Ok = Slot;
     type Error = SerError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SerError> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), SerError> {
         if key.starts_with('$') && self.put_private(key, value)? {
             return Ok(());
         }
@@ -465,7 +534,11 @@ impl ser::SerializeStruct for Fields {
 impl ser::SerializeStructVariant for Fields {
     type Ok = Slot;
     type Error = SerError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SerError> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), SerError> {
         ser::SerializeStruct::serialize_field(self, key, value)
     }
     fn end(self) -> Result<Slot, SerError> {
@@ -503,15 +576,28 @@ impl ser::Serializer for KeySerializer {
         self.serialize_f64(value.into())
     }
     fn serialize_f64(self, value: f64) -> Result<String, SerError> {
-        if value.is_finite() { Ok(value.to_string()) } else { fail(format_args!("the key is {value}, which JSON cannot hold")) }
+        if value.is_finite() {
+            Ok(value.to_string())
+        } else {
+            fail(format_args!("the key is {value}, which JSON cannot hold"))
+        }
     }
     fn serialize_str(self, value: &str) -> Result<String, SerError> {
         Ok(escape(value.to_owned()))
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<String, SerError> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<String, SerError> {
         Ok(escape(variant.to_owned()))
     }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<String, SerError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<String, SerError> {
         let key = value.serialize(KeySerializer)?;
         // A key of ours is written as it is: this is what tells a reference from user data.
         Ok(if name == session::RAW_KEY { key[1..].to_owned() } else { key })
@@ -531,7 +617,13 @@ impl ser::Serializer for KeySerializer {
     fn serialize_unit_struct(self, _: &'static str) -> Result<String, SerError> {
         fail("a map key must be a text or a number")
     }
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(self, _: &'static str, _: u32, _: &'static str, _: &T) -> Result<String, SerError> {
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<String, SerError> {
         fail("a map key must be a text or a number")
     }
     fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, SerError> {
@@ -540,16 +632,30 @@ impl ser::Serializer for KeySerializer {
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, SerError> {
         fail("a map key must be a text or a number")
     }
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, SerError> {
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleStruct, SerError> {
         fail("a map key must be a text or a number")
     }
-    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self::SerializeTupleVariant, SerError> {
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, SerError> {
         fail("a map key must be a text or a number")
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, SerError> {
         fail("a map key must be a text or a number")
     }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, SerError> {
+    fn serialize_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStruct, SerError> {
         fail("a map key must be a text or a number")
     }
     fn serialize_struct_variant(

@@ -8,7 +8,13 @@ use super::{
     tree::{BlobUse, ChildUse, Record, Tree, find_marks},
 };
 use crate::unreturned::Unreturned;
-use crate::{Error, ErrorKind, Result, address::check_identifier, artifact::BlobHandle, component::Component, panics};
+use crate::{
+    address::check_identifier,
+    artifact::BlobHandle,
+    component::Component,
+    error::{Error, ErrorKind, Result},
+    panics,
+};
 use serde::{
     Serialize, Serializer,
     ser::{Error as _, SerializeMap},
@@ -77,8 +83,9 @@ struct Session {
     by_path: HashMap<String, usize>,
     /// A shared component is encoded once: its place in memory, while the session borrows the tree.
     by_place: HashMap<(usize, &'static str), usize>,
-    /// The places that stay taken while the session lasts: those of the root and of what is reached from it by references.
-    /// Another component may be made and dropped while its parent is written, and the next one be made in its place.
+    /// The places that stay taken while the session lasts: those of the root and of what is reached
+    /// from it by references. Another component may be made and dropped while its parent is
+    /// written, and the next one be made in its place.
     lasting: HashSet<(usize, &'static str)>,
     /// How many components were encoded, those included that gave no record of their own.
     encoded: usize,
@@ -127,7 +134,9 @@ impl Session {
     /// The component and field that are being written.
     fn place(&self) -> String {
         match self.stack.last() {
-            Some(frame) if !frame.owner.is_empty() => format!("`{}` in `{}`", path_text(&frame.path), frame.owner),
+            Some(frame) if !frame.owner.is_empty() => {
+                format!("`{}` in `{}`", path_text(&frame.path), frame.owner)
+            }
             _ => "the root".to_owned(),
         }
     }
@@ -193,7 +202,9 @@ impl Drop for Restore {
 pub(crate) fn encode_tree(component: &dyn Component) -> Result<Tree> {
     let restore = Restore::enter(Session::new(true));
     with(|session| session.lasting.insert(place_of(component)));
-    let written = catch_unwind(AssertUnwindSafe(|| serialize_component(component, serde_json::value::Serializer)));
+    let written = catch_unwind(AssertUnwindSafe(|| {
+        serialize_component(component, serde_json::value::Serializer)
+    }));
     let Some(session) = restore.finish() else {
         return Err(Error::internal("the encode session was lost"));
     };
@@ -205,11 +216,14 @@ pub(crate) fn encode_tree(component: &dyn Component) -> Result<Tree> {
     match (session.error, written) {
         (Some(error), _) => Err(error),
         (None, Err(error)) => Err(Error::new(ErrorKind::Encode, error.to_string())),
-        (None, Ok(_)) => Ok(Tree { records: in_document_order(session.records), blobs: session.blobs }),
+        (None, Ok(_)) => {
+            Ok(Tree { records: in_document_order(session.records), blobs: session.blobs })
+        }
     }
 }
 
-/// Children before parents, siblings as in their parent's document: hash maps are walked in another order each time.
+/// Children before parents, siblings as in their parent's document: hash maps are walked in another
+/// order each time.
 fn in_document_order(records: Vec<Record>) -> Vec<Record> {
     let mut order = Vec::with_capacity(records.len());
     let mut entered = vec![false; records.len()];
@@ -247,8 +261,12 @@ fn in_document_order(records: Vec<Record>) -> Vec<Record> {
         .collect()
 }
 
-/// Encode a value that is no component's document, with or without marks for infinity and NaN; gives its shape too.
-pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T, marks_floats: bool) -> Result<(Encoded, Shape)> {
+/// Encode a value that is no component's document, with or without marks for infinity and NaN;
+/// gives its shape too.
+pub(super) fn encode_value<T: Serialize + ?Sized>(
+    value: &T,
+    marks_floats: bool,
+) -> Result<(Encoded, Shape)> {
     let restore = Restore::enter(Session { marks_floats, ..Session::new(false) });
     let written = catch_unwind(AssertUnwindSafe(|| to_value(value)));
     let Some(mut session) = restore.finish() else {
@@ -256,7 +274,8 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T, marks_floats: bool)
     };
     let written = written.map_err(|panic| {
         let path = session.path();
-        let place = if path.is_empty() { "a value".to_owned() } else { format!("a value at `{path}`") };
+        let place =
+            if path.is_empty() { "a value".to_owned() } else { format!("a value at `{path}`") };
         panics::error(&format!("encoding {place}"), &*panic)
     })?;
     match (session.error, written) {
@@ -271,7 +290,10 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(value: &T, marks_floats: bool)
 
 /// Write a component: a reference inside a tree session, the whole component elsewhere.
 #[doc(hidden)]
-pub fn serialize_component<S: Serializer>(component: &dyn Component, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn serialize_component<S: Serializer>(
+    component: &dyn Component,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let in_tree = with(|session| session.tree).unwrap_or(false);
     if !in_tree {
         let mut map = serializer.serialize_map(Some(3))?;
@@ -280,7 +302,8 @@ pub fn serialize_component<S: Serializer>(component: &dyn Component, serializer:
         map.serialize_entry(&RawKey("$body"), &Body(component))?;
         return map.end();
     }
-    let index = stacker::maybe_grow(128 * 1024, 2 * 1024 * 1024, || record(component)).map_err(S::Error::custom)?;
+    let index = stacker::maybe_grow(128 * 1024, 2 * 1024 * 1024, || record(component))
+        .map_err(S::Error::custom)?;
     let address = with(|session| {
         if let Some(frame) = session.stack.last_mut() {
             frame.children.push(index);
@@ -292,7 +315,8 @@ pub fn serialize_component<S: Serializer>(component: &dyn Component, serializer:
     map.end()
 }
 
-/// Components inside are part of the value that holds them: written whole, with no name and version of their own.
+/// Components inside are part of the value that holds them: written whole, with no name and version
+/// of their own.
 ///
 /// Without it a component held by another one is stored once for all who hold it.
 #[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
@@ -345,8 +369,12 @@ fn record(component: &dyn Component) -> Result<usize, String> {
     })
     .unwrap_or_default();
     if copies {
-        let text = format!("`{kind}/{identifier}` and what it holds are shared so often that encoding would not end");
-        return Err(stop(Error::new(ErrorKind::Encode, text).with_hint("share components across fewer layers")));
+        let text = format!(
+            "`{kind}/{identifier}` and what it holds are shared so often that encoding would not end"
+        );
+        return Err(stop(
+            Error::new(ErrorKind::Encode, text).with_hint("share components across fewer layers"),
+        ));
     }
     if lasts {
         component.__visit_children(&mut |child| {
@@ -375,7 +403,8 @@ fn record(component: &dyn Component) -> Result<usize, String> {
             let at = path_text(&frame.path);
             let at = if at.is_empty() { String::new() } else { format!(": field `{at}`") };
             let text = format!("`{kind}/{identifier}`{at}: {error}");
-            let error = with(|session| session.refuse(text.clone())).unwrap_or_else(|| Error::new(ErrorKind::Encode, text));
+            let error = with(|session| session.refuse(text.clone()))
+                .unwrap_or_else(|| Error::new(ErrorKind::Encode, text));
             return Err(stop(error));
         }
     };
@@ -397,10 +426,18 @@ fn record(component: &dyn Component) -> Result<usize, String> {
             )
             .with_hint("let serde write the field itself, without going through a text or another serializer"));
         }
-        let handles: HashMap<String, &Arc<BlobHandle>> =
-            frame.blobs.iter().flat_map(|handle| handle.names().map(move |name| (name, handle))).collect();
-        let blobs =
-            marks.blobs.into_iter().filter_map(|(path, name)| Some(BlobUse { path, handle: (*handles.get(&name)?).clone() })).collect();
+        let handles: HashMap<String, &Arc<BlobHandle>> = frame
+            .blobs
+            .iter()
+            .flat_map(|handle| handle.names().map(move |name| (name, handle)))
+            .collect();
+        let blobs = marks
+            .blobs
+            .into_iter()
+            .filter_map(|(path, name)| {
+                Some(BlobUse { path, handle: (*handles.get(&name)?).clone() })
+            })
+            .collect();
         let record = Record::new(component, body, frame.shape, children, blobs);
         let path = record.path();
         if let Some(index) = session.by_path.get(&path).copied() {
@@ -439,9 +476,11 @@ fn record(component: &dyn Component) -> Result<usize, String> {
     }
 }
 
-/// The body with the digests of its blobs, for a comparison that names cannot decide: reads the blobs.
+/// The body with the digests of its blobs, for a comparison that names cannot decide: reads the
+/// blobs.
 fn hashed_body(record: &Record) -> Result<Value> {
-    let names: Vec<(String, &Arc<BlobHandle>)> = record.blobs.iter().map(|blob| (blob.handle.name(), &blob.handle)).collect();
+    let names: Vec<(String, &Arc<BlobHandle>)> =
+        record.blobs.iter().map(|blob| (blob.handle.name(), &blob.handle)).collect();
     names.iter().try_for_each(|(_, handle)| handle.hash())?;
     let pending = names.iter().map(|(name, handle)| (name.as_str(), *handle)).collect();
     let mut body = record.body.clone();
@@ -540,8 +579,8 @@ impl Drop for Reshape {
     }
 }
 
-/// Write something of superduper's own whose form says nothing of the value: the reference to a blob grows when the blob is
-/// hashed.
+/// Write something of superduper's own whose form says nothing of the value: the reference to a
+/// blob grows when the blob is hashed.
 pub(crate) fn without_shape<R>(write: impl FnOnce() -> R) -> R {
     mark(Mark::Blob);
     let reshape = with(|session| {

@@ -1,7 +1,9 @@
-//! What a value tells its serializer beyond its JSON: `Some` or not, which kind of number, which variant.
+//! What a value tells its serializer beyond its JSON: `Some` or not, which kind of number, which
+//! variant.
 //!
-//! Two values of equal JSON may differ in it: `Some(None)` and `None` are both null. A value and its decoded copy have equal
-//! shapes, else something was lost on the way. Marks are summed up without their order, since hash maps have none.
+//! Two values of equal JSON may differ in it: `Some(None)` and `None` are both null. A value and
+//! its decoded copy have equal shapes, else something was lost on the way. Marks are summed up
+//! without their order, since hash maps have none.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -65,7 +67,14 @@ impl Shape {
             return None;
         }
         let different = |name: &&&'static str| self.fields.get(**name) != other.fields.get(**name);
-        Some(self.fields.keys().chain(other.fields.keys()).find(different).map(ToString::to_string).unwrap_or_default())
+        Some(
+            self.fields
+                .keys()
+                .chain(other.fields.keys())
+                .find(different)
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        )
     }
 
     /// The places of the document that hold numbers of 32 bits.
@@ -110,7 +119,9 @@ pub(crate) fn item(place: u64) -> u64 {
 
 /// FNV-1a.
 fn of_text(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// The finalizer of SplitMix64: sums of it do not cancel each other out.

@@ -1,14 +1,13 @@
-//! An encoded tree of components: records, their references to each other and to blobs, their hashes.
+//! An encoded tree of components: records, their references to each other and to blobs, their
+//! hashes.
 
 use super::{Document, shape::Shape};
 use crate::{
-    Digest, Result,
     address::Address,
     artifact::BlobHandle,
-    component::{Component, FieldSpec},
-    digest::Hasher,
-    job::JobPolicy,
-    trigger::TriggerSpec,
+    component::{Component, FieldSpec, policy::JobPolicy, trigger::TriggerSpec},
+    digest::{Digest, Hasher},
+    error::Result,
 };
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
@@ -76,7 +75,13 @@ pub struct Tree {
 }
 
 impl Record {
-    pub(super) fn new(component: &dyn Component, body: Value, shape: Shape, children: Vec<ChildUse>, blobs: Vec<BlobUse>) -> Self {
+    pub(super) fn new(
+        component: &dyn Component,
+        body: Value,
+        shape: Shape,
+        children: Vec<ChildUse>,
+        blobs: Vec<BlobUse>,
+    ) -> Self {
         let triggers = component.__trigger_specs();
         let unmet = triggers.iter().map(|trigger| component.__unmet(trigger.name)).collect();
         let policies = triggers.iter().map(|trigger| component.__policy(trigger.name)).collect();
@@ -115,7 +120,12 @@ impl Record {
 
     /// The component as the decoder takes it: without version and outputs.
     pub(crate) fn document(&self) -> Document {
-        Document { address: self.address(), type_version: self.type_version, body: self.body.clone(), outputs: serde_json::Map::new() }
+        Document {
+            address: self.address(),
+            type_version: self.type_version,
+            body: self.body.clone(),
+            outputs: serde_json::Map::new(),
+        }
     }
 }
 
@@ -125,14 +135,16 @@ impl Tree {
         self.records.last().unwrap_or_else(|| unreachable!("a tree has its root"))
     }
 
-    /// Hash all blobs that are not hashed yet, put their digests into the bodies, and hash the records.
+    /// Hash all blobs that are not hashed yet, put their digests into the bodies, and hash the
+    /// records.
     ///
     /// Reads whole blobs: call it where blocking is allowed.
     ///
     /// # Errors
     /// Those of reading a blob's source.
     pub fn finish(&mut self) -> Result<()> {
-        let names: Vec<(String, Arc<BlobHandle>)> = self.blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
+        let names: Vec<(String, Arc<BlobHandle>)> =
+            self.blobs.iter().map(|blob| (blob.name(), blob.clone())).collect();
         for handle in &self.blobs {
             handle.hash()?;
         }
@@ -142,21 +154,27 @@ impl Tree {
 
     /// [`Tree::finish`] for blobs that are hashed; `names` are the names they had in the bodies.
     pub(crate) fn finish_with(&mut self, names: &[(String, Arc<BlobHandle>)]) {
-        let pending: HashMap<&str, &Arc<BlobHandle>> = names.iter().map(|(name, handle)| (name.as_str(), handle)).collect();
+        let pending: HashMap<&str, &Arc<BlobHandle>> =
+            names.iter().map(|(name, handle)| (name.as_str(), handle)).collect();
         for index in 0..self.records.len() {
             if !pending.is_empty() && !self.records[index].blobs.is_empty() {
                 patch_pending(&mut self.records[index].body, &pending);
             }
             let (before, rest) = self.records.split_at_mut(index);
             let record = &mut rest[0];
-            let children: HashMap<&str, usize> = record.children.iter().map(|child| (child.address.as_str(), child.index)).collect();
-            let child = |text: &str| children.get(text).map(|index| (before[*index].uuid, before[*index].content_hash));
-            (record.uuid, record.content_hash) = hashes(record.kind, &record.identifier, record.fields, &record.body, &child);
+            let children: HashMap<&str, usize> =
+                record.children.iter().map(|child| (child.address.as_str(), child.index)).collect();
+            let child = |text: &str| {
+                children.get(text).map(|index| (before[*index].uuid, before[*index].content_hash))
+            };
+            (record.uuid, record.content_hash) =
+                hashes(record.kind, &record.identifier, record.fields, &record.body, &child);
         }
     }
 }
 
-/// The uuid and the content hash of a document; `child` gives those of a child by the text of its reference.
+/// The uuid and the content hash of a document; `child` gives those of a child by the text of its
+/// reference.
 pub(crate) fn hashes(
     kind: &str,
     identifier: &str,
@@ -164,13 +182,27 @@ pub(crate) fn hashes(
     body: &Value,
     child: &dyn Fn(&str) -> Option<(Digest, Digest)>,
 ) -> (Digest, Digest) {
-    let breaking: Vec<&str> = fields.iter().filter(|field| field.breaking).map(|field| field.key).collect();
-    let uuid = hash_body((kind, identifier), body, |key| breaking.contains(&key), |text| child(text).map(|(uuid, _)| uuid), false);
-    let content = hash_body((kind, identifier), body, |_| true, |text| child(text).map(|(_, content)| content), true);
+    let breaking: Vec<&str> =
+        fields.iter().filter(|field| field.breaking).map(|field| field.key).collect();
+    let uuid = hash_body(
+        (kind, identifier),
+        body,
+        |key| breaking.contains(&key),
+        |text| child(text).map(|(uuid, _)| uuid),
+        false,
+    );
+    let content = hash_body(
+        (kind, identifier),
+        body,
+        |_| true,
+        |text| child(text).map(|(_, content)| content),
+        true,
+    );
     (uuid, content)
 }
 
-/// The hash of those of a document's fields that are wanted; a reference counts as the hash of its child.
+/// The hash of those of a document's fields that are wanted; a reference counts as the hash of its
+/// child.
 pub(crate) fn hash_body(
     (kind, identifier): (&str, &str),
     body: &Value,
@@ -193,7 +225,8 @@ pub(crate) fn hash_body(
                     true
                 }
                 "$secret" => !secrets,
-                // The name is the identity; the digest of the body beside it only serves notes in plans.
+                // The name is the identity; the digest of the body beside it only serves notes in
+                // plans.
                 "$callable" => {
                     out.extend_from_slice(text.as_bytes());
                     true
@@ -241,7 +274,8 @@ fn write_substituted(value: &Value, substitute: &mut Substitute<'_>, out: &mut V
     }
 }
 
-/// The mark of an object that superduper wrote: `$ref`, `$blob`, `$secret`, `$callable`. User keys are escaped.
+/// The mark of an object that superduper wrote: `$ref`, `$blob`, `$secret`, `$callable`. User keys
+/// are escaped.
 pub(crate) fn mark_of(map: &serde_json::Map<String, Value>) -> Option<(&'static str, &str)> {
     if !map.keys().any(|key| key.starts_with('$')) {
         return None;
@@ -278,8 +312,12 @@ pub(super) fn find_marks(body: &Value) -> Marks {
     marks
 }
 
-/// Visit the members of an object by key: what is made of a document must not depend on a feature of `serde_json`.
-pub(crate) fn in_order<'a>(map: &'a serde_json::Map<String, Value>, mut visit: impl FnMut(&'a String, &'a Value)) {
+/// Visit the members of an object by key: what is made of a document must not depend on a feature
+/// of `serde_json`.
+pub(crate) fn in_order<'a>(
+    map: &'a serde_json::Map<String, Value>,
+    mut visit: impl FnMut(&'a String, &'a Value),
+) {
     if map.keys().is_sorted() {
         return map.iter().for_each(|(key, item)| visit(key, item));
     }
@@ -293,7 +331,8 @@ pub(crate) fn in_key_order(value: Value) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.into_iter().map(in_key_order).collect()),
         Value::Object(map) => {
-            let mut members: Vec<(String, Value)> = map.into_iter().map(|(key, item)| (key, in_key_order(item))).collect();
+            let mut members: Vec<(String, Value)> =
+                map.into_iter().map(|(key, item)| (key, in_key_order(item))).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
             Value::Object(members.into_iter().collect())
         }
@@ -335,7 +374,10 @@ impl Place<'_> {
 
 fn walk(value: &Value, place: &Place<'_>, marks: &mut Marks) {
     match value {
-        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| walk(item, &Place::Item(place, index), marks)),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(index, item)| walk(item, &Place::Item(place, index), marks)),
         Value::Object(map) => match mark_of(map) {
             Some(("$ref", text)) => marks.refs.push((place.to_path(), text.to_owned())),
             Some(("$blob", text)) => marks.blobs.push((place.to_path(), text.to_owned())),

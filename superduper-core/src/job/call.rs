@@ -1,8 +1,8 @@
 //! One call of a hook or trigger, within the limits of its attempt.
 //!
-//! Invariants: a call that ends after its time limit has timed out, however late that is noticed. A call that goes on after
-//! its attempt has ended, or after the end of its runtime, learns that the next time it calls
-//! `ctx.check_cancelled()`.
+//! Invariants: a call that ends after its time limit has timed out, however late that is noticed. A
+//! call that goes on after its attempt has ended, or after the end of its runtime, learns that the
+//! next time it calls `ctx.check_cancelled()`.
 
 use super::{
     CancelToken, JobContext,
@@ -11,7 +11,13 @@ use super::{
     panics::{Caught, caught},
 };
 use crate::unreturned::Unreturned;
-use crate::{Component, Error, FailureKind, JobFailure, Result, component::TriggerCall, encode::Encoded, plan::ADOPT, store::JobRole};
+use crate::{
+    component::{Component, TriggerCall},
+    encode::Encoded,
+    error::{Error, FailureKind, JobFailure, Result},
+    plan::ADOPT,
+    store::JobRole,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
@@ -24,7 +30,8 @@ use tracing::Instrument;
 const LOOKS: u128 = 8;
 /// How long an attempt that was abandoned may go on before it is stopped.
 const HEARS: Duration = Duration::from_millis(500);
-/// How long a stopped task has to reach its next await. A task that does not reach it in time computes, and is left behind.
+/// How long a stopped task has to reach its next await. A task that does not reach it in time
+/// computes, and is left behind.
 const GIVES_WAY: Duration = Duration::from_millis(100);
 
 /// The limits of an attempt.
@@ -45,7 +52,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Call the hook or trigger. If the call goes on after a limit is over, `lingering` is set, and fires when the call has returned.
+    /// Call the hook or trigger. If the call goes on after a limit is over, `lingering` is set, and
+    /// fires when the call has returned.
     pub(super) async fn run(
         self,
         limits: Limits,
@@ -56,10 +64,21 @@ impl Call {
             return Ok(Encoded::null());
         }
         let component = &self.instance.component;
-        let blocking =
-            self.role == JobRole::Trigger && component.__trigger_specs().iter().any(|spec| spec.name == self.method && spec.blocking);
+        let blocking = self.role == JobRole::Trigger
+            && component
+                .__trigger_specs()
+                .iter()
+                .any(|spec| spec.name == self.method && spec.blocking);
         let deadline = Deadline::after(limits.attempt);
-        let watch = Watch { ctx: self.ctx.clone(), cancel, deadline, limits, since: None, lingering, is_back: false };
+        let watch = Watch {
+            ctx: self.ctx.clone(),
+            cancel,
+            deadline,
+            limits,
+            since: None,
+            lingering,
+            is_back: false,
+        };
         if blocking { self.on_a_thread(watch).await } else { self.on_the_runtime(watch).await }
     }
 
@@ -82,7 +101,8 @@ impl Call {
         watch.is_back = false;
         let mut alarm = watch.alarm(watch.limits.stall);
         let _in_call = watch.cancel.enter_call();
-        // A thread cannot be stopped. If the job is cancelled, the thread is waited for. If a limit is over, it is left behind.
+        // A thread cannot be stopped. If the job is cancelled, the thread is waited for. If a limit
+        // is over, it is left behind.
         let failure = tokio::select! {
             biased;
             ended = &mut work => return watch.back(ended, &mut alarm),
@@ -105,7 +125,9 @@ impl Call {
                 }
                 let component = &*instance.component;
                 match role {
-                    JobRole::OnCreate => component.__on_create(&ctx).await.map(|()| Encoded::null()),
+                    JobRole::OnCreate => {
+                        component.__on_create(&ctx).await.map(|()| Encoded::null())
+                    }
                     JobRole::Cleanup => component.__cleanup(&ctx).await.map(|()| Encoded::null()),
                     JobRole::Trigger => match component.__run(&method, &ctx) {
                         Some(TriggerCall::Async(call)) => call.await,
@@ -134,7 +156,8 @@ struct Watch<'a> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        // This also runs if the runtime ends in the middle of the call: it waits for its threads, so they must be told.
+        // This also runs if the runtime ends in the middle of the call: it waits for its threads,
+        // so they must be told.
         if !self.is_back {
             self.ctx.leave_behind();
         }
@@ -156,7 +179,8 @@ impl Watch<'_> {
         Alarm::set(&self.ctx, is_limited.then_some(over))
     }
 
-    /// Run a future in a task of its own: its panic, or its end in the middle of work, then harms nothing else.
+    /// Run a future in a task of its own: its panic, or its end in the middle of work, then harms
+    /// nothing else.
     async fn task<T: Send + 'static>(
         &mut self,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -199,8 +223,13 @@ impl Watch<'_> {
         task.abort();
     }
 
-    /// The result of a task or thread. Panics of the method were caught inside it; a panic here comes from dropping its state.
-    fn back<T>(&mut self, ended: Result<Timed<T>, JoinError>, alarm: &mut Alarm) -> Result<T, JobFailure> {
+    /// The result of a task or thread. Panics of the method were caught inside it; a panic here
+    /// comes from dropping its state.
+    fn back<T>(
+        &mut self,
+        ended: Result<Timed<T>, JoinError>,
+        alarm: &mut Alarm,
+    ) -> Result<T, JobFailure> {
         self.is_back = true;
         let Timed { result, at } = ended.map_err(stopped)?;
         if let Some(failure) = alarm.has_rung() {
@@ -239,11 +268,17 @@ struct Deadline {
 
 impl Deadline {
     fn after(limit: Option<Duration>) -> Self {
-        Deadline { limit: limit.unwrap_or_default(), at: limit.and_then(|limit| Instant::now().checked_add(limit)) }
+        Deadline {
+            limit: limit.unwrap_or_default(),
+            at: limit.and_then(|limit| Instant::now().checked_add(limit)),
+        }
     }
 
     fn failure(&self) -> JobFailure {
-        JobFailure::new(FailureKind::Timeout, format!("the attempt ran longer than its time limit of {:?}", self.limit))
+        JobFailure::new(
+            FailureKind::Timeout,
+            format!("the attempt ran longer than its time limit of {:?}", self.limit),
+        )
     }
 
     async fn passed(&self) -> JobFailure {
@@ -254,8 +289,8 @@ impl Deadline {
         self.failure()
     }
 
-    /// Refuse a result that came after the limit. A runtime whose threads are all busy may notice the result and the end of the
-    /// limit at the same moment.
+    /// Refuse a result that came after the limit. A runtime whose threads are all busy may notice
+    /// the result and the end of the limit at the same moment.
     fn check(&self, ended: Instant) -> Result<(), JobFailure> {
         if self.at.is_some_and(|at| ended > at) { Err(self.failure()) } else { Ok(()) }
     }
@@ -263,8 +298,8 @@ impl Deadline {
 
 /// Ends when an attempt has given no sign of life for its limit.
 ///
-/// The limit is over after a number of looks in a row that found no new sign. So the time in which this process itself was
-/// suspended does not count.
+/// The limit is over after a number of looks in a row that found no new sign. So the time in which
+/// this process itself was suspended does not count.
 async fn stalled(cancel: &CancelToken, limit: Option<Duration>) -> JobFailure {
     let Some(limit) = limit else { return std::future::pending().await };
     let (pause, looks) = looks(limit);
@@ -278,7 +313,8 @@ async fn stalled(cancel: &CancelToken, limit: Option<Duration>) -> JobFailure {
     no_sign_of_life(limit)
 }
 
-/// How long to wait between two looks for a sign of life, and how many looks in a row make up the limit.
+/// How long to wait between two looks for a sign of life, and how many looks in a row make up the
+/// limit.
 pub(super) fn looks(limit: Duration) -> (Duration, u32) {
     let looks = u32::try_from(limit.as_millis().clamp(1, LOOKS)).unwrap_or(1);
     (limit / looks, looks)
@@ -297,7 +333,8 @@ fn call_sync(instance: &Instance, method: &str, ctx: &JobContext) -> Result<Enco
 }
 
 fn unknown_trigger(method: &str, component: &dyn Component) -> Error {
-    Error::not_found(format!("`{}` has no trigger `{method}` in this program", component.kind())).fatal()
+    Error::not_found(format!("`{}` has no trigger `{method}` in this program", component.kind()))
+        .fatal()
 }
 
 /// Why a task did not come back.

@@ -1,12 +1,19 @@
 //! What a hook or trigger is given: who it is, what it may report, what it may ask for.
 
-use super::{CancelToken, NoteBuffer, Spawn};
+use super::{
+    CancelToken, NoteBuffer, Spawn,
+    for_test::{Kept, no_database},
+};
 use crate::{
-    Address, Digest, Error, ErrorKind, Output, Result,
+    address::Address,
+    component::{
+        output::{Output, PendingOutput},
+        registry::Registry,
+    },
     db::DbInner,
+    digest::Digest,
     encode::{DecodeEnv, Encoded, decode_some, decode_value},
-    output::PendingOutput,
-    registry::Registry,
+    error::{Error, ErrorKind, Result},
     store::{Block, JobId, JobSignal, LogLevel, LogRow, RunId, Timestamp, WorkerId},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -62,7 +69,11 @@ struct Shared {
     progress: (AtomicU64, AtomicU64),
     /// The attempt has ended for its job, though its thread goes on.
     over: AtomicBool,
+    /// Whether the job recorded a metric.
+    measured: AtomicBool,
     notes: Arc<NoteBuffer>,
+    /// For a test without a database.
+    kept: Option<Arc<Kept>>,
 }
 
 tokio::task_local! {
@@ -71,7 +82,12 @@ tokio::task_local! {
 
 /// The value that the current job has set for an output, if it has.
 pub(crate) fn current_overlay(key: usize) -> Option<Arc<dyn Any + Send + Sync>> {
-    CURRENT.try_with(|ctx| ctx.0.overlay.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()).ok().flatten()
+    CURRENT
+        .try_with(|ctx| {
+            ctx.0.overlay.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+        })
+        .ok()
+        .flatten()
 }
 
 /// The context of the job that is running here.
@@ -99,8 +115,41 @@ impl JobContext {
             blocked: Mutex::default(),
             progress: (AtomicU64::new(0), AtomicU64::new(0)),
             over: AtomicBool::new(false),
+            measured: AtomicBool::new(false),
             notes,
+            kept: None,
         }))
+    }
+
+    /// The context of a test, which is not in use yet.
+    pub(super) fn keeping(mut self, kept: Arc<Kept>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.kept = Some(kept);
+        }
+        self
+    }
+
+    pub(super) fn set_measured(&self) {
+        self.0.measured.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_measured(&self) -> bool {
+        self.0.measured.load(Ordering::Relaxed)
+    }
+
+    /// What a test keeps in place of a database.
+    pub(super) fn kept(&self) -> Option<&Arc<Kept>> {
+        self.0.kept.as_ref()
+    }
+
+    /// Look at what the job leaves behind so far.
+    pub(super) fn look_at_effects<R>(&self, look: impl FnOnce(&Effects) -> R) -> R {
+        look(&self.0.effects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn reason_of_block(&self) -> Option<String> {
+        let blocked = self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked.as_ref().map(|(block, _)| block.reason.clone())
     }
 
     /// Run a future as part of this job.
@@ -156,7 +205,8 @@ impl JobContext {
 
     /// Steps done and in total, where the job has reported them.
     pub(crate) fn reported_progress(&self) -> Option<(u64, u64)> {
-        let (done, total) = (self.0.progress.0.load(Ordering::Relaxed), self.0.progress.1.load(Ordering::Relaxed));
+        let (done, total) =
+            (self.0.progress.0.load(Ordering::Relaxed), self.0.progress.1.load(Ordering::Relaxed));
         (total > 0).then_some((done, total))
     }
 
@@ -201,12 +251,14 @@ impl JobContext {
         self.0.identity.attempt
     }
 
-    /// Whether this job may have run before: an earlier attempt failed, or was lost with its process.
+    /// Whether this job may have run before: an earlier attempt failed, or was lost with its
+    /// process.
     pub fn is_retry(&self) -> bool {
         self.0.identity.attempt > 1
     }
 
-    /// Whether somebody asked to cancel the job, or its time is over. Long work should look now and then and return early.
+    /// Whether somebody asked to cancel the job, or its time is over. Long work should look now and
+    /// then and return early.
     pub fn cancelled(&self) -> bool {
         self.0.cancel.is_cancelled() || self.is_left_behind()
     }
@@ -222,9 +274,17 @@ impl JobContext {
     /// `Cancelled`; `Timeout`.
     pub fn check_cancelled(&self) -> Result<()> {
         if self.0.over.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Timeout, "the attempt was given up before; what it does is in vain").fatal());
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                "the attempt was given up before; what it does is in vain",
+            )
+            .fatal());
         }
-        if self.cancelled() { Err(Error::new(ErrorKind::Cancelled, "the job was cancelled")) } else { Ok(()) }
+        if self.cancelled() {
+            Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Report steps done and steps in total; shown by events and `db.jobs`.
@@ -248,34 +308,65 @@ impl JobContext {
 
     pub(crate) fn log_at(&self, level: LogLevel, message: String) {
         if let Some(job) = self.0.identity.job {
-            let row = LogRow { job, attempt: self.0.identity.attempt, at: Timestamp::now(), level, message };
+            let row = LogRow {
+                job,
+                attempt: self.0.identity.attempt,
+                at: Timestamp::now(),
+                level,
+                message,
+            };
             self.0.notes.log(row);
             self.wake_note_writer();
         }
     }
 
-    /// Set an output of the component: visible in this job at once, elsewhere when the job's result is durable.
+    /// Set an output of the component: visible in this job at once, elsewhere when the job's result
+    /// is durable.
     ///
     /// # Errors
-    /// `NotSaved` for an output that is not a field of the job's component; `Encode`, with the path, for a value that JSON cannot
-    /// hold, or that would be read back as another one.
-    pub fn set<T: Serialize + DeserializeOwned + Send + Sync + 'static>(&self, output: &Output<T>, value: T) -> Result<()> {
+    /// `NotSaved` for an output that is not a field of the job's component; `Encode`, with the
+    /// path, for a value that JSON cannot hold, or that would be read back as another one.
+    pub fn set<T: Serialize + DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        output: &Output<T>,
+        value: T,
+    ) -> Result<()> {
+        if self.kept().is_some() {
+            output.own_for_test(&self.0.identity.target.to_string());
+        }
         let pending = output.pending(value, self.registry())?;
-        self.0.overlay.lock().unwrap_or_else(PoisonError::into_inner).insert(pending.key, pending.value.clone());
+        if self.kept().is_some() {
+            // No store makes it visible later.
+            output.fill(pending.value.clone());
+        }
+        self.0
+            .overlay
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pending.key, pending.value.clone());
         let mut effects = self.0.effects.lock().unwrap_or_else(PoisonError::into_inner);
         effects.outputs.retain(|other| other.key != pending.key);
         effects.outputs.push(pending);
         Ok(())
     }
 
-    /// Let the run grow by a job: `trigger` of a stored component, once the jobs with the keys `after` are done.
+    /// Let the run grow by a job: `trigger` of a stored component, once the jobs with the keys
+    /// `after` are done.
     ///
-    /// It is recorded together with this job's result. A key that the run already has adds nothing, so a job
-    /// that is tried again spawns the same jobs. What waits for this job, and the run's end, wait for spawned jobs too.
+    /// It is recorded together with this job's result. A key that the run already has adds nothing,
+    /// so a job that is tried again spawns the same jobs. What waits for this job, and the run's
+    /// end, wait for spawned jobs too.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty key. An unknown trigger fails the job with `NotFound` when its method has returned.
-    pub fn spawn(&self, key: impl Into<String>, component: &Address, trigger: impl Into<String>, after: &[&str]) -> Result<()> {
+    /// `InvalidInput` for an empty key. An unknown trigger fails the job with `NotFound` when its
+    /// method has returned.
+    pub fn spawn(
+        &self,
+        key: impl Into<String>,
+        component: &Address,
+        trigger: impl Into<String>,
+        after: &[&str],
+    ) -> Result<()> {
         self.spawn_with(Spawn::new(key, component, trigger).after(after.iter().copied()))
     }
 
@@ -298,19 +389,27 @@ impl JobContext {
     /// The handler gets it as JSON: which type reads it, if any, is not known here.
     ///
     /// # Errors
-    /// `Encode`, with the path, for a payload that JSON cannot hold: a non-finite float, equal keys of a map, `Some` of what is
-    /// null.
+    /// `Encode`, with the path, for a payload that JSON cannot hold: a non-finite float, equal keys
+    /// of a map, `Some` of what is null.
     pub fn emit(&self, topic: impl Into<String>, payload: impl Serialize) -> Result<()> {
         let topic = topic.into();
         let encoded = Encoded::of(&payload);
         if encoded.is_err() {
             crate::json::drop_refused(payload);
         }
-        let payload = encoded.map_err(|error| error.context(format_args!("a message of topic `{topic}`")))?;
+        let payload =
+            encoded.map_err(|error| error.context(format_args!("a message of topic `{topic}`")))?;
         if !payload.blobs.is_empty() {
-            return Err(Error::invalid("a message cannot hold artifacts; put them into an output and send their address"));
+            return Err(Error::invalid(
+                "a message cannot hold artifacts; put them into an output and send their address",
+            ));
         }
-        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner).messages.push((topic, payload.value));
+        self.0
+            .effects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .messages
+            .push((topic, payload.value));
         Ok(())
     }
 
@@ -318,21 +417,29 @@ impl JobContext {
     ///
     /// # Errors
     /// `NotFound` while the database is being closed.
-    pub fn db(&self) -> Result<crate::Db> {
-        self.0.db.upgrade().map(crate::Db::from_inner).ok_or_else(|| {
+    pub fn db(&self) -> Result<crate::db::Db> {
+        self.0.db.upgrade().map(crate::db::Db::from_inner).ok_or_else(|| {
+            if self.kept().is_some() {
+                return no_database();
+            }
             // Another process may go on with the job.
             Error::not_found("the database of this job is closed").retryable()
         })
     }
 
-    /// The result of a trigger that this one depends on; `null` where an optional one was left out. `in_option`: the parameter is
-    /// an `Option` around the type of the result, and is `None` only for what was left out.
+    /// The result of a trigger that this one depends on; `null` where an optional one was left out.
+    /// `in_option`: the parameter is an `Option` around the type of the result, and is `None` only
+    /// for what was left out.
     #[doc(hidden)]
     pub fn __dependency<T: DeserializeOwned>(&self, name: &str, in_option: bool) -> Result<T> {
         let value = self.0.dependencies.get(name).cloned();
         let ran = value.is_some();
         let (value, owner) = (value.unwrap_or_default(), format!("the result of `{name}`"));
-        let read = if ran && in_option { decode_some(value, &self.0.env, &owner) } else { decode_value(value, &self.0.env, &owner) };
+        let read = if ran && in_option {
+            decode_some(value, &self.0.env, &owner)
+        } else {
+            decode_value(value, &self.0.env, &owner)
+        };
         read.map_err(|error| error.context(format_args!("result of `{name}`")).fatal())
     }
 }

@@ -1,6 +1,7 @@
 //! What the engine says of runs and jobs, as `tracing` events; `docs/events.md` lists them.
 //!
-//! Invariant: events that occur for every job have the level `debug`, and nothing is formatted unless a subscriber asks for it.
+//! Invariant: events that occur for every job have the level `debug`, and nothing is formatted
+//! unless a subscriber asks for it.
 
 use super::scheduler::Report;
 use crate::store::{Committed, Finish, Finished, JobId, NewJob, RunId, WorkerId};

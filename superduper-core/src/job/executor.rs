@@ -5,9 +5,10 @@ use super::{
     run_job::{AttemptResult, JobSpec, run_job},
 };
 use crate::{
-    Address, Db, JobFailure, Result,
-    db::DbInner,
-    lifecycle::BoxFuture,
+    address::Address,
+    db::{Db, DbInner},
+    error::{JobFailure, Result},
+    future::BoxFuture,
     store::{JobFilter, JobId, LogLevel, LogRow, Timestamp},
     unreturned::{Site, Unreturned},
 };
@@ -59,8 +60,8 @@ impl Attempt {
         Placement::of_text(self.spec.row.executor.as_deref())
     }
 
-    /// The time limit of the attempt; `None` if there is none. [`Attempt::run_here`] and [`JobRequest::run`] enforce it, so the
-    /// executor need not.
+    /// The time limit of the attempt; `None` if there is none. [`Attempt::run_here`] and
+    /// [`JobRequest::run`] enforce it, so the executor need not.
     pub fn time_limit(&self) -> Option<Duration> {
         self.spec.row.timeout_ms.map(Duration::from_millis)
     }
@@ -72,7 +73,9 @@ impl Attempt {
 
     /// Run it in this process.
     pub async fn run_here(self) -> AttemptEnd {
-        AttemptEnd(End::Here(Box::new(run_job(&self.db, &self.spec, &self.instances, self.cancel).await)))
+        AttemptEnd(End::Here(Box::new(
+            run_job(&self.db, &self.spec, &self.instances, self.cancel).await,
+        )))
     }
 
     /// What another process needs to run it: [`JobRequest::run`].
@@ -95,24 +98,42 @@ impl Attempt {
         loop {
             tokio::time::sleep(LOOK).await;
             let site = Site::WORKER.run(self.spec.row.run).job(self.job()).attempt(self.number());
-            if self.is_recorded().await.or_warn(site, "reading whether the end of an attempt is on record") == Some(true) {
+            if self
+                .is_recorded()
+                .await
+                .or_warn(site, "reading whether the end of an attempt is on record")
+                == Some(true)
+            {
                 return;
             }
         }
     }
 
-    /// Whether the end of the attempt is on record. This is also true if another process has claimed the job since.
+    /// Whether the end of the attempt is on record. This is also true if another process has
+    /// claimed the job since.
     ///
     /// # Errors
     /// `Store`.
     pub async fn is_recorded(&self) -> Result<bool> {
-        let rows = self.db.metadata.jobs(JobFilter { ids: Some(vec![self.job()]), ..JobFilter::default() }).await?;
-        Ok(rows.first().is_none_or(|row| row.owner != Some(self.spec.owner) || row.attempt != self.spec.attempt))
+        let rows = self
+            .db
+            .metadata
+            .jobs(JobFilter { ids: Some(vec![self.job()]), ..JobFilter::default() })
+            .await?;
+        Ok(rows.first().is_none_or(|row| {
+            row.owner != Some(self.spec.owner) || row.attempt != self.spec.attempt
+        }))
     }
 
     /// Add a line to the job's log.
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
-        let row = LogRow { job: self.job(), attempt: self.number(), at: Timestamp::now(), level, message: message.into() };
+        let row = LogRow {
+            job: self.job(),
+            attempt: self.number(),
+            at: Timestamp::now(),
+            level,
+            message: message.into(),
+        };
         self.db.notes.log(row);
         self.db.start_note_writer();
     }
@@ -141,13 +162,14 @@ impl AttemptEnd {
         AttemptEnd(End::Recorded)
     }
 
-    /// Nothing ran, since the program lacks something that the job needs. The job is given back for another program.
+    /// Nothing ran, since the program lacks something that the job needs. The job is given back for
+    /// another program.
     pub fn unable() -> Self {
         AttemptEnd(End::Unable)
     }
 
-    /// The attempt ended without an end on record, for example because its process died. The job is tried again if the failure is
-    /// retryable and the job has tries left.
+    /// The attempt ended without an end on record, for example because its process died. The job is
+    /// tried again if the failure is retryable and the job has tries left.
     pub fn lost(failure: impl Into<JobFailure>) -> Self {
         AttemptEnd(End::Lost(failure.into()))
     }
@@ -171,31 +193,35 @@ impl fmt::Debug for AttemptEnd {
     }
 }
 
-/// Runs attempts. `superduper-conformance` has the tests that each executor has to pass; `examples/launcher` is one in a crate of
-/// its own.
+/// Runs attempts. `superduper-conformance` has the tests that each executor has to pass;
+/// `examples/launcher` is one in a crate of its own.
 ///
 /// # Flow
-/// The engine claims a job, commits the claim, and calls [`execute`](Executor::execute). An executor of this process calls
-/// [`Attempt::run_here`]. An executor of other processes sends [`Attempt::request`] to a process, which opens the database and calls
-/// [`JobRequest::run`]; that records the end of the attempt, and the executor returns [`AttemptEnd::recorded`].
+/// The engine claims a job, commits the claim, and calls [`execute`](Executor::execute). An
+/// executor of this process calls [`Attempt::run_here`]. An executor of other processes sends
+/// [`Attempt::request`] to a process, which opens the database and calls [`JobRequest::run`]; that
+/// records the end of the attempt, and the executor returns [`AttemptEnd::recorded`].
 ///
 /// # Contract
-/// - It MUST run an attempt at most once, and return only when nothing of it runs any more, other than a method that cannot be
-///   stopped.
-/// - It MUST return if the process that ran the attempt is gone: [`AttemptEnd::lost`], unless [`Attempt::is_recorded`] says that the
-///   end is on record.
-/// - It MUST end the attempt when [`Attempt::cancelled`] completes: at the latest after [`Attempt::grace`], by force.
-/// - It need not survive this process. If this process dies, another one takes the job over, and the attempt that still runs cannot
-///   record its end any more.
+/// - It MUST run an attempt at most once, and return only when nothing of it runs any more, other
+///   than a method that cannot be stopped.
+/// - It MUST return if the process that ran the attempt is gone: [`AttemptEnd::lost`], unless
+///   [`Attempt::is_recorded`] says that the end is on record.
+/// - It MUST end the attempt when [`Attempt::cancelled`] completes: at the latest after
+///   [`Attempt::grace`], by force.
+/// - It need not survive this process. If this process dies, another one takes the job over, and
+///   the attempt that still runs cannot record its end any more.
 pub trait Executor: Send + Sync + fmt::Debug {
-    /// The name by which triggers ask for it: `executor = "name"`, or [`JobPolicy::executor`](crate::JobPolicy::executor).
+    /// The name by which triggers ask for it: `executor = "name"`, or
+    /// [`JobPolicy::executor`](crate::JobPolicy::executor).
     fn name(&self) -> &'static str;
 
     /// What it can do.
     fn capabilities(&self) -> ExecutorCapabilities;
 
-    /// Check whether this executor can run jobs of the database. It is called for the default executor when the database is opened, and
-    /// for each executor that a job names before the job is recorded. An observer does not call it.
+    /// Check whether this executor can run jobs of the database. It is called for the default
+    /// executor when the database is opened, and for each executor that a job names before the job
+    /// is recorded. An observer does not call it.
     ///
     /// # Errors
     /// `Unsupported`, with a hint.

@@ -5,10 +5,12 @@
 
 use super::JobContext;
 use crate::{
-    Address, Digest, Error, Result,
+    address::Address,
     component::Component,
     db::DbInner,
+    digest::Digest,
     encode::{DecodeEnv, Document, in_decode_session},
+    error::{Error, Result},
     store::StoredVersion,
 };
 use serde_json::{Map, Value};
@@ -32,7 +34,9 @@ impl Instance {
     /// Run `setup` unless it has succeeded before.
     pub(crate) async fn set_up(&self, ctx: &JobContext) -> Result<()> {
         let work = || async {
-            self.secrets.iter().try_for_each(|(component, secrets)| crate::secret::check_all(component, secrets))?;
+            self.secrets.iter().try_for_each(|(component, secrets)| {
+                crate::component::secret::check_all(component, secrets)
+            })?;
             setup_tree(&*self.component, ctx).await
         };
         self.setup.get_or_try_init(work).await.copied()
@@ -55,7 +59,13 @@ pub(crate) async fn setup_tree(root: &dyn Component, ctx: &JobContext) -> Result
     for component in order.into_iter().rev() {
         if component.__has_lifecycle() {
             let setup = component.__setup(ctx).await;
-            setup.map_err(|error| error.context(format_args!("setup of `{}/{}`", component.kind(), component.identifier())))?;
+            setup.map_err(|error| {
+                error.context(format_args!(
+                    "setup of `{}/{}`",
+                    component.kind(),
+                    component.identifier()
+                ))
+            })?;
         }
     }
     Ok(())
@@ -81,7 +91,14 @@ fn key(address: &Address) -> String {
 
 impl Instances {
     /// Make a document known, so that it is not read again.
-    pub(crate) fn add(&self, address: Address, uuid: Digest, type_version: u32, body: Value, outputs: Map<String, Value>) {
+    pub(crate) fn add(
+        &self,
+        address: Address,
+        uuid: Digest,
+        type_version: u32,
+        body: Value,
+        outputs: Map<String, Value>,
+    ) {
         let document = Document { address: address.clone(), type_version, body, outputs };
         self.sources().insert(key(&address), Source { document, uuid });
     }
@@ -93,7 +110,13 @@ impl Instances {
             let key = key(&address);
             // A revision that is known already may have outputs that are newer than what was read.
             if sources.get(&key).is_none_or(|source| source.document.address != address) {
-                sources.insert(key, Source { document: Document { address, type_version, body: document, outputs }, uuid });
+                sources.insert(
+                    key,
+                    Source {
+                        document: Document { address, type_version, body: document, outputs },
+                        uuid,
+                    },
+                );
             }
         }
     }
@@ -115,13 +138,22 @@ impl Instances {
         if !self.has(target) {
             let tree = db.metadata.tree(target.clone()).await?;
             if tree.is_empty() {
-                return Err(Error::not_found(format!("component `{target}` is not stored any more")).fatal());
+                return Err(Error::not_found(format!(
+                    "component `{target}` is not stored any more"
+                ))
+                .fatal());
             }
             self.add_tree(tree);
         }
         // Two jobs may decode at the same time; the first to finish is kept.
         let made = Arc::new(self.decode(db, target)?);
-        Ok(self.instances.lock().unwrap_or_else(PoisonError::into_inner).entry(target.clone()).or_insert(made).clone())
+        Ok(self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(target.clone())
+            .or_insert(made)
+            .clone())
     }
 
     /// Whether the document of this very revision is at hand.
@@ -133,8 +165,9 @@ impl Instances {
         let mut env = DecodeEnv::new(db.registry.clone(), Some(db.artifacts.clone()));
         let root = {
             let sources = self.sources();
-            let root =
-                sources.get(&key(target)).cloned().ok_or_else(|| Error::internal(format!("the document of `{target}` is not at hand")))?;
+            let root = sources.get(&key(target)).cloned().ok_or_else(|| {
+                Error::internal(format!("the document of `{target}` is not at hand"))
+            })?;
             let mut wanted = references(&root.document.body);
             while let Some(name) = wanted.pop() {
                 if env.documents.contains_key(&name) {
@@ -148,7 +181,8 @@ impl Instances {
             root
         };
         let documents = env.documents.values().chain([&root.document]);
-        let secrets = documents.map(|document| (document.address.path(), crate::encode::secrets(&document.body)));
+        let secrets = documents
+            .map(|document| (document.address.path(), crate::encode::secrets(&document.body)));
         let secrets = secrets.filter(|(_, secrets)| !secrets.is_empty()).collect();
         let env = Arc::new(env);
         // Trying again in this program changes nothing.
@@ -162,14 +196,21 @@ impl Instances {
         if let Some(source) = self.sources().get_mut(&key(target)) {
             source.document.outputs.extend(outputs.iter().cloned());
         }
-        let instances: Vec<Arc<Instance>> = self.instances.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let instances: Vec<Arc<Instance>> = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         for instance in instances {
             let mut stack: Vec<&dyn Component> = vec![&*instance.component];
             while let Some(component) = stack.pop() {
                 if component.kind() == target.kind && component.identifier() == target.identifier {
                     let owner = key(target);
                     component.__visit_outputs(&mut |name, cell| {
-                        if let Some((_, value)) = outputs.iter().find(|(output, _)| output == name) {
+                        if let Some((_, value)) = outputs.iter().find(|(output, _)| output == name)
+                        {
                             cell.bind(name, &owner, Some(value), &instance.env);
                         }
                     });
@@ -226,10 +267,13 @@ mod tests {
     #[test]
     fn who_finds_a_component_finds_what_it_holds() {
         let children: Vec<String> = (0..5000).map(|index| format!("child-{index}")).collect();
-        let references: Vec<Value> = children.iter().map(|name| json!({"$ref": format!("test.Kind/{name}@0")})).collect();
+        let references: Vec<Value> =
+            children.iter().map(|name| json!({"$ref": format!("test.Kind/{name}@0")})).collect();
         let root = stored("root", json!({ "children": references }), 0);
         let target = root.address.clone();
-        let tree: Vec<_> = std::iter::once(root).chain(children.iter().map(|name| stored(name, json!({}), 0))).collect();
+        let tree: Vec<_> = std::iter::once(root)
+            .chain(children.iter().map(|name| stored(name, json!({}), 0)))
+            .collect();
         let instances = Instances::default();
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {

@@ -13,17 +13,22 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 #[derive(Debug)]
 pub struct JobLayer(());
 
-/// The layer that programs add to their subscriber, so that `tracing` events inside a job reach `db.logs(job)`.
+/// The layer that programs add to their subscriber, so that `tracing` events inside a job reach
+/// `db.logs(job)`.
 ///
-/// Of the library's own events only warnings are written there. The library installs no subscriber: `tracing_subscriber::registry().with(superduper::job_layer()).init()`.
+/// Of the library's own events only warnings are written there. The library installs no subscriber:
+/// `tracing_subscriber::registry().with(superduper::job::job_layer()).init()`.
 pub fn job_layer() -> JobLayer {
     JobLayer(())
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // Events of the engine are for the program. A job's log has the events of the job, and warnings.
-        if event.metadata().target().starts_with("superduper::") && *event.metadata().level() > Level::WARN {
+        // Events of the engine are for the program. A job's log has the events of the job, and
+        // warnings.
+        if event.metadata().target().starts_with("superduper::")
+            && *event.metadata().level() > Level::WARN
+        {
             return;
         }
         let Some(ctx) = current() else { return };
@@ -48,8 +53,11 @@ struct Text {
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let written =
-            if field.name() == "message" { write!(self.message, "{value:?}") } else { write!(self.fields, " {}={value:?}", field.name()) };
+        let written = if field.name() == "message" {
+            write!(self.message, "{value:?}")
+        } else {
+            write!(self.fields, " {}={value:?}", field.name())
+        };
         written.ignored("writing to a string does not fail");
     }
 }

@@ -1,6 +1,7 @@
 //! Logs, progress and metrics of jobs on their way to the store.
 
 use super::overflow::LeftOut;
+use crate::secret_mask::mask;
 use crate::store::{JobId, LogRow, MetricRow, Telemetry};
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,9 @@ pub(crate) struct NoteBuffer {
 }
 
 impl NoteBuffer {
-    pub(crate) fn log(&self, row: LogRow) {
+    /// Secrets are masked here.
+    pub(crate) fn log(&self, mut row: LogRow) {
+        row.message = mask(row.message);
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         logs.push(row);
         self.left_out().trim_logs(&mut logs, MOST_NOTES);
@@ -41,7 +44,8 @@ impl NoteBuffer {
         self.filled.notify_one();
     }
 
-    /// Keep notes that could not be written for the next time. If a job has reported newer progress since, that counts.
+    /// Keep notes that could not be written for the next time. If a job has reported newer progress
+    /// since, that counts.
     pub(crate) fn put_back(&self, notes: Telemetry) {
         let Telemetry { mut logs, progress, mut metrics } = notes;
         self.left_out().take_back(&mut logs);
@@ -71,21 +75,41 @@ impl NoteBuffer {
 
     /// A job whose notes wait, for the report that they cannot be written.
     pub(crate) fn any_job(&self) -> Option<JobId> {
-        let log = self.logs.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
-        let metric = || self.metrics.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
-        let progress = || self.progress.lock().unwrap_or_else(PoisonError::into_inner).keys().next().copied();
+        let log =
+            self.logs.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job);
+        let metric = || {
+            self.metrics.lock().unwrap_or_else(PoisonError::into_inner).first().map(|row| row.job)
+        };
+        let progress =
+            || self.progress.lock().unwrap_or_else(PoisonError::into_inner).keys().next().copied();
         log.or_else(metric).or_else(progress)
+    }
+
+    /// A copy of what waits.
+    pub(super) fn seen(&self) -> Telemetry {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        Telemetry {
+            logs: self.logs.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            progress: progress.iter().map(|(job, (done, total))| (*job, *done, *total)).collect(),
+            metrics: self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
     pub(crate) fn take(&self) -> Option<Telemetry> {
         let mut logs = self.left_out().announce();
         logs.append(&mut self.logs.lock().unwrap_or_else(PoisonError::into_inner));
-        let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
-        let metrics = std::mem::take(&mut *self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
+        let progress =
+            std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        let metrics =
+            std::mem::take(&mut *self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
         if logs.is_empty() && progress.is_empty() && metrics.is_empty() {
             return None;
         }
-        Some(Telemetry { logs, progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect(), metrics })
+        Some(Telemetry {
+            logs,
+            progress: progress.into_iter().map(|(job, (done, total))| (job, done, total)).collect(),
+            metrics,
+        })
     }
 }
 

@@ -20,8 +20,20 @@ fn fault_32_progress_that_was_put_back_gives_way_to_newer_progress() {
 #[test]
 fn fault_32_lines_and_numbers_that_were_put_back_come_before_newer_ones() {
     let notes = NoteBuffer::default();
-    let line = |message: &str| LogRow { job: JobId(1), attempt: 1, at: Timestamp(0), level: LogLevel::Info, message: message.to_owned() };
-    let number = |step| MetricRow { job: JobId(1), name: "loss".to_owned(), step, value: 0.5, at: Timestamp(0) };
+    let line = |message: &str| LogRow {
+        job: JobId(1),
+        attempt: 1,
+        at: Timestamp(0),
+        level: LogLevel::Info,
+        message: message.to_owned(),
+    };
+    let number = |step| MetricRow {
+        job: JobId(1),
+        name: "loss".to_owned(),
+        step,
+        value: 0.5,
+        at: Timestamp(0),
+    };
     notes.log(line("first"));
     notes.metric(number(1));
     let failed = notes.take().expect("something was noted");
@@ -29,5 +41,8 @@ fn fault_32_lines_and_numbers_that_were_put_back_come_before_newer_ones() {
     notes.metric(number(2));
     notes.put_back(failed);
     let again = notes.take().expect("it was put back");
-    assert_eq!((again.logs, again.metrics), (vec![line("first"), line("second")], vec![number(1), number(2)]));
+    assert_eq!(
+        (again.logs, again.metrics),
+        (vec![line("first"), line("second")], vec![number(1), number(2)])
+    );
 }

@@ -1,7 +1,8 @@
 //! Counts the rows that a full buffer of telemetry drops.
 //!
-//! Logs and metrics wait in memory for the store. If it does not answer for long, the oldest rows are dropped, and the
-//! log of each job that lost some says how many. Invariant: the counts are kept until the lines that tell them are written.
+//! Logs and metrics wait in memory for the store. If it does not answer for long, the oldest rows
+//! are dropped, and the log of each job that lost some says how many. Invariant: the counts are
+//! kept until the lines that tell them are written.
 
 use crate::store::{JobId, LogLevel, LogRow, MetricRow, Timestamp};
 use std::collections::BTreeMap;
@@ -61,13 +62,14 @@ impl LeftOut {
         for (job, before) in announced {
             let count = self.counts.entry(job).or_default();
             count.attempt = count.attempt.max(before.attempt);
-            (count.lines, count.numbers) = (count.lines + before.lines, count.numbers + before.numbers);
+            (count.lines, count.numbers) =
+                (count.lines + before.lines, count.numbers + before.numbers);
         }
     }
 }
 
-/// Take the oldest rows out if there are more than `most`: an eighth of `most` more than needed, so that each row moves only a
-/// few times.
+/// Take the oldest rows out if there are more than `most`: an eighth of `most` more than needed, so
+/// that each row moves only a few times.
 fn oldest<T>(rows: &mut Vec<T>, most: usize) -> impl Iterator<Item = T> {
     let surplus = rows.len().saturating_sub(most);
     let count = if surplus == 0 { 0 } else { (surplus + most / 8).min(rows.len()) };
@@ -79,8 +81,13 @@ mod tests {
     use super::*;
 
     fn lines(job: i64, texts: std::ops::Range<u32>) -> Vec<LogRow> {
-        let line =
-            |number: u32| LogRow { job: JobId(job), attempt: 2, at: Timestamp(0), level: LogLevel::Info, message: number.to_string() };
+        let line = |number: u32| LogRow {
+            job: JobId(job),
+            attempt: 2,
+            at: Timestamp(0),
+            level: LogLevel::Info,
+            message: number.to_string(),
+        };
         texts.map(line).collect()
     }
 

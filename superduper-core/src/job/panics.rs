@@ -1,11 +1,15 @@
 //! Panics of user code: caught where they happen, with their text and place.
 //!
-//! The standard library tells the place of a panic to the hook of the process alone. The hook set here notes it for its own
-//! thread and then calls the hook that was there before, so what a program prints stays as it is. Invariant: a place is given
-//! out only for the panic that was noted with it.
+//! The standard library tells the place of a panic to the hook of the process alone. The hook set
+//! here notes it for its own thread and then calls the hook that was there before, so what a
+//! program prints stays as it is. Invariant: a place is given out only for the panic that was noted
+//! with it.
 
 use crate::unreturned::Unreturned;
-use crate::{FailureKind, JobFailure, panics::text_of};
+use crate::{
+    error::{FailureKind, JobFailure},
+    panics::text_of,
+};
 use std::{
     cell::RefCell,
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
@@ -19,8 +23,8 @@ thread_local! {
     static LAST: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-/// Note the places of panics from now on. Where a program sets a hook of its own later and does not call this one, failures
-/// have no places.
+/// Note the places of panics from now on. Where a program sets a hook of its own later and does not
+/// call this one, failures have no places.
 fn prepare() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
@@ -86,7 +90,11 @@ mod tests {
             old = Some(catch_unwind(|| panic!("caught inside")).expect_err("a panic"));
             std::panic::resume_unwind(Box::new("of another thread"))
         });
-        assert_eq!(of_another.expect_err("a panic").location, None, "that panic was noted by its own thread");
+        assert_eq!(
+            of_another.expect_err("a panic").location,
+            None,
+            "that panic was noted by its own thread"
+        );
         assert!(old.is_some());
     }
 }

@@ -1,10 +1,10 @@
 //! The program that is started as a worker.
 //!
-//! Invariant: a worker runs the build that its parent runs, whatever has become of the program's file since the parent started.
-//! Linux keeps that build under `/proc/self/exe`, also where the file was replaced or deleted; elsewhere a file that is another one
-//! than at the start is refused.
+//! Invariant: a worker runs the build that its parent runs, whatever has become of the program's
+//! file since the parent started. Linux keeps that build under `/proc/self/exe`, also where the
+//! file was replaced or deleted; elsewhere a file that is another one than at the start is refused.
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::{fmt, os::unix::process::CommandExt, path::PathBuf, process::Command};
 
 /// What a worker is started from.
@@ -40,7 +40,9 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Program::At(path) => path.display().fmt(f),
-            Program::Itself(path) => std::env::current_exe().unwrap_or_else(|_| path.clone()).display().fmt(f),
+            Program::Itself(path) => {
+                std::env::current_exe().unwrap_or_else(|_| path.clone()).display().fmt(f)
+            }
         }
     }
 }
@@ -55,7 +57,10 @@ fn path_to_itself() -> Result<PathBuf> {
     const ITSELF: &str = "/proc/self/exe";
     match std::fs::metadata(ITSELF) {
         Ok(_) => Ok(PathBuf::from(ITSELF)),
-        Err(error) => Err(unknown("the program of this process cannot be found: `/proc` is not mounted").with_source(error)),
+        Err(error) => {
+            Err(unknown("the program of this process cannot be found: `/proc` is not mounted")
+                .with_source(error))
+        }
     }
 }
 
@@ -66,13 +71,20 @@ static AT_START: std::sync::OnceLock<Option<(PathBuf, u64, u64)>> = std::sync::O
 #[cfg(not(target_os = "linux"))]
 fn path_to_itself() -> Result<PathBuf> {
     use std::os::unix::fs::MetadataExt;
-    let start = AT_START.get().and_then(Option::as_ref).ok_or_else(|| unknown("the path of this program is unknown"))?;
+    let start = AT_START
+        .get()
+        .and_then(Option::as_ref)
+        .ok_or_else(|| unknown("the path of this program is unknown"))?;
     let (path, device, inode) = start;
     if std::fs::metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == (*device, *inode)) {
         return Ok(path.clone());
     }
-    let text = format!("the program `{}` was replaced or deleted since this process started", path.display());
-    Err(Error::new(ErrorKind::Unsupported, text).with_hint("start this program again; its jobs go on"))
+    let text = format!(
+        "the program `{}` was replaced or deleted since this process started",
+        path.display()
+    );
+    Err(Error::new(ErrorKind::Unsupported, text)
+        .with_hint("start this program again; its jobs go on"))
 }
 
 /// Take down what this process runs, as early as possible.
@@ -89,8 +101,13 @@ pub(super) fn remember() {
 /// Let `ps` and `top` show the program's name; after a start from `/proc/self/exe` it is `exe`.
 pub(super) fn show_name() {
     #[cfg(target_os = "linux")]
-    if let Some(name) = std::env::args_os().next().as_deref().and_then(|path| std::path::Path::new(path).file_name()) {
+    if let Some(name) = std::env::args_os()
+        .next()
+        .as_deref()
+        .and_then(|path| std::path::Path::new(path).file_name())
+    {
         use crate::unreturned::Unreturned;
-        std::fs::write("/proc/self/comm", name.as_encoded_bytes()).ignored("a name is only for people who look");
+        std::fs::write("/proc/self/comm", name.as_encoded_bytes())
+            .ignored("a name is only for people who look");
     }
 }

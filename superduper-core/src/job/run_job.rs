@@ -4,13 +4,18 @@ use super::{
     CancelToken, Identity, Instances, JobContext, Placement,
     call::{Call, Limits, stopped},
     effects::{Success, store_effects},
+    instance::Instance,
     panics::Caught,
     record::ResultBlobs,
 };
 use crate::{
-    Error, FailureKind, JobFailure,
     db::DbInner,
-    store::{Block, Finish, Finished, JobId, JobRole, JobRow, JobSignal, Timestamp, WorkerId, bounded},
+    error::{Error, FailureKind, JobFailure},
+    secret_mask::{mask_end, mask_failure},
+    store::{
+        Block, Finish, Finished, JobId, JobRole, JobRow, JobSignal, LogLevel, LogRow, Timestamp,
+        WorkerId, bounded,
+    },
 };
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -28,7 +33,8 @@ pub(crate) struct JobSpec {
     pub(crate) waiting: Vec<JobId>,
     /// Whether a cleanup is tried even where setup fails.
     pub(crate) forced: bool,
-    /// Whether this process has claimed the job. Otherwise another process decides where spawned jobs run.
+    /// Whether this process has claimed the job. Otherwise another process decides where spawned
+    /// jobs run.
     pub(crate) is_own: bool,
 }
 
@@ -39,7 +45,8 @@ pub(crate) struct AttemptResult {
     pub(crate) blobs: ResultBlobs,
     /// Fires when a method that outlived its time limit has returned after all.
     pub(crate) lingering: Option<oneshot::Receiver<()>>,
-    /// Steps done and in total, as the attempt last reported them; they go to the store with its notes.
+    /// Steps done and in total, as the attempt last reported them; they go to the store with its
+    /// notes.
     pub(crate) progress: Option<(u64, u64)>,
     /// This program lacks the kind of a component that the target holds. The job did not run.
     pub(crate) lacks: bool,
@@ -55,7 +62,12 @@ struct Traces {
 }
 
 /// Run an attempt in this process.
-pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<Instances>, cancel: Arc<CancelToken>) -> AttemptResult {
+pub(crate) async fn run_job(
+    db: &Arc<DbInner>,
+    spec: &JobSpec,
+    instances: &Arc<Instances>,
+    cancel: Arc<CancelToken>,
+) -> AttemptResult {
     let started_at = Timestamp::now();
     let mut traces = Traces::default();
     if spec.row.stop_requested {
@@ -64,7 +76,8 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
     }
     let result = attempt(db, spec, instances, &cancel, &mut traces).await;
     let at = Timestamp::now();
-    let mut finish = Finish::plain(spec.row.id, spec.attempt, spec.owner, started_at, at, Finished::Released);
+    let mut finish =
+        Finish::plain(spec.row.id, spec.attempt, spec.owner, started_at, at, Finished::Released);
     let mut blobs = Vec::new();
     match result {
         Ok(success) => {
@@ -74,12 +87,16 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             finish.sweep_epoch = success.sweep_epoch;
             blobs = success.handles;
             finish.messages = success.messages;
-            finish.spawned_before =
-                spec.waiting.iter().flat_map(|job| (0..success.spawned.len()).map(move |index| (*job, index))).collect();
+            finish.spawned_before = spec
+                .waiting
+                .iter()
+                .flat_map(|job| (0..success.spawned.len()).map(move |index| (*job, index)))
+                .collect();
             finish.spawned = success.spawned;
         }
         Err(failure) => {
-            // A panic, or the end of the time limit, is a failure also if the method was about to wait.
+            // A panic, or the end of the time limit, is a failure also if the method was about to
+            // wait.
             let may_wait = failure.kind == FailureKind::Error && !cancel.is_cancelled();
             finish.end = match traces.blocked.filter(|_| may_wait) {
                 Some((block, Some(JobSignal::Pause))) => Finished::Paused(block.reason),
@@ -88,11 +105,23 @@ pub(crate) async fn run_job(db: &Arc<DbInner>, spec: &JobSpec, instances: &Arc<I
             }
         }
     }
-    AttemptResult { finish, blobs: ResultBlobs::new(blobs), lingering: traces.lingering, progress: traces.progress, lacks: traces.lacks }
+    mask_end(&mut finish);
+    AttemptResult {
+        finish,
+        blobs: ResultBlobs::new(blobs),
+        lingering: traces.lingering,
+        progress: traces.progress,
+        lacks: traces.lacks,
+    }
 }
 
 /// What a failed attempt means for the job: another try, or the end.
-pub(crate) fn conclude(row: &JobRow, failure: JobFailure, cancelled: bool, at: Timestamp) -> Finished {
+pub(crate) fn conclude(
+    row: &JobRow,
+    failure: JobFailure,
+    cancelled: bool,
+    at: Timestamp,
+) -> Finished {
     conclude_with(failure, (row.tries, row.retries, row.backoff_ms), cancelled, at)
 }
 
@@ -103,7 +132,7 @@ pub(crate) fn conclude_with(
     cancelled: bool,
     at: Timestamp,
 ) -> Finished {
-    let failure = bounded(failure);
+    let failure = bounded(mask_failure(failure));
     if cancelled {
         let failure = match failure.kind {
             FailureKind::Cancelled => failure,
@@ -138,14 +167,7 @@ async fn attempt(
     let row = &spec.row;
     let instance = match instances.cached(&row.target) {
         Some(instance) => instance,
-        None => {
-            // In a task of its own: `postinit` is user code and may panic.
-            let (db, instances, target) = (db.clone(), instances.clone(), row.target.clone());
-            let got = tokio::spawn(Caught::new(async move { instances.get(&db, &target).await })).await;
-            // A cleanup that no program can run must not keep a removal from its end.
-            let lacks = |error: &Error| error.kind() == crate::ErrorKind::UnknownKind && row.role != JobRole::Cleanup;
-            got.map_err(stopped)??.inspect_err(|error| traces.lacks = lacks(error)).map_err(failed)?
-        }
+        None => load_instance(db, spec, instances, traces).await?,
     };
     let identity = Identity {
         target: row.target.clone(),
@@ -157,8 +179,14 @@ async fn attempt(
         input: row.input.clone(),
         owner: Some(spec.owner),
     };
-    let ctx =
-        JobContext::new(identity, Arc::downgrade(db), instance.env.clone(), spec.dependencies.clone(), cancel.clone(), db.notes.clone());
+    let ctx = JobContext::new(
+        identity,
+        Arc::downgrade(db),
+        instance.env.clone(),
+        spec.dependencies.clone(),
+        cancel.clone(),
+        db.notes.clone(),
+    );
     let placement = Placement::of_text(row.executor.as_deref());
     let limits = Limits {
         attempt: row.timeout_ms.map(Duration::from_millis),
@@ -166,11 +194,54 @@ async fn attempt(
         grace: placement.grace().unwrap_or(db.options.cancel_grace),
     };
     let force = row.role == JobRole::Cleanup && spec.forced;
-    let call = Call { instance: instance.clone(), ctx: ctx.clone(), role: row.role, method: row.method.clone(), force };
+    let call = Call {
+        instance: instance.clone(),
+        ctx: ctx.clone(),
+        role: row.role,
+        method: row.method.clone(),
+        force,
+    };
     let result = call.run(limits, cancel, &mut traces.lingering).await;
     traces.blocked = ctx.take_blocked();
     traces.progress = ctx.reported_progress();
     let encoded = result?;
     let effects = ctx.take_effects();
+    if ctx.has_measured() {
+        // Another process that reads the end of the job finds all that it measured.
+        db.flush_notes().await;
+    }
     store_effects(db, spec, instances, encoded, effects).await.map_err(failed)
+}
+
+/// Read the component of a job from the store.
+async fn load_instance(
+    db: &Arc<DbInner>,
+    spec: &JobSpec,
+    instances: &Arc<Instances>,
+    traces: &mut Traces,
+) -> Result<Arc<Instance>, JobFailure> {
+    let row = &spec.row;
+    // In a task of its own: `postinit` is user code and may panic.
+    let (own, instances, target) = (db.clone(), instances.clone(), row.target.clone());
+    let got = tokio::spawn(Caught::new(async move { instances.get(&own, &target).await })).await;
+    // A cleanup that no program can run must not keep a removal from its end.
+    let lacks = |error: &Error| {
+        error.kind() == crate::error::ErrorKind::UnknownKind && row.role != JobRole::Cleanup
+    };
+    got.map_err(stopped)??
+        .inspect_err(|error| {
+            traces.lacks = lacks(error);
+            if traces.lacks {
+                // Nothing else of this attempt stays on record.
+                db.notes.log(LogRow {
+                    job: row.id,
+                    attempt: spec.attempt,
+                    at: Timestamp::now(),
+                    level: LogLevel::Warn,
+                    message: format!("given back, for a program that can read it: {error}"),
+                });
+                db.start_note_writer();
+            }
+        })
+        .map_err(|error| JobFailure::of(&error))
 }

@@ -6,7 +6,8 @@ use crate::store::{JobRow, JobSignal};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// The signals to an attempt, above all its cancellation, and its signs of life. The engine and the attempt share this token.
+/// The signals to an attempt, above all its cancellation, and its signs of life. The engine and the
+/// attempt share this token.
 #[derive(Debug, Default)]
 pub(crate) struct CancelToken {
     abandoned: AtomicBool,
@@ -35,7 +36,8 @@ impl CancelToken {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// From now on and until the guard is dropped, the attempt is in a call that has to give signs of life.
+    /// From now on and until the guard is dropped, the attempt is in a call that has to give signs
+    /// of life.
     pub(super) fn enter_call(&self) -> InCall<'_> {
         self.in_call.store(true, Ordering::Release);
         InCall(self)

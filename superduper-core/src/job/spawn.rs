@@ -1,7 +1,11 @@
 //! A job that another job asks for.
 
 use super::{JobContext, JobPolicy};
-use crate::{Address, Error, Result, encode::Encoded};
+use crate::{
+    address::Address,
+    encode::Encoded,
+    error::{Error, Result},
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -72,7 +76,8 @@ impl Spawn {
         }
     }
 
-    /// Run it once the jobs with these keys have succeeded. If one of them does not, this job is skipped.
+    /// Run it once the jobs with these keys have succeeded. If one of them does not, this job is
+    /// skipped.
     pub fn after(mut self, keys: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.after.extend(keys.into_iter().map(|key| (key.as_ref().to_owned(), false)));
         self
@@ -84,9 +89,11 @@ impl Spawn {
         self
     }
 
-    /// Pass a value to the job, which reads it with [`JobContext::input`]. Every attempt and every retry of the job gets the same value.
+    /// Pass a value to the job, which reads it with [`JobContext::input`]. Every attempt and every
+    /// retry of the job gets the same value.
     ///
-    /// `spawn_with` refuses a value that JSON cannot hold, and one with artifacts: put those into an output of the component.
+    /// `spawn_with` refuses a value that JSON cannot hold, and one with artifacts: put those into
+    /// an output of the component.
     pub fn input(mut self, value: impl Serialize) -> Self {
         self.input = Some(encode(&self.key, value));
         self
@@ -98,12 +105,27 @@ impl Spawn {
         self
     }
 
-    /// Tolerate a failure of the job. If the job fails or is cancelled, its run can still succeed, its component is not degraded, and the
-    /// next apply does not retry it. A job that needs its success is skipped, and that skipped job fails the run unless it is tolerated
-    /// too.
+    /// Tolerate a failure of the job. If the job fails or is cancelled, its run can still succeed,
+    /// its component is not degraded, and the next apply does not retry it. A job that needs its
+    /// success is skipped, and that skipped job fails the run unless it is tolerated too.
     pub fn tolerated(mut self) -> Self {
         self.tolerated = true;
         self
+    }
+
+    /// The key of the job.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The trigger that it runs.
+    pub fn trigger(&self) -> &str {
+        &self.trigger
+    }
+
+    /// The keys of the jobs that it waits for.
+    pub fn waits_for(&self) -> impl Iterator<Item = &str> {
+        self.after.iter().map(|(key, _)| key.as_str())
     }
 }
 
@@ -111,8 +133,9 @@ impl JobContext {
     /// Let the run grow by a job; see [`JobContext::spawn`], which is the short form.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty key and for an input with artifacts; `Encode`, with the path, for an input that JSON cannot hold. An
-    /// unknown trigger or executor fails the spawning job when it ends.
+    /// `InvalidInput` for an empty key and for an input with artifacts; `Encode`, with the path,
+    /// for an input that JSON cannot hold. An unknown trigger or executor fails the spawning job
+    /// when it ends.
     pub fn spawn_with(&self, mut spawned: Spawn) -> Result<()> {
         if spawned.key.is_empty() {
             return Err(Error::invalid("the key of a spawned job is empty"));
@@ -128,10 +151,12 @@ fn encode(key: &str, value: impl Serialize) -> Result<Value> {
     if encoded.is_err() {
         crate::json::drop_refused(value);
     }
-    let encoded = encoded.map_err(|error| error.context(format_args!("the input of the spawned job `{key}`")))?;
+    let encoded = encoded
+        .map_err(|error| error.context(format_args!("the input of the spawned job `{key}`")))?;
     if !encoded.blobs.is_empty() {
         let text = format!("the input of the spawned job `{key}` holds artifacts");
-        return Err(Error::invalid(text).with_hint("store the artifacts in an output of the component, and pass only a name"));
+        return Err(Error::invalid(text)
+            .with_hint("store the artifacts in an output of the component, and pass only a name"));
     }
     Ok(encoded.value)
 }

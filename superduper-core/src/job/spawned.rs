@@ -2,12 +2,16 @@
 //!
 //! Invariant: a spawned job waits only for jobs that do not wait for the spawned job.
 
-use super::{Instances, JobPolicy, JobSpec, Placement, Spawn, panics::caught, policy::Running, siblings::find_spawned};
+use super::{
+    Instances, JobPolicy, JobSpec, Placement, Running, Spawn, panics::caught,
+    siblings::find_spawned,
+};
 use crate::{
-    Address, Error, ErrorKind, Result,
+    address::Address,
+    component::trigger::TriggerSpec,
     db::DbInner,
+    error::{Error, ErrorKind, Result},
     store::{JobId, JobRef, JobRole, Need, NewJob, Timestamp},
-    trigger::TriggerSpec,
 };
 use petgraph::{
     algo::has_path_connecting,
@@ -25,11 +29,20 @@ pub(super) async fn resolve_spawned(
     if requests.is_empty() {
         return Ok(Vec::new());
     }
-    let index: HashMap<String, usize> = requests.iter().enumerate().map(|(index, request)| (request.key.clone(), index)).collect();
+    let index: HashMap<String, usize> =
+        requests.iter().enumerate().map(|(index, request)| (request.key.clone(), index)).collect();
     if index.len() < requests.len() {
         return Err(Error::invalid("two spawned jobs have the same key").fatal());
     }
-    let mut resolver = Resolver { db, spec, instances, index, known: HashMap::new(), versions: HashMap::new(), policies: HashMap::new() };
+    let mut resolver = Resolver {
+        db,
+        spec,
+        instances,
+        index,
+        known: HashMap::new(),
+        versions: HashMap::new(),
+        policies: HashMap::new(),
+    };
     let at = Timestamp::now();
     let mut jobs = Vec::with_capacity(requests.len());
     for (position, request) in requests.into_iter().enumerate() {
@@ -56,11 +69,20 @@ impl Resolver<'_> {
     async fn job(&mut self, position: usize, request: Spawn, at: Timestamp) -> Result<NewJob> {
         let target = self.target(&request.target).await?;
         let entry = self.db.registry.entry(&target.kind)?;
-        let trigger = (entry.trigger)(&request.trigger)
-            .ok_or_else(|| Error::not_found(format!("`{}` has no trigger `{}` to spawn", target.kind, request.trigger)).fatal())?;
+        let trigger = (entry.trigger)(&request.trigger).ok_or_else(|| {
+            Error::not_found(format!(
+                "`{}` has no trigger `{}` to spawn",
+                target.kind, request.trigger
+            ))
+            .fatal()
+        })?;
         let mut needs: Vec<Need> = Vec::with_capacity(request.after.len());
         for (key, any_end) in &request.after {
-            let need = Need { job: self.needed(position, &request.key, key).await?, parameter: None, any_end: *any_end };
+            let need = Need {
+                job: self.needed(position, &request.key, key).await?,
+                parameter: None,
+                any_end: *any_end,
+            };
             // A key that is named twice must succeed if one of the two says so.
             match needs.iter_mut().find(|other| other.job == need.job) {
                 Some(other) => other.any_end &= need.any_end,
@@ -77,7 +99,8 @@ impl Resolver<'_> {
             (given, declared) => given.or(declared),
         };
         self.check_executor(policy.as_ref(), trigger, &target)?;
-        let Running { executor, retries, backoff_ms, timeout_ms } = Running::of(policy.as_ref(), Some(trigger));
+        let Running { executor, retries, backoff_ms, timeout_ms } =
+            Running::of(policy.as_ref(), Some(trigger));
         Ok(NewJob {
             key: Some(request.key),
             executor: if is_given { Placement::kept(executor.as_deref()) } else { executor },
@@ -91,14 +114,22 @@ impl Resolver<'_> {
         })
     }
 
-    /// Refuse a job that no process of this program can run. A job process does not know the executors of its parent.
-    fn check_executor(&self, policy: Option<&JobPolicy>, trigger: &TriggerSpec, target: &Address) -> Result<()> {
+    /// Refuse a job that no process of this program can run. A job process does not know the
+    /// executors of its parent.
+    fn check_executor(
+        &self,
+        policy: Option<&JobPolicy>,
+        trigger: &TriggerSpec,
+        target: &Address,
+    ) -> Result<()> {
         if !self.spec.is_own {
             return Ok(());
         }
         let asked = policy.and_then(|policy| policy.executor.as_deref()).or(trigger.executor);
         let checked = self.db.check_executor(asked);
-        checked.map_err(|error| error.context(format_args!("`{}` of `{target}`", trigger.name)).fatal())
+        checked.map_err(|error| {
+            error.context(format_args!("`{}` of `{target}`", trigger.name)).fatal()
+        })
     }
 
     /// What the policy of a trigger says for a component.
@@ -110,7 +141,9 @@ impl Resolver<'_> {
         let instance = self.instances.get(self.db, target).await?;
         // It is user code.
         let policy = caught(|| instance.component.__policy(trigger));
-        let policy = policy.map_err(|failure| failure.to_error(ErrorKind::User, format!("the policy of `{trigger}` of `{target}`")))?;
+        let policy = policy.map_err(|failure| {
+            failure.to_error(ErrorKind::User, format!("the policy of `{trigger}` of `{target}`"))
+        })?;
         self.policies.insert(key, policy.clone());
         Ok(policy)
     }
@@ -120,7 +153,10 @@ impl Resolver<'_> {
         match self.index.get(needed) {
             Some(other) if *other < position => return Ok(JobRef::New(*other)),
             Some(_) => {
-                return Err(Error::invalid(format!("spawned job `{key}` waits for `{needed}`, which is spawned after it")).fatal());
+                return Err(Error::invalid(format!(
+                    "spawned job `{key}` waits for `{needed}`, which is spawned after it"
+                ))
+                .fatal());
             }
             None => {}
         }
@@ -135,7 +171,9 @@ impl Resolver<'_> {
         if let Some(id) = id {
             self.known.insert(needed.to_owned(), id);
         }
-        id.map(JobRef::Id).ok_or_else(|| Error::not_found(format!("no job of run {run} has the key `{needed}`")).fatal())
+        id.map(JobRef::Id).ok_or_else(|| {
+            Error::not_found(format!("no job of run {run} has the key `{needed}`")).fatal()
+        })
     }
 
     async fn target(&mut self, asked: &Address) -> Result<Address> {
@@ -150,22 +188,32 @@ impl Resolver<'_> {
             return Ok(found.clone());
         }
         let tree = self.db.metadata.tree(asked.clone()).await?;
-        let missing = || Error::new(ErrorKind::NotFound, format!("component `{asked}` of a spawned job is not stored")).fatal();
+        let missing = || {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("component `{asked}` of a spawned job is not stored"),
+            )
+            .fatal()
+        };
         let found = tree.first().map(|stored| stored.address.clone()).ok_or_else(missing)?;
         self.versions.insert(name, found.clone());
         Ok(found)
     }
 }
 
-/// Refuse spawned jobs that would wait for themselves: every job that waits for the spawning job waits for each spawned job.
+/// Refuse spawned jobs that would wait for themselves: every job that waits for the spawning job
+/// waits for each spawned job.
 async fn refuse_cycle(db: &Arc<DbInner>, spec: &JobSpec, jobs: &[NewJob]) -> Result<()> {
     let older = |need: &Need| if let JobRef::Id(id) = need.job { Some(id) } else { None };
-    if spec.waiting.is_empty() || !jobs.iter().flat_map(|job| &job.needs).any(|need| older(need).is_some()) {
+    if spec.waiting.is_empty()
+        || !jobs.iter().flat_map(|job| &job.needs).any(|need| older(need).is_some())
+    {
         return Ok(());
     }
     let (mut graph, mut places) = (DiGraph::<(), ()>::new(), HashMap::<JobId, NodeIndex>::new());
     for edge in db.metadata.dependencies(spec.row.run).await? {
-        let [job, needs] = [edge.job, edge.needs].map(|job| *places.entry(job).or_insert_with(|| graph.add_node(())));
+        let [job, needs] = [edge.job, edge.needs]
+            .map(|job| *places.entry(job).or_insert_with(|| graph.add_node(())));
         graph.add_edge(job, needs, ());
     }
     let waits_for = |job: JobId, other: JobId| match (places.get(&job), places.get(&other)) {
@@ -177,12 +225,18 @@ async fn refuse_cycle(db: &Arc<DbInner>, spec: &JobSpec, jobs: &[NewJob]) -> Res
         for needs in job.needs.iter().filter_map(older) {
             if let Some(waiting) = spec.waiting.iter().find(|waiting| waits_for(needs, **waiting)) {
                 let key = job.key.as_deref().unwrap_or_default();
-                let chain = if needs == *waiting { String::new() } else { format!("job {needs} waits for job {waiting}, ") };
+                let chain = if needs == *waiting {
+                    String::new()
+                } else {
+                    format!("job {needs} waits for job {waiting}, ")
+                };
                 let text = format!(
                     "spawned job `{key}` would wait for itself: it waits for job {needs}, {chain}and job {waiting} waits for all jobs that \
                     this job spawns"
                 );
-                return Err(Error::invalid(text).with_hint("spawn it after something that does not wait for this job").fatal());
+                return Err(Error::invalid(text)
+                    .with_hint("spawn it after something that does not wait for this job")
+                    .fatal());
             }
         }
     }

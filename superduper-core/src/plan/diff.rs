@@ -3,7 +3,7 @@
 use super::Change;
 use crate::{
     component::FieldSpec,
-    encode::{ROOT, Singles, in_order, item, member},
+    encode::{ROOT, Singles, item, member, reference, shown_at},
 };
 use serde_json::{Map, Value};
 
@@ -23,12 +23,20 @@ impl Differ<'_> {
         let empty = Map::new();
         let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
         for key in keys(old, new) {
-            let breaking = self.fields.iter().any(|field| field.breaking && field.key == key);
-            self.value(key.clone(), member(ROOT, &key), (old.get(&key), new.get(&key)), breaking);
+            let field = self.fields.iter().find(|field| field.key == key);
+            let (path, breaking) =
+                field.map_or_else(|| (key.clone(), false), |field| (field.path(), field.breaking));
+            self.value(path, member(ROOT, &key), (old.get(&key), new.get(&key)), breaking);
         }
     }
 
-    fn value(&mut self, path: String, place: u64, (old, new): (Option<&Value>, Option<&Value>), breaking: bool) {
+    fn value(
+        &mut self,
+        path: String,
+        place: u64,
+        (old, new): (Option<&Value>, Option<&Value>),
+        breaking: bool,
+    ) {
         if old == new {
             return;
         }
@@ -39,14 +47,23 @@ impl Differ<'_> {
                         let inside = (self.child)(to);
                         if !inside.is_empty() {
                             for change in inside {
-                                self.changes.push(Change { path: format!("{path}.{}", change.path), breaking, ..change });
+                                self.changes.push(Change {
+                                    path: format!("{path}.{}", change.path),
+                                    breaking,
+                                    ..change
+                                });
                             }
                             return;
                         }
                     }
                 } else if !is_marked(a) && !is_marked(b) {
                     for key in keys(a, b) {
-                        self.value(format!("{path}.{key}"), member(place, &key), (a.get(&key), b.get(&key)), breaking);
+                        self.value(
+                            format!("{path}.{key}"),
+                            member(place, &key),
+                            (a.get(&key), b.get(&key)),
+                            breaking,
+                        );
                     }
                     return;
                 }
@@ -54,64 +71,34 @@ impl Differ<'_> {
             }
             (Some(Value::Array(a)), Some(Value::Array(b))) if a.len().max(b.len()) <= 64 => {
                 for index in 0..a.len().max(b.len()) {
-                    self.value(format!("{path}[{index}]"), item(place), (a.get(index), b.get(index)), breaking);
+                    self.value(
+                        format!("{path}[{index}]"),
+                        item(place),
+                        (a.get(index), b.get(index)),
+                        breaking,
+                    );
                 }
             }
             _ => self.push(path, place, (old, new), breaking),
         }
     }
 
-    fn push(&mut self, path: String, place: u64, (old, new): (Option<&Value>, Option<&Value>), breaking: bool) {
+    fn push(
+        &mut self,
+        path: String,
+        place: u64,
+        (old, new): (Option<&Value>, Option<&Value>),
+        breaking: bool,
+    ) {
         let secret = [old, new].into_iter().flatten().any(|value| value.get("$secret").is_some());
         let show = |value| shown_at(value, place, self.singles);
-        self.changes.push(Change { path, old: old.map(show), new: new.map(show), breaking: breaking && !secret });
+        self.changes.push(Change {
+            path,
+            old: old.map(show),
+            new: new.map(show),
+            breaking: breaking && !secret,
+        });
     }
-}
-
-/// A value as plans show it: secrets masked, references short.
-pub(crate) fn shown(value: &Value) -> Value {
-    shown_at(value, ROOT, &Singles::default())
-}
-
-/// A value at a place of a document as plans show it: numbers of 32 bits as short as they are.
-fn shown_at(value: &Value, place: u64, singles: &Singles) -> Value {
-    match value {
-        Value::Object(map) if map.contains_key("$secret") => Value::String("***".to_owned()),
-        Value::Object(map) if map.contains_key("$callable") => map["$callable"].clone(),
-        Value::Object(map) => match reference(map) {
-            Some(text) => Value::String(text.to_owned()),
-            None => {
-                let mut members = Map::new();
-                in_order(map, |key, value| {
-                    members.insert(key.clone(), shown_at(value, member(place, key), singles));
-                });
-                Value::Object(members)
-            }
-        },
-        Value::Array(items) => Value::Array(items.iter().map(|value| shown_at(value, item(place), singles)).collect()),
-        Value::Number(number) if number.is_f64() && singles.contains(place) => {
-            number.as_f64().and_then(single).map_or_else(|| value.clone(), Value::from)
-        }
-        other => other.clone(),
-    }
-}
-
-/// The number whose text is the shortest one of a 32-bit number.
-fn single(number: f64) -> Option<f64> {
-    let short = number as f32;
-    (f64::from(short) == number).then(|| short.to_string().parse().ok()).flatten()
-}
-
-/// The fields of a document as they are shown, by name.
-pub(crate) fn shown_fields(document: &Value, singles: &Singles) -> Vec<(String, Value)> {
-    let Value::Object(map) = document else { return Vec::new() };
-    let mut fields = Vec::with_capacity(map.len());
-    in_order(map, |key, value| fields.push((key.clone(), shown_at(value, member(ROOT, key), singles))));
-    fields
-}
-
-fn reference(map: &Map<String, Value>) -> Option<&str> {
-    map.get("$ref").and_then(Value::as_str)
 }
 
 fn is_marked(map: &Map<String, Value>) -> bool {
@@ -119,7 +106,8 @@ fn is_marked(map: &Map<String, Value>) -> bool {
 }
 
 fn keys(a: &Map<String, Value>, b: &Map<String, Value>) -> Vec<String> {
-    let mut keys: Vec<String> = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).cloned().collect();
+    let mut keys: Vec<String> =
+        a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).cloned().collect();
     keys.sort_unstable();
     keys
 }

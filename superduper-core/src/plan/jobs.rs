@@ -1,13 +1,14 @@
 //! Which jobs an apply runs, and what each of them waits for.
 
 use super::{
-    ApplyOptions, Copied, LeftOut, NeededJob, Overwrite, PlannedComponent, PlannedJob, PlannedNeed, StaleJob,
+    ApplyOptions, Copied, LeftOut, NeededJob, Overwrite, PlannedComponent, PlannedJob, PlannedNeed,
+    StaleJob,
     outputs::{Kept, OutputFacts, its_outputs},
 };
 use crate::{
+    component::trigger::{Event, TriggerSpec, Watch},
     encode::{Record, Tree},
     store::{JobBrief, JobId, JobRole, JobState, RunId, Snapshot},
-    trigger::{Event, TriggerSpec, Watch},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -56,7 +57,7 @@ pub(super) struct JobPlanner<'a> {
     pub(super) jobs: Vec<PlannedJob>,
     pub(super) left_out: Vec<LeftOut>,
     pub(super) joins: BTreeSet<RunId>,
-    pub(super) clears_owed: Vec<crate::Address>,
+    pub(super) clears_owed: Vec<crate::address::Address>,
     pub(super) copies: Vec<Copied>,
     pub(super) overwrites: Vec<Overwrite>,
     pub(super) stale: Vec<StaleJob>,
@@ -103,14 +104,20 @@ impl<'a> JobPlanner<'a> {
             let children = &self.components[index].children;
             // A component without jobs of its own passes on those of its children.
             let frontier = if planned.is_empty() {
-                let below: BTreeSet<usize> = children.iter().flat_map(|(_, child)| self.frontier[*child].iter().copied()).collect();
+                let below: BTreeSet<usize> = children
+                    .iter()
+                    .flat_map(|(_, child)| self.frontier[*child].iter().copied())
+                    .collect();
                 below.into_iter().collect()
             } else {
                 planned.into()
             };
             self.frontier.push(frontier);
             let waits = if unfinished.is_empty() {
-                let below: BTreeSet<JobId> = children.iter().flat_map(|(_, child)| self.unfinished[*child].iter().copied()).collect();
+                let below: BTreeSet<JobId> = children
+                    .iter()
+                    .flat_map(|(_, child)| self.unfinished[*child].iter().copied())
+                    .collect();
                 below.into_iter().collect()
             } else {
                 unfinished.into()
@@ -127,13 +134,19 @@ impl<'a> JobPlanner<'a> {
             return Vec::new();
         }
         let fresh = touched.new;
-        let recorded: Vec<&JobBrief> = if fresh { Vec::new() } else { self.recorded.get(&record.path()).cloned().unwrap_or_default() };
-        let owes = !fresh && self.snapshot.components.get(&record.path()).is_some_and(|stored| stored.owes_jobs);
+        let recorded: Vec<&JobBrief> = if fresh {
+            Vec::new()
+        } else {
+            self.recorded.get(&record.path()).cloned().unwrap_or_default()
+        };
+        let owes = !fresh
+            && self.snapshot.components.get(&record.path()).is_some_and(|stored| stored.owes_jobs);
         let unfinished = self.unfinished_of(index, record, &recorded);
         let unfinished_ids = unfinished.iter().map(|job| job.id).collect();
         let component = &self.components[index];
         let facts = self.facts.get(&record.path());
-        let scope = Scope { index, record, component, touched, fresh, owes, recorded, unfinished, facts };
+        let scope =
+            Scope { index, record, component, touched, fresh, owes, recorded, unfinished, facts };
         if self.options.only_root && index + 1 < self.components.len() {
             return unfinished_ids;
         }
@@ -157,7 +170,7 @@ impl<'a> JobPlanner<'a> {
 
     /// Plan the hook and the triggers; gives the triggers with a word whether each has to run.
     fn plan_jobs(&mut self, scope: &Scope<'a>) -> Vec<(&'static str, bool)> {
-        let Scope { index, record, .. } = *scope;
+        let record = scope.record;
         let wanted = scope.wanted(self.options);
         let kept = keep(record, &wanted, scope.fresh, scope.facts);
         let on_create = self.plan_on_create(scope);
@@ -175,34 +188,61 @@ impl<'a> JobPlanner<'a> {
                 continue;
             }
             if let Some(kept) = kept[position] {
-                let from = scope.facts.and_then(|facts| facts.source).filter(|source| Some(*source) != scope.own_version());
-                self.left_out.push(scope.left_out(trigger, why_kept(kept, from), kept.outputs.clone(), from));
+                let from = scope
+                    .facts
+                    .and_then(|facts| facts.source)
+                    .filter(|source| Some(*source) != scope.own_version());
+                self.left_out.push(scope.left_out(
+                    trigger,
+                    why_kept(kept, from),
+                    kept.outputs.clone(),
+                    from,
+                ));
                 continue;
             }
             if let Some(reason) = &reasons[position] {
                 self.left_out.push(scope.left_out(trigger, reason.clone(), Vec::new(), None));
                 continue;
             }
-            needs.extend(on_create.map(|job| PlannedNeed { job: NeededJob::Planned(job), parameter: None }));
-            let before = scope.newest(JobRole::Trigger, trigger.name);
-            let retry_of = before.filter(|job| failed(job)).map(|job| job.id);
-            // Unfinished jobs of this version in an earlier run come first, whatever becomes of them.
-            for job in &scope.unfinished {
-                if !needs.iter().any(|need| need.job == NeededJob::Recorded(job.id)) {
-                    needs.push(PlannedNeed { job: NeededJob::Recorded(job.id), parameter: None });
-                }
-            }
-            planned[position] = Some(self.push(index, JobRole::Trigger, trigger.name, Some(trigger), needs, retry_of, None));
+            needs.extend(
+                on_create.map(|job| PlannedNeed { job: NeededJob::Planned(job), parameter: None }),
+            );
+            planned[position] = Some(self.plan_trigger(scope, trigger, needs));
         }
-        self.heal_spawned(index, record, &scope.recorded);
-        record.triggers.iter().enumerate().map(|(place, trigger)| (trigger.name, wanted[place] && kept[place].is_none())).collect()
+        self.heal_spawned(scope.index, record, &scope.recorded);
+        record
+            .triggers
+            .iter()
+            .enumerate()
+            .map(|(place, trigger)| (trigger.name, wanted[place] && kept[place].is_none()))
+            .collect()
+    }
+
+    /// Plan the job of a trigger, which tries again what failed.
+    fn plan_trigger(
+        &mut self,
+        scope: &Scope<'a>,
+        trigger: &'static TriggerSpec,
+        mut needs: Vec<PlannedNeed>,
+    ) -> usize {
+        let before = scope.newest(JobRole::Trigger, trigger.name);
+        let retry_of = before.filter(|job| failed(job)).map(|job| job.id);
+        // Unfinished jobs of this version in an earlier run come first, whatever becomes of them.
+        for job in &scope.unfinished {
+            if !needs.iter().any(|need| need.job == NeededJob::Recorded(job.id)) {
+                needs.push(PlannedNeed { job: NeededJob::Recorded(job.id), parameter: None });
+            }
+        }
+        let (role, method) = (JobRole::Trigger, trigger.name);
+        self.push(scope.index, role, method, Some(trigger), needs, retry_of, None)
     }
 
     fn plan_on_create(&mut self, scope: &Scope<'a>) -> Option<usize> {
         let created = scope.recorded.iter().copied().find(|job| job.role == JobRole::OnCreate);
         let again = self.options.retry_failed && created.is_some_and(failed);
         let owed = scope.owes && created.is_none_or(failed);
-        let create = scope.record.lifecycle && (scope.fresh || scope.touched.missing || owed || again);
+        let create =
+            scope.record.lifecycle && (scope.fresh || scope.touched.missing || owed || again);
         create.then(|| {
             let retry_of = created.filter(|job| failed(job)).map(|job| job.id);
             let method = if self.options.adopt { ADOPT } else { "on_create" };
@@ -210,12 +250,22 @@ impl<'a> JobPlanner<'a> {
         })
     }
 
-    /// The unfinished jobs of a component that its type can still run; the others are noted as stale.
-    fn unfinished_of(&mut self, index: usize, record: &Record, recorded: &[&'a JobBrief]) -> Vec<&'a JobBrief> {
+    /// The unfinished jobs of a component that its type can still run; the others are noted as
+    /// stale.
+    fn unfinished_of(
+        &mut self,
+        index: usize,
+        record: &Record,
+        recorded: &[&'a JobBrief],
+    ) -> Vec<&'a JobBrief> {
         let (known, gone): (Vec<&JobBrief>, Vec<&JobBrief>) =
-            recorded.iter().copied().filter(|job| !job.state.is_terminal()).partition(|job| match job.role {
-                JobRole::Trigger => record.triggers.iter().any(|trigger| trigger.name == job.method),
-                _ => record.lifecycle,
+            recorded.iter().copied().filter(|job| !job.state.is_terminal()).partition(|job| {
+                match job.role {
+                    JobRole::Trigger => {
+                        record.triggers.iter().any(|trigger| trigger.name == job.method)
+                    }
+                    _ => record.lifecycle,
+                }
             });
         for job in gone.into_iter().filter(|_| self.options.jobs && !self.options.only_root) {
             self.joins.insert(job.run);
@@ -229,13 +279,25 @@ impl<'a> JobPlanner<'a> {
         known
     }
 
-    /// Copy outputs from the version of equal content: those of kept triggers, and to a new version what nothing sets there.
-    /// `runs` has the triggers with a job of their own. Gives what goes into a stored version, by trigger.
-    fn copy_outputs(&mut self, scope: &Scope<'a>, runs: &[(&str, bool)]) -> Vec<(String, Vec<String>)> {
+    /// Copy outputs from the version of equal content: those of kept triggers, and to a new version
+    /// what nothing sets there. `runs` has the triggers with a job of their own. Gives what goes
+    /// into a stored version, by trigger.
+    fn copy_outputs(
+        &mut self,
+        scope: &Scope<'a>,
+        runs: &[(&str, bool)],
+    ) -> Vec<(String, Vec<String>)> {
         let Scope { index, component, fresh, .. } = *scope;
         let source = scope.facts.and_then(|facts| Some((facts, facts.source?)));
-        let Some((facts, from)) = source.filter(|(_, from)| Some(*from) != scope.own_version()) else { return Vec::new() };
-        let is_left_out = |name: &str| self.left_out.iter().any(|left| left.component == component.address && left.trigger == name);
+        let Some((facts, from)) = source.filter(|(_, from)| Some(*from) != scope.own_version())
+        else {
+            return Vec::new();
+        };
+        let is_left_out = |name: &str| {
+            self.left_out
+                .iter()
+                .any(|left| left.component == component.address && left.trigger == name)
+        };
         let goes = |name: &str| match runs.iter().find(|(other, _)| *other == name) {
             Some((_, runs)) if fresh => !runs,
             _ => fresh || is_left_out(name),
@@ -247,9 +309,14 @@ impl<'a> JobPlanner<'a> {
             .map(|(name, kept)| (name.clone(), kept.outputs.clone()))
             .collect();
         let loose = facts.loose.iter().filter(|_| fresh).cloned();
-        let outputs: BTreeSet<String> = copied.iter().flat_map(|(_, outputs)| outputs.iter().cloned()).chain(loose).collect();
+        let outputs: BTreeSet<String> =
+            copied.iter().flat_map(|(_, outputs)| outputs.iter().cloned()).chain(loose).collect();
         if !outputs.is_empty() {
-            self.copies.push(Copied { component: index, from, outputs: outputs.into_iter().collect() });
+            self.copies.push(Copied {
+                component: index,
+                from,
+                outputs: outputs.into_iter().collect(),
+            });
         }
         copied
     }
@@ -260,14 +327,28 @@ impl<'a> JobPlanner<'a> {
             return;
         }
         for job in recorded {
-            let trigger = record.triggers.iter().copied().find(|trigger| trigger.name == job.method);
-            if let (true, Some(key), Some(trigger)) = (failed(job) && job.role == JobRole::Trigger, &job.key, trigger) {
-                self.push(index, JobRole::Trigger, trigger.name, Some(trigger), Vec::new(), Some(job.id), Some(key.clone()));
+            let trigger =
+                record.triggers.iter().copied().find(|trigger| trigger.name == job.method);
+            if let (true, Some(key), Some(trigger)) =
+                (failed(job) && job.role == JobRole::Trigger, &job.key, trigger)
+            {
+                self.push(
+                    index,
+                    JobRole::Trigger,
+                    trigger.name,
+                    Some(trigger),
+                    Vec::new(),
+                    Some(job.id),
+                    Some(key.clone()),
+                );
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call site shape for three kinds of job; a struct would repeat PlannedJob")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site shape for three kinds of job; a struct would repeat PlannedJob"
+    )]
     fn push(
         &mut self,
         index: usize,
@@ -280,13 +361,22 @@ impl<'a> JobPlanner<'a> {
     ) -> usize {
         let component = &self.components[index];
         for (_, child) in &component.children {
-            needs.extend(self.frontier[*child].iter().map(|job| PlannedNeed { job: NeededJob::Planned(*job), parameter: None }));
-            needs.extend(self.unfinished[*child].iter().map(|job| PlannedNeed { job: NeededJob::Recorded(*job), parameter: None }));
+            needs.extend(
+                self.frontier[*child]
+                    .iter()
+                    .map(|job| PlannedNeed { job: NeededJob::Planned(*job), parameter: None }),
+            );
+            needs.extend(
+                self.unfinished[*child]
+                    .iter()
+                    .map(|job| PlannedNeed { job: NeededJob::Recorded(*job), parameter: None }),
+            );
         }
         let mut seen = std::collections::HashSet::new();
         needs.retain(|need| need.parameter.is_some() || seen.insert(need.job));
         let record = &self.tree.records[index];
-        let place = spec.and_then(|spec| record.triggers.iter().position(|other| other.name == spec.name));
+        let place =
+            spec.and_then(|spec| record.triggers.iter().position(|other| other.name == spec.name));
         let policy = place.and_then(|place| record.policies[place].clone()).map(Box::new);
         self.jobs.push(PlannedJob {
             target: component.address.clone(),
@@ -324,7 +414,10 @@ struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// The newest recorded job of a trigger or hook.
     fn newest(&self, role: JobRole, method: &str) -> Option<&'a JobBrief> {
-        self.recorded.iter().copied().find(|job| job.role == role && job.method == method && job.key.is_none())
+        self.recorded
+            .iter()
+            .copied()
+            .find(|job| job.role == role && job.method == method && job.key.is_none())
     }
 
     /// The version that is planned, where it is stored already.
@@ -340,18 +433,32 @@ impl<'a> Scope<'a> {
                 return false;
             }
             let job = self.newest(JobRole::Trigger, trigger.name);
-            let at_revision =
-                job.is_some_and(|job| job.state == JobState::Succeeded && job.target.version == self.component.address.version);
+            let at_revision = job.is_some_and(|job| {
+                job.state == JobState::Succeeded
+                    && job.target.version == self.component.address.version
+            });
             let heals = options.retry_failed && job.is_some_and(failed);
-            self.fresh || touched.missing || (self.owes && !at_revision) || heals || watches(trigger, record, &touched.keys)
+            self.fresh
+                || touched.missing
+                || (self.owes && !at_revision)
+                || heals
+                || watches(trigger, record, &touched.keys)
         };
         let mut wanted: Vec<bool> = record.triggers.iter().map(|trigger| wants(trigger)).collect();
-        let has_result = |name: &str| facts.is_some_and(|facts| facts.kept.contains_key(name) || facts.stored.results.contains_key(name));
+        let has_result = |name: &str| {
+            facts.is_some_and(|facts| {
+                facts.kept.contains_key(name) || facts.stored.results.contains_key(name)
+            })
+        };
         let never_ran = |position: usize| {
             let name = record.triggers[position].name;
-            record.unmet[position].is_empty() && self.newest(JobRole::Trigger, name).is_none() && !has_result(name)
+            record.unmet[position].is_empty()
+                && self.newest(JobRole::Trigger, name).is_none()
+                && !has_result(name)
         };
-        while include_dependents(&record.triggers, &mut wanted) | include_missing(&record.triggers, &mut wanted, never_ran) {}
+        while include_dependents(&record.triggers, &mut wanted)
+            | include_missing(&record.triggers, &mut wanted, never_ran)
+        {}
         wanted
     }
 
@@ -369,13 +476,23 @@ impl<'a> Scope<'a> {
         }
         let mut needs = Vec::new();
         for dependency in record.triggers[position].depends_on {
-            let Some(other) = record.triggers.iter().position(|other| other.name == dependency.name) else { continue };
-            let recorded = |job| PlannedNeed { job: NeededJob::Recorded(job), parameter: Some(dependency.name.to_owned()) };
+            let Some(other) =
+                record.triggers.iter().position(|other| other.name == dependency.name)
+            else {
+                continue;
+            };
+            let recorded = |job| PlannedNeed {
+                job: NeededJob::Recorded(job),
+                parameter: Some(dependency.name.to_owned()),
+            };
             if let Some(Kept { job, unfinished, .. }) = kept[other] {
                 match job {
                     Some(job) if dependency.parameter || *unfinished => needs.push(recorded(*job)),
                     None if dependency.parameter => {
-                        return Err(format!("it needs the result of `{}`, which is not on record", dependency.name));
+                        return Err(format!(
+                            "it needs the result of `{}`, which is not on record",
+                            dependency.name
+                        ));
                     }
                     _ => {}
                 }
@@ -390,28 +507,40 @@ impl<'a> Scope<'a> {
                 needs.extend(self.before(other, planned));
             } else if let Some(job) = self.newest(JobRole::Trigger, dependency.name) {
                 if failed(job) {
-                    return Err(format!("it needs `{}`, which is {} (job {})", dependency.name, job.state, job.id));
+                    return Err(format!(
+                        "it needs `{}`, which is {} (job {})",
+                        dependency.name, job.state, job.id
+                    ));
                 }
                 needs.push(recorded(job.id));
-            } else if let Some(job) = self.facts.and_then(|facts| facts.stored.results.get(dependency.name)) {
+            } else if let Some(job) =
+                self.facts.and_then(|facts| facts.stored.results.get(dependency.name))
+            {
                 needs.push(recorded(*job));
             }
         }
         Ok(needs)
     }
 
-    /// The planned jobs that a trigger without a job of its own would have waited for: what comes after it still comes after them.
+    /// The planned jobs that a trigger without a job of its own would have waited for: what comes
+    /// after it still comes after them.
     fn before(&self, position: usize, planned: &[Option<usize>]) -> Vec<PlannedNeed> {
         let triggers = &self.record.triggers;
-        let (mut seen, mut open, mut found) = (vec![false; triggers.len()], vec![position], Vec::new());
+        let (mut seen, mut open, mut found) =
+            (vec![false; triggers.len()], vec![position], Vec::new());
         while let Some(at) = open.pop() {
             for dependency in triggers[at].depends_on {
-                let Some(other) = triggers.iter().position(|other| other.name == dependency.name) else { continue };
+                let Some(other) = triggers.iter().position(|other| other.name == dependency.name)
+                else {
+                    continue;
+                };
                 if std::mem::replace(&mut seen[other], true) {
                     continue;
                 }
                 match planned[other] {
-                    Some(job) => found.push(PlannedNeed { job: NeededJob::Planned(job), parameter: None }),
+                    Some(job) => {
+                        found.push(PlannedNeed { job: NeededJob::Planned(job), parameter: None })
+                    }
                     None => open.push(other),
                 }
             }
@@ -419,8 +548,20 @@ impl<'a> Scope<'a> {
         found
     }
 
-    fn left_out(&self, trigger: &TriggerSpec, reason: String, outputs: Vec<String>, from: Option<u32>) -> LeftOut {
-        LeftOut { component: self.component.address.clone(), trigger: trigger.name.to_owned(), reason, outputs, from }
+    fn left_out(
+        &self,
+        trigger: &TriggerSpec,
+        reason: String,
+        outputs: Vec<String>,
+        from: Option<u32>,
+    ) -> LeftOut {
+        LeftOut {
+            component: self.component.address.clone(),
+            trigger: trigger.name.to_owned(),
+            reason,
+            outputs,
+            from,
+        }
     }
 }
 
@@ -429,7 +570,10 @@ fn why_kept(kept: &Kept, from: Option<u32>) -> String {
     match (from, kept.job) {
         (_, Some(job)) if kept.unfinished => format!("job {job}, which is unfinished, does it"),
         (None, _) => format!("{} {} on record", its_outputs(&kept.outputs), are(&kept.outputs)),
-        (Some(version), _) => format!("version {version}, of equal content, has {}, copied from there", its_outputs(&kept.outputs)),
+        (Some(version), _) => format!(
+            "version {version}, of equal content, has {}, copied from there",
+            its_outputs(&kept.outputs)
+        ),
     }
 }
 
@@ -437,30 +581,50 @@ fn are(names: &[String]) -> &'static str {
     if names.len() == 1 { "is" } else { "are" }
 }
 
-/// Of the wanted triggers those that need not run. One runs all the same where another that sets outputs runs before it, or where
-/// a trigger of a new version takes a result of it that is not on record.
-fn keep<'f>(record: &Record, wanted: &[bool], fresh: bool, facts: Option<&'f OutputFacts>) -> Vec<Option<&'f Kept>> {
+/// Of the wanted triggers those that need not run. One runs all the same where another that sets
+/// outputs runs before it, or where a trigger of a new version takes a result of it that is not on
+/// record.
+fn keep<'f>(
+    record: &Record,
+    wanted: &[bool],
+    fresh: bool,
+    facts: Option<&'f OutputFacts>,
+) -> Vec<Option<&'f Kept>> {
     let triggers = &record.triggers;
     let mut kept: Vec<Option<&Kept>> = vec![None; triggers.len()];
     let Some(facts) = facts else { return kept };
     for (position, trigger) in triggers.iter().enumerate() {
-        kept[position] = facts.kept.get(trigger.name).filter(|_| wanted[position] && record.unmet[position].is_empty());
+        kept[position] = facts
+            .kept
+            .get(trigger.name)
+            .filter(|_| wanted[position] && record.unmet[position].is_empty());
     }
     let position = |name: &str| triggers.iter().position(|trigger| trigger.name == name);
     loop {
-        let runs = |place: usize, kept: &[Option<&Kept>]| wanted[place] && kept[place].is_none() && record.unmet[place].is_empty();
-        let mut renewed: Vec<bool> =
-            (0..triggers.len()).map(|place| runs(place, &kept) && facts.setters.contains(triggers[place].name)).collect();
+        let runs = |place: usize, kept: &[Option<&Kept>]| {
+            wanted[place] && kept[place].is_none() && record.unmet[place].is_empty()
+        };
+        let mut renewed: Vec<bool> = (0..triggers.len())
+            .map(|place| runs(place, &kept) && facts.setters.contains(triggers[place].name))
+            .collect();
         for place in topological(triggers) {
-            let depends =
-                || triggers[place].depends_on.iter().filter_map(|dependency| position(dependency.name)).any(|other| renewed[other]);
+            let depends = || {
+                triggers[place]
+                    .depends_on
+                    .iter()
+                    .filter_map(|dependency| position(dependency.name))
+                    .any(|other| renewed[other])
+            };
             renewed[place] = renewed[place] || (wanted[place] && depends());
         }
-        let mut again: BTreeSet<usize> = (0..triggers.len()).filter(|place| kept[*place].is_some() && renewed[*place]).collect();
+        let mut again: BTreeSet<usize> =
+            (0..triggers.len()).filter(|place| kept[*place].is_some() && renewed[*place]).collect();
         for place in (0..triggers.len()).filter(|place| fresh && runs(*place, &kept)) {
             let takes = triggers[place].depends_on.iter().filter(|dependency| dependency.parameter);
             let lacking = takes.filter_map(|dependency| position(dependency.name));
-            again.extend(lacking.filter(|other| kept[*other].is_some_and(|kept| kept.job.is_none())));
+            again.extend(
+                lacking.filter(|other| kept[*other].is_some_and(|kept| kept.job.is_none())),
+            );
         }
         if again.is_empty() {
             return kept;
@@ -474,12 +638,17 @@ fn watches(trigger: &TriggerSpec, record: &Record, changed: &[String]) -> bool {
         return false;
     }
     let hit = |name: &str| {
-        let key = record.fields.iter().find(|field| field.name == name).map_or(name, |field| field.key);
-        changed.iter().any(|other| other == key)
+        let mut fields = record.fields.iter().filter(|field| field.is_meant_by(name)).peekable();
+        match fields.peek() {
+            Some(_) => fields.any(|field| changed.iter().any(|other| other == field.key)),
+            None => changed.iter().any(|other| other == name),
+        }
     };
     match trigger.watch {
         Watch::Any => true,
-        Watch::Fields(fields) => fields.iter().any(|field| hit(field)) || trigger.requires.iter().any(|field| hit(field)),
+        Watch::Fields(fields) => {
+            fields.iter().any(|field| hit(field)) || trigger.requires.iter().any(|field| hit(field))
+        }
     }
 }
 
@@ -490,28 +659,34 @@ fn include_dependents(triggers: &[&'static TriggerSpec], wanted: &mut [bool]) ->
         if wanted[index] || triggers[index].event != Event::Apply {
             continue;
         }
-        let depends = triggers[index]
-            .depends_on
-            .iter()
-            .any(|dependency| triggers.iter().zip(&*wanted).any(|(other, wanted)| *wanted && other.name == dependency.name));
+        let depends = triggers[index].depends_on.iter().any(|dependency| {
+            triggers
+                .iter()
+                .zip(&*wanted)
+                .any(|(other, wanted)| *wanted && other.name == dependency.name)
+        });
         wanted[index] |= depends;
         grew |= depends;
     }
     grew
 }
 
-/// What a job depends on, and this version never ran, runs before it: after a rollback, or for a trigger that a later
-/// build has added. Gives whether there was one more.
-fn include_missing(triggers: &[&'static TriggerSpec], wanted: &mut [bool], never_ran: impl Fn(usize) -> bool) -> bool {
+/// What a job depends on, and this version never ran, runs before it: after a rollback, or for a
+/// trigger that a later build has added. Gives whether there was one more.
+fn include_missing(
+    triggers: &[&'static TriggerSpec],
+    wanted: &mut [bool],
+    never_ran: impl Fn(usize) -> bool,
+) -> bool {
     let mut grew = false;
     for index in 0..triggers.len() {
         if wanted[index] || triggers[index].event != Event::Apply || !never_ran(index) {
             continue;
         }
-        let needed = triggers
-            .iter()
-            .zip(&*wanted)
-            .any(|(other, wanted)| *wanted && other.depends_on.iter().any(|dependency| dependency.name == triggers[index].name));
+        let needed = triggers.iter().zip(&*wanted).any(|(other, wanted)| {
+            *wanted
+                && other.depends_on.iter().any(|dependency| dependency.name == triggers[index].name)
+        });
         wanted[index] |= needed;
         grew |= needed;
     }
@@ -526,10 +701,9 @@ fn topological(triggers: &[&'static TriggerSpec]) -> Vec<usize> {
     while order.len() < triggers.len() {
         let next = (0..triggers.len()).find(|index| {
             !placed[*index]
-                && triggers[*index]
-                    .depends_on
-                    .iter()
-                    .all(|dependency| position(dependency.name).is_none_or(|other| placed[other] || other == *index))
+                && triggers[*index].depends_on.iter().all(|dependency| {
+                    position(dependency.name).is_none_or(|other| placed[other] || other == *index)
+                })
         });
         let Some(next) = next.or_else(|| placed.iter().position(|placed| !placed)) else { break };
         placed[next] = true;

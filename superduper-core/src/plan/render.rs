@@ -1,7 +1,8 @@
 //! Plans as text, JSON, DOT and Mermaid. Deterministic, so that they can be golden files.
 
 use super::{
-    Action, Change, LeftOut, NeededJob, Overwrite, Plan, PlannedComponent, PlannedJob, StaleJob, diff::shown_fields, outputs::quoted,
+    Action, Change, LeftOut, NeededJob, Overwrite, Plan, PlannedComponent, PlannedJob, StaleJob,
+    outputs::quoted,
 };
 use crate::{encode::in_key_order, store::RunPurpose};
 use serde_json::{Value, json};
@@ -57,7 +58,11 @@ impl fmt::Display for Plan {
             writeln!(f, "  {}", self.job_line(index, job))?;
         }
         for left_out in &self.left_out {
-            writeln!(f, "left out: {} of {}: {}", left_out.trigger, left_out.component, left_out.reason)?;
+            writeln!(
+                f,
+                "left out: {} of {}: {}",
+                left_out.trigger, left_out.component, left_out.reason
+            )?;
         }
         for Overwrite { component, trigger, outputs, certain, labels } in &self.overwrites {
             let verb = if *certain { "overwrites" } else { "may overwrite" };
@@ -68,12 +73,17 @@ impl fmt::Display for Plan {
             }
         }
         for StaleJob { component, job, method, state } in &self.stale {
-            writeln!(f, "ends: job {job} (`{method}` of {component}), which is {state}: the type no longer has it")?;
+            writeln!(
+                f,
+                "ends: job {job} (`{method}` of {component}), which is {state}: the type no longer has it"
+            )?;
         }
         for run in &self.joins {
             writeln!(f, "joins: run {run}, which is unfinished")?;
         }
-        if self.owes_jobs && self.components.iter().any(|component| component.action != Action::Unchanged) {
+        if self.owes_jobs
+            && self.components.iter().any(|component| component.action != Action::Unchanged)
+        {
             writeln!(f, "note: without jobs; the next plain apply runs them")?;
         }
         for note in &self.notes {
@@ -94,12 +104,24 @@ impl Plan {
             let pad = "  ".repeat(depth.min(40));
             let label = if path.is_empty() { String::new() } else { format!("{path}: ") };
             let again = !seen.insert(index);
-            write!(f, "{pad}{} {label}{} ({}", component.action.sign(), component.address, component.action.name())?;
+            write!(
+                f,
+                "{pad}{} {label}{} ({}",
+                component.action.sign(),
+                component.address,
+                component.action.name()
+            )?;
             if component.action != Action::Create
                 && component.action != Action::Unchanged
                 && let Some(from) = &component.from
             {
-                write!(f, " from {}", from.version.map(|at| format!("@{}.{}", at.version, at.revision.unwrap_or(0))).unwrap_or_default())?;
+                write!(
+                    f,
+                    " from {}",
+                    from.version
+                        .map(|at| format!("@{}.{}", at.version, at.revision.unwrap_or(0)))
+                        .unwrap_or_default()
+                )?;
             }
             if let Some(version) = component.content_of {
                 write!(f, ", content of @{version}")?;
@@ -116,11 +138,18 @@ impl Plan {
         Ok(())
     }
 
-    fn write_values(&self, f: &mut fmt::Formatter<'_>, component: &PlannedComponent, pad: &str) -> fmt::Result {
+    fn write_values(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        component: &PlannedComponent,
+        pad: &str,
+    ) -> fmt::Result {
         if component.action == Action::Create {
-            for (key, value) in shown_fields(&component.document, &component.singles) {
+            for (key, value) in crate::encode::shown_fields(&component.document, &component.singles)
+            {
                 let holds_children = |(path, _): &(String, usize)| {
-                    path.strip_prefix(key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                    path.strip_prefix(key.as_str())
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
                 };
                 if key != "identifier" && !component.children.iter().any(holds_children) {
                     writeln!(f, "{pad}    {key}: {}", short(&value))?;
@@ -129,7 +158,13 @@ impl Plan {
         }
         for change in &component.changes {
             let mark = if change.breaking { " (breaking)" } else { "" };
-            writeln!(f, "{pad}    {}: {} -> {}{mark}", change.path, side(&change.old), side(&change.new))?;
+            writeln!(
+                f,
+                "{pad}    {}: {} -> {}{mark}",
+                change.path,
+                side(&change.old),
+                side(&change.new)
+            )?;
         }
         Ok(())
     }
@@ -153,7 +188,11 @@ impl Plan {
         recorded.dedup();
         if !recorded.is_empty() {
             let list: Vec<String> = recorded.iter().map(ToString::to_string).collect();
-            let with = if self.purpose == RunPurpose::Remove { "after the end of" } else { "with recorded" };
+            let with = if self.purpose == RunPurpose::Remove {
+                "after the end of"
+            } else {
+                "with recorded"
+            };
             line.push_str(&format!(" {with} job {}", list.join(", ")));
         }
         if let Some(before) = job.retry_of {
@@ -198,8 +237,7 @@ impl Plan {
             .collect();
         let left_out: Vec<Value> = self.left_out.iter().map(left_out_json).collect();
         let overwrites: Vec<Value> = self.overwrites.iter().map(overwrite_json).collect();
-        let stale =
-            |stale: &StaleJob| json!({"component": stale.component, "job": stale.job, "method": stale.method, "state": stale.state});
+        let stale = |stale: &StaleJob| json!({"component": stale.component, "job": stale.job, "method": stale.method, "state": stale.state});
         let stale: Vec<Value> = self.stale.iter().map(stale).collect();
         // The same text in every build, whatever order `Map` keeps.
         in_key_order(json!({
@@ -219,7 +257,11 @@ impl Plan {
     pub fn to_dot(&self) -> String {
         let mut text = String::from("digraph plan {\n  rankdir=LR;\n  node [shape=box];\n");
         for (index, job) in self.jobs.iter().enumerate() {
-            text.push_str(&format!("  j{} [label={}];\n", index + 1, Value::String(format!("{}\n{}", job.method, job.target))));
+            text.push_str(&format!(
+                "  j{} [label={}];\n",
+                index + 1,
+                Value::String(format!("{}\n{}", job.method, job.target))
+            ));
         }
         for (from, to) in self.edges() {
             text.push_str(&format!("  j{from} -> j{to};\n"));

@@ -1,7 +1,15 @@
 //! What is written in one transaction: conditions and operations.
 
-use super::rows::{BlockedUntil, ComponentId, JobId, JobRole, RunId, RunPurpose, RunState, Timestamp, WorkerId};
-use crate::{Address, Digest, JobFailure, VersionRef};
+use super::commit_token::CommitToken;
+use super::new_run::NewRun;
+use super::rows::{
+    BlockedUntil, ComponentId, JobId, JobRole, RunId, RunState, Timestamp, WorkerId,
+};
+use crate::{
+    address::{Address, VersionRef},
+    digest::Digest,
+    error::JobFailure,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,35 +24,17 @@ pub enum Durability {
 
 /// Operations that commit together, or not at all.
 ///
-/// A number out of order in [`Op::Put`] is an error of kind `Conflict`, and so is an op that names a blob that is marked for deletion, other
-/// than [`Op::Finish`], which is then left out: see [`Committed::swept`]. A component, version, run or job that does not exist is one of kind `NotFound`.
+/// A number out of order in [`Op::Put`] is an error of kind `Conflict`, and so is an op that names
+/// a blob that is marked for deletion, other than [`Op::Finish`], which is then left out: see
+/// [`Committed::swept`]. A component, version, run or job that does not exist is one of kind
+/// `NotFound`.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// What must hold; else nothing is written and the error is of kind `Conflict`, naming what moved.
+    /// What must hold; else nothing is written and the error is of kind `Conflict`, naming what
+    /// moved.
     pub expect: Vec<Expect>,
     /// What is written, in order.
     pub ops: Vec<Op>,
-}
-
-/// A unique token of a batch. It lets a caller send the same batch again without writing it twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CommitToken([u8; 16]);
-
-impl CommitToken {
-    /// A new token. It holds 128 random bits, from the seeds that the standard library draws for its hash tables.
-    pub fn random() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let mut bytes = [0; 16];
-        for (place, half) in bytes.chunks_mut(8).enumerate() {
-            half.copy_from_slice(&RandomState::new().hash_one((std::process::id(), Timestamp::now(), place)).to_le_bytes());
-        }
-        CommitToken(bytes)
-    }
-
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
 }
 
 /// A condition of a commit.
@@ -54,18 +44,21 @@ pub enum Expect {
     Newest {
         /// Kind and identifier.
         address: Address,
-        /// Version, revision and whether that version is being removed; `None`: the component does not exist.
+        /// Version, revision and whether that version is being removed; `None`: the component does
+        /// not exist.
         state: Option<(u32, u32, bool)>,
     },
-    /// No sweep of blobs was completed since the snapshot, and no blob named by an op is marked for deletion.
+    /// No sweep of blobs was completed since the snapshot, and no blob named by an op is marked for
+    /// deletion.
     SweepEpoch(u64),
     /// No component outside of the list refers, in a current revision, to one of these versions.
     Unreferenced {
         /// The versions that are to be deleted.
         children: Vec<Address>,
     },
-    /// No run is unfinished for a component, apart from one. A run is unfinished while one of its jobs is, and a removal until
-    /// it has ended: one whose process died between the end of its last job and its own has nothing left to do.
+    /// No run is unfinished for a component, apart from one. A run is unfinished while one of its
+    /// jobs is, and a removal until it has ended: one whose process died between the end of its
+    /// last job and its own has nothing left to do.
     NoRun {
         /// Kind and identifier.
         address: Address,
@@ -85,9 +78,12 @@ pub enum Expect {
     Unlabelled {
         /// Kind, identifier and version.
         address: Address,
+        /// The label that may point at it.
+        but: Option<String>,
     },
-    /// Each of these versions is stored, and no unfinished removal takes it: no unfinished run of [`RunPurpose::Remove`] is rooted
-    /// at the version or at its whole component, and none has a cleanup job of the version that is not final.
+    /// Each of these versions is stored, and no unfinished removal takes it: no unfinished run of
+    /// [`RunPurpose::Remove`](super::RunPurpose::Remove) is rooted at the version or at its whole
+    /// component, and none has a cleanup job of the version that is not final.
     Removable {
         /// Kind, identifier and version.
         versions: Vec<Address>,
@@ -97,16 +93,19 @@ pub enum Expect {
 /// One write.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Makes the batch safe to repeat. If a batch with this token was committed before, the store MUST write nothing and MUST return the
-    /// same [`Committed`]. This op MUST be the first of its batch. A store MUST keep tokens for at least a day.
+    /// Makes the batch safe to repeat. If a batch with this token was committed before, the store
+    /// MUST write nothing and MUST return the same [`Committed`]. This op MUST be the first of its
+    /// batch. A store MUST keep tokens for at least a day.
     Once {
         /// The token.
         token: CommitToken,
-        /// Whether the batch may have been committed before. If not, a store need not look for the token.
+        /// Whether the batch may have been committed before. If not, a store need not look for the
+        /// token.
         again: bool,
     },
-    /// Add an entry to an append-only log: see [`LogEntry`](super::LogEntry). The store makes its number and its hash inside of the
-    /// transaction, and notes the run of the batch. Ignored if the operation before it in the batch was ignored.
+    /// Add an entry to an append-only log: see [`LogEntry`](super::LogEntry). The store makes its
+    /// number and its hash inside of the transaction, and notes the run of the batch. Ignored if
+    /// the operation before it in the batch was ignored.
     Append {
         /// The log.
         log: String,
@@ -115,8 +114,8 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// Store a version or revision. Children come before parents. A reference to a version that is being removed is an error of
-    /// kind `Conflict`, and so is another revision of such a version.
+    /// Store a version or revision. Children come before parents. A reference to a version that is
+    /// being removed is an error of kind `Conflict`, and so is another revision of such a version.
     Put(PutVersion),
     /// Say whether the jobs of a version are still to be recorded: it was applied without them.
     SetJobsPending {
@@ -125,11 +124,12 @@ pub enum Op {
         /// Whether they are.
         pending: bool,
     },
-    /// Record a run; later ops of the batch may refer to it. A run of [`RunPurpose::Remove`] whose root has a version marks that
+    /// Record a run; later ops of the batch may refer to it. A run of
+    /// [`RunPurpose::Remove`](super::RunPurpose::Remove) whose root has a version marks that
     /// version as being removed, until it is deleted: also after the run has failed.
     Run(NewRun),
-    /// Record jobs, in the batch's run or in an older one. A job of a version that is being removed, other than a cleanup, is
-    /// an error of kind `Conflict`.
+    /// Record jobs, in the batch's run or in an older one. A job of a version that is being
+    /// removed, other than a cleanup, is an error of kind `Conflict`.
     Jobs {
         /// The run; `None` is the one of this batch.
         run: Option<RunId>,
@@ -145,13 +145,15 @@ pub enum Op {
         owner: WorkerId,
         /// Whether they start now; else they stay queued until [`Op::Start`] or [`Op::Finish`].
         start: bool,
-        /// The pool that all of these jobs count in: see [`Pool`]. If it has too few free places, the free jobs with the lowest ids
-        /// are claimed. The other free jobs are in [`Committed::full`].
+        /// The pool that all of these jobs count in: see [`Pool`]. If it has too few free places,
+        /// the free jobs with the lowest ids are claimed. The other free jobs are in
+        /// [`Committed::full`].
         pool: Option<Pool>,
         /// When.
         at: Timestamp,
     },
-    /// The thread of an attempt whose end was recorded with [`Finish::late`] has returned: free its place in a pool.
+    /// The thread of an attempt whose end was recorded with [`Finish::late`] has returned: free its
+    /// place in a pool.
     ReturnPlace {
         /// The job.
         job: JobId,
@@ -169,16 +171,18 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// An attempt ended. Ignored, and listed in [`Committed::fenced`], unless owner and attempt are the current ones.
-    /// What follows an ignored end in the batch was decided on it: see [`Op::follows_an_end`].
+    /// An attempt ended. Ignored, and listed in [`Committed::fenced`], unless owner and attempt are
+    /// the current ones. What follows an ignored end in the batch was decided on it: see
+    /// [`Op::follows_an_end`].
     ///
-    /// A success that names a blob that is marked for deletion MUST be left out and listed in [`Committed::swept`]. So MUST a success
-    /// that names an unknown blob if [`Finish::sweep_epoch`] is not the current epoch. A blob is *known* if a stored row refers to it;
-    /// a store may also treat it as known if a row has referred to it since the last sweep. The rest of the batch counts as it does
-    /// beside an ignored end.
+    /// A success that names a blob that is marked for deletion MUST be left out and listed in
+    /// [`Committed::swept`]. So MUST a success that names an unknown blob if
+    /// [`Finish::sweep_epoch`] is not the current epoch. A blob is *known* if a stored row refers
+    /// to it; a store may also treat it as known if a row has referred to it since the last sweep.
+    /// The rest of the batch counts as it does beside an ignored end.
     Finish(Box<Finish>),
-    /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken or final; fulfilled
-    /// already, and not ignored, if it is final in this very state.
+    /// A job that was not taken becomes final: skipped, cancelled or failed. Ignored if it is taken
+    /// or final; fulfilled already, and not ignored, if it is final in this very state.
     ///
     /// What follows an ignored settlement in the batch was decided on it, as with an ignored end.
     Settle {
@@ -191,7 +195,8 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// A queued job waits for something outside, or no longer does. Ignored if the job is taken or final.
+    /// A queued job waits for something outside, or no longer does. Ignored if the job is taken or
+    /// final.
     Block {
         /// The job.
         job: JobId,
@@ -200,7 +205,8 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// A blocked job is queued again, since its time has come. Ignored unless the job is blocked until this very time.
+    /// A blocked job is queued again, since its time has come. Ignored unless the job is blocked
+    /// until this very time.
     Release {
         /// The job.
         job: JobId,
@@ -211,31 +217,34 @@ pub enum Op {
     },
     /// A blocked job becomes final without an attempt. Ignored if the job is not blocked.
     ///
-    /// If the completion is ignored, the store MUST also ignore the later ops of the batch that may depend on it: see
-    /// [`Op::follows_an_end`].
+    /// If the completion is ignored, the store MUST also ignore the later ops of the batch that may
+    /// depend on it: see [`Op::follows_an_end`].
     Complete(Box<Completion>),
-    /// Signal jobs; the process that runs a job sees the signal on record. Ignored for jobs that are final.
-    /// A signal to pause is fulfilled, and forgotten, when an attempt ends [`Finished::Paused`]; [`JobSignal::Continue`] takes it back as
-    /// long as the attempt has not ended.
+    /// Signal jobs; the process that runs a job sees the signal on record. Ignored for jobs that
+    /// are final. A signal to pause is fulfilled, and forgotten, when an attempt ends
+    /// [`Finished::Paused`]; [`JobSignal::Continue`] takes it back as long as the attempt has not
+    /// ended.
     Signal {
         /// The jobs.
         jobs: Vec<JobId>,
         /// The signal.
         signal: JobSignal,
     },
-    /// A running attempt keeps its state, so that a later attempt can go on from there. Ignored, and listed in
-    /// [`Committed::fenced`], unless owner and attempt are the current ones.
+    /// A running attempt keeps its state, so that a later attempt can go on from there. Ignored,
+    /// and listed in [`Committed::fenced`], unless owner and attempt are the current ones.
     Checkpoint(Box<NewCheckpoint>),
-    /// Take jobs away from owners that are gone: their attempt ends as lost and they are queued again, or,
-    /// with the third lost attempt, failed with [`FailureKind::WorkerLost`](crate::FailureKind::WorkerLost).
-    /// A taken job that had not started loses no attempt.
+    /// Take jobs away from owners that are gone: their attempt ends as lost and they are queued
+    /// again, or, with the third lost attempt, failed with
+    /// [`FailureKind::WorkerLost`](crate::FailureKind::WorkerLost). A taken job that had not
+    /// started loses no attempt.
     Reclaim {
         /// The owners that are gone.
         owners: Vec<WorkerId>,
         /// When.
         at: Timestamp,
     },
-    /// A run is over. Ignored, with what follows it, if the run has ended, or has a job that is not final.
+    /// A run is over. Ignored, with what follows it, if the run has ended, or has a job that is not
+    /// final.
     EndRun {
         /// The run.
         run: RunId,
@@ -251,19 +260,20 @@ pub enum Op {
         /// Whether it is.
         on: bool,
     },
-    /// Delete versions with their revisions, outputs, edges and references to blobs; without versions left the
-    /// component too. Superseded revisions of other components that refer to them go as well; a current one that
-    /// does is an error of kind `InUse`, and so is a label of a version that is not the last to go. Neighbouring
-    /// deletions of a batch count as one; what is gone is left out.
-    /// Jobs, runs, logs and events stay as history; their results no longer count as references to blobs.
+    /// Delete versions with their revisions, outputs, edges and references to blobs; without
+    /// versions left the component too. Superseded revisions of other components that refer to them
+    /// go as well; a current one that does is an error of kind `InUse`, and so is a label of a
+    /// version that is not the last to go. Neighbouring deletions of a batch count as one; what is
+    /// gone is left out. Jobs, runs, logs and events stay as history; their results no longer count
+    /// as references to blobs.
     Delete {
         /// Kind and identifier.
         address: Address,
         /// The versions.
         versions: Vec<u32>,
     },
-    /// Copy outputs of one version to another, in place of what they were there. One that the first version does not have is an
-    /// error of kind `Conflict`.
+    /// Copy outputs of one version to another, in place of what they were there. One that the first
+    /// version does not have is an error of kind `Conflict`.
     CopyOutputs {
         /// Kind and identifier.
         address: Address,
@@ -274,8 +284,8 @@ pub enum Op {
         /// The outputs, by name.
         outputs: Vec<String>,
     },
-    /// Point a label of a component at one of its versions, wherever it pointed before, or take it away. A version that is
-    /// being removed gets no label: an error of kind `Conflict`.
+    /// Point a label of a component at one of its versions, wherever it pointed before, or take it
+    /// away. A version that is being removed gets no label: an error of kind `Conflict`.
     Label {
         /// Kind and identifier.
         address: Address,
@@ -286,8 +296,8 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// Give a component another name, in rows that name it too: past jobs, runs and references show the new one.
-    /// A component that has the new name already is an error of kind `Conflict`.
+    /// Give a component another name, in rows that name it too: past jobs, runs and references show
+    /// the new one. A component that has the new name already is an error of kind `Conflict`.
     Rename {
         /// Kind and identifier.
         from: Address,
@@ -296,8 +306,8 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// Replace the document and hashes of a stored revision, where the name of a component in it changed. Ignored if
-    /// there is no such revision.
+    /// Replace the document and hashes of a stored revision, where the name of a component in it
+    /// changed. Ignored if there is no such revision.
     Rewrite {
         /// Kind, identifier, version and revision.
         address: Address,
@@ -324,20 +334,37 @@ pub enum Op {
         /// Its document's references to blobs.
         blobs: Vec<BlobRow>,
     },
-    /// Marks blobs for deletion, if no row refers to them. The marked blobs are listed in [`Committed::marked`]. `Conflict` if the sweep
-    /// lock `lock` is not the newest one.
+    /// Marks blobs for deletion, if no row refers to them. The marked blobs are listed in
+    /// [`Committed::marked`]. `Conflict` if the sweep lock `lock` is not the newest one.
     MarkForDeletion {
         /// The candidates.
         digests: Vec<Digest>,
         /// The token of the sweep lock.
         lock: i64,
     },
-    /// Marked blobs were deleted: forget them and count the sweep. `Conflict` if the sweep lock `lock` is not the newest one.
+    /// Marked blobs were deleted: forget them and count the sweep. `Conflict` if the sweep lock
+    /// `lock` is not the newest one.
     ConfirmDeleted {
         /// The blobs.
         digests: Vec<Digest>,
         /// The token of the sweep lock.
         lock: i64,
+    },
+    /// Delete jobs with their attempts, results, logs, metrics, checkpoints, references to blobs and
+    /// events, then runs without jobs with their events; and the logs of other jobs. What does not
+    /// exist is left out.
+    ///
+    /// `Conflict` for a job that is not final or whose run is not over, that another job waits for
+    /// or tries again, or that has a message which is not delivered; for a run that is not over or
+    /// has a job left; and for the newest job and the newest run, so that no number is used twice.
+    /// The newest event stays for the same reason.
+    Forget {
+        /// The runs.
+        runs: Vec<RunId>,
+        /// The jobs.
+        jobs: Vec<JobId>,
+        /// The jobs whose logs go, while they stay.
+        logs: Vec<JobId>,
     },
     /// A message was delivered.
     Delivered {
@@ -347,11 +374,19 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether this may have been decided on an end that the same batch records: on what an attempt gave, on the
-    /// settlement of a job, or on the end of a run. After one of these was ignored, a store MUST ignore it too; what
-    /// other attempts ended with counts.
+    /// Whether this may have been decided on an end that the same batch records: on what an attempt
+    /// gave, on the settlement of a job, or on the end of a run. After one of these was ignored, a
+    /// store MUST ignore it too; what other attempts ended with counts.
     pub fn follows_an_end(&self) -> bool {
-        matches!(self, Op::Claim { .. } | Op::Start { .. } | Op::Settle { .. } | Op::EndRun { .. } | Op::Delete { .. } | Op::Append { .. })
+        matches!(
+            self,
+            Op::Claim { .. }
+                | Op::Start { .. }
+                | Op::Settle { .. }
+                | Op::EndRun { .. }
+                | Op::Delete { .. }
+                | Op::Append { .. }
+        )
     }
 }
 
@@ -413,19 +448,6 @@ pub struct BlobRow {
     pub size: u64,
 }
 
-/// A run to record.
-#[derive(Debug, Clone)]
-pub struct NewRun {
-    /// What it is for.
-    pub purpose: RunPurpose,
-    /// The component, with its version.
-    pub root: Address,
-    /// Data that the purpose needs.
-    pub data: Value,
-    /// When.
-    pub at: Timestamp,
-}
-
 /// A job that a new job refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobRef {
@@ -455,9 +477,10 @@ impl Need {
 
 /// A named limit on how many jobs may run at once, in all processes of the database.
 ///
-/// A job that is claimed in a pool holds a place until the end of its attempt is recorded, or until its owner is reclaimed. If the
-/// end is recorded with [`Finish::late`], the job keeps the place until [`Op::ReturnPlace`]. Each claim names the limit, so the
-/// limit may change from one claim to the next.
+/// A job that is claimed in a pool holds a place until the end of its attempt is recorded, or until
+/// its owner is reclaimed. If the end is recorded with [`Finish::late`], the job keeps the place
+/// until [`Op::ReturnPlace`]. Each claim names the limit, so the limit may change from one claim to
+/// the next.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pool {
     /// Its name.
@@ -466,8 +489,9 @@ pub struct Pool {
     pub limit: u32,
 }
 
-/// A job to record.
+/// A job to record: [`NewJob::new`], with one method for each of the other fields.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NewJob {
     /// Kind, identifier, version and revision.
     pub target: Address,
@@ -493,40 +517,16 @@ pub struct NewJob {
     pub needs: Vec<Need>,
     /// What the job that spawned it passed to it.
     pub input: Option<Value>,
-    /// Whether a failure of the job is tolerated. A tolerated job that fails or is cancelled fails neither its run nor the health of its
-    /// component.
+    /// Whether a failure of the job is tolerated. A tolerated job that fails or is cancelled fails
+    /// neither its run nor the health of its component.
     pub tolerated: bool,
-    /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. If the pool is full, the job is recorded as
-    /// queued, and is not in [`Committed::claimed`].
+    /// Taken and started at once by this owner, as by [`Op::Claim`] with `start`. If the pool is
+    /// full, the job is recorded as queued, and is not in [`Committed::claimed`].
     pub claim: Option<WorkerId>,
     /// The pool that the claim counts in.
     pub pool: Option<Pool>,
     /// When.
     pub at: Timestamp,
-}
-
-impl NewJob {
-    /// A job without dependencies, retries, a pool or a time limit.
-    pub fn new(target: Address, role: JobRole, method: impl Into<String>, at: Timestamp) -> Self {
-        NewJob {
-            target,
-            role,
-            method: method.into(),
-            key: None,
-            retry_of: None,
-            blocked: None,
-            executor: None,
-            retries: 0,
-            backoff_ms: 0,
-            timeout_ms: None,
-            needs: Vec::new(),
-            input: None,
-            tolerated: false,
-            claim: None,
-            pool: None,
-            at,
-        }
-    }
 }
 
 /// The end of an attempt.
@@ -548,22 +548,33 @@ pub struct Finish {
     pub outputs: Vec<OutputRow>,
     /// Blobs that its result refers to.
     pub blobs: Vec<BlobRow>,
-    /// The epoch of sweeps that was read before the blobs of result and outputs were looked for; `None`: there are none.
+    /// The epoch of sweeps that was read before the blobs of result and outputs were looked for;
+    /// `None`: there are none.
     pub sweep_epoch: Option<u64>,
-    /// Jobs that it spawned, for the same run; only with success. They get the next ids in order, keys already known left out.
-    /// Those of a version that is being removed are recorded with the request to cancel them.
+    /// Jobs that it spawned, for the same run; only with success. They get the next ids in order,
+    /// keys already known left out. Those of a version that is being removed are recorded with the
+    /// request to cancel them.
     pub spawned: Vec<NewJob>,
-    /// Jobs of the run that wait for this one and now also for the spawned ones, by index in `spawned`.
+    /// Jobs of the run that wait for this one and now also for the spawned ones, by index in
+    /// `spawned`.
     pub spawned_before: Vec<(JobId, usize)>,
     /// Messages to the outside: topic and content; only with success.
     pub messages: Vec<(String, Value)>,
-    /// Whether a thread of the attempt still runs. If so, the job keeps its place in a pool until [`Op::ReturnPlace`].
+    /// Whether a thread of the attempt still runs. If so, the job keeps its place in a pool until
+    /// [`Op::ReturnPlace`].
     pub late: bool,
 }
 
 impl Finish {
     /// The end of an attempt that leaves nothing but its end.
-    pub fn plain(job: JobId, attempt: u32, owner: WorkerId, started_at: Timestamp, at: Timestamp, end: Finished) -> Self {
+    pub fn plain(
+        job: JobId,
+        attempt: u32,
+        owner: WorkerId,
+        started_at: Timestamp,
+        at: Timestamp,
+        end: Finished,
+    ) -> Self {
         Finish {
             job,
             attempt,
@@ -631,10 +642,11 @@ pub enum Finished {
     Retry(JobFailure, Timestamp),
     /// Given back unstarted or interrupted by an orderly shutdown; no try is lost.
     Released,
-    /// Waits for something outside; no try is lost. If a component that the attempt read has changed since, the job is queued again.
+    /// Waits for something outside; no try is lost. If a component that the attempt read has
+    /// changed since, the job is queued again.
     Blocked(Block),
-    /// Gave up because of the wish to pause. Where that is still on record the job is blocked, for this reason; where it was
-    /// taken back meanwhile, it is queued again. No try is lost.
+    /// Gave up because of the wish to pause. Where that is still on record the job is blocked, for
+    /// this reason; where it was taken back meanwhile, it is queued again. No try is lost.
     Paused(String),
 }
 
@@ -643,19 +655,23 @@ pub enum Finished {
 pub struct Block {
     /// What it waits for.
     pub reason: String,
-    /// The time at which the job is queued again; `None`: it stays blocked until it is unblocked, completed, rejected or cancelled.
+    /// The time at which the job is queued again; `None`: it stays blocked until it is unblocked,
+    /// completed, rejected or cancelled.
     pub until: Option<Timestamp>,
-    /// The components that the attempt read, by kind and identifier, with the newest version that it saw and, if it is known, the
-    /// revision; `None`: there was no such component.
+    /// The components that the attempt read, by kind and identifier, with the newest version that
+    /// it saw and, if it is known, the revision; `None`: there was no such component.
     pub read: Vec<(Address, Option<VersionRef>)>,
 }
 
 impl Block {
-    /// Whether a component that the attempt read is at another version now. `newest` is the newest version and revision.
+    /// Whether a component that the attempt read is at another version now. `newest` is the newest
+    /// version and revision.
     pub fn has_moved(&self, newest: impl Fn(&Address) -> Option<(u32, u32)>) -> bool {
         self.read.iter().any(|(address, seen)| match (newest(address), seen) {
             (None, None) => false,
-            (Some((version, revision)), Some(seen)) => version != seen.version || seen.revision.is_some_and(|seen| seen != revision),
+            (Some((version, revision)), Some(seen)) => {
+                version != seen.version || seen.revision.is_some_and(|seen| seen != revision)
+            }
             _ => true,
         })
     }
@@ -703,7 +719,8 @@ pub struct JobSignals {
 
 /// A job that a commit claimed, as it is on record after the claim.
 ///
-/// Another process may have run the job since it was last read, so the counts and signals belong to the answer.
+/// Another process may have run the job since it was last read, so the counts and signals belong to
+/// the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// The job.
@@ -734,16 +751,19 @@ pub struct Committed {
     pub full: Vec<JobId>,
     /// Jobs whose end was ignored because the attempt was not the current one.
     pub fenced: Vec<JobId>,
-    /// Jobs whose end was left out because it names a blob that is being deleted, or that may have been since it was
-    /// looked for. They are as they were: save the blobs again, and finish them again.
+    /// Jobs whose end was left out because it names a blob that is being deleted, or that may have
+    /// been since it was looked for. They are as they were: save the blobs again, and finish them
+    /// again.
     pub swept: Vec<JobId>,
-    /// Whether the end of an attempt or of the run, or a settlement, was ignored, and with it what follows it: see
-    /// [`Op::follows_an_end`].
+    /// Whether the end of an attempt or of the run, or a settlement, was ignored, and with it what
+    /// follows it: see [`Op::follows_an_end`].
     pub invalidated: bool,
-    /// The places in [`Batch::ops`] of all operations that were ignored or left out, ascending. A claim is listed if it
-    /// was left out or none of its jobs was free. A signal is listed if it reached no job that is not final.
+    /// The places in [`Batch::ops`] of all operations that were ignored or left out, ascending. A
+    /// claim is listed if it was left out or none of its jobs was free. A signal is listed if it
+    /// reached no job that is not final.
     pub ignored: Vec<usize>,
-    /// For each finished job that spawned others: the job, and the ids in the order of `spawned` (an old id for a known key).
+    /// For each finished job that spawned others: the job, and the ids in the order of `spawned`
+    /// (an old id for a known key).
     pub spawned: Vec<(JobId, Vec<JobId>)>,
     /// Those of the spawned jobs that were on record before, under their key.
     pub known: Vec<JobId>,
@@ -753,4 +773,6 @@ pub struct Committed {
     pub reclaimed: Vec<JobId>,
     /// The numbers of the checkpoints that were kept, in order.
     pub checkpoints: Vec<(JobId, u32)>,
+    /// How many log lines [`Op::Forget`] deleted.
+    pub forgotten_logs: u64,
 }

@@ -1,11 +1,11 @@
 //! Places in an order that a store makes.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A place in the order of events or messages. A store makes it and understands it; to all others it is a text that can be kept. The
-/// default is the beginning.
+/// A place in the order of events or messages. A store makes it and understands it; to all others
+/// it is a text that can be kept. The default is the beginning.
 ///
 /// Whatever is committed after a store has handed out a cursor sorts after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,7 +33,9 @@ impl Cursor {
         }
         self.0.parse().map_err(|error| {
             let text = format!("`{}` is not a cursor of this store", self.0);
-            Error::invalid(text).with_source(error).with_hint("use what the store gave, or `Cursor::default()` for the beginning")
+            Error::invalid(text)
+                .with_source(error)
+                .with_hint("use what the store gave, or `Cursor::default()` for the beginning")
         })
     }
 

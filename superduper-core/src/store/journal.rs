@@ -1,10 +1,13 @@
 //! Append-only logs, whose entries are chained by their hashes.
 //!
-//! Invariant: the hash of an entry covers all that the entry says and the hash of the entry before it. So a changed, removed or
-//! exchanged entry is found by whoever knows a later hash.
+//! Invariant: the hash of an entry covers all that the entry says and the hash of the entry before
+//! it. So a changed, removed or exchanged entry is found by whoever knows a later hash.
 
 use super::rows::{RunId, Timestamp};
-use crate::{Digest, Error, Hasher, Result, digest::write_canonical};
+use crate::{
+    digest::{Digest, Hasher, write_canonical},
+    error::{Error, Result},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,7 +26,8 @@ pub struct LogEntry {
     pub hash: Digest,
 }
 
-/// The last entry of an append-only log: enough to tell later whether the log up to it is unchanged.
+/// The last entry of an append-only log: enough to tell later whether the log up to it is
+/// unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHead {
     /// The number of the entry; 0 for an empty log.
@@ -36,10 +40,12 @@ impl LogHead {
     /// The head of an empty log.
     pub const EMPTY: LogHead = LogHead { seq: 0, hash: Digest::from_bytes([0; 32]) };
 
-    /// The entry that follows this head in a log. Stores call it inside the transaction that writes the entry.
+    /// The entry that follows this head in a log. Stores call it inside the transaction that writes
+    /// the entry.
     ///
-    /// The hash is BLAKE3 of: the hash before, 32 bytes; the number, the time in milliseconds and the run (0: none), 8 bytes each,
-    /// little-endian; the length of the log's name, 8 bytes, and the name; the payload as JSON with sorted keys.
+    /// The hash is BLAKE3 of: the hash before, 32 bytes; the number, the time in milliseconds and
+    /// the run (0: none), 8 bytes each, little-endian; the length of the log's name, 8 bytes, and
+    /// the name; the payload as JSON with sorted keys.
     pub fn entry(&self, log: &str, at: Timestamp, run: Option<RunId>, payload: Value) -> LogEntry {
         let seq = self.seq + 1;
         let mut hasher = Hasher::new();
@@ -63,11 +69,17 @@ impl LogHead {
         for entry in entries {
             let expected = self.entry(log, entry.at, entry.run, entry.payload.clone());
             if entry.seq != expected.seq {
-                let text = format!("log `{log}`: entry {} is missing; entry {} follows entry {}", expected.seq, entry.seq, self.seq);
+                let text = format!(
+                    "log `{log}`: entry {} is missing; entry {} follows entry {}",
+                    expected.seq, entry.seq, self.seq
+                );
                 return Err(Error::integrity(text));
             }
             if entry.hash != expected.hash {
-                let text = format!("log `{log}`: entry {} was changed, or an earlier entry was replaced", entry.seq);
+                let text = format!(
+                    "log `{log}`: entry {} was changed, or an earlier entry was replaced",
+                    entry.seq
+                );
                 return Err(Error::integrity(text));
             }
             self = LogHead { seq: entry.seq, hash: entry.hash };

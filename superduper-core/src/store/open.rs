@@ -15,12 +15,14 @@ pub enum OpenMode {
     ReadOnly,
 }
 
-/// Where the stores of a database are, as their capabilities tell it: what a job process opens, so that it works on the stores of
-/// its parent. Secrets are no part of it.
+/// Where the stores of a database are, as their capabilities tell it: what a job process opens, so
+/// that it works on the stores of its parent. Secrets are no part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreLocations {
-    /// What to open the metadata store with: [`MetadataCapabilities::shared`](super::MetadataCapabilities::shared).
+    /// What to open the metadata store with:
+    /// [`MetadataCapabilities::shared`](super::MetadataCapabilities::shared).
     pub metadata: PathBuf,
-    /// What to open the artifact store with: [`ArtifactCapabilities::shared`](super::ArtifactCapabilities::shared).
+    /// What to open the artifact store with:
+    /// [`ArtifactCapabilities::shared`](super::ArtifactCapabilities::shared).
     pub artifacts: PathBuf,
 }

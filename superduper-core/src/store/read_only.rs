@@ -1,14 +1,24 @@
 //! Stores of a database that was opened for reading only.
 //!
-//! Invariant: no call reaches a method of the stores that may write, whatever the database above does.
+//! Invariant: no call reaches a method of the stores that may write, whatever the database above
+//! does.
 
 use super::{
-    ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, CheckpointRow, Chunks, Committed,
-    ComponentHealth, ComponentId, Cursor, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId, JobRow, JobState, LabelRow,
-    ListedComponent, LogEntry, LogHead, LogRow, MessageRow, MetadataCapabilities, MetadataStore, MetricRow, OutputWriter, Page, Put,
-    Reference, RunChanges, RunFilter, RunId, RunRow, Snapshot, StoredVersion, SweepLock, Telemetry, WorkerId,
+    After, ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo,
+    ChangeCursor, CheckpointRow, Chunks, Committed, ComponentFilter, ComponentHealth, ComponentId,
+    ComponentLine, Cursor, Durability, EventRow, JobBrief, JobDependency, JobFilter, JobId,
+    JobLine, JobRow, JobState, LabelRow, ListedComponent, LogEntry, LogFilter, LogHead, LogLine,
+    MessageRow, MetadataCapabilities, MetadataStore, MetricFilter, MetricPoint, OutputWriter, Page,
+    PoolPlace, Put, Reference, RunChanges, RunFilter, RunId, RunLine, RunRow, Snapshot,
+    StoredVersion, SweepLock, Telemetry, WorkerId,
 };
-use crate::{Address, Bytes, Digest, Error, ErrorKind, Result, lifecycle::BoxFuture};
+use crate::{
+    address::Address,
+    artifact::Bytes,
+    digest::Digest,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
+};
 use std::{collections::BTreeSet, ops::Range, path::PathBuf, sync::Arc, time::SystemTime};
 
 /// The error of a call that would write.
@@ -62,16 +72,21 @@ impl MetadataStore for ReadOnlyMetadata {
         labels(address: Option<Address>) -> Vec<LabelRow>;
         unhealthy() -> Vec<JobBrief>;
         health(address: Address) -> Option<ComponentHealth>;
+        health_of(addresses: Vec<Address>) -> Vec<Option<ComponentHealth>>;
+        component_lines(filter: ComponentFilter, after: Option<Address>, limit: usize) -> Vec<ComponentLine>;
         output_writers(addresses: Vec<Address>) -> Vec<OutputWriter>;
         jobs(filter: JobFilter) -> Vec<JobRow>;
+        job_lines(filter: JobFilter, after: After<JobId>) -> Vec<JobLine>;
+        pool_places(pool: String) -> Vec<PoolPlace>;
         dependencies(run: RunId) -> Vec<JobDependency>;
         edges(job: JobId) -> (Vec<JobDependency>, Vec<JobDependency>);
         changes(run: RunId, after: ChangeCursor) -> Option<RunChanges>;
         attempts(job: JobId) -> Vec<AttemptRow>;
-        logs(job: JobId) -> Vec<LogRow>;
-        metrics(job: JobId) -> Vec<MetricRow>;
+        logs(filter: LogFilter) -> Vec<LogLine>;
+        metrics(filter: MetricFilter) -> Vec<MetricPoint>;
         checkpoints(job: JobId) -> Vec<CheckpointRow>;
         runs(filter: RunFilter) -> Vec<RunRow>;
+        run_lines(filter: RunFilter, after: After<RunId>) -> Vec<RunLine>;
         events(after: Cursor, run: Option<RunId>, limit: usize) -> Page<EventRow>;
         last_event() -> Cursor;
         log_entries(log: String, after: u64, limit: usize) -> Vec<LogEntry>;
@@ -123,7 +138,12 @@ impl ArtifactStore for ReadOnlyArtifacts {
         self.0.capabilities()
     }
 
-    fn put<'a>(&'a self, _digest: Digest, _size: u64, _chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+    fn put<'a>(
+        &'a self,
+        _digest: Digest,
+        _size: u64,
+        _chunks: Chunks,
+    ) -> BoxFuture<'a, Result<Put>> {
         refuse("store a blob")
     }
 
@@ -140,7 +160,11 @@ impl ArtifactStore for ReadOnlyArtifacts {
     }
 
     /// Leftovers of interrupted puts stay.
-    fn list(&self, first: Option<u8>, _leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+    fn list(
+        &self,
+        first: Option<u8>,
+        _leftovers_before: Option<SystemTime>,
+    ) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         self.0.list(first, None)
     }
 

@@ -1,6 +1,6 @@
 //! What is said of a version that is being removed.
 
-use crate::{Address, Error};
+use crate::{address::Address, error::Error};
 
 /// The error of whatever would make use of a version that is being removed.
 pub fn being_removed(address: &Address) -> Error {

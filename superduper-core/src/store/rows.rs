@@ -1,10 +1,12 @@
 //! What a metadata store holds, as plain data.
 
 use super::{
+    actor::Actor,
     batch::{BlobRow, EdgeRow, JobSignals},
     cursor::Cursor,
+    new_run::NewRun,
 };
-use crate::{Address, Digest, JobFailure};
+use crate::{address::Address, digest::Digest, error::JobFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, fmt, time::SystemTime};
@@ -91,7 +93,10 @@ pub enum JobState {
 impl JobState {
     /// Whether the state is final.
     pub fn is_terminal(self) -> bool {
-        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Skipped)
+        matches!(
+            self,
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Skipped
+        )
     }
 
     /// Whether a job may go from this state to another; all else is an illegal transition.
@@ -121,7 +126,9 @@ impl JobState {
     /// The state of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         use JobState::*;
-        [Queued, Blocked, Running, Succeeded, Failed, Cancelled, Skipped].into_iter().find(|state| state.name() == name)
+        [Queued, Blocked, Running, Succeeded, Failed, Cancelled, Skipped]
+            .into_iter()
+            .find(|state| state.name() == name)
     }
 }
 
@@ -155,7 +162,9 @@ impl JobRole {
 
     /// The role of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [JobRole::Trigger, JobRole::OnCreate, JobRole::Cleanup].into_iter().find(|role| role.name() == name)
+        [JobRole::Trigger, JobRole::OnCreate, JobRole::Cleanup]
+            .into_iter()
+            .find(|role| role.name() == name)
     }
 }
 
@@ -196,7 +205,9 @@ impl RunState {
 
     /// The state of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [RunState::Running, RunState::Succeeded, RunState::Failed, RunState::Cancelled].into_iter().find(|state| state.name() == name)
+        [RunState::Running, RunState::Succeeded, RunState::Failed, RunState::Cancelled]
+            .into_iter()
+            .find(|state| state.name() == name)
     }
 }
 
@@ -209,8 +220,8 @@ pub struct StoredVersion {
     pub address: Address,
     /// Whether this is the newest version of the component and the newest revision of the version.
     pub newest: bool,
-    /// Whether this version is being removed, alone or with its whole component: from the commit that records its removal
-    /// until it is deleted. A removal that failed does not take that back.
+    /// Whether this version is being removed, alone or with its whole component: from the commit
+    /// that records its removal until it is deleted. A removal that failed does not take that back.
     pub removing: bool,
     /// The number that the next version gets; numbers are never reused.
     pub next_version: u32,
@@ -269,22 +280,77 @@ pub struct JobBrief {
 
 /// A process that runs jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Worker {
     /// The process.
     pub id: WorkerId,
+    /// The name of its machine; `None` if it is not on record.
+    pub host: Option<String>,
+    /// Its number among the processes of its machine; `None` if it is not on record.
+    pub pid: Option<u32>,
+    /// The file of its program; `None` if it is not on record.
+    pub program: Option<String>,
+    /// The executors that its program has, in order; empty if they are not on record.
+    pub executors: Vec<String>,
+    /// When it was registered; `None` if that is not on record.
+    pub since: Option<Timestamp>,
     /// The kinds of components that its program has, in order; empty if they are not on record.
     pub kinds: Vec<String>,
-    /// Where it keeps blobs, without secrets, as [`ArtifactStore::location`](super::ArtifactStore::location) says.
+    /// Where it keeps blobs, without secrets, as
+    /// [`ArtifactStore::location`](super::ArtifactStore::location) says.
     pub artifacts: Option<String>,
+}
+
+impl Worker {
+    /// A worker as it described itself.
+    pub fn of(id: WorkerId, new: NewWorker) -> Self {
+        let NewWorker { kinds, artifacts, host, pid, program, executors } = new;
+        Worker { id, host, pid, program, executors, since: None, kinds, artifacts }
+    }
+
+    /// Whether its program may run a job of this kind, with this executor if the job names one. A
+    /// worker that did not say what it has may have everything.
+    pub fn may_run(&self, kind: &str, executor: Option<&str>) -> bool {
+        let has = |list: &[String], name: &str| list.is_empty() || list.iter().any(|of| of == name);
+        has(&self.kinds, kind) && executor.is_none_or(|executor| has(&self.executors, executor))
+    }
+}
+
+impl fmt::Display for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker:{}", self.id)?;
+        match (&self.host, self.pid) {
+            (Some(host), Some(pid)) => write!(f, " ({host}, process {pid})"),
+            (Some(host), None) => write!(f, " ({host})"),
+            (None, Some(pid)) => write!(f, " (process {pid})"),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 /// What a process says of itself when it is made known as one that runs jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewWorker {
+    /// See [`Worker::host`].
+    pub host: Option<String>,
+    /// See [`Worker::pid`].
+    pub pid: Option<u32>,
+    /// See [`Worker::program`].
+    pub program: Option<String>,
+    /// See [`Worker::executors`].
+    pub executors: Vec<String>,
     /// See [`Worker::kinds`].
     pub kinds: Vec<String>,
     /// See [`Worker::artifacts`].
     pub artifacts: Option<String>,
+}
+
+impl NewWorker {
+    /// A process that says nothing of itself.
+    pub fn new() -> Self {
+        NewWorker::default()
+    }
 }
 
 /// A job that set outputs of its version when it succeeded.
@@ -409,10 +475,22 @@ pub struct RunRow {
     pub state: RunState,
     /// Data that the purpose needs, such as what a removal deletes at its end.
     pub data: Value,
+    /// The person or program that recorded it, if that is known: see
+    /// [`Db::acting_as`](crate::Db::acting_as).
+    pub actor: Option<Actor>,
     /// When it was recorded.
     pub created_at: Timestamp,
     /// When its last job ended.
     pub ended_at: Option<Timestamp>,
+}
+
+impl RunRow {
+    /// A run as it is when it has just been recorded.
+    pub fn new(id: RunId, run: NewRun) -> Self {
+        let NewRun { purpose, root, data, actor, at } = run;
+        let (state, created_at) = (RunState::Running, at);
+        RunRow { id, purpose, root, state, data, actor, created_at, ended_at: None }
+    }
 }
 
 /// A job.
@@ -438,13 +516,16 @@ pub struct JobRow {
     pub state: JobState,
     /// Why it is blocked.
     pub blocked: Option<String>,
-    /// When it is queued again by itself, where that was said; with the time at which it was blocked.
+    /// When it was blocked; `None` if it is not, and for a job that an older program blocked.
+    pub blocked_at: Option<Timestamp>,
+    /// When it is queued again by itself, where that was said; with the time at which it was
+    /// blocked.
     pub blocked_until: Option<BlockedUntil>,
-    /// Number of the current or last attempt, from 1; 0 before the first. Each [`Op::Claim`](super::Op::Claim) counts, so that
-    /// no two attempts of a job share a number.
+    /// Number of the current or last attempt, from 1; 0 before the first. Each
+    /// [`Op::Claim`](super::Op::Claim) counts, so that no two attempts of a job share a number.
     pub attempt: u32,
-    /// How many attempts ended in a failure of their own: what `retries` is compared with. Attempts that were lost or
-    /// given back do not count.
+    /// How many attempts ended in a failure of their own: what `retries` is compared with. Attempts
+    /// that were lost or given back do not count.
     pub tries: u32,
     /// How many attempts were lost with their process; they do not count as tries.
     pub lost: u32,
@@ -487,7 +568,11 @@ pub struct JobRow {
 impl JobRow {
     /// What is asked of the job.
     pub fn signals(&self) -> JobSignals {
-        JobSignals { cancel: self.cancel_requested, stop: self.stop_requested, pause: self.pause_requested }
+        JobSignals {
+            cancel: self.cancel_requested,
+            stop: self.stop_requested,
+            pause: self.pause_requested,
+        }
     }
 }
 
@@ -562,8 +647,8 @@ pub struct LogRow {
 /// A change of state that is on record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
-    /// The number of the event, which is unique. Readers see events in the order of their cursors, which may differ from that of their
-    /// numbers.
+    /// The number of the event, which is unique. Readers see events in the order of their cursors,
+    /// which may differ from that of their numbers.
     pub seq: i64,
     /// The place behind the event.
     pub cursor: Cursor,
@@ -571,15 +656,19 @@ pub struct EventRow {
     pub at: Timestamp,
     /// The run, if it belongs to one.
     pub run: Option<RunId>,
-    /// The job, if it belongs to one.
+    /// The job, if it belongs to one. An event about several jobs has none here: see
+    /// [`EventRow::jobs`].
     pub job: Option<JobId>,
-    /// `run.started`, `run.ended`, `job.started`, `job.succeeded`, `job.failed`, `job.cancelled`, `job.skipped`,
-    /// `job.retrying`, `job.lost`, `job.released`, `job.blocked`, `job.unblocked`, `component.applied`, `component.removing`,
-    /// `component.kept` (a removal was taken back), `component.removed`, `component.labelled`, `component.renamed`.
+    /// `run.started`, `run.ended`, `job.started`, `job.succeeded`, `job.failed`, `job.cancelled`,
+    /// `job.skipped`, `job.retrying`, `job.lost`, `job.released`, `job.blocked`, `job.unblocked`,
+    /// `job.added`, `job.signalled`, `job.progressed`, `component.applied`, `component.removing`, `component.kept` (a removal was taken back),
+    /// `component.removed`, `component.labelled`, `component.renamed`.
     pub kind: String,
-    /// The component, the attempt, the failure's message: whatever explains the event in a line. For `job.succeeded` the outputs that
-    /// the job set, separated by `, `; `None` where it set none. Of a failure's message, and of the reason why a job is blocked, a
-    /// store keeps [`MAX_EVENT_DETAIL`](super::MAX_EVENT_DETAIL) bytes: the whole text is with the job.
+    /// The component, the attempt, the failure's message: whatever explains the event in a line.
+    /// For `job.added` and `job.signalled` see [`EventRow::jobs`]; for `job.progressed` steps done
+    /// and in total, as `3/10`. For `job.succeeded` the outputs that the job set, separated by `, `; `None` where it set
+    /// none. Of a failure's message, and of the reason why a job is blocked, a store keeps
+    /// [`MAX_EVENT_DETAIL`](super::MAX_EVENT_DETAIL) bytes: the whole text is with the job.
     pub detail: Option<String>,
 }
 

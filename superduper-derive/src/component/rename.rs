@@ -35,7 +35,12 @@ impl RenameRule {
             RenameRule::Camel => {
                 let pascal = pascal(field);
                 let mut letters = pascal.chars();
-                letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect()
+                letters
+                    .next()
+                    .map(|first| first.to_ascii_lowercase())
+                    .into_iter()
+                    .chain(letters)
+                    .collect()
             }
             RenameRule::Kebab => field.replace('_', "-"),
             RenameRule::UpperKebab => field.to_ascii_uppercase().replace('_', "-"),

@@ -1,6 +1,7 @@
 //! Errors of a macro, collected and emitted together, and the suggestions in them.
 //!
-//! Invariant: an error never stops the reading of what follows, so that one build shows all of them.
+//! Invariant: an error never stops the reading of what follows, so that one build shows all of
+//! them.
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
@@ -32,6 +33,11 @@ impl Errors {
     /// Keep the value of a result, note its error.
     pub(crate) fn keep<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
+    }
+
+    /// Whether none was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// All of them as one error.

@@ -4,7 +4,9 @@
 
 use super::{Errors, suggestion};
 use proc_macro2::TokenTree;
-use syn::{Ident, LitInt, LitStr, Path, Token, bracketed, ext::IdentExt, parse::ParseStream, token};
+use syn::{
+    Ident, LitInt, LitStr, Path, Token, bracketed, ext::IdentExt, parse::ParseStream, token,
+};
 
 /// The options that an attribute knows.
 pub(crate) struct OptionList {
@@ -28,7 +30,9 @@ impl OptionList {
         while !input.is_empty() {
             match input.call(Ident::parse_any) {
                 Ok(ident) => self.read_one(input, errors, &mut seen, &ident, &mut read),
-                Err(error) => errors.push(syn::Error::new(error.span(), "expected the name of an option")),
+                Err(error) => {
+                    errors.push(syn::Error::new(error.span(), "expected the name of an option"))
+                }
             }
             while !input.is_empty() && !input.peek(Token![,]) {
                 input.parse::<TokenTree>()?;
@@ -49,9 +53,19 @@ impl OptionList {
         read: &mut impl FnMut(&str, &Ident, ParseStream<'_>) -> syn::Result<()>,
     ) {
         let written = ident.to_string();
-        let name = self.aliases.iter().find(|(alias, _)| *alias == written).map_or(written.as_str(), |(_, meant)| meant);
+        let name = self
+            .aliases
+            .iter()
+            .find(|(alias, _)| *alias == written)
+            .map_or(written.as_str(), |(_, meant)| meant);
         if !self.known.contains(&name) {
-            errors.at(ident.span(), format!("unknown option `{written}`{}", suggestion(&written, self.known, "options")));
+            errors.at(
+                ident.span(),
+                format!(
+                    "unknown option `{written}`{}",
+                    suggestion(&written, self.known, "options")
+                ),
+            );
             return;
         }
         if !self.repeatable.contains(&name) {
@@ -63,8 +77,12 @@ impl OptionList {
         }
         match read(name, ident, input) {
             Err(error) => errors.push(error),
-            Ok(()) if input.peek(Token![=]) => errors.at(input.span(), format!("option `{name}` takes no value")),
-            Ok(()) if !input.is_empty() && !input.peek(Token![,]) => errors.at(input.span(), "expected `,`"),
+            Ok(()) if input.peek(Token![=]) => {
+                errors.at(input.span(), format!("option `{name}` takes no value"))
+            }
+            Ok(()) if !input.is_empty() && !input.peek(Token![,]) => {
+                errors.at(input.span(), "expected `,`")
+            }
             Ok(()) => {}
         }
     }
@@ -73,11 +91,17 @@ impl OptionList {
 /// Read `= "text"`; `example` is what the option looks like when it is right.
 pub(crate) fn text(option: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<LitStr> {
     equals(option, input, example)?;
-    input.parse().map_err(|error| syn::Error::new(error.span(), format!("expected a text, as in `{example}`")))
+    input.parse().map_err(|error| {
+        syn::Error::new(error.span(), format!("expected a text, as in `{example}`"))
+    })
 }
 
 /// Read `= 3`.
-pub(crate) fn whole_number(option: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<u32> {
+pub(crate) fn whole_number(
+    option: &Ident,
+    input: ParseStream<'_>,
+    example: &str,
+) -> syn::Result<u32> {
     equals(option, input, example)?;
     let wrong = |span| syn::Error::new(span, format!("expected a whole number, as in `{example}`"));
     let literal: LitInt = input.parse().map_err(|error: syn::Error| wrong(error.span()))?;
@@ -97,7 +121,11 @@ pub(crate) fn yes_or_no(option: &Ident, input: ParseStream<'_>) -> syn::Result<b
 }
 
 /// Read `= "a"` or `= ["a", "b"]`.
-pub(crate) fn one_or_many(option: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<Vec<LitStr>> {
+pub(crate) fn one_or_many(
+    option: &Ident,
+    input: ParseStream<'_>,
+    example: &str,
+) -> syn::Result<Vec<LitStr>> {
     equals(option, input, example)?;
     if !input.peek(token::Bracket) {
         let one = input.parse().map_err(|error: syn::Error| {
@@ -108,14 +136,18 @@ pub(crate) fn one_or_many(option: &Ident, input: ParseStream<'_>, example: &str)
     let content;
     bracketed!(content in input);
     let items = content.parse_terminated(<LitStr as syn::parse::Parse>::parse, Token![,]);
-    let items = items.map_err(|error| syn::Error::new(error.span(), format!("expected texts, as in `{option} = [\"a\", \"b\"]`")))?;
+    let items = items.map_err(|error| {
+        syn::Error::new(error.span(), format!("expected texts, as in `{option} = [\"a\", \"b\"]`"))
+    })?;
     Ok(items.into_iter().collect())
 }
 
 /// Read `= "some::path"`.
 pub(crate) fn path(option: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<Path> {
     let literal = text(option, input, example)?;
-    literal.parse().map_err(|_| syn::Error::new(literal.span(), format!("expected a path, as in `{example}`")))
+    literal
+        .parse()
+        .map_err(|_| syn::Error::new(literal.span(), format!("expected a path, as in `{example}`")))
 }
 
 /// The crate that generated code refers to unless `crate = "…"` says otherwise.
@@ -127,5 +159,8 @@ fn equals(option: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<
     if input.peek(Token![=]) {
         return input.parse::<Token![=]>().map(|_| ());
     }
-    Err(syn::Error::new(option.span(), format!("option `{option}` needs a value, as in `{example}`")))
+    Err(syn::Error::new(
+        option.span(),
+        format!("option `{option}` needs a value, as in `{example}`"),
+    ))
 }

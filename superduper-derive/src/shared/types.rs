@@ -57,7 +57,8 @@ pub(crate) fn without_self(ty: &Type, meant: &Path) -> Type {
 /// The generics with what every parameter of a component must be able to do.
 pub(crate) fn dependency_bounds(generics: &Generics, root: &Path) -> Generics {
     let mut generics = generics.clone();
-    let parameters: Vec<Ident> = generics.type_params().map(|parameter| parameter.ident.clone()).collect();
+    let parameters: Vec<Ident> =
+        generics.type_params().map(|parameter| parameter.ident.clone()).collect();
     if !parameters.is_empty() {
         let clause = generics.make_where_clause();
         for parameter in parameters {
@@ -73,7 +74,8 @@ pub(crate) fn dependency_bounds(generics: &Generics, root: &Path) -> Generics {
     generics
 }
 
-/// The path, with all its tokens at this place: the compiler points at where the path of a call begins.
+/// The path, with all its tokens at this place: the compiler points at where the path of a call
+/// begins.
 pub(crate) fn path_at(path: &Path, span: Span) -> TokenStream {
     let tokens = path.to_token_stream().into_iter();
     tokens

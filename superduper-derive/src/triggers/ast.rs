@@ -3,12 +3,15 @@
 //! Invariant: the attributes read here are taken away; everything else of the block stays as it is.
 
 use super::duration;
-use crate::shared::{Errors, OptionList, default_root, last_segment, name_of, one_or_many, path, suggestion, text, whole_number};
+use crate::shared::{
+    Errors, OptionList, default_root, last_segment, name_of, one_or_many, path, suggestion, text,
+    whole_number,
+};
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
-    Attribute, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, LitStr, Pat, Path, ReturnType, Token, Type, parse::ParseStream,
-    spanned::Spanned,
+    Attribute, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, LitStr, Pat, Path, ReturnType, Token,
+    Type, parse::ParseStream, spanned::Spanned,
 };
 
 /// The events that run triggers.
@@ -69,7 +72,16 @@ impl Trigger {
 }
 
 const TRIGGER: OptionList = OptionList {
-    known: &["depends_on", "requires", "watch", "retries", "backoff", "timeout", "executor", "policy"],
+    known: &[
+        "depends_on",
+        "requires",
+        "watch",
+        "retries",
+        "backoff",
+        "timeout",
+        "executor",
+        "policy",
+    ],
     repeatable: &[],
     aliases: &[("depends", "depends_on")],
 };
@@ -115,8 +127,11 @@ pub(super) fn read(block: &mut ItemImpl, errors: &mut Errors) -> Vec<Trigger> {
 }
 
 fn take_attrs(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Attribute> {
-    let is_trigger = |attr: &Attribute| attr.path().segments.last().is_some_and(|segment| segment.ident == "trigger");
-    let (taken, mut kept): (Vec<_>, Vec<_>) = std::mem::take(attrs).into_iter().partition(is_trigger);
+    let is_trigger = |attr: &Attribute| {
+        attr.path().segments.last().is_some_and(|segment| segment.ident == "trigger")
+    };
+    let (taken, mut kept): (Vec<_>, Vec<_>) =
+        std::mem::take(attrs).into_iter().partition(is_trigger);
     kept.retain(|attr| {
         let hidden = attr.path().is_ident("cfg_attr") && mentions_trigger(attr.to_token_stream());
         if hidden {
@@ -142,7 +157,12 @@ fn refuse(attrs: &mut Vec<Attribute>, errors: &mut Errors) {
     }
 }
 
-fn read_trigger(attr: &Attribute, method: &ImplItemFn, index: usize, errors: &mut Errors) -> Trigger {
+fn read_trigger(
+    attr: &Attribute,
+    method: &ImplItemFn,
+    index: usize,
+    errors: &mut Errors,
+) -> Trigger {
     let mut trigger = Trigger {
         ident: method.sig.ident.clone(),
         name: name_of(&method.sig.ident),
@@ -166,8 +186,12 @@ fn read_trigger(attr: &Attribute, method: &ImplItemFn, index: usize, errors: &mu
         cfg: method.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).cloned().collect(),
     };
     let list = match attr.meta.require_list() {
-        Ok(list) => list.parse_args_with(|input: ParseStream<'_>| read_attr(&mut trigger, list.delimiter.span().join(), input, errors)),
-        Err(_) => Err(syn::Error::new_spanned(attr, "a trigger names its event: `#[trigger(\"apply\")]`")),
+        Ok(list) => list.parse_args_with(|input: ParseStream<'_>| {
+            read_attr(&mut trigger, list.delimiter.span().join(), input, errors)
+        }),
+        Err(_) => {
+            Err(syn::Error::new_spanned(attr, "a trigger names its event: `#[trigger(\"apply\")]`"))
+        }
     };
     errors.keep(list);
     for argument in &method.sig.inputs {
@@ -184,7 +208,9 @@ fn outputs_set(body: TokenStream) -> Vec<String> {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for (index, token) in tokens.iter().enumerate() {
             let TokenTree::Group(group) = token else { continue };
-            let is_call = index >= 2 && is_punct(&tokens[index - 2], '.') && is_ident(&tokens[index - 1], "set");
+            let is_call = index >= 2
+                && is_punct(&tokens[index - 2], '.')
+                && is_ident(&tokens[index - 1], "set");
             let arguments: Vec<TokenTree> = group.stream().into_iter().take(4).collect();
             if is_call
                 && let [and, this, dot, TokenTree::Ident(field)] = &arguments[..]
@@ -212,11 +238,34 @@ fn is_ident(token: &TokenTree, wanted: &str) -> bool {
     matches!(token, TokenTree::Ident(ident) if ident == wanted)
 }
 
-fn read_attr(trigger: &mut Trigger, whole: Span, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {
+fn read_attr(
+    trigger: &mut Trigger,
+    whole: Span,
+    input: ParseStream<'_>,
+    errors: &mut Errors,
+) -> syn::Result<()> {
+    read_event(trigger, whole, input, errors)?;
+    TRIGGER.read(input, errors, |name, ident, value| read_option(trigger, name, ident, value))
+}
+
+/// Read the event, which comes first, and the comma after it.
+fn read_event(
+    trigger: &mut Trigger,
+    whole: Span,
+    input: ParseStream<'_>,
+    errors: &mut Errors,
+) -> syn::Result<()> {
     match input.parse::<LitStr>() {
         Ok(event) if EVENTS.contains(&event.value().as_str()) => trigger.event = Some(event),
         Ok(event) => {
-            errors.on(&event, format!("unknown event `{}`{}", event.value(), suggestion(&event.value(), &EVENTS, "events")));
+            errors.on(
+                &event,
+                format!(
+                    "unknown event `{}`{}",
+                    event.value(),
+                    suggestion(&event.value(), &EVENTS, "events")
+                ),
+            );
         }
         Err(error) => {
             let span = if input.is_empty() { whole } else { error.span() };
@@ -224,40 +273,55 @@ fn read_attr(trigger: &mut Trigger, whole: Span, input: ParseStream<'_>, errors:
         }
     }
     if !input.is_empty() && trigger.event.is_some() {
-        input.parse::<Token![,]>().map_err(|error| syn::Error::new(error.span(), "expected `,`"))?;
+        input
+            .parse::<Token![,]>()
+            .map_err(|error| syn::Error::new(error.span(), "expected `,`"))?;
     } else if input.peek(Token![,]) {
         input.parse::<Token![,]>()?;
     }
-    TRIGGER.read(input, errors, |name, ident, value| {
-        match name {
-            "depends_on" => trigger.depends_on = one_or_many(ident, value, "depends_on = \"start\"")?,
-            "requires" => trigger.requires = one_or_many(ident, value, "requires = \"field\"")?,
-            "watch" => trigger.watch = one_or_many(ident, value, "watch = \"field\"")?,
-            "retries" => trigger.retries = whole_number(ident, value, "retries = 3")?,
-            "backoff" => trigger.backoff_ms = Some(duration::read(&text(ident, value, "backoff = \"1s\"")?)?),
-            "timeout" => {
-                let literal = text(ident, value, "timeout = \"10m\"")?;
-                let timeout = duration::read(&literal)?;
-                if timeout == 0 {
-                    return Err(syn::Error::new_spanned(literal, "a time limit of zero ends every attempt; leave `timeout` out for none"));
-                }
-                trigger.timeout_ms = Some(timeout);
-            }
-            "policy" => trigger.policy = Some(text(ident, value, "policy = \"method\"")?),
-            _ => {
-                let literal = text(ident, value, "executor = \"process\"")?;
-                if literal.value().is_empty() {
-                    return Err(syn::Error::new_spanned(literal, "the name of an executor is empty"));
-                }
-                trigger.executor = Some(literal);
-            }
+    Ok(())
+}
+
+fn read_option(
+    trigger: &mut Trigger,
+    name: &str,
+    ident: &Ident,
+    value: ParseStream<'_>,
+) -> syn::Result<()> {
+    match name {
+        "depends_on" => trigger.depends_on = one_or_many(ident, value, "depends_on = \"start\"")?,
+        "requires" => trigger.requires = one_or_many(ident, value, "requires = \"field\"")?,
+        "watch" => trigger.watch = one_or_many(ident, value, "watch = \"field\"")?,
+        "retries" => trigger.retries = whole_number(ident, value, "retries = 3")?,
+        "backoff" => {
+            trigger.backoff_ms = Some(duration::read(&text(ident, value, "backoff = \"1s\"")?)?)
         }
-        Ok(())
-    })
+        "timeout" => {
+            let literal = text(ident, value, "timeout = \"10m\"")?;
+            let timeout = duration::read(&literal)?;
+            if timeout == 0 {
+                return Err(syn::Error::new_spanned(
+                    literal,
+                    "a time limit of zero ends every attempt; leave `timeout` out for none",
+                ));
+            }
+            trigger.timeout_ms = Some(timeout);
+        }
+        "policy" => trigger.policy = Some(text(ident, value, "policy = \"method\"")?),
+        _ => {
+            let literal = text(ident, value, "executor = \"process\"")?;
+            if literal.value().is_empty() {
+                return Err(syn::Error::new_spanned(literal, "the name of an executor is empty"));
+            }
+            trigger.executor = Some(literal);
+        }
+    }
+    Ok(())
 }
 
 fn read_parameter(argument: &syn::PatType, errors: &mut Errors) -> Option<Parameter> {
-    let is_context = |ty: &Type| last_segment(ty).is_some_and(|segment| segment.ident == "JobContext");
+    let is_context =
+        |ty: &Type| last_segment(ty).is_some_and(|segment| segment.ident == "JobContext");
     if let Type::Reference(reference) = &*argument.ty
         && is_context(&reference.elem)
     {

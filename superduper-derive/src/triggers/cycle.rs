@@ -13,12 +13,21 @@ pub(super) fn check(triggers: &[Trigger], errors: &mut Errors) {
             trigger.waits_for().filter_map(|(name, span)| Some((place(&name)?, span))).collect()
         })
         .collect();
-    let mut search = Search { steps: &steps, state: vec![State::New; triggers.len()], path: Vec::new(), cycles: Vec::new() };
+    let mut search = Search {
+        steps: &steps,
+        state: vec![State::New; triggers.len()],
+        path: Vec::new(),
+        cycles: Vec::new(),
+    };
     for start in 0..triggers.len() {
         search.visit(start);
     }
     for cycle in search.cycles {
-        let names: Vec<&str> = cycle.iter().chain(&cycle[..1]).map(|(index, _)| triggers[*index].name.as_str()).collect();
+        let names: Vec<&str> = cycle
+            .iter()
+            .chain(&cycle[..1])
+            .map(|(index, _)| triggers[*index].name.as_str())
+            .collect();
         // A trigger that depends on itself has a message of its own.
         if cycle.len() > 1 {
             errors.at(cycle[0].1, format!("triggers wait for each other: {}", names.join(" -> ")));
@@ -33,7 +42,8 @@ enum State {
     Done,
 }
 
-/// A depth-first search; `path` holds the open triggers, each with the place of the step that leaves it.
+/// A depth-first search; `path` holds the open triggers, each with the place of the step that
+/// leaves it.
 struct Search<'a> {
     steps: &'a [Vec<(usize, Span)>],
     state: Vec<State>,
@@ -66,7 +76,8 @@ impl Search<'_> {
 /// The same cycle, told from the trigger that is written first.
 fn from_the_first(cycle: &[(usize, Span)]) -> Vec<(usize, Span)> {
     let mut cycle = cycle.to_vec();
-    let first = cycle.iter().enumerate().min_by_key(|(_, (index, _))| *index).map_or(0, |(place, _)| place);
+    let first =
+        cycle.iter().enumerate().min_by_key(|(_, (index, _))| *index).map_or(0, |(place, _)| place);
     cycle.rotate_left(first);
     cycle
 }

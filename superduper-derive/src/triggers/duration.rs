@@ -2,7 +2,8 @@
 
 use syn::LitStr;
 
-const UNITS: [(&str, f64); 5] = [("d", 86_400_000.0), ("h", 3_600_000.0), ("m", 60_000.0), ("s", 1000.0), ("ms", 1.0)];
+const UNITS: [(&str, f64); 5] =
+    [("d", 86_400_000.0), ("h", 3_600_000.0), ("m", 60_000.0), ("s", 1000.0), ("ms", 1.0)];
 
 /// The milliseconds of a duration.
 pub(super) fn read(literal: &LitStr) -> syn::Result<u64> {
@@ -25,11 +26,18 @@ fn parse(text: &str) -> Result<u64, String> {
         return Err("it is empty".to_owned());
     }
     while !rest.is_empty() {
-        let (number, after) = split_at_first(rest, |letter| !letter.is_ascii_digit() && letter != '.');
-        let (unit, after) = split_at_first(after, |letter| letter.is_ascii_digit() || letter == '.');
-        let amount: f64 = number.parse().map_err(|_| format!("`{rest}` does not begin with a number"))?;
+        let (number, after) =
+            split_at_first(rest, |letter| !letter.is_ascii_digit() && letter != '.');
+        let (unit, after) =
+            split_at_first(after, |letter| letter.is_ascii_digit() || letter == '.');
+        let amount: f64 =
+            number.parse().map_err(|_| format!("`{rest}` does not begin with a number"))?;
         let Some(place) = UNITS.iter().position(|(name, _)| *name == unit) else {
-            return Err(if unit.is_empty() { format!("`{number}` has no unit") } else { format!("there is no unit `{unit}`") });
+            return Err(if unit.is_empty() {
+                format!("`{number}` has no unit")
+            } else {
+                format!("there is no unit `{unit}`")
+            });
         };
         if last.is_some_and(|last| place <= last) {
             return Err(format!("`{unit}` comes too late"));
@@ -38,11 +46,16 @@ fn parse(text: &str) -> Result<u64, String> {
         total += amount * UNITS[place].1;
         rest = after;
     }
-    // A hundred years: beyond it a duration is a mistake, and far below it `f64` still counts each millisecond.
+    // A hundred years: beyond it a duration is a mistake, and far below it `f64` still counts each
+    // millisecond.
     if total > 100.0 * 366.0 * UNITS[0].1 {
         return Err("it is longer than a hundred years".to_owned());
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range was checked above"
+    )]
     Ok(total.round() as u64)
 }
 
@@ -72,7 +85,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "1", "s", "1w", "1 s", "30m1h", "1s1s", "-1s", "1.2.3s", "1e3s", "99999999d"] {
+        for text in
+            ["", "1", "s", "1w", "1 s", "30m1h", "1s1s", "-1s", "1.2.3s", "1e3s", "99999999d"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

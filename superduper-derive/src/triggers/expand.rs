@@ -1,9 +1,9 @@
-//! Writing the table of triggers; everything that can be wrong was reported before, but for what only
-//! types can tell, and for that each piece of code carries the place it was written for.
+//! Writing the table of triggers; everything that can be wrong was reported before, but for what
+//! only types can tell, and for that each piece of code carries the place it was written for.
 
 use super::{
     ast::{Parameter, Trigger, output_span, root_or_default},
-    valid::{field_ident, unknown_policy},
+    valid::{field_ident, field_path, unknown_policy},
 };
 use crate::shared::{dependency_bounds, encode_result, name_of, path_at, plain_text};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -17,7 +17,8 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     let bounded = dependency_bounds(&block.generics, &root);
     let (impl_generics, _, where_clause) = bounded.split_for_impl();
     let itself = &block.self_ty;
-    // A second block of triggers makes a second constant; the error shows both attributes and this name.
+    // A second block of triggers makes a second constant; the error shows both attributes and this
+    // name.
     let constant = Ident::new("__THE_ONLY_TRIGGERS_BLOCK_OF_THE_COMPONENT", Span::call_site());
     let table = triggers.iter().map(|trigger| expand_trigger(trigger, triggers, block, &root));
     let checks = triggers.iter().map(|trigger| expand_checks(trigger, triggers, block, &root));
@@ -40,7 +41,12 @@ pub(super) fn expand(block: &ItemImpl, triggers: &[Trigger], root: Option<Path>)
     }
 }
 
-fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, root: &Path) -> TokenStream {
+fn expand_trigger(
+    trigger: &Trigger,
+    triggers: &[Trigger],
+    block: &ItemImpl,
+    root: &Path,
+) -> TokenStream {
     let Trigger { name, cfg, retries, .. } = trigger;
     let private = quote!(#root::__private);
     let event = match trigger.event.as_ref().map(LitStr::value).as_deref() {
@@ -49,30 +55,25 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, roo
     };
     let dependencies = expand_dependencies(trigger, root);
     let required = &trigger.requires;
-    let watch = if trigger.watch.iter().any(|name| name.value() == "*") {
-        quote!(#root::Watch::Any)
-    } else {
-        let further = trigger.requires.iter().filter(|name| !trigger.watch.iter().any(|other| other.value() == name.value()));
-        let names = trigger.watch.iter().chain(further);
-        quote!(#root::Watch::Fields(&[#(#names),*]))
-    };
+    let watch = expand_watch(trigger, root);
     let backoff = trigger.backoff_ms.unwrap_or(1000);
     let timeout = option(trigger.timeout_ms);
     let executor = option(trigger.executor.as_ref());
     let blocking = !trigger.is_async;
-    let context = trigger.parameters.iter().any(|parameter| matches!(parameter, Parameter::Context));
+    let context =
+        trigger.parameters.iter().any(|parameter| matches!(parameter, Parameter::Context));
     let sets = &trigger.sets;
     let tests = trigger.requires.iter().filter_map(|name| {
-        let (field, span) = (field_ident(name)?, name.span());
-        let component = component_with(&field, span, block, root);
-        Some(quote_spanned!(span=> (#name, |component: &#component| #root::Requirement::is_met(&component.#field))))
+        let (path, span) = (field_path(name)?, name.span());
+        let component = component_with(path.first()?, span, block, root);
+        Some(quote_spanned!(span=> (#name, |component: &#component| #root::schema::Requirement::is_met(&component #(.#path)*))))
     });
     let run = expand_run(trigger, triggers, root);
     let policy = option(trigger.policy.as_ref().and_then(|name| expand_policy(name, block, root)));
     quote! {
         #(#cfg)*
         #private::Trigger::<Self> {
-            spec: #root::TriggerSpec {
+            spec: #root::schema::TriggerSpec {
                 name: #name,
                 event: #root::__private::Event::#event,
                 depends_on: &[#(#dependencies),*],
@@ -93,8 +94,20 @@ fn expand_trigger(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, roo
     }
 }
 
-/// The type of a component that has a field of this name. Where the field is missing, the constant is the error and there is no
-/// type, so that the compiler says nothing further.
+fn expand_watch(trigger: &Trigger, root: &Path) -> TokenStream {
+    if trigger.watch.iter().any(|name| name.value() == "*") {
+        return quote!(#root::schema::Watch::Any);
+    }
+    let further = trigger
+        .requires
+        .iter()
+        .filter(|name| !trigger.watch.iter().any(|other| other.value() == name.value()));
+    let names = trigger.watch.iter().chain(further);
+    quote!(#root::schema::Watch::Fields(&[#(#names),*]))
+}
+
+/// The type of a component that has a field of this name. Where the field is missing, the constant
+/// is the error and there is no type, so that the compiler says nothing further.
 fn component_with(field: &Ident, span: Span, block: &ItemImpl, root: &Path) -> TokenStream {
     let itself = &block.self_ty;
     // A constant in a type knows nothing of type parameters.
@@ -106,17 +119,19 @@ fn component_with(field: &Ident, span: Span, block: &ItemImpl, root: &Path) -> T
         <#root::__private::Known<{
             #[allow(unused_imports, reason = "the derive's constant wins")]
             use #root::__private::probe::UnknownFields as _;
-            #root::__private::has_field(#component, <#itself>::__FIELDS, #field)
+            #root::__private::has_field(#component, <#itself>::__FIELDS, <#itself>::__SETTINGS, #field)
         }> as #root::__private::OfKnown<Self>>::Component
     }
 }
 
-/// The method that says how the trigger is run. Where the block does not have it, it may be in another one; if it is nowhere, the
-/// method of a trait stands in for it, whose bound is the error.
+/// The method that says how the trigger is run. Where the block does not have it, it may be in
+/// another one; if it is nowhere, the method of a trait stands in for it, whose bound is the error.
 fn expand_policy(name: &LitStr, block: &ItemImpl, root: &Path) -> Option<TokenStream> {
     let (method, span) = (field_ident(name)?, name.span());
     let Some(message) = unknown_policy(name, block) else {
-        return Some(quote_spanned!(span=> |component: &Self| -> #root::JobPolicy { Self::#method(component) }));
+        return Some(
+            quote_spanned!(span=> |component: &Self| -> #root::JobPolicy { Self::#method(component) }),
+        );
     };
     Some(quote_spanned! {span=>
         {
@@ -153,17 +168,21 @@ fn option<T: quote::ToTokens>(value: Option<T>) -> TokenStream {
     }
 }
 
-/// `depends_on` first, then parameters; a trigger named in both is one dependency that must have run.
+/// `depends_on` first, then parameters; a trigger named in both is one dependency that must have
+/// run.
 fn expand_dependencies(trigger: &Trigger, root: &Path) -> Vec<TokenStream> {
     let listed = trigger.depends_on.iter().map(|literal| {
         let name = literal.value();
         let parameter = trigger.results().any(|result| result.name == name);
-        quote!(#root::Dependency { name: #name, parameter: #parameter, optional: false })
+        quote!(#root::schema::Dependency { name: #name, parameter: #parameter, optional: false })
     });
-    let taken = trigger.results().filter(|result| !trigger.depends_on.iter().any(|literal| literal.value() == result.name)).map(|result| {
-        let (name, optional) = (&result.name, result.optional);
-        quote!(#root::Dependency { name: #name, parameter: true, optional: #optional })
-    });
+    let taken = trigger
+        .results()
+        .filter(|result| !trigger.depends_on.iter().any(|literal| literal.value() == result.name))
+        .map(|result| {
+            let (name, optional) = (&result.name, result.optional);
+            quote!(#root::schema::Dependency { name: #name, parameter: true, optional: #optional })
+        });
     listed.chain(taken).collect()
 }
 
@@ -184,7 +203,8 @@ fn expand_run(trigger: &Trigger, triggers: &[Trigger], root: &Path) -> TokenStre
                 let in_option = Ident::new("in_option", Span::mixed_site());
                 let checks = triggers.iter().filter(|other| other.name == *name).map(|other| {
                     let (cfg, output) = (&other.cfg, output_type(other));
-                    let result = quote_spanned!(span=> <#output as #root::TriggerOutput>::Value);
+                    let result =
+                        quote_spanned!(span=> <#output as #root::schema::TriggerOutput>::Value);
                     quote_spanned! {span=>
                         #(#cfg)*
                         let _ = #private::takes_result::<#ty, #result>;
@@ -230,20 +250,32 @@ fn output_type(trigger: &Trigger) -> Type {
     trigger.output.clone().unwrap_or_else(|| parse_quote_spanned!(trigger.ident.span()=> ()))
 }
 
-/// Code that is never run, for the compiler to check: watched fields exist, and so do triggers that a `cfg` may take away.
-fn expand_checks(trigger: &Trigger, triggers: &[Trigger], block: &ItemImpl, root: &Path) -> TokenStream {
+/// Code that is never run, for the compiler to check: watched fields exist, and so do triggers that
+/// a `cfg` may take away.
+fn expand_checks(
+    trigger: &Trigger,
+    triggers: &[Trigger],
+    block: &ItemImpl,
+    root: &Path,
+) -> TokenStream {
     let cfg = &trigger.cfg;
     let fields = trigger.watch.iter().filter_map(|name| {
-        let (field, span) = (field_ident(name).filter(|_| name.value() != "*")?, name.span());
-        let component = component_with(&field, span, block, root);
-        Some(quote_spanned!(span=> let _ = |component: &#component| { let _ = &component.#field; };))
+        let (path, span) = (field_path(name).filter(|_| name.value() != "*")?, name.span());
+        let component = component_with(path.first()?, span, block, root);
+        Some(
+            quote_spanned!(span=> let _ = |component: &#component| { let _ = &component #(.#path)*; };),
+        )
     });
     let dependencies = trigger.waits_for().filter_map(|(name, span)| {
-        let other = triggers.iter().find(|other| other.name == name).filter(|other| !other.cfg.is_empty())?;
+        let other = triggers
+            .iter()
+            .find(|other| other.name == name)
+            .filter(|other| !other.cfg.is_empty())?;
         let mut method = other.ident.clone();
         method.set_span(span);
         Some(quote_spanned!(span=> let _ = Self::#method;))
     });
-    let code: Vec<TokenStream> = fields.chain(dependencies).map(|check| quote!(#(#cfg)* { #check })).collect();
+    let code: Vec<TokenStream> =
+        fields.chain(dependencies).map(|check| quote!(#(#cfg)* { #check })).collect();
     quote!(#(#code)*)
 }

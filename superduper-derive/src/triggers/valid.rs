@@ -6,7 +6,9 @@ use super::{
 };
 use crate::shared::{Errors, last_segment, mentions_impl_trait, name_of, plain_text, suggestion};
 use proc_macro2::Span;
-use syn::{FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, ReturnType, Safety, Signature, Type};
+use syn::{
+    FnArg, Ident, ImplItem, ItemImpl, LitStr, ReceiverKind, ReturnType, Safety, Signature, Type,
+};
 
 /// Whether the block can carry the table of triggers.
 pub(super) fn can_have_table(block: &ItemImpl) -> bool {
@@ -55,7 +57,10 @@ fn check_signature(signature: &Signature, trigger: &Trigger, errors: &mut Errors
         None => errors.on(&signature.ident, receiver),
     }
     if !signature.generics.params.is_empty() {
-        errors.on(&signature.generics.params, "a trigger has no generic parameters: nobody could choose them when it runs as a job");
+        errors.on(
+            &signature.generics.params,
+            "a trigger has no generic parameters: nobody could choose them when it runs as a job",
+        );
     }
     if let Safety::Unsafe(token) = &signature.safety {
         errors.on(token, "a trigger is a safe function");
@@ -73,9 +78,12 @@ fn check_fields(trigger: &Trigger, errors: &mut Errors) {
     if let Some(any) = any.filter(|_| trigger.watch.len() > 1) {
         errors.on(any, "`*` is any field, so it stands alone: `watch = \"*\"`");
     }
-    for name in trigger.requires.iter().chain(trigger.watch.iter().filter(|name| name.value() != "*")) {
-        if field_ident(name).is_none() {
-            errors.on(name, format!("`{}` is not the name of a field", name.value().escape_debug()));
+    for name in
+        trigger.requires.iter().chain(trigger.watch.iter().filter(|name| name.value() != "*"))
+    {
+        if field_path(name).is_none() {
+            errors
+                .on(name, format!("`{}` is not the name of a field", name.value().escape_debug()));
         }
     }
     for list in [&trigger.requires, &trigger.watch, &trigger.depends_on] {
@@ -87,17 +95,31 @@ fn check_fields(trigger: &Trigger, errors: &mut Errors) {
     }
 }
 
-/// The field that a text names.
+/// The field that a text names, with the one that holds it where it is one of flattened settings:
+/// `data`, `fit.data`.
+pub(super) fn field_path(name: &LitStr) -> Option<Vec<Ident>> {
+    let text = name.value();
+    let names: Vec<&str> = text.split('.').collect();
+    if names.len() > 2 {
+        return None;
+    }
+    names.into_iter().map(|part| field_ident(&LitStr::new(part, name.span()))).collect()
+}
+
+/// The field or method that a text names.
 pub(super) fn field_ident(name: &LitStr) -> Option<Ident> {
     let text = name.value();
-    let mut ident = syn::parse_str::<Ident>(&text).or_else(|_| syn::parse_str::<Ident>(&format!("r#{text}"))).ok()?;
-    // With the place of the text and the context of generated code: the compiler suggests no text in place of it, which would be
-    // written without the quotes.
+    let mut ident = syn::parse_str::<Ident>(&text)
+        .or_else(|_| syn::parse_str::<Ident>(&format!("r#{text}")))
+        .ok()?;
+    // With the place of the text and the context of generated code: the compiler suggests no text
+    // in place of it, which would be written without the quotes.
     ident.set_span(Span::call_site().located_at(name.span()));
     Some(ident)
 }
 
-/// What to say where the type has no method of the name of a policy; nothing where this block has it.
+/// What to say where the type has no method of the name of a policy; nothing where this block has
+/// it.
 pub(super) fn unknown_policy(name: &LitStr, block: &ItemImpl) -> Option<String> {
     let name = name_of(&field_ident(name)?);
     let methods = || {
@@ -110,16 +132,22 @@ pub(super) fn unknown_policy(name: &LitStr, block: &ItemImpl) -> Option<String> 
         return None;
     }
     let is_policy = |output: &ReturnType| match output {
-        ReturnType::Type(_, ty) => last_segment(ty).is_some_and(|segment| segment.ident == "JobPolicy"),
+        ReturnType::Type(_, ty) => {
+            last_segment(ty).is_some_and(|segment| segment.ident == "JobPolicy")
+        }
         ReturnType::Default => false,
     };
-    let policies: Vec<String> = methods().filter(|(_, output)| is_policy(output)).map(|(other, _)| other).collect();
+    let policies: Vec<String> =
+        methods().filter(|(_, output)| is_policy(output)).map(|(other, _)| other).collect();
     let known: Vec<&str> = policies.iter().map(String::as_str).collect();
     let hint = match known[..] {
         [] => format!("; write `fn {name}(&self) -> JobPolicy`"),
         _ => suggestion(&name, &known, "policies of this block"),
     };
-    Some(format!("`{}` has no method `{name}` that gives a policy{hint}", plain_text(&block.self_ty)))
+    Some(format!(
+        "`{}` has no method `{name}` that gives a policy{hint}",
+        plain_text(&block.self_ty)
+    ))
 }
 
 /// The second method of one name would be an error of the compiler too, so it leaves the block.
@@ -128,7 +156,10 @@ fn check_duplicates(block: &mut ItemImpl, triggers: &[Trigger], errors: &mut Err
     for (index, trigger) in triggers.iter().enumerate() {
         let earlier = triggers[..index].iter().find(|other| other.name == trigger.name);
         if earlier.is_some_and(|earlier| earlier.cfg.is_empty() || trigger.cfg.is_empty()) {
-            errors.on(&trigger.ident, format!("there is already a trigger `{}` in this block", trigger.name));
+            errors.on(
+                &trigger.ident,
+                format!("there is already a trigger `{}` in this block", trigger.name),
+            );
             doubled.push(trigger.index);
         }
     }
@@ -138,13 +169,16 @@ fn check_duplicates(block: &mut ItemImpl, triggers: &[Trigger], errors: &mut Err
 }
 
 fn check_result_parameters(trigger: &mut Trigger, names: &[String], errors: &mut Errors) {
-    let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != trigger.name).collect();
+    let others: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| *name != trigger.name).collect();
     let own = trigger.name.clone();
     for parameter in &mut trigger.parameters {
         let Parameter::Result(result) = parameter else { continue };
         // `_start` takes the result of `start` without a warning when it is unused.
-        if let Some(name) =
-            result.name.strip_prefix('_').filter(|name| !names.contains(&result.name) && names.iter().any(|known| known == name))
+        if let Some(name) = result
+            .name
+            .strip_prefix('_')
+            .filter(|name| !names.contains(&result.name) && names.iter().any(|known| known == name))
         {
             result.name = name.to_owned();
         }
@@ -168,7 +202,11 @@ fn check_result_parameters(trigger: &mut Trigger, names: &[String], errors: &mut
 }
 
 fn check_dependencies(trigger: &Trigger, triggers: &[Trigger], errors: &mut Errors) {
-    let others: Vec<&str> = triggers.iter().map(|other| other.name.as_str()).filter(|name| *name != trigger.name).collect();
+    let others: Vec<&str> = triggers
+        .iter()
+        .map(|other| other.name.as_str())
+        .filter(|name| *name != trigger.name)
+        .collect();
     for name in &trigger.depends_on {
         if name.value() == trigger.name {
             errors.on(name, format!("`{}` depends on itself", trigger.name));

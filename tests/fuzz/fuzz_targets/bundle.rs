@@ -1,5 +1,5 @@
-//! The fuzz target `bundle`: some bytes as a tar file are imported into an empty database. They are refused without a
-//! trace, or what was taken is whole.
+//! The fuzz target `bundle`: some bytes as a tar file are imported into an empty database. They are
+//! refused without a trace, or what was taken is whole.
 #![no_main]
 
 use std::{path::Path, sync::Arc};

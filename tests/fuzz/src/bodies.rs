@@ -1,4 +1,5 @@
-//! One function per fuzz target: any bytes go in, and no panic, no endless loop and no memory out of proportion comes out.
+//! One function per fuzz target: any bytes go in, and no panic, no endless loop and no memory out
+//! of proportion comes out.
 //!
 //! What is accepted must hold what its type promises: those checks are here too.
 
@@ -28,7 +29,9 @@ pub struct Node {
 }
 
 /// An enum as a field.
-#[derive(Clone, Debug, superduper::__private::serde::Serialize, superduper::__private::serde::Deserialize)]
+#[derive(
+    Clone, Debug, superduper::__private::serde::Serialize, superduper::__private::serde::Deserialize,
+)]
 #[serde(crate = "superduper::__private::serde")]
 pub enum Shape {
     Point,
@@ -80,7 +83,8 @@ impl Migrate for Node {
 pub fn document(data: &[u8]) {
     let Ok(documents) = serde_json::from_slice::<Vec<Value>>(data) else { return };
     let Ok(component) = superduper::__private::decode_documents(&documents) else { return };
-    // What can be read is not always what can be written: a blob that is only named, a name that is held twice.
+    // What can be read is not always what can be written: a blob that is only named, a name that is
+    // held twice.
     let Ok(encoding) = component.encode() else { return };
     let Value::Array(written) = encoding.to_json() else { panic!("an encoding is a list") };
     match superduper::__private::decode_documents(&written) {

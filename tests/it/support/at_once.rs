@@ -1,4 +1,5 @@
-//! How many jobs run at the same time: counted under a name, since all tests of a program share one counter.
+//! How many jobs run at the same time: counted under a name, since all tests of a program share one
+//! counter.
 
 use std::{collections::BTreeMap, sync::Mutex};
 

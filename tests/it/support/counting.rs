@@ -14,10 +14,11 @@ use std::{
 use superduper::{
     Address, BoxFuture, Bytes, Digest, Error, Result,
     store::{
-        ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo, ChangeCursor, Chunks, Committed, ComponentId,
-        Cursor, Durability, EventRow, JobDependency, JobFilter, JobId, JobRow, ListedComponent, LogEntry, LogHead, LogRow, MessageRow,
-        MetadataCapabilities, MetadataStore, Op, Page, Put, Reference, RunChanges, RunFilter, RunRow, Snapshot, StoredVersion, Telemetry,
-        WorkerId,
+        ArtifactCapabilities, ArtifactStore, AttemptRow, AuditedRevision, Batch, BlobInfo,
+        ChangeCursor, Chunks, Committed, ComponentId, Cursor, Durability, EventRow, JobDependency,
+        JobFilter, JobId, JobRow, ListedComponent, LogEntry, LogFilter, LogHead, LogLine,
+        MessageRow, MetadataCapabilities, MetadataStore, MetricFilter, MetricPoint, Op, Page, Put,
+        Reference, RunChanges, RunFilter, RunRow, Snapshot, StoredVersion, Telemetry, WorkerId,
     },
 };
 
@@ -43,14 +44,17 @@ impl Order {
         is_wanted: impl Fn(&T) -> bool,
         (after, limit): (Cursor, usize),
     ) -> Result<Page<T>> {
-        for seq in all.iter().map(&number).filter(|seq| !self.visible.contains(seq)).collect::<Vec<_>>() {
+        for seq in
+            all.iter().map(&number).filter(|seq| !self.visible.contains(seq)).collect::<Vec<_>>()
+        {
             // Every third one is seen by the second look only, after those behind it.
             if seq % 3 != 0 || !self.held.insert(seq) {
                 self.visible.push(seq);
             }
         }
         let begin = usize::try_from(after.number()?).unwrap_or(0);
-        let mut by_number: BTreeMap<i64, T> = all.into_iter().map(|row| (number(&row), row)).collect();
+        let mut by_number: BTreeMap<i64, T> =
+            all.into_iter().map(|row| (number(&row), row)).collect();
         let (mut rows, mut next) = (Vec::new(), after);
         for (place, seq) in self.visible.iter().enumerate().skip(begin) {
             if rows.len() == limit {
@@ -85,6 +89,10 @@ pub(crate) struct CountingMetadata {
     inner: Arc<dyn MetadataStore>,
     commits: AtomicUsize,
     listings: AtomicUsize,
+    /// Reads of events, and of the newest one.
+    event_reads: AtomicUsize,
+    /// Rows of jobs that were read as changes of a run.
+    changed_rows: AtomicUsize,
     broken: AtomicBool,
     unreadable: AtomicBool,
     /// So many reads of jobs, and of trees, fail from now on.
@@ -93,7 +101,8 @@ pub(crate) struct CountingMetadata {
     /// So many commits of ends fail from now on, and whether they are written all the same.
     failing_ends: AtomicUsize,
     ends_are_written: AtomicBool,
-    /// How many claims find that another process was quicker; it is gone again before anybody looks.
+    /// How many claims find that another process was quicker; it is gone again before anybody
+    /// looks.
     lost_claims: AtomicUsize,
     /// Whether what jobs note can be written.
     noteless: AtomicBool,
@@ -103,7 +112,8 @@ pub(crate) struct CountingMetadata {
     before: Mutex<Option<BeforeCommit>>,
     /// Operations whose commits lose their answers, and how many still do.
     losing: Mutex<Option<(IsOne, usize)>>,
-    /// The order in which events and messages became visible, where that is another one than that of their numbers.
+    /// The order in which events and messages became visible, where that is another one than that
+    /// of their numbers.
     late: Mutex<Option<Late>>,
     /// Where commits that marked blobs wait before they answer.
     pub(crate) marks: Gate,
@@ -120,6 +130,8 @@ impl CountingMetadata {
             inner,
             commits,
             listings: AtomicUsize::new(0),
+            event_reads: AtomicUsize::new(0),
+            changed_rows: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             unreadable: AtomicBool::new(false),
             failing_jobs: AtomicUsize::new(0),
@@ -170,7 +182,10 @@ impl CountingMetadata {
     }
 
     /// Let something happen before each commit for which there is something.
-    pub(crate) fn before_commits(&self, hook: impl Fn(&Batch) -> Option<BoxFuture<'static, ()>> + Send + Sync + 'static) {
+    pub(crate) fn before_commits(
+        &self,
+        hook: impl Fn(&Batch) -> Option<BoxFuture<'static, ()>> + Send + Sync + 'static,
+    ) {
         *self.before.lock().expect("no panic") = Some(BeforeCommit(Arc::new(hook)));
     }
 
@@ -179,12 +194,23 @@ impl CountingMetadata {
         self.commits.load(Ordering::SeqCst)
     }
 
+    /// How often events, or the place behind the newest one, were read so far.
+    pub(crate) fn event_reads(&self) -> usize {
+        self.event_reads.load(Ordering::SeqCst)
+    }
+
+    /// How many rows of jobs were read as changes of a run.
+    pub(crate) fn changed_rows(&self) -> usize {
+        self.changed_rows.load(Ordering::SeqCst)
+    }
+
     /// How often all components were listed.
     pub(crate) fn listings(&self) -> usize {
         self.listings.load(Ordering::SeqCst)
     }
 
-    /// Let the next claims find that another process was quicker, which is gone again before anybody looks.
+    /// Let the next claims find that another process was quicker, which is gone again before
+    /// anybody looks.
     pub(crate) fn lose_claims(&self, claims: usize) {
         self.lost_claims.store(claims, Ordering::SeqCst);
     }
@@ -210,7 +236,8 @@ impl CountingMetadata {
         self.failing_jobs.load(Ordering::SeqCst) + self.failing_trees.load(Ordering::SeqCst)
     }
 
-    /// Let the next commits of ends fail: before they are written, or after, so that only the answer is lost.
+    /// Let the next commits of ends fail: before they are written, or after, so that only the
+    /// answer is lost.
     pub(crate) fn fail_ends(&self, ends: usize, written: bool) {
         self.ends_are_written.store(written, Ordering::SeqCst);
         self.failing_ends.store(ends, Ordering::SeqCst);
@@ -255,15 +282,25 @@ impl MetadataStore for CountingMetadata {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let one_less = |left: usize| left.checked_sub(1);
         batch.ops.retain(|op| {
-            !matches!(op, Op::Claim { .. }) || self.lost_claims.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err()
+            !matches!(op, Op::Claim { .. })
+                || self
+                    .lost_claims
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+                    .is_err()
         });
         if self.broken.load(Ordering::SeqCst) {
             return Box::pin(async { Err(Error::store("write: the disk is on fire")) });
         }
-        if self.failing.lock().expect("no panic").is_some_and(|failing| batch.ops.iter().any(failing)) {
+        if self
+            .failing
+            .lock()
+            .expect("no panic")
+            .is_some_and(|failing| batch.ops.iter().any(failing))
+        {
             return Box::pin(async { Err(Error::store("write: the ink is dry")) });
         }
-        let before = self.before.lock().expect("no panic").as_ref().and_then(|before| (before.0)(&batch));
+        let before =
+            self.before.lock().expect("no panic").as_ref().and_then(|before| (before.0)(&batch));
         Box::pin(async move {
             if let Some(before) = before {
                 before.await;
@@ -286,7 +323,11 @@ impl MetadataStore for CountingMetadata {
             if marks {
                 self.marks.pass().await;
             }
-            if is_lost { committed.and(Err(Error::store("read the answer: the cable came loose"))) } else { committed }
+            if is_lost {
+                committed.and(Err(Error::store("read the answer: the cable came loose")))
+            } else {
+                committed
+            }
         })
     }
     fn record_telemetry(&self, notes: Telemetry) -> BoxFuture<'_, Result<()>> {
@@ -308,13 +349,28 @@ impl MetadataStore for CountingMetadata {
         }
         self.inner.jobs(filter)
     }
-    fn changes(&self, run: superduper::store::RunId, after: ChangeCursor) -> BoxFuture<'_, Result<Option<RunChanges>>> {
+    fn changes(
+        &self,
+        run: superduper::store::RunId,
+        after: ChangeCursor,
+    ) -> BoxFuture<'_, Result<Option<RunChanges>>> {
         if self.unreadable.load(Ordering::SeqCst) || Self::fails(&self.failing_jobs) {
             return Box::pin(async { Err(Error::store("read: the disk is under water")) });
         }
-        self.inner.changes(run, after)
+        Box::pin(async move {
+            let changes = self.inner.changes(run, after).await?;
+            let rows = changes.as_ref().map_or(0, |changes| changes.jobs.len());
+            self.changed_rows.fetch_add(rows, Ordering::SeqCst);
+            Ok(changes)
+        })
     }
-    fn events(&self, after: Cursor, run: Option<superduper::store::RunId>, limit: usize) -> BoxFuture<'_, Result<Page<EventRow>>> {
+    fn events(
+        &self,
+        after: Cursor,
+        run: Option<superduper::store::RunId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Page<EventRow>>> {
+        self.event_reads.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             if self.late.lock().expect("no panic").is_none() {
                 return self.inner.events(after, run, limit).await;
@@ -322,12 +378,26 @@ impl MetadataStore for CountingMetadata {
             let all = self.inner.events(Cursor::default(), None, usize::MAX).await?.rows;
             let mut late = self.late.lock().expect("no panic");
             let order = &mut late.as_mut().expect("it reorders").events;
-            let mut page = order.page(all, |row| row.seq, |row| run.is_none_or(|run| row.run == Some(run)), (after, limit))?;
+            let mut page = order.page(
+                all,
+                |row| row.seq,
+                |row| run.is_none_or(|run| row.run == Some(run)),
+                (after, limit),
+            )?;
             for row in &mut page.rows {
                 let place = order.visible.iter().position(|seq| *seq == row.seq).unwrap_or(0);
                 row.cursor = Cursor::of_number(place as i64 + 1);
             }
             Ok(page)
+        })
+    }
+    fn last_event(&self) -> BoxFuture<'_, Result<Cursor>> {
+        self.event_reads.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            if let Some(late) = &*self.late.lock().expect("no panic") {
+                return Ok(Cursor::of_number(late.events.visible.len() as i64));
+            }
+            self.inner.last_event().await
         })
     }
     fn messages(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page<MessageRow>>> {
@@ -337,7 +407,12 @@ impl MetadataStore for CountingMetadata {
             }
             let all = self.inner.messages(Cursor::default(), usize::MAX).await?.rows;
             let mut late = self.late.lock().expect("no panic");
-            late.as_mut().expect("it reorders").messages.page(all, |row| row.id, |_| true, (after, limit))
+            late.as_mut().expect("it reorders").messages.page(
+                all,
+                |row| row.id,
+                |_| true,
+                (after, limit),
+            )
         })
     }
     fn list(&self, kind: Option<String>) -> BoxFuture<'_, Result<Vec<ListedComponent>>> {
@@ -348,6 +423,11 @@ impl MetadataStore for CountingMetadata {
         snapshot(addresses: Vec<Address>) -> Snapshot;
         versions(address: Address) -> Vec<StoredVersion>;
         health(address: Address) -> Option<superduper::store::ComponentHealth>;
+        health_of(addresses: Vec<Address>) -> Vec<Option<superduper::store::ComponentHealth>>;
+        component_lines(filter: superduper::store::ComponentFilter, after: Option<Address>, limit: usize) -> Vec<superduper::store::ComponentLine>;
+        job_lines(filter: JobFilter, after: superduper::store::After<JobId>) -> Vec<superduper::store::JobLine>;
+        run_lines(filter: RunFilter, after: superduper::store::After<superduper::store::RunId>) -> Vec<superduper::store::RunLine>;
+        pool_places(pool: String) -> Vec<superduper::store::PoolPlace>;
         referrers(children: Vec<Address>) -> Vec<Reference>;
         references() -> Vec<Reference>;
         labels(address: Option<Address>) -> Vec<superduper::store::LabelRow>;
@@ -356,11 +436,10 @@ impl MetadataStore for CountingMetadata {
         dependencies(run: superduper::store::RunId) -> Vec<JobDependency>;
         edges(job: superduper::store::JobId) -> (Vec<JobDependency>, Vec<JobDependency>);
         attempts(job: JobId) -> Vec<AttemptRow>;
-        logs(job: JobId) -> Vec<LogRow>;
-        metrics(job: JobId) -> Vec<superduper::store::MetricRow>;
+        logs(filter: LogFilter) -> Vec<LogLine>;
+        metrics(filter: MetricFilter) -> Vec<MetricPoint>;
         checkpoints(job: JobId) -> Vec<superduper::store::CheckpointRow>;
         runs(filter: RunFilter) -> Vec<RunRow>;
-        last_event() -> Cursor;
         log_entries(log: String, after: u64, limit: usize) -> Vec<LogEntry>;
         log_head(log: String) -> LogHead;
         referenced_blobs(first: Option<u8>) -> Vec<(Digest, u64)>;
@@ -436,7 +515,12 @@ impl ArtifactStore for CountingArtifacts {
     fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
         self.count(self.inner.put(digest, size, chunks))
     }
-    fn put_immutable<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
+    fn put_immutable<'a>(
+        &'a self,
+        digest: Digest,
+        size: u64,
+        chunks: Chunks,
+    ) -> BoxFuture<'a, Result<Put>> {
         self.count(self.inner.put_immutable(digest, size, chunks))
     }
     fn get_range(&self, digest: Digest, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
@@ -452,7 +536,11 @@ impl ArtifactStore for CountingArtifacts {
             self.inner.delete(digest).await
         })
     }
-    fn list(&self, first: Option<u8>, leftovers_before: Option<SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+    fn list(
+        &self,
+        first: Option<u8>,
+        leftovers_before: Option<SystemTime>,
+    ) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         self.inner.list(first, leftovers_before)
     }
     fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {

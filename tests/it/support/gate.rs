@@ -16,7 +16,11 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Gate { is_closed: AtomicBool::new(false), waiting: AtomicUsize::new(0), passes: Semaphore::new(0) }
+        Gate {
+            is_closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            passes: Semaphore::new(0),
+        }
     }
 
     /// Let calls wait from now on.

@@ -5,6 +5,7 @@ pub(crate) mod at_once;
 pub(crate) mod busy;
 mod counting;
 mod gate;
+pub(crate) mod until;
 
 use counting::{CountingArtifacts, CountingMetadata};
 use std::{fmt::Write, path::PathBuf, sync::Arc};
@@ -38,7 +39,8 @@ pub(crate) async fn in_memory() -> Database {
 pub(crate) async fn in_folder() -> Database {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let plain = Db::open(folder.path().join("my.db")).await.expect("a database in a folder opens");
-    Database::over(plain.metadata().clone(), plain.artifact_store().clone(), Some(folder), None).await
+    Database::over(plain.metadata().clone(), plain.artifact_store().clone(), Some(folder), None)
+        .await
 }
 
 /// A database in a folder that another handle has open, too.
@@ -54,8 +56,12 @@ impl Database {
         folder: Option<tempfile::TempDir>,
         registry: Option<Registry>,
     ) -> Self {
-        let (metadata, artifacts) = (CountingMetadata::new(metadata), CountingArtifacts::new(artifacts));
-        let mut builder = Db::builder().metadata(metadata.clone()).artifacts(artifacts.clone()).gc_grace(std::time::Duration::ZERO);
+        let (metadata, artifacts) =
+            (CountingMetadata::new(metadata), CountingArtifacts::new(artifacts));
+        let mut builder = Db::builder()
+            .metadata(metadata.clone())
+            .artifacts(artifacts.clone())
+            .gc_grace(std::time::Duration::ZERO);
         if let Some(registry) = registry {
             builder = builder.registry(registry);
         }
@@ -65,13 +71,19 @@ impl Database {
 
     /// The same stores as another program sees them: one with these types.
     pub(crate) async fn program(&self, registry: Registry) -> Db {
-        let builder = Db::builder().metadata(self.metadata.clone()).artifacts(self.artifacts.clone()).registry(registry);
+        let builder = Db::builder()
+            .metadata(self.metadata.clone())
+            .artifacts(self.artifacts.clone())
+            .registry(registry);
         builder.build().await.expect("another program opens the same stores")
     }
 
     /// Another program on the same stores, which is neither counted nor held up.
     pub(crate) async fn rival(&self) -> Db {
-        let builder = Db::builder().metadata(self.metadata.inner()).artifacts(self.artifacts.clone()).gc_grace(std::time::Duration::ZERO);
+        let builder = Db::builder()
+            .metadata(self.metadata.inner())
+            .artifacts(self.artifacts.clone())
+            .gc_grace(std::time::Duration::ZERO);
         builder.build().await.expect("another program opens the same stores")
     }
 
@@ -87,7 +99,10 @@ impl Database {
         }
         let folder = self.folder;
         drop(self.db);
-        let path = folder.as_ref().map(|folder| folder.path().join("my.db")).expect("a durable database has a folder");
+        let path = folder
+            .as_ref()
+            .map(|folder| folder.path().join("my.db"))
+            .expect("a durable database has a folder");
         let plain = Db::open(path).await.expect("the folder opens again");
         Database::over(plain.metadata().clone(), plain.artifact_store().clone(), folder, None).await
     }
@@ -99,13 +114,18 @@ impl Database {
 
     /// The folder of a database in a folder, to open it once more.
     pub(crate) fn metadata_folder(&self) -> PathBuf {
-        self.folder.as_ref().map(|folder| folder.path().join("my.db")).expect("a database in a folder")
+        self.folder
+            .as_ref()
+            .map(|folder| folder.path().join("my.db"))
+            .expect("a database in a folder")
     }
 
     /// Version numbers of a component.
     pub(crate) async fn versions(&self, address: &str) -> Vec<u32> {
         match self.db.versions(address).await {
-            Ok(versions) => versions.iter().map(superduper::store::StoredVersion::version).collect(),
+            Ok(versions) => {
+                versions.iter().map(superduper::store::StoredVersion::version).collect()
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => panic!("versions of {address}: {error}"),
         }
@@ -131,7 +151,13 @@ impl Database {
     /// How often a method of a component succeeded.
     pub(crate) async fn successes(&self, path: &str, method: &str) -> usize {
         let jobs = self.jobs().await;
-        jobs.iter().filter(|job| job.target.path() == path && job.method == method && job.state == JobState::Succeeded).count()
+        jobs.iter()
+            .filter(|job| {
+                job.target.path() == path
+                    && job.method == method
+                    && job.state == JobState::Succeeded
+            })
+            .count()
     }
 
     /// Everything that is stored, as text: equal texts are equal databases.
@@ -145,7 +171,8 @@ impl Database {
                 let revision = newest.first().map_or(0, superduper::store::StoredVersion::revision);
                 for revision in 0..=revision {
                     let address = format!("{}@{version}.{revision}", line.address.path());
-                    let tree = store.tree(address.parse().expect("an address")).await.expect("a tree");
+                    let tree =
+                        store.tree(address.parse().expect("an address")).await.expect("a tree");
                     writeln!(text, "  {:?}", tree.first()).expect("text");
                 }
             }
@@ -153,16 +180,36 @@ impl Database {
         let mut references = store.references().await.expect("references");
         references.sort_by_key(|reference| format!("{reference:?}"));
         writeln!(text, "{references:#?}").expect("text");
-        writeln!(text, "{:#?}", store.jobs(JobFilter::default()).await.expect("jobs")).expect("text");
-        for run in store.runs(RunFilter::default()).await.expect("runs") {
-            writeln!(text, "{run:?} {:?}", store.dependencies(run.id).await.expect("dependencies")).expect("text");
-        }
-        writeln!(text, "{:#?}", store.events(superduper::store::Cursor::default(), None, usize::from(u16::MAX)).await.expect("events"))
+        writeln!(text, "{:#?}", store.jobs(JobFilter::default()).await.expect("jobs"))
             .expect("text");
-        writeln!(text, "{:?}", store.messages(superduper::store::Cursor::default(), 1000).await.expect("messages")).expect("text");
-        writeln!(text, "{:?}", sorted(store.referenced_blobs(None).await.expect("blobs"))).expect("text");
+        for run in store.runs(RunFilter::default()).await.expect("runs") {
+            writeln!(text, "{run:?} {:?}", store.dependencies(run.id).await.expect("dependencies"))
+                .expect("text");
+        }
+        writeln!(
+            text,
+            "{:#?}",
+            store
+                .events(superduper::store::Cursor::default(), None, usize::from(u16::MAX))
+                .await
+                .expect("events")
+        )
+        .expect("text");
+        writeln!(
+            text,
+            "{:?}",
+            store.messages(superduper::store::Cursor::default(), 1000).await.expect("messages")
+        )
+        .expect("text");
+        writeln!(text, "{:?}", sorted(store.referenced_blobs(None).await.expect("blobs")))
+            .expect("text");
         let blobs = self.db.artifact_store().list(None, None).await.expect("blobs");
-        writeln!(text, "{:#?}", sorted(blobs.into_iter().map(|blob| (blob.digest, blob.size, blob.modified)).collect())).expect("text");
+        writeln!(
+            text,
+            "{:#?}",
+            sorted(blobs.into_iter().map(|blob| (blob.digest, blob.size, blob.modified)).collect())
+        )
+        .expect("text");
         if let Some(folder) = self.artifact_folder() {
             let mut files = Vec::new();
             walk(&folder, &mut files);
@@ -244,4 +291,14 @@ pub(crate) fn write_program(path: &std::path::Path, content: &[u8]) {
         .expect("a shell starts");
     child.stdin.take().expect("it is piped").write_all(content).expect("the shell reads");
     assert!(child.wait().expect("the shell ends").success(), "`{}` is written", path.display());
+}
+
+/// Write `tracing` events inside of jobs to their logs, in this process from now on.
+pub(crate) fn trace_jobs() {
+    use tracing_subscriber::layer::SubscriberExt;
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(superduper::job::job_layer());
+        tracing::subscriber::set_global_default(subscriber).expect("nothing else sets one");
+    });
 }

@@ -1,4 +1,4 @@
-//! What worker processes of the tests do; shared by the test and the worker program.
+//! What job processes of the tests do; shared by the test and the worker program.
 
 use std::time::Duration;
 use superduper::{JobPolicy, prelude::*};
@@ -37,7 +37,8 @@ impl Task {
             "long" => return Err(Error::msg("x".repeat(1 << 20))),
             "listen" | "ignore" | "wait" => {
                 ctx.progress(pid.into(), 0);
-                let go = std::path::Path::new(&ctx.db()?.metadata().location()).with_file_name("go");
+                let go =
+                    std::path::Path::new(&ctx.db()?.metadata().location()).with_file_name("go");
                 for _ in 0..2000 {
                     if self.what == "listen" {
                         ctx.check_cancelled()?;
@@ -49,23 +50,35 @@ impl Task {
                 }
             }
             "program" => {
-                let runs = std::path::Path::new(&ctx.db()?.metadata().location()).with_file_name("runs");
-                std::io::Write::write_all(&mut std::fs::OpenOptions::new().create(true).append(true).open(runs)?, b"run\n")?;
-                let output = std::process::Command::new(std::env::current_exe()?).args(["identities", "1"]).output()?;
+                let runs =
+                    std::path::Path::new(&ctx.db()?.metadata().location()).with_file_name("runs");
+                std::io::Write::write_all(
+                    &mut std::fs::OpenOptions::new().create(true).append(true).open(runs)?,
+                    b"run\n",
+                )?;
+                let output = std::process::Command::new(std::env::current_exe()?)
+                    .args(["identities", "1"])
+                    .output()?;
                 if !output.status.success() || output.stdout.is_empty() {
                     return Err(Error::msg(format!("{output:?}")));
                 }
             }
             "detach" => {
-                let other = Task { identifier: "other".into(), what: "slow".into(), made: Output::empty() };
-                tokio::runtime::Handle::current().block_on(ctx.db()?.apply(other).detach().into_future())?;
+                let other =
+                    Task { identifier: "other".into(), what: "slow".into(), made: Output::empty() };
+                tokio::runtime::Handle::current()
+                    .block_on(ctx.db()?.apply(other).detach().into_future())?;
             }
             "slow" => std::thread::sleep(Duration::from_millis(700)),
             "flood" => flood()?,
             what if what.starts_with("leave") => leave(what, ctx)?,
             _ => {}
         }
-        let made = if self.what == "same" { "always the same".to_owned() } else { format!("made by {pid}") };
+        let made = if self.what == "same" {
+            "always the same".to_owned()
+        } else {
+            format!("made by {pid}")
+        };
         ctx.set(&self.made, Artifact::new(Bytes::from(made)))?;
         Ok(pid)
     }
@@ -99,7 +112,8 @@ fn flood() -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Leave a process behind that is in no group of this one, without a parent and, if wanted, without variables; then end as told.
+/// Leave a process behind that is in no group of this one, without a parent and, if wanted, without
+/// variables; then end as told.
 fn leave(what: &str, ctx: &JobContext) -> Result<()> {
     let script = match what.contains("bare") {
         true => "env -i setsid sleep 600 >/dev/null 2>&1 & echo $!",
@@ -130,7 +144,11 @@ pub(crate) struct Watched {
 #[triggers]
 impl Watched {
     fn policy(&self) -> JobPolicy {
-        JobPolicy { executor: Some("process".to_owned()), stall: Some(Duration::from_secs(1)), ..JobPolicy::default() }
+        JobPolicy {
+            executor: Some("process".to_owned()),
+            stall: Some(Duration::from_secs(1)),
+            ..JobPolicy::default()
+        }
     }
 
     #[trigger("apply", policy = "policy")]
@@ -138,7 +156,9 @@ impl Watched {
         for step in 0..150 {
             ctx.beat();
             if step == 10 && self.what == "stop" {
-                let _ = std::process::Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();
+                let _ = std::process::Command::new("kill")
+                    .args(["-STOP", &std::process::id().to_string()])
+                    .status();
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -229,7 +249,8 @@ impl Again {
             return Ok(ctx.attempt());
         }
         let other = Task { identifier: "other".into(), what: "slow".into(), made: Output::empty() };
-        tokio::runtime::Handle::current().block_on(ctx.db()?.apply(other).detach().into_future())?;
+        tokio::runtime::Handle::current()
+            .block_on(ctx.db()?.apply(other).detach().into_future())?;
         Err(Error::msg("once"))
     }
     #[trigger("apply", executor = "process")]
@@ -274,7 +295,8 @@ pub(crate) struct AtTheEnds {
 #[triggers]
 impl AtTheEnds {
     fn limits(&self) -> JobPolicy {
-        let (span, count) = if self.longest { (Duration::MAX, u64::MAX) } else { (Duration::ZERO, 0) };
+        let (span, count) =
+            if self.longest { (Duration::MAX, u64::MAX) } else { (Duration::ZERO, 0) };
         JobPolicy {
             executor: Some("process".to_owned()),
             pool: Some(("limited".to_owned(), if self.longest { usize::MAX } else { 0 })),

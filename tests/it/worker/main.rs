@@ -1,10 +1,12 @@
-//! The worker program of the tests of the executor `process` and of those of several processes on one database.
-//! `worker apply FOLDER WHAT` makes it a parent; `worker peak FOLDER WHAT` also prints how many KiB it took at most;
-//! `worker share FOLDER WHAT NUMBER EXECUTOR` does what `shared.rs` says;
-//! `worker replaced FOLDER HOW` runs jobs in processes before and after its own file became another one;
-//! `worker identities COUNT` prints what `declared.rs` says; `worker end KIND` ends with an error of a kind.
+//! The worker program of the tests of the executor `process` and of those of several processes on
+//! one database. `worker apply FOLDER WHAT` makes it a parent; `worker peak FOLDER WHAT` also
+//! prints how many KiB it took at most; `worker share FOLDER WHAT NUMBER EXECUTOR` does what
+//! `shared.rs` says; `worker replaced FOLDER HOW` runs jobs in processes before and after its own
+//! file became another one; `worker identities COUNT` prints what `declared.rs` says;
+//! `worker end KIND` ends with an error of a kind.
 
 mod components;
+mod confidant;
 mod declared;
 mod shared;
 
@@ -17,11 +19,22 @@ async fn main() -> Result<()> {
     match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [command @ ("apply" | "peak"), folder, what] => {
             let db = Db::builder().at(*folder)?.executor("process").build().await?;
-            db.apply(components::Task { identifier: "p08".into(), what: (*what).to_owned(), made: Output::empty() }).await?;
+            db.apply(components::Task {
+                identifier: "p08".into(),
+                what: (*what).to_owned(),
+                made: Output::empty(),
+            })
+            .await?;
             if *command == "peak" {
                 let status = std::fs::read_to_string("/proc/self/status")?;
-                let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(|peak| peak.replace("kB", ""));
-                std::fs::write(std::path::Path::new(folder).with_file_name("peak"), peak.unwrap_or_default().trim())?;
+                let peak = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("VmHWM:"))
+                    .map(|peak| peak.replace("kB", ""));
+                std::fs::write(
+                    std::path::Path::new(folder).with_file_name("peak"),
+                    peak.unwrap_or_default().trim(),
+                )?;
             }
             Ok(())
         }
@@ -50,11 +63,16 @@ async fn main() -> Result<()> {
 async fn replaced(folder: &str, how: &str) -> Result<()> {
     let db = Db::builder().at(folder)?.executor("process").build().await?;
     let work = async |identifier: &str| -> Result<u32> {
-        let task = components::Task { identifier: identifier.into(), what: "fine".into(), made: Output::empty() };
+        let task = components::Task {
+            identifier: identifier.into(),
+            what: "fine".into(),
+            made: Output::empty(),
+        };
         db.apply(task).await?.result("work")
     };
     let before = work("before").await?;
-    let (program, new) = (std::env::current_exe()?, std::path::Path::new(folder).with_file_name("new"));
+    let (program, new) =
+        (std::env::current_exe()?, std::path::Path::new(folder).with_file_name("new"));
     match how {
         "same build" => std::fs::copy(&program, &new).map(drop)?,
         "other build" => std::fs::write(&new, "#!/bin/sh\nexit 9\n")?,

@@ -1,4 +1,5 @@
-//! What processes that share a database do; used by the tests in `sharing.rs` and by the worker program.
+//! What processes that share a database do; used by the tests in `sharing.rs` and by the worker
+//! program.
 
 use std::{
     fs,
@@ -50,7 +51,8 @@ pub(crate) struct Line {
 impl Many {
     pub(crate) fn new(folder: &Path, count: usize, pause_ms: u64, gated: bool) -> Self {
         let file = folder.join("lines").display().to_string();
-        let line = |n| Line { identifier: format!("line{n:04}"), file: file.clone(), pause_ms, gated };
+        let line =
+            |n| Line { identifier: format!("line{n:04}"), file: file.clone(), pause_ms, gated };
         Many { identifier: "many".into(), lines: (0..count).map(line).collect() }
     }
 }
@@ -114,7 +116,10 @@ pub(crate) async fn obey(request: Request) -> Result<()> {
 
 /// Apply the same few components as the others do, as fast as possible.
 async fn contend(db: &Db, folder: &Path, me: usize) -> Result<()> {
-    let applies: usize = std::env::var("SUPERDUPER_TEST_APPLIES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let applies: usize = std::env::var("SUPERDUPER_TEST_APPLIES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
     fs::write(folder.join(format!("ready{me}")), "")?;
     while !folder.join("go").exists() {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -122,10 +127,18 @@ async fn contend(db: &Db, folder: &Path, me: usize) -> Result<()> {
     let mut said = String::new();
     for n in 0..applies {
         // Half of the time all want the same one; every fourth apply has a job.
-        let (name, value) = (format!("c{}", if n < applies / 2 { 0 } else { n % 5 }), format!("{me}/{n}"));
-        let component = Contended { identifier: name.clone(), value: value.clone(), speaks: (n % 4 == 3).then_some(true) };
+        let (name, value) =
+            (format!("c{}", if n < applies / 2 { 0 } else { n % 5 }), format!("{me}/{n}"));
+        let component = Contended {
+            identifier: name.clone(),
+            value: value.clone(),
+            speaks: (n % 4 == 3).then_some(true),
+        };
         let applied = db.apply(component).await?;
-        let result = applied.outcome.as_ref().map_or(Ok(value.clone()), |outcome| outcome.result::<String>("say"))?;
+        let result = applied
+            .outcome
+            .as_ref()
+            .map_or(Ok(value.clone()), |outcome| outcome.result::<String>("say"))?;
         said.push_str(&format!("{name} {} {value} {result}\n", applied.version()));
     }
     std::io::stdout().write_all(said.as_bytes())?;
@@ -138,7 +151,10 @@ fn tell(outcome: Option<&Outcome>) -> Result<()> {
         said.push_str(&format!("{}\n", outcome.run.state.name()));
         for job in &outcome.jobs {
             let result = job.result.clone().unwrap_or_default();
-            said.push_str(&format!("{} {} {} {} {result}\n", job.id, job.state, job.attempt, job.lost));
+            said.push_str(&format!(
+                "{} {} {} {} {result}\n",
+                job.id, job.state, job.attempt, job.lost
+            ));
         }
     }
     std::io::stdout().write_all(said.as_bytes())?;

@@ -1,5 +1,6 @@
-//! Runs many worlds and prints what they were. `campaign <seeds>` for random ones, `campaign all <deviations>` for all of
-//! three jobs in two processes, `campaign faults <seeds>` for how soon each fault is found, `campaign seed <n>` for one.
+//! Runs many worlds and prints what they were. `campaign <seeds>` for random ones,
+//! `campaign all <deviations>` for all of three jobs in two processes, `campaign faults <seeds>`
+//! for how soon each fault is found, `campaign seed <n>` for one.
 
 use std::time::Instant;
 use superduper_core::simulate::Fault;
@@ -21,11 +22,14 @@ fn print(begun: Instant, result: Result<Summary, Box<Failure>>) {
         }
         Err(failure) => {
             println!("world {} after {seconds:.2} s: {}", failure.seed, failure.error);
-            let deviations: Vec<_> = failure.numbers.iter().enumerate().filter(|(_, number)| **number > 0).collect();
+            let deviations: Vec<_> =
+                failure.numbers.iter().enumerate().filter(|(_, number)| **number > 0).collect();
             println!("    shrunk to {deviations:?}: {}", failure.shrunk);
             if std::env::var_os("TRACE").is_some() {
                 let shape = Shape::of(failure.seed, SIX_JOBS.jobs, SIX_JOBS.processes);
-                trace(failure.numbers, &shape, Fault::None).iter().for_each(|line| println!("{line}"));
+                trace(failure.numbers, &shape, Fault::None)
+                    .iter()
+                    .for_each(|line| println!("{line}"));
             }
         }
     }
@@ -33,7 +37,9 @@ fn print(begun: Instant, result: Result<Summary, Box<Failure>>) {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |place: usize, usual: u64| arguments.get(place).and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let number = |place: usize, usual: u64| {
+        arguments.get(place).and_then(|text| text.parse().ok()).unwrap_or(usual)
+    };
     let begun = Instant::now();
     match arguments.first().map(String::as_str) {
         Some("all") => {

@@ -18,24 +18,37 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Commit { run, ops } => {
-                    let fate = [Fate::Answered, Fate::Failed, Fate::AnswerLost][self.fault(kinds::CALLS, 3, 12) as usize];
+                    let fate = [Fate::Answered, Fate::Failed, Fate::AnswerLost]
+                        [self.fault(kinds::CALLS, 3, 12) as usize];
                     let delay = 1 + self.delay();
                     self.after(delay, place, Event::Write { run, ops, fate });
                 }
                 Effect::Read { run, after, others } => {
                     let fails = self.fault(kinds::CALLS, 2, 20) > 0;
                     let delay = 1 + self.delay();
-                    let event = if fails { Event::Deliver(Input::ReadFailed { run }) } else { Event::Read { run, after, others } };
+                    let event = if fails {
+                        Event::Deliver(Input::ReadFailed { run })
+                    } else {
+                        Event::Read { run, after, others }
+                    };
                     self.after(delay, place, event);
                 }
                 Effect::Look { run, jobs } => {
                     let fails = self.fault(kinds::CALLS, 2, 20) > 0;
                     let delay = 1 + self.delay();
-                    let event = if fails { Event::Deliver(Input::ReadFailed { run }) } else { Event::Look { run, jobs } };
+                    let event = if fails {
+                        Event::Deliver(Input::ReadFailed { run })
+                    } else {
+                        Event::Look { run, jobs }
+                    };
                     self.after(delay, place, event);
                 }
-                Effect::Start { run, job, attempt, signals, .. } => self.start_attempt(place, run, job, attempt, signals)?,
-                Effect::Signal { run, job, attempt, signals } => self.pass_on(place, run, job, attempt, signals),
+                Effect::Start { run, job, attempt, signals, .. } => {
+                    self.start_attempt(place, run, job, attempt, signals)?
+                }
+                Effect::Signal { run, job, attempt, signals } => {
+                    self.pass_on(place, run, job, attempt, signals)
+                }
                 Effect::Save { run, job, attempt } => {
                     let delay = 1 + self.delay();
                     self.after(delay, place, Event::Save { run, job, attempt });
@@ -52,19 +65,26 @@ impl World {
                 }
                 Effect::Done { run, state: RunState::Running, .. } => {
                     if !self.record.jobs_of(run).iter().any(|job| self.record.shapes[job].special) {
-                        return Err(format!("process {place} leaves run {run} to others, and could run it"));
+                        return Err(format!(
+                            "process {place} leaves run {run} to others, and could run it"
+                        ));
                     }
                     self.after(300, place, Event::Lead { run });
                 }
                 Effect::Done { run, .. } => {
                     if !self.processes[place].done.insert(run) {
-                        return Err(format!("process {place} is told twice that run {run} is over"));
+                        return Err(format!(
+                            "process {place} is told twice that run {run} is over"
+                        ));
                     }
                 }
                 Effect::Stopped { .. } if self.processes[place].closing => {}
                 Effect::Stopped { run, failure, ops } => {
                     if !self.processes[place].lets_go.remove(&run) {
-                        return Err(format!("process {place} gives run {run} up: {}", failure.message));
+                        return Err(format!(
+                            "process {place} gives run {run} up: {}",
+                            failure.message
+                        ));
                     }
                     if self.fault(kinds::CALLS, 2, 2) == 0 {
                         // Where it is refused, the run is taken up again all the same.
@@ -72,10 +92,15 @@ impl World {
                     }
                     self.after(50, place, Event::Lead { run });
                 }
-                // Its attempt goes on until it returns, as a thread does; it may pass its time limit before.
+                // Its attempt goes on until it returns, as a thread does; it may pass its time
+                // limit before.
                 Effect::Abandon { run, job, attempt } | Effect::Stop { run, job, attempt } => {
                     if self.fault(kinds::ATTEMPTS, 2, 2) > 0 {
-                        self.after(1, place, Event::AttemptEnds { run, job, attempt, how: How::Late });
+                        self.after(
+                            1,
+                            place,
+                            Event::AttemptEnds { run, job, attempt, how: How::Late },
+                        );
                     }
                 }
                 Effect::Recorded { .. }
@@ -89,7 +114,14 @@ impl World {
     }
 
     /// An attempt starts: its claim has to be on record, and nothing else of the job may run here.
-    fn start_attempt(&mut self, place: usize, run: RunId, job: JobId, attempt: u32, signals: JobSignals) -> Result<(), String> {
+    fn start_attempt(
+        &mut self,
+        place: usize,
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+        signals: JobSignals,
+    ) -> Result<(), String> {
         let row = self.record.row(job);
         let process = &mut self.processes[place];
         if (row.owner, row.attempt) != (Some(process.worker), attempt) || row.state.is_terminal() {
@@ -121,16 +153,27 @@ impl World {
         let elsewhere = |other: &Process| {
             let has = |live: &Live| {
                 let row = self.record.row(live.job);
-                live.pooled && (row.owner, row.attempt) == (Some(other.worker), live.attempt) && !row.state.is_terminal()
+                live.pooled
+                    && (row.owner, row.attempt) == (Some(other.worker), live.attempt)
+                    && !row.state.is_terminal()
             };
             other.alive && other.live.iter().any(has)
         };
-        if shape.pooled && self.processes.iter().enumerate().any(|(other, process)| other != place && elsewhere(process)) {
-            return Err(format!("attempt {attempt} of job {job} starts beside another process's in the pool"));
+        if shape.pooled
+            && self
+                .processes
+                .iter()
+                .enumerate()
+                .any(|(other, process)| other != place && elsewhere(process))
+        {
+            return Err(format!(
+                "attempt {attempt} of job {job} starts beside another process's in the pool"
+            ));
         }
         let process = &mut self.processes[place];
         process.live.push(Live { job, attempt, pooled: shape.pooled, late: false, told: false });
-        let how = [How::Success, How::Retryable, How::Late, How::Fatal, How::Blocked][self.fault(kinds::ATTEMPTS, 5, 4) as usize];
+        let how = [How::Success, How::Retryable, How::Late, How::Fatal, How::Blocked]
+            [self.fault(kinds::ATTEMPTS, 5, 4) as usize];
         let delay = 10 + [0, 1, 30, 400, 1500][self.choices.choose(5, 4) as usize];
         self.after(delay, place, Event::AttemptEnds { run, job, attempt, how });
         self.pass_on(place, run, job, attempt, signals);
@@ -148,7 +191,14 @@ impl World {
         self.after(1, place, Event::AttemptEnds { run, job, attempt, how });
     }
 
-    pub(crate) fn attempt_ends(&mut self, place: usize, run: RunId, job: JobId, attempt: u32, how: How) -> Result<(), String> {
+    pub(crate) fn attempt_ends(
+        &mut self,
+        place: usize,
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+        how: How,
+    ) -> Result<(), String> {
         let process = &mut self.processes[place];
         let Some(at) = process.live(job, attempt) else { return Ok(()) };
         match process.live[at] {
@@ -191,7 +241,10 @@ impl World {
             How::Late => failed(FailureKind::Timeout, true),
             How::Fatal => failed(FailureKind::Error, false),
             How::Cancelled => failed(FailureKind::Cancelled, false),
-            How::Blocked => Finished::Blocked(Block { until: (job.0 % 2 == 1).then(|| wall.plus_ms(700)), ..Block::new("a grant") }),
+            How::Blocked => Finished::Blocked(Block {
+                until: (job.0 % 2 == 1).then(|| wall.plus_ms(700)),
+                ..Block::new("a grant")
+            }),
             How::Paused => Finished::Paused("paused".to_owned()),
         };
         let mut finish = Finish::plain(job, attempt, process.worker, wall, wall, end);
@@ -223,7 +276,13 @@ impl World {
         }
     }
 
-    pub(crate) fn save(&mut self, place: usize, run: RunId, job: JobId, attempt: u32) -> Result<(), String> {
+    pub(crate) fn save(
+        &mut self,
+        place: usize,
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+    ) -> Result<(), String> {
         if self.record.doomed().contains(&blob(job).digest) {
             // It is being deleted: save it when it is gone.
             self.after(10, place, Event::Save { run, job, attempt });

@@ -63,15 +63,21 @@ pub fn trace(numbers: Vec<u32>, shape: &Shape, fault: Fault) -> Vec<String> {
 ///
 /// # Errors
 /// The first world in which something does not hold.
-pub fn random(seeds: std::ops::Range<u64>, size: Size, fault: Fault) -> Result<Summary, Box<Failure>> {
+pub fn random(
+    seeds: std::ops::Range<u64>,
+    size: Size,
+    fault: Fault,
+) -> Result<Summary, Box<Failure>> {
     let mut summary = Summary::default();
     for seed in seeds {
         let shape = Shape::of(seed, size.jobs, size.processes);
         let (result, world) = one(Choices::random(seed), &shape, fault);
         if let Err(error) = result {
-            let fails = |numbers: &[u32]| one(Choices::given(numbers.to_vec()), &shape, fault).0.is_err();
+            let fails =
+                |numbers: &[u32]| one(Choices::given(numbers.to_vec()), &shape, fault).0.is_err();
             let numbers = shrink(world.choices.numbers(), &fails);
-            let shrunk = one(Choices::given(numbers.clone()), &shape, fault).0.err().unwrap_or_default();
+            let shrunk =
+                one(Choices::given(numbers.clone()), &shape, fault).0.err().unwrap_or_default();
             return Err(Box::new(Failure { seed, error, numbers, shrunk }));
         }
         summary.worlds += 1;

@@ -1,7 +1,7 @@
 //! The one source of all decisions of a simulated world.
 //!
-//! Each decision is a number, and 0 is the plain one: no fault, no delay. Random worlds, replayed ones, shrunk ones and
-//! enumerated ones differ only in where the numbers come from.
+//! Each decision is a number, and 0 is the plain one: no fault, no delay. Random worlds, replayed
+//! ones, shrunk ones and enumerated ones differ only in where the numbers come from.
 
 /// Decisions, and what was decided so far.
 #[derive(Debug)]

@@ -16,9 +16,11 @@ impl Default for Coverage {
     }
 }
 
-/// Pairs that cannot meet: a call of the store answers while it is in flight, and an attempt ends once.
+/// Pairs that cannot meet: a call of the store answers while it is in flight, and an attempt ends
+/// once.
 ///
-/// An answer to a commit meets no job in the phase that only the answer to a read ends, and the other way round.
+/// An answer to a commit meets no job in the phase that only the answer to a read ends, and the
+/// other way round.
 fn cannot_meet(phase: PhaseName, input: &str) -> bool {
     use PhaseName::*;
     match input {
@@ -26,7 +28,8 @@ fn cannot_meet(phase: PhaseName, input: &str) -> bool {
         "Attach" => true,
         // No commit is in flight while the record is read.
         "Rows" | "Looked" | "ReadFailed" | "GiveUp" => matches!(phase, Claiming | Settling),
-        // While a thread of an older attempt runs, its job is neither claimed nor started here; what it needs is done.
+        // While a thread of an older attempt runs, its job is neither claimed nor started here;
+        // what it needs is done.
         "Ended" => matches!(phase, Waiting | Claiming | Prefetched | Ending),
         "Returned" => matches!(phase, Waiting | Claiming | Prefetched | Running),
         "Saved" => phase != Ending,
@@ -54,7 +57,9 @@ impl Coverage {
 
     /// Pairs that could meet and never did.
     pub fn empty(&self) -> Vec<String> {
-        let pairs = PhaseName::ALL.iter().flat_map(|phase| Input::NAMES.iter().map(move |input| (*phase, *input)));
+        let pairs = PhaseName::ALL
+            .iter()
+            .flat_map(|phase| Input::NAMES.iter().map(move |input| (*phase, *input)));
         let never = pairs.filter(|(phase, input)| {
             let kind = Input::NAMES.iter().position(|name| name == input).unwrap_or(0);
             !cannot_meet(*phase, input) && self.0[place(*phase)][kind] == 0
@@ -64,7 +69,9 @@ impl Coverage {
 
     /// How many pairs met, and how many could.
     pub fn met(&self) -> (usize, usize) {
-        let all = PhaseName::ALL.iter().flat_map(|phase| Input::NAMES.iter().map(move |input| (*phase, *input)));
+        let all = PhaseName::ALL
+            .iter()
+            .flat_map(|phase| Input::NAMES.iter().map(move |input| (*phase, *input)));
         let legal = all.filter(|(phase, input)| !cannot_meet(*phase, input)).count();
         (legal - self.empty().len(), legal)
     }
@@ -78,9 +85,17 @@ fn place(phase: PhaseName) -> usize {
 fn about(input: &Input) -> (Option<RunId>, Option<JobId>) {
     match input {
         Input::Attach(loaded) | Input::Rows(loaded) => (Some(loaded.changes.run.id), None),
-        Input::ReadFailed { run } | Input::Written { run, .. } | Input::Refused { run, .. } | Input::Unknown { run } => (Some(*run), None),
-        Input::Ended { run, job, .. } | Input::Returned { run, job } | Input::Saved { run, job, .. } => (Some(*run), Some(*job)),
-        Input::Looked { run, .. } | Input::GiveUp { run, .. } | Input::Signal { run, .. } | Input::Refresh { run } => (Some(*run), None),
+        Input::ReadFailed { run }
+        | Input::Written { run, .. }
+        | Input::Refused { run, .. }
+        | Input::Unknown { run } => (Some(*run), None),
+        Input::Ended { run, job, .. }
+        | Input::Returned { run, job }
+        | Input::Saved { run, job, .. } => (Some(*run), Some(*job)),
+        Input::Looked { run, .. }
+        | Input::GiveUp { run, .. }
+        | Input::Signal { run, .. }
+        | Input::Refresh { run } => (Some(*run), None),
         Input::Timer | Input::Lapsed | Input::Close { .. } => (None, None),
     }
 }

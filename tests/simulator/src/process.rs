@@ -49,10 +49,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(place: usize, worker: WorkerId, life: u32, runs: Vec<RunId>, fault: Fault) -> Self {
+    pub(crate) fn new(
+        place: usize,
+        worker: WorkerId,
+        life: u32,
+        runs: Vec<RunId>,
+        fault: Fault,
+    ) -> Self {
         // Only the first process has all there is.
         let abilities = Abilities::of(move |work| place == 0 || work.method != SPECIAL);
-        let config = Config { worker, permits: PERMITS, shared: true, most_prefetched: 2, abilities, fault };
+        let config =
+            Config { worker, permits: PERMITS, shared: true, most_prefetched: 2, abilities, fault };
         Process {
             scheduler: Scheduler::new(config),
             worker,

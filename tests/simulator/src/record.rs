@@ -1,20 +1,23 @@
-//! The record: the memory store itself, called without a runtime, and what must hold for every commit.
+//! The record: the memory store itself, called without a runtime, and what must hold for every
+//! commit.
 //!
-//! The store's futures are ready at once, so each call is polled once. What is checked here knows nothing of the
-//! scheduler: it looks at rows, answers and events alone.
+//! The store's futures are ready at once, so each call is polled once. What is checked here knows
+//! nothing of the scheduler: it looks at rows, answers and events alone.
 
 use crate::shape::{BACKOFF, JobShape, Shape, is_met};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     collections::{HashMap, HashSet},
     pin::pin,
     task::{Context, Poll, Waker},
 };
 use superduper_core::{
-    Address, Digest, Error, Placement, Result, VersionRef,
+    Address, Digest, Error, Result, VersionRef,
+    job::Placement,
     store::{
-        Batch, BlobRow, ChangeCursor, Committed, Cursor, Durability, JobFilter, JobId, JobRef, JobRole, JobRow, JobState, MetadataStore,
-        Need, NewJob, NewRun, Op, PutAction, PutVersion, RunChanges, RunFilter, RunId, RunPurpose, RunState, Timestamp, WorkerId,
+        Batch, BlobRow, ChangeCursor, Committed, Cursor, Durability, JobFilter, JobId, JobRef,
+        JobRole, JobRow, JobState, MetadataStore, Need, NewJob, NewRun, Op, PutAction, PutVersion,
+        RunChanges, RunFilter, RunId, RunPurpose, RunState, Timestamp, WorkerId,
     },
 };
 use superduper_memory::MemoryStore;
@@ -54,7 +57,10 @@ fn sure<T>(call: impl Future<Output = Result<T>>) -> T {
 }
 
 fn target() -> Address {
-    Address { version: Some(VersionRef { version: 0, revision: Some(0) }), ..Address::new("sim.Kind", "c") }
+    Address {
+        version: Some(VersionRef { version: 0, revision: Some(0) }),
+        ..Address::new("sim.Kind", "c")
+    }
 }
 
 pub(crate) fn blob(job: JobId) -> BlobRow {
@@ -65,16 +71,20 @@ pub(crate) fn blob(job: JobId) -> BlobRow {
 pub(crate) const SPECIAL: &str = "special";
 
 pub(crate) fn new_job(shape: &JobShape, key: Option<&str>) -> NewJob {
-    let placement = Placement { pool: shape.pooled.then(|| ("p".to_owned(), 1)), ..Placement::default() };
-    NewJob {
-        key: key.map(str::to_owned),
-        tolerated: shape.tolerated,
-        blocked: shape.blocked.then(|| "a grant".to_owned()),
-        executor: shape.pooled.then(|| serde_json::to_string(&placement).unwrap_or_default()),
-        retries: shape.retries,
-        backoff_ms: BACKOFF,
-        ..NewJob::new(target(), JobRole::Trigger, if shape.special { SPECIAL } else { "go" }, Timestamp(BASE))
-    }
+    let placement =
+        Placement { pool: shape.pooled.then(|| ("p".to_owned(), 1)), ..Placement::default() };
+    NewJob::new(
+        target(),
+        JobRole::Trigger,
+        if shape.special { SPECIAL } else { "go" },
+        Timestamp(BASE),
+    )
+    .key(key.map(str::to_owned))
+    .tolerated(shape.tolerated)
+    .blocked(shape.blocked.then(|| "a grant".to_owned()))
+    .executor(shape.pooled.then(|| serde_json::to_string(&placement).unwrap_or_default()))
+    .retries(shape.retries)
+    .backoff_ms(BACKOFF)
 }
 
 impl Record {
@@ -105,7 +115,11 @@ impl Record {
             last_event: Cursor::default(),
             broken: None,
         };
-        sure(record.store.commit(Batch { expect: Vec::new(), ops: vec![Op::Put(put)] }, Durability::Relaxed));
+        sure(
+            record
+                .store
+                .commit(Batch { expect: Vec::new(), ops: vec![Op::Put(put)] }, Durability::Relaxed),
+        );
         shape.runs.iter().for_each(|jobs| record.add_run(jobs));
         record
     }
@@ -113,13 +127,17 @@ impl Record {
     fn add_run(&mut self, shapes: &[JobShape]) {
         let first = self.jobs.len();
         let root = Address { version: Some(VersionRef { version: 0, revision: None }), ..target() };
-        let run = NewRun { purpose: RunPurpose::Apply, root, data: Value::Null, at: Timestamp(BASE) };
+        let run = NewRun::new(RunPurpose::Apply, root, Timestamp(BASE));
         let jobs = shapes.iter().map(|shape| {
             let need = |place: &usize| {
-                let job = if *place < first { JobRef::Id(self.jobs[*place]) } else { JobRef::New(*place - first) };
+                let job = if *place < first {
+                    JobRef::Id(self.jobs[*place])
+                } else {
+                    JobRef::New(*place - first)
+                };
                 Need { job, parameter: None, any_end: shape.any_end }
             };
-            NewJob { needs: shape.needs.iter().map(need).collect(), ..new_job(shape, None) }
+            new_job(shape, None).needs(shape.needs.iter().map(need).collect())
         });
         let ops = vec![Op::Run(run), Op::Jobs { run: None, jobs: jobs.collect() }];
         let made = sure(self.store.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed));
@@ -127,7 +145,10 @@ impl Record {
         self.runs.push(run);
         self.jobs.extend(&made.jobs);
         for (shape, id) in shapes.iter().zip(&made.jobs) {
-            let needs = shape.needs.iter().map(|place| (self.jobs[*place], *place >= first && !shape.any_end));
+            let needs = shape
+                .needs
+                .iter()
+                .map(|place| (self.jobs[*place], *place >= first && !shape.any_end));
             self.needs.insert(*id, needs.collect());
             self.shapes.insert(*id, shape.clone());
             self.run_of.insert(*id, run);
@@ -142,20 +163,28 @@ impl Record {
 
     /// Write a batch, and look whether all that must hold does.
     pub(crate) fn commit(&mut self, ops: Vec<Op>) -> Result<Committed> {
-        let committed = ready(self.store.commit(Batch { expect: Vec::new(), ops: ops.clone() }, Durability::Relaxed))?;
+        let committed = ready(
+            self.store.commit(Batch { expect: Vec::new(), ops: ops.clone() }, Durability::Relaxed),
+        )?;
         self.note_spawned(&ops, &committed);
         self.read_events();
         for claimed in &committed.claimed {
             let needs = self.needs.get(&claimed.job).cloned().unwrap_or_default();
-            let early = needs.iter().find(|(need, must_succeed)| !is_met(self.finals.get(need).copied(), *must_succeed));
-            self.must(early.is_none(), || format!("job {} was claimed before job {early:?} was done", claimed.job));
+            let early = needs.iter().find(|(need, must_succeed)| {
+                !is_met(self.finals.get(need).copied(), *must_succeed)
+            });
+            self.must(early.is_none(), || {
+                format!("job {} was claimed before job {early:?} was done", claimed.job)
+            });
         }
         for op in &ops {
             if let Op::Finish(finish) = op {
                 let row = self.row(finish.job);
                 let is_final = row.state.is_terminal();
                 let most = row.retries + u32::from(is_final);
-                self.must(row.tries <= most, || format!("job {} was tried {} times, {most} are the most", row.id, row.tries));
+                self.must(row.tries <= most, || {
+                    format!("job {} was tried {} times, {most} are the most", row.id, row.tries)
+                });
             }
         }
         Ok(committed)
@@ -203,14 +232,21 @@ impl Record {
             };
             let Some(job) = event.job else { continue };
             let before = self.finals.insert(job, state);
-            self.must(before.is_none(), || format!("job {job} became {state} after it was {before:?}"));
+            self.must(before.is_none(), || {
+                format!("job {job} became {state} after it was {before:?}")
+            });
             if state == JobState::Skipped {
                 let needs = self.needs.get(&job).cloned().unwrap_or_default();
                 let lost = |(need, must_succeed): &(JobId, bool)| {
-                    *must_succeed && self.finals.get(need).is_some_and(|state| *state != JobState::Succeeded)
+                    *must_succeed
+                        && self.finals.get(need).is_some_and(|state| *state != JobState::Succeeded)
                 };
                 let explained = needs.iter().any(lost);
-                self.must(explained, || format!("job {job} was skipped, and all that it needs may still succeed: {needs:?}"));
+                self.must(explained, || {
+                    format!(
+                        "job {job} was skipped, and all that it needs may still succeed: {needs:?}"
+                    )
+                });
             }
         }
     }
@@ -224,7 +260,8 @@ impl Record {
     }
 
     pub(crate) fn row(&self, job: JobId) -> JobRow {
-        let rows = sure(self.store.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }));
+        let rows =
+            sure(self.store.jobs(JobFilter { ids: Some(vec![job]), ..JobFilter::default() }));
         rows.into_iter().next().unwrap_or_else(|| panic!("job {job} is not on record"))
     }
 
@@ -238,7 +275,10 @@ impl Record {
 
     /// The jobs of the same run that need a job and have not ended.
     pub(crate) fn waiting_for(&self, job: JobId) -> Vec<JobId> {
-        let needs = |id: &JobId| self.needs[id].iter().any(|(need, _)| *need == job) && self.run_of[id] == self.run_of[&job];
+        let needs = |id: &JobId| {
+            self.needs[id].iter().any(|(need, _)| *need == job)
+                && self.run_of[id] == self.run_of[&job]
+        };
         let waits = |id: &&JobId| needs(id) && !self.finals.contains_key(*id);
         self.jobs.iter().filter(waits).copied().collect()
     }
@@ -280,8 +320,12 @@ impl Record {
             let needs = self.needs.get(&job).cloned().unwrap_or_default();
             match row.state {
                 JobState::Succeeded => {
-                    let met = needs.iter().all(|(need, must_succeed)| is_met(self.finals.get(need).copied(), *must_succeed));
-                    self.must(met, || format!("job {job} succeeded, and what it needs did not: {needs:?}"));
+                    let met = needs.iter().all(|(need, must_succeed)| {
+                        is_met(self.finals.get(need).copied(), *must_succeed)
+                    });
+                    self.must(met, || {
+                        format!("job {job} succeeded, and what it needs did not: {needs:?}")
+                    });
                 }
                 JobState::Cancelled => {
                     let asked = self.asked.contains(&job);
@@ -289,7 +333,12 @@ impl Record {
                 }
                 JobState::Failed => {
                     let why = row.tries > row.retries || row.lost >= 3 || self.fatal.contains(&job);
-                    self.must(why, || format!("job {job} failed after {} tries of {} more than one", row.tries, row.retries));
+                    self.must(why, || {
+                        format!(
+                            "job {job} failed after {} tries of {} more than one",
+                            row.tries, row.retries
+                        )
+                    });
                 }
                 JobState::Skipped => {}
                 state => self.must(false, || format!("job {job} is {state} when all is over")),
@@ -297,7 +346,8 @@ impl Record {
         }
         for run in self.runs.clone() {
             let counts = |job: &&JobId| self.run_of[*job] == run && !self.shapes[*job].tolerated;
-            let states: Vec<JobState> = self.jobs.iter().filter(counts).map(|job| self.finals[job]).collect();
+            let states: Vec<JobState> =
+                self.jobs.iter().filter(counts).map(|job| self.finals[job]).collect();
             let expected = match states {
                 states if states.contains(&JobState::Failed) => RunState::Failed,
                 states if states.contains(&JobState::Cancelled) => RunState::Cancelled,
@@ -305,7 +355,9 @@ impl Record {
                 _ => RunState::Succeeded,
             };
             let found = self.run_state(run);
-            self.must(found == expected, || format!("run {run} is {} and its jobs say {}", found.name(), expected.name()));
+            self.must(found == expected, || {
+                format!("run {run} is {} and its jobs say {}", found.name(), expected.name())
+            });
         }
     }
 
@@ -313,7 +365,14 @@ impl Record {
     pub(crate) fn digest(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         let rows = sure(self.store.jobs(JobFilter::default()));
-        let (runs, events) = (sure(self.store.runs(RunFilter::default())), sure(self.store.events(Cursor::default(), None, usize::MAX)));
+        let (runs, mut events) = (
+            sure(self.store.runs(RunFilter::default())),
+            sure(self.store.events(Cursor::default(), None, usize::MAX)),
+        );
+        // A signal has no time of its own: its event has that of the store, which is real.
+        for event in events.rows.iter_mut().filter(|event| event.kind == "job.signalled") {
+            event.at = Timestamp(0);
+        }
         let attempts: Vec<_> = rows.iter().map(|row| sure(self.store.attempts(row.id))).collect();
         hasher.update(format!("{rows:?}{runs:?}{events:?}{attempts:?}").as_bytes());
         hasher.finalize()

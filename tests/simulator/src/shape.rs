@@ -123,7 +123,8 @@ impl Shape {
     }
 }
 
-/// Whether a need is met. One that need not succeed is met by any end: one of another run whose result is not taken, for example.
+/// Whether a need is met. One that need not succeed is met by any end: one of another run whose
+/// result is not taken, for example.
 pub(crate) fn is_met(state: Option<JobState>, must_succeed: bool) -> bool {
     match state {
         Some(JobState::Succeeded) => true,

@@ -8,7 +8,10 @@ use std::{
 use superduper_core::{
     Digest, FailureKind, JobFailure,
     simulate::{Effect, Fault, Input, Loaded},
-    store::{ChangeCursor, Finish, Finished, JobId, JobRow, JobSignal, JobSignals, JobState, Op, RunId, Timestamp},
+    store::{
+        ChangeCursor, Finish, Finished, JobId, JobRow, JobSignal, JobSignals, JobState, Op, RunId,
+        Timestamp,
+    },
 };
 
 /// How long a process may stand still before others take its jobs over.
@@ -171,11 +174,17 @@ impl World {
             let time = 1 + 20 * u64::from(self.choices.choose(20, 1));
             let run = self.record.runs[0];
             let jobs = self.record.jobs.get(target as usize - 1).map(|job| vec![*job]);
-            let wish = [None, Some(JobSignal::Stop), Some(JobSignal::Pause)][self.choices.choose(3, 2) as usize];
+            let wish = [None, Some(JobSignal::Stop), Some(JobSignal::Pause)]
+                [self.choices.choose(3, 2) as usize];
             self.at(time, Happening::Outside(Outside::Signal { run, jobs, wish }));
         }
         if shape.jobs().any(|job| job.blob) {
-            let places: Vec<usize> = shape.jobs().enumerate().filter(|(_, job)| job.blob).map(|(place, _)| place).collect();
+            let places: Vec<usize> = shape
+                .jobs()
+                .enumerate()
+                .filter(|(_, job)| job.blob)
+                .map(|(place, _)| place)
+                .collect();
             let many = u32::try_from(places.len()).unwrap_or(1);
             let which = self.choices.choose(many + 1, 2);
             if which > 0 {
@@ -224,8 +233,16 @@ impl World {
             self.now = time;
             self.steps += 1;
             if self.steps > MOST_STEPS || self.now > LIMIT {
-                let rows: Vec<_> = self.record.rows(self.record.jobs.clone()).iter().map(|row| (row.id.0, row.state, row.owner)).collect();
-                return Err(format!("there is no end after {} steps and {} ms: {rows:?}", self.steps, self.now));
+                let rows: Vec<_> = self
+                    .record
+                    .rows(self.record.jobs.clone())
+                    .iter()
+                    .map(|row| (row.id.0, row.state, row.owner))
+                    .collect();
+                return Err(format!(
+                    "there is no end after {} steps and {} ms: {rows:?}",
+                    self.steps, self.now
+                ));
             }
             match happening {
                 Happening::At(place, life, event) => self.step(place, life, event)?,
@@ -246,11 +263,15 @@ impl World {
     fn check_end(&mut self) -> Result<(), String> {
         for (place, process) in self.processes.iter().enumerate() {
             if let Some(run) = process.runs.iter().find(|run| !process.done.contains(run)) {
-                let phases: Vec<_> = process.scheduler.runs().flat_map(|run| run.phases()).collect();
+                let phases: Vec<_> =
+                    process.scheduler.runs().flat_map(|run| run.phases()).collect();
                 return Err(format!("process {place} waits for run {run} for ever: {phases:?}"));
             }
             if process.scheduler.permits_out() > 0 {
-                return Err(format!("{} permits of process {place} never come back", process.scheduler.permits_out()));
+                return Err(format!(
+                    "{} permits of process {place} never come back",
+                    process.scheduler.permits_out()
+                ));
             }
         }
         self.record.check_end();
@@ -288,7 +309,9 @@ impl World {
                 self.at(until, Happening::At(place, life, event));
                 Ok(())
             }
-            Event::AttemptEnds { run, job, attempt, how } => self.attempt_ends(place, run, job, attempt, how),
+            Event::AttemptEnds { run, job, attempt, how } => {
+                self.attempt_ends(place, run, job, attempt, how)
+            }
             Event::Save { run, job, attempt } => self.save(place, run, job, attempt),
         }
     }
@@ -297,7 +320,8 @@ impl World {
     fn start(&mut self, place: usize) -> Result<(), String> {
         if !self.processes[place].alive {
             let life = self.processes[place].life + 1;
-            let (worker, runs) = (self.record.register_worker(), self.processes[place].runs.clone());
+            let (worker, runs) =
+                (self.record.register_worker(), self.processes[place].runs.clone());
             self.processes[place] = Process::new(place, worker, life, runs, self.fault);
         }
         for run in self.processes[place].runs.clone() {
@@ -314,8 +338,18 @@ impl World {
         let worker = self.processes[place].worker;
         let rows = self.load(place, run, ChangeCursor::default(), Vec::new()).changes.jobs;
         let at = self.processes[place].now(self.now).wall;
-        let release = |row: &JobRow| Op::Finish(Box::new(Finish::plain(row.id, row.attempt, worker, at, at, Finished::Released)));
-        let ops: Vec<Op> = rows.iter().filter(|row| row.owner == Some(worker)).map(release).collect();
+        let release = |row: &JobRow| {
+            Op::Finish(Box::new(Finish::plain(
+                row.id,
+                row.attempt,
+                worker,
+                at,
+                at,
+                Finished::Released,
+            )))
+        };
+        let ops: Vec<Op> =
+            rows.iter().filter(|row| row.owner == Some(worker)).map(release).collect();
         if !ops.is_empty() {
             // Nothing of it can be refused.
             drop(self.record.commit(ops));
@@ -327,7 +361,9 @@ impl World {
     /// Take jobs away from processes that died, or stand still for their lease.
     fn reclaim(&mut self) {
         let mut owners = self.record.dead();
-        let still = |process: &&Process| process.stands_still(self.now) && self.now - process.paused.0 >= LEASE;
+        let still = |process: &&Process| {
+            process.stands_still(self.now) && self.now - process.paused.0 >= LEASE
+        };
         owners.extend(self.processes.iter().filter(still).map(|process| process.worker));
         if !owners.is_empty() {
             let at = Timestamp(crate::record::BASE + i64::try_from(self.now).unwrap_or(0));
@@ -336,7 +372,13 @@ impl World {
         }
     }
 
-    fn load(&self, place: usize, run: RunId, after: ChangeCursor, mut others: Vec<JobId>) -> Loaded {
+    fn load(
+        &self,
+        place: usize,
+        run: RunId,
+        after: ChangeCursor,
+        mut others: Vec<JobId>,
+    ) -> Loaded {
         let changes = self.record.changes(run, after);
         let is_other = |job: &JobId| !self.record.is_of(*job, run);
         others.extend(changes.dependencies.iter().map(|edge| edge.needs).filter(is_other));
@@ -358,7 +400,11 @@ impl World {
 
     fn look(&mut self, place: usize, run: RunId, jobs: Vec<JobId>) {
         self.reclaim();
-        let input = Input::Looked { run, rows: self.record.rows(jobs), other_workers: self.has_others(place) };
+        let input = Input::Looked {
+            run,
+            rows: self.record.rows(jobs),
+            other_workers: self.has_others(place),
+        };
         let delay = 1 + self.delay();
         self.after(delay, place, Event::Deliver(input));
     }
@@ -366,15 +412,20 @@ impl World {
     fn write(&mut self, place: usize, run: RunId, ops: Vec<Op>, fate: Fate) {
         let answer = (fate != Fate::Failed).then(|| self.record.commit(ops));
         let input = match answer {
-            Some(Ok(answer)) if fate == Fate::Answered => Input::Written { run, answer: Box::new(answer) },
-            Some(Err(error)) if fate == Fate::Answered => Input::Refused { run, failure: superduper_core::JobFailure::of(&error) },
+            Some(Ok(answer)) if fate == Fate::Answered => {
+                Input::Written { run, answer: Box::new(answer) }
+            }
+            Some(Err(error)) if fate == Fate::Answered => {
+                Input::Refused { run, failure: superduper_core::JobFailure::of(&error) }
+            }
             _ => Input::Unknown { run },
         };
         let delay = 1 + self.delay();
         self.after(delay, place, Event::Deliver(input));
     }
 
-    /// Something may happen to a process just before an input reaches it. Whether the input is for nobody.
+    /// Something may happen to a process just before an input reaches it. Whether the input is for
+    /// nobody.
     fn strike(&mut self, place: usize) -> bool {
         if self.processes[place].stands_still(self.now) {
             return false;
@@ -448,7 +499,9 @@ impl World {
             return Err(format!("process {place} wakes up again and again for nothing"));
         }
         if let Some(trace) = &mut self.trace {
-            trace.extend(effects.iter().map(|effect| format!("{:>6} {place} -> {effect:?}", self.now)));
+            trace.extend(
+                effects.iter().map(|effect| format!("{:>6} {place} -> {effect:?}", self.now)),
+            );
         }
         process.scheduler.check()?;
         self.act(place, effects)
@@ -481,20 +534,31 @@ impl World {
                 let ids = jobs.clone().unwrap_or_else(|| self.record.jobs_of(run));
                 let op = match wish {
                     None => {
-                        let open: Vec<JobId> = ids.iter().filter(|job| !self.record.row(**job).state.is_terminal()).copied().collect();
+                        let open: Vec<JobId> = ids
+                            .iter()
+                            .filter(|job| !self.record.row(**job).state.is_terminal())
+                            .copied()
+                            .collect();
                         self.record.asked.extend(open);
                         Op::Signal { jobs: ids, signal: JobSignal::Cancel }
                     }
                     Some(wish) => Op::Signal { jobs: ids, signal: wish },
                 };
                 drop(self.record.commit(vec![op]));
-                let signals =
-                    JobSignals { cancel: wish.is_none(), stop: wish == Some(JobSignal::Stop), pause: wish == Some(JobSignal::Pause) };
+                let signals = JobSignals {
+                    cancel: wish.is_none(),
+                    stop: wish == Some(JobSignal::Stop),
+                    pause: wish == Some(JobSignal::Pause),
+                };
                 self.deliver(0, Input::Signal { run, jobs, signals })
             }
             Outside::Unblock => {
                 let rows = self.record.rows(self.record.jobs.clone());
-                let blocked: Vec<JobId> = rows.iter().filter(|row| row.state == JobState::Blocked).map(|row| row.id).collect();
+                let blocked: Vec<JobId> = rows
+                    .iter()
+                    .filter(|row| row.state == JobState::Blocked)
+                    .map(|row| row.id)
+                    .collect();
                 if !blocked.is_empty() {
                     let at = Timestamp(crate::record::BASE + i64::try_from(self.now).unwrap_or(0));
                     let release = |job: &JobId| Op::Block { job: *job, reason: None, at };
@@ -507,8 +571,11 @@ impl World {
             Outside::Doom(job) => {
                 let digests = vec![crate::record::blob(job).digest];
                 let lock = self.record.sweep_lock();
-                let doomed =
-                    self.record.commit(vec![Op::MarkForDeletion { digests, lock }]).map(|committed| committed.marked).unwrap_or_default();
+                let doomed = self
+                    .record
+                    .commit(vec![Op::MarkForDeletion { digests, lock }])
+                    .map(|committed| committed.marked)
+                    .unwrap_or_default();
                 if !doomed.is_empty() {
                     let time = self.now + 1 + self.delay();
                     self.at(time, Happening::Outside(Outside::Sweep(doomed)));

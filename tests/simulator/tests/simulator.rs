@@ -1,7 +1,9 @@
 //! The simulator in the form that continuous integration runs.
 
 use superduper_core::simulate::Fault;
-use superduper_simulator::{Choices, Failure, SHAPES, Shape, Size, Summary, enumerate, one, random};
+use superduper_simulator::{
+    Choices, Failure, SHAPES, Shape, Size, Summary, enumerate, one, random,
+};
 
 const SIX_JOBS: Size = Size { jobs: 6, processes: 2 };
 
@@ -9,7 +11,10 @@ const SIX_JOBS: Size = Size { jobs: 6, processes: 2 };
 fn clean(result: Result<Summary, Box<Failure>>) -> Summary {
     match result {
         Ok(summary) => summary,
-        Err(failure) => panic!("world {}: {}\nshrunk to {:?}: {}", failure.seed, failure.error, failure.numbers, failure.shrunk),
+        Err(failure) => panic!(
+            "world {}: {}\nshrunk to {:?}: {}",
+            failure.seed, failure.error, failure.numbers, failure.shrunk
+        ),
     }
 }
 
@@ -21,10 +26,17 @@ fn seeds(usual: u64) -> u64 {
 #[test]
 fn random_worlds_are_clean() {
     let mut all = Summary::default();
-    for (share, size) in
-        [(8, SIX_JOBS), (1, Size { jobs: 3, processes: 1 }), (1, Size { jobs: 8, processes: 3 }), (1, Size { jobs: 6, processes: 4 })]
-    {
-        let summary = clean(random(0..seeds(if cfg!(debug_assertions) { 6_600 } else { 50_000 }) * share / 11, size, Fault::None));
+    for (share, size) in [
+        (8, SIX_JOBS),
+        (1, Size { jobs: 3, processes: 1 }),
+        (1, Size { jobs: 8, processes: 3 }),
+        (1, Size { jobs: 6, processes: 4 }),
+    ] {
+        let summary = clean(random(
+            0..seeds(if cfg!(debug_assertions) { 6_600 } else { 50_000 }) * share / 11,
+            size,
+            Fault::None,
+        ));
         all.coverage.add(&summary.coverage);
         all.worlds += summary.worlds;
     }
@@ -41,14 +53,21 @@ fn all_worlds_with_few_deviations_are_clean() {
     }
 }
 
-/// The simulator must be able to fail: each fault that is put in is found, replays, and is shrunk to few decisions.
+/// The simulator must be able to fail: each fault that is put in is found, replays, and is shrunk
+/// to few decisions.
 #[test]
 fn every_fault_is_found() {
     for fault in Fault::ALL {
-        let Err(failure) = random(0..40_000, SIX_JOBS, fault) else { panic!("{fault:?} is not found") };
+        let Err(failure) = random(0..40_000, SIX_JOBS, fault) else {
+            panic!("{fault:?} is not found")
+        };
         let shape = Shape::of(failure.seed, SIX_JOBS.jobs, SIX_JOBS.processes);
         let (again, _) = one(Choices::random(failure.seed), &shape, fault);
-        assert_eq!(again.as_ref().err(), Some(&failure.error), "{fault:?}: the same seed fails in the same way");
+        assert_eq!(
+            again.as_ref().err(),
+            Some(&failure.error),
+            "{fault:?}: the same seed fails in the same way"
+        );
         let (shrunk, _) = one(Choices::given(failure.numbers.clone()), &shape, fault);
         assert_eq!(shrunk.err(), Some(failure.shrunk), "{fault:?}: the shrunk decisions replay");
     }

@@ -9,13 +9,16 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
 };
-use superduper::{Artifact, Blob, Bytes, Component, Error, Lifecycle, Result, Runtime, Tensors};
+use superduper::{
+    Artifact, Bytes, Component, Error, Lifecycle, Result, Runtime, Tensors, artifact::Blob,
+};
 use tokio::{runtime::Handle, sync::Mutex};
 
 /// Encoders are loaded one after the other: of two that ask for the same one, one loads it.
 static LOADING: Mutex<()> = Mutex::const_new(());
 
-/// Sentence embeddings by an encoder of the BERT family: the mean over the tokens of a text, of length 1.
+/// Sentence embeddings by an encoder of the BERT family: the mean over the tokens of a text, of
+/// length 1.
 ///
 /// ```no_run
 /// # async fn example(db: &superduper::Db) -> superduper::Result<()> {
@@ -32,8 +35,8 @@ static LOADING: Mutex<()> = Mutex::const_new(());
 /// ```
 ///
 /// # Guarantees
-/// Same declared fields and same texts give the same vectors on one machine. The weights are read once per instance,
-/// at the first text.
+/// Same declared fields and same texts give the same vectors on one machine. The weights are read
+/// once per instance, at the first text.
 #[derive(Debug, Component)]
 #[component(kind = "candle.TextEmbedder")]
 pub struct TextEmbedder {
@@ -49,10 +52,10 @@ pub struct TextEmbedder {
     #[component(breaking)]
     pub tokenizer: Artifact<Bytes>,
     /// The tokens after which a text is cut off; 256 if not given.
-    #[component(breaking, default = "longest")]
+    #[component(breaking, default = longest())]
     pub longest: usize,
     /// Whether vectors have length 1; they have if not given.
-    #[component(breaking, default = "yes")]
+    #[component(breaking, default = yes())]
     pub normalize: bool,
     /// Which end of longer texts is cut off; the right one if not given.
     #[component(breaking, default)]
@@ -68,19 +71,21 @@ pub struct TextEmbedder {
 }
 
 impl TextEmbedder {
-    /// Make an embedder of a folder as sentence-transformers writes it: `config.json`, `model.safetensors`, `tokenizer.json`
-    /// and, where they are there, `modules.json` with the folders that it names, `sentence_bert_config.json`,
-    /// `config_sentence_transformers.json`, `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. Without
+    /// Make an embedder of a folder as sentence-transformers writes it: `config.json`,
+    /// `model.safetensors`, `tokenizer.json` and, where they are there, `modules.json` with the
+    /// folders that it names, `sentence_bert_config.json`, `config_sentence_transformers.json`,
+    /// `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. Without
     /// `modules.json` vectors are normalized, which sentence-transformers leaves out.
     ///
     /// # Guarantees
-    /// Vectors are those of the Python package, up to 1e-5 in each value, for weights in f32. `docs/embedding.md` lists each key
-    /// of these files with what becomes of it.
+    /// Vectors are those of the Python package, up to 1e-5 in each value, for weights in f32.
+    /// `docs/embedding.md` lists each key of these files with what becomes of it.
     ///
     /// # Errors
-    /// `InvalidInput` for a file that is missing, and for a key that would give other vectors than here, such as another family
-    /// than BERT, other modules or another pooling than the mean. The error names the file and the key. The names, shapes and
-    /// types of the weights are checked too, by the header of their file.
+    /// `InvalidInput` for a file that is missing, and for a key that would give other vectors than
+    /// here, such as another family than BERT, other modules or another pooling than the mean. The
+    /// error names the file and the key. The names, shapes and types of the weights are checked
+    /// too, by the header of their file.
     pub fn from_folder(identifier: &str, folder: impl AsRef<Path>) -> Result<Self> {
         let found = folder::read(folder.as_ref())?;
         TextEmbedder::builder(identifier)
@@ -108,21 +113,27 @@ impl TextEmbedder {
             return Ok(encoder);
         }
         let (weights, tokenizer) = (self.weights.get().await?, self.tokenizer.get().await?);
-        let encoder = Encoder::load(self.spec.clone(), &weights, &tokenizer, self.longest, self.normalize).await?;
+        let encoder =
+            Encoder::load(self.spec.clone(), &weights, &tokenizer, self.longest, self.normalize)
+                .await?;
         Ok(self.encoder.set(encoder.with_truncation_side(self.truncation_side)?))
     }
 
     /// The vector of a text, with the default prompt before it, if there is one.
     ///
     /// # Errors
-    /// Those of [`Encoder::load`] and [`Encoder::embed_batch`]; `InvalidInput` for a default prompt that
+    /// Those of [`Encoder::load`] and [`Encoder::embed_batch`]; `InvalidInput` for a default prompt
+    /// that
     /// [`prompts`](TextEmbedder::prompts) do not have.
     pub async fn embed(&self, text: &str) -> Result<Vec<f32>> {
-        self.embed_batch(&[text]).await?.pop().ok_or_else(|| Error::internal("no vector for a text"))
+        self.embed_batch(&[text])
+            .await?
+            .pop()
+            .ok_or_else(|| Error::internal("no vector for a text"))
     }
 
-    /// The vector of each text, in order. Computes on a blocking thread of the runtime, so that other tasks go on; outside of a
-    /// runtime it computes on the calling thread.
+    /// The vector of each text, in order. Computes on a blocking thread of the runtime, so that
+    /// other tasks go on; outside of a runtime it computes on the calling thread.
     ///
     /// # Errors
     /// Those of [`embed`](TextEmbedder::embed).
@@ -133,12 +144,17 @@ impl TextEmbedder {
         }
     }
 
-    /// The vector of each text, in order, with the prompt of a name before it instead of the default one. Models that were
-    /// trained with prompts for queries and documents need it.
+    /// The vector of each text, in order, with the prompt of a name before it instead of the
+    /// default one. Models that were trained with prompts for queries and documents need it.
     ///
     /// # Errors
-    /// `InvalidInput` for a prompt that [`prompts`](TextEmbedder::prompts) do not have; those of [`embed`](TextEmbedder::embed).
-    pub async fn embed_batch_with_prompt(&self, name: &str, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
+    /// `InvalidInput` for a prompt that [`prompts`](TextEmbedder::prompts) do not have; those of
+    /// [`embed`](TextEmbedder::embed).
+    pub async fn embed_batch_with_prompt(
+        &self,
+        name: &str,
+        texts: &[impl AsRef<str>],
+    ) -> Result<Vec<Vec<f32>>> {
         let prompt = self.prompt(name)?;
         self.compute(texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect()).await
     }
@@ -151,12 +167,20 @@ impl TextEmbedder {
         match tokio::task::spawn_blocking(move || encoder.embed_batch(&texts)).await {
             Ok(vectors) => vectors,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(Error::internal("the runtime ended while texts were embedded").with_source(error)),
+            Err(error) => {
+                Err(Error::internal("the runtime ended while texts were embedded")
+                    .with_source(error))
+            }
         }
     }
 
     fn prompt(&self, name: &str) -> Result<&str> {
-        let known = || format!("there are [{}]", self.prompts.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+        let known = || {
+            format!(
+                "there are [{}]",
+                self.prompts.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+            )
+        };
         let missing = || Error::invalid(format!("there is no prompt `{name}`")).with_hint(known());
         self.prompts.get(name).map(String::as_str).ok_or_else(missing)
     }
@@ -186,7 +210,8 @@ impl TextEmbedder {
         Ok(cosine(&vectors[0], &vectors[1]))
     }
 
-    /// How well the similarities of pairs of texts follow the given ones, as the STS benchmark asks.
+    /// How well the similarities of pairs of texts follow the given ones, as the STS benchmark
+    /// asks.
     ///
     /// ```no_run
     /// # async fn example(embedder: superduper_candle::TextEmbedder) -> superduper::Result<()> {
@@ -202,10 +227,11 @@ impl TextEmbedder {
     /// ```
     ///
     /// # Errors
-    /// Those of [`embed`](TextEmbedder::embed); `InvalidInput` for fewer than two pairs, a score that is not finite, and scores
-    /// that are all the same.
+    /// Those of [`embed`](TextEmbedder::embed); `InvalidInput` for fewer than two pairs, a score
+    /// that is not finite, and scores that are all the same.
     pub async fn evaluate(&self, pairs: &[TextPair]) -> Result<Similarity> {
-        let texts: Vec<&str> = pairs.iter().flat_map(|pair| [pair.a.as_str(), pair.b.as_str()]).collect();
+        let texts: Vec<&str> =
+            pairs.iter().flat_map(|pair| [pair.a.as_str(), pair.b.as_str()]).collect();
         let vectors = self.embed_batch(&texts).await?;
         let found: Vec<f64> = vectors.as_chunks().0.iter().map(|[a, b]| cosine(a, b)).collect();
         similarity(&found, &pairs.iter().map(|pair| pair.score).collect::<Vec<f64>>())
@@ -219,7 +245,11 @@ impl Lifecycle for TextEmbedder {
             source::check(&self.spec, &weights)?;
         }
         if let Some(tokenizer) = in_memory(&self.tokenizer)? {
-            Tokens::read(&tokenizer, self.longest.min(self.spec.max_position_embeddings), self.truncation_side)?;
+            Tokens::read(
+                &tokenizer,
+                self.longest.min(self.spec.max_position_embeddings),
+                self.truncation_side,
+            )?;
         }
         match &self.default_prompt_name {
             Some(name) => self.prompt(name).map(drop),
@@ -240,7 +270,9 @@ fn in_memory<T: Blob>(artifact: &Artifact<T>) -> Result<Option<Arc<T>>> {
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+    };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
 }
 

@@ -1,7 +1,8 @@
 //! The encoder: tokens in, one vector per sentence out.
 //!
-//! Sentences are packed behind each other instead of being padded to the longest: products are over all tokens of a
-//! batch, attention stays within each sentence. Weights are laid out once, when they are read.
+//! Sentences are packed behind each other instead of being padded to the longest: products are over
+//! all tokens of a batch, attention stays within each sentence. Weights are laid out once, when
+//! they are read.
 
 use super::{
     BertSpec, TruncationSide,
@@ -18,7 +19,8 @@ use superduper::{Dtype, Error, Result, ResultExt, Tensors};
 /// Tokens that are worked on at once, about: more gain nothing, and take memory.
 const TOGETHER: usize = 1024;
 
-/// A sentence encoder that is loaded: the mean of a sentence's tokens, of length 1 if wanted. A clone shares the weights.
+/// A sentence encoder that is loaded: the mean of a sentence's tokens, of length 1 if wanted. A
+/// clone shares the weights.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     spec: BertSpec,
@@ -49,22 +51,40 @@ struct Layer {
 }
 
 impl Encoder {
-    /// Read an encoder: weights named as in PyTorch's `BertModel`, with or without `bert.` before them, and the text of
-    /// a `tokenizer.json`. Texts are cut off after `longest` tokens; embeddings have length 1 if `normalize`.
+    /// Read an encoder: weights named as in PyTorch's `BertModel`, with or without `bert.` before
+    /// them, and the text of a `tokenizer.json`. Texts are cut off after `longest` tokens;
+    /// embeddings have length 1 if `normalize`.
     ///
     /// # Errors
-    /// `InvalidInput` for weights that are missing or of another shape than the sizes say; `Decode` for a tokenizer that
-    /// cannot be read; `Integrity` for bytes that are missing or not those that were saved.
-    pub async fn load(spec: BertSpec, weights: &Tensors, tokenizer: &[u8], longest: usize, normalize: bool) -> Result<Self> {
+    /// `InvalidInput` for weights that are missing or of another shape than the sizes say; `Decode`
+    /// for a tokenizer that cannot be read; `Integrity` for bytes that are missing or not those
+    /// that were saved.
+    pub async fn load(
+        spec: BertSpec,
+        weights: &Tensors,
+        tokenizer: &[u8],
+        longest: usize,
+        normalize: bool,
+    ) -> Result<Self> {
         source::check(&spec, weights)?;
-        let tokens = Tokens::read(tokenizer, longest.min(spec.max_position_embeddings), TruncationSide::Right)?;
+        let tokens = Tokens::read(
+            tokenizer,
+            longest.min(spec.max_position_embeddings),
+            TruncationSide::Right,
+        )?;
         let reader = Reader { source: Source::of(weights), epsilon: spec.layer_norm_eps as f32 };
         let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
         let mut layers = Vec::with_capacity(spec.num_hidden_layers);
         for index in 0..spec.num_hidden_layers {
             let name = |part: &str| format!("encoder.layer.{index}.{part}");
             layers.push(Layer {
-                qkv: reader.dense(&["query", "key", "value"].map(|part| name(&format!("attention.self.{part}"))), hidden).await?,
+                qkv: reader
+                    .dense(
+                        &["query", "key", "value"]
+                            .map(|part| name(&format!("attention.self.{part}"))),
+                        hidden,
+                    )
+                    .await?,
                 attended: reader.dense(&[name("attention.output.dense")], hidden).await?,
                 attended_norm: reader.norm(&name("attention.output.LayerNorm")).await?,
                 inner: reader.dense(&[name("intermediate.dense")], hidden).await?,
@@ -123,7 +143,8 @@ impl Encoder {
         let mut x = self.look_up(sentences)?;
         for layer in &self.weights.layers {
             let mut qkv = layer.qkv.multiply(&x);
-            let mut attended = layer.attended.multiply(&attention(&mut qkv, &layer.qkv.bias, &lengths, heads));
+            let mut attended =
+                layer.attended.multiply(&attention(&mut qkv, &layer.qkv.bias, &lengths, heads));
             layer.attended_norm.add_and_normalize(&mut attended, &layer.attended.bias, &x);
             let mut inner = layer.inner.multiply(&attended);
             bias_gelu(&mut inner, &layer.inner.bias);
@@ -143,12 +164,16 @@ impl Encoder {
     fn look_up(&self, sentences: &[Vec<u32>]) -> Result<Vec<f32>> {
         let hidden = self.spec.hidden_size;
         let tokens = sentences.iter().map(Vec::len).sum::<usize>();
-        let (mut x, mut positions) = (Vec::with_capacity(tokens * hidden), Vec::with_capacity(tokens * hidden));
+        let (mut x, mut positions) =
+            (Vec::with_capacity(tokens * hidden), Vec::with_capacity(tokens * hidden));
         for sentence in sentences {
             for &token in sentence {
                 let from = token as usize * hidden;
                 let word = self.weights.words.get(from..from + hidden).ok_or_else(|| {
-                    Error::invalid(format!("the tokenizer gave token {token}, the encoder knows {}", self.spec.vocab_size))
+                    Error::invalid(format!(
+                        "the tokenizer gave token {token}, the encoder knows {}",
+                        self.spec.vocab_size
+                    ))
                 })?;
                 x.extend_from_slice(word);
             }
@@ -196,7 +221,9 @@ impl Reader<'_> {
         let bytes = self.source.weights().get(name).await?.bytes;
         let widened = || {
             let count = bytes.len() / dtype.size_in_bytes();
-            Tensor::from_raw_buffer(&bytes, dtype, &[count], &Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()
+            Tensor::from_raw_buffer(&bytes, dtype, &[count], &Device::Cpu)?
+                .to_dtype(DType::F32)?
+                .to_vec1()
         };
         widened().context(format_args!("weight `{name}`"))
     }

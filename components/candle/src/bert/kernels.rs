@@ -1,6 +1,7 @@
 //! The parts of an encoder that are no matrix product, over rows of plain f32.
 //!
-//! Sums are kept in lanes, so that they can be vectorized; their order is fixed, so results do not depend on the processor.
+//! Sums are kept in lanes, so that they can be vectorized; their order is fixed, so results do not
+//! depend on the processor.
 
 use crate::simd::vectorized;
 
@@ -21,7 +22,8 @@ fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// e to the power of `x`, for `x` up to 0; relative error about 1e-7. Below -87 it is that of -87, about 1e-38.
+/// e to the power of `x`, for `x` up to 0; relative error about 1e-7. Below -87 it is that of -87,
+/// about 1e-38.
 ///
 /// Source: the polynomial of Cephes' `expf`, S. Moshier, after splitting off a power of 2.
 #[inline(always)]
@@ -44,13 +46,16 @@ fn exp(x: f32) -> f32 {
 
 /// `x Φ(x)`, the Gaussian error linear unit.
 ///
-/// Source: D. Hendrycks and K. Gimpel, "Gaussian Error Linear Units", 2016; the error function by M. Abramowitz and
-/// I. Stegun, "Handbook of Mathematical Functions", 1964, formula 7.1.26, whose error is at most 1.5e-7.
+/// Source: D. Hendrycks and K. Gimpel, "Gaussian Error Linear Units", 2016; the error function by
+/// M. Abramowitz and I. Stegun, "Handbook of Mathematical Functions", 1964, formula 7.1.26, whose
+/// error is at most 1.5e-7.
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let p = ((((1.061_405_4 * t - 1.453_152) * t + 1.421_413_7) * t - 0.284_496_74) * t + 0.254_829_6) * t;
+    let p = ((((1.061_405_4 * t - 1.453_152) * t + 1.421_413_7) * t - 0.284_496_74) * t
+        + 0.254_829_6)
+        * t;
     let erf = 1.0 - p * exp(-z * z);
     0.5 * (x + x.abs() * erf)
 }
@@ -86,14 +91,17 @@ impl Norm {
         vectorized(
             #[inline(always)]
             || {
-                for (row, residual) in values.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
+                for (row, residual) in
+                    values.chunks_exact_mut(width).zip(residual.chunks_exact(width))
+                {
                     for ((value, bias), residual) in row.iter_mut().zip(bias).zip(residual) {
                         *value += *bias + *residual;
                     }
                     let mean = sum(row, |value| value) / width as f32;
                     let variance = sum(row, |value| (value - mean) * (value - mean)) / width as f32;
                     let factor = 1.0 / (variance + self.epsilon).sqrt();
-                    for ((value, scale), shift) in row.iter_mut().zip(&self.scale).zip(&self.shift) {
+                    for ((value, scale), shift) in row.iter_mut().zip(&self.scale).zip(&self.shift)
+                    {
                         *value = (*value - mean) * factor * *scale + *shift;
                     }
                 }
@@ -104,11 +112,16 @@ impl Norm {
 
 /// Attention within each sentence: `softmax(q kᵀ / √d) v` for each head of width `d`.
 ///
-/// `qkv` has a row per token, queries, keys and values beside each other, to which `bias` is added first; `lengths` are
-/// the tokens of each sentence. The result has a row of `width` per token.
+/// `qkv` has a row per token, queries, keys and values beside each other, to which `bias` is added
+/// first; `lengths` are the tokens of each sentence. The result has a row of `width` per token.
 ///
 /// Source: A. Vaswani et al., "Attention Is All You Need", 2017, equation 1.
-pub(super) fn attention(qkv: &mut [f32], bias: &[f32], lengths: &[usize], heads: usize) -> Vec<f32> {
+pub(super) fn attention(
+    qkv: &mut [f32],
+    bias: &[f32],
+    lengths: &[usize],
+    heads: usize,
+) -> Vec<f32> {
     let width = bias.len() / 3;
     let head = width / heads;
     let mut result = vec![0_f32; qkv.len() / 3];
@@ -126,7 +139,13 @@ pub(super) fn attention(qkv: &mut [f32], bias: &[f32], lengths: &[usize], heads:
                 let results = &mut result[from * width..(from + length) * width];
                 let padded = length.next_multiple_of(LANES);
                 for at in (0..heads).map(|index| index * head) {
-                    attend(tokens, results, (width, at, head), &mut keys[..head * padded], &mut scores[..padded]);
+                    attend(
+                        tokens,
+                        results,
+                        (width, at, head),
+                        &mut keys[..head * padded],
+                        &mut scores[..padded],
+                    );
                 }
                 from += length;
             }
@@ -135,23 +154,23 @@ pub(super) fn attention(qkv: &mut [f32], bias: &[f32], lengths: &[usize], heads:
     result
 }
 
-/// One head of one sentence: columns `at..at + head` of queries, keys and values. `keys` and `scores` have room for its tokens,
-/// filled up to whole vectors.
+/// One head of one sentence: columns `at..at + head` of queries, keys and values. `keys` and
+/// `scores` have room for its tokens, filled up to whole vectors.
 #[inline(always)]
-fn attend(tokens: &[f32], results: &mut [f32], (width, at, head): (usize, usize, usize), keys: &mut [f32], scores: &mut [f32]) {
+fn attend(
+    tokens: &[f32],
+    results: &mut [f32],
+    (width, at, head): (usize, usize, usize),
+    keys: &mut [f32],
+    scores: &mut [f32],
+) {
     let length = tokens.len() / (3 * width);
-    // Transposed in blocks, so that the scores of a block of keys grow side by side, in a register. Keys that are not there stay
-    // whatever they were; their scores are overwritten.
-    for (block, keys) in tokens.chunks(LANES * 3 * width).zip(keys.chunks_exact_mut(LANES * head)) {
-        for (token, row) in block.chunks_exact(3 * width).enumerate() {
-            for (value, keys) in row[width + at..width + at + head].iter().zip(keys.as_chunks_mut::<LANES>().0) {
-                keys[token] = *value;
-            }
-        }
-    }
+    transpose(tokens, (width, at, head), keys);
     let factor = 1.0 / (head as f32).sqrt();
     for (row, result) in tokens.chunks_exact(3 * width).zip(results.chunks_exact_mut(width)) {
-        for (scores, keys) in scores.as_chunks_mut::<LANES>().0.iter_mut().zip(keys.chunks_exact(LANES * head)) {
+        for (scores, keys) in
+            scores.as_chunks_mut::<LANES>().0.iter_mut().zip(keys.chunks_exact(LANES * head))
+        {
             let mut sums = [0_f32; LANES];
             for (query, keys) in row[at..at + head].iter().zip(keys.as_chunks::<LANES>().0) {
                 let query = query * factor;
@@ -169,8 +188,12 @@ fn attend(tokens: &[f32], results: &mut [f32], (width, at, head): (usize, usize,
         scores[length..].fill(0.0);
         let share = 1.0 / sum(scores, |score| score);
         scores.iter_mut().for_each(|score| *score *= share);
-        let values =
-            |from: usize| scores.iter().zip(tokens.chunks_exact(3 * width)).map(move |(share, row)| (share, &row[2 * width + from..]));
+        let values = |from: usize| {
+            scores
+                .iter()
+                .zip(tokens.chunks_exact(3 * width))
+                .map(move |(share, row)| (share, &row[2 * width + from..]))
+        };
         let (blocks, rest) = result[at..at + head].as_chunks_mut::<LANES>();
         let rest_at = at + blocks.len() * LANES;
         for (index, result) in blocks.iter_mut().enumerate() {
@@ -184,6 +207,22 @@ fn attend(tokens: &[f32], results: &mut [f32], (width, at, head): (usize, usize,
         }
         for (index, result) in rest.iter_mut().enumerate() {
             *result = values(rest_at + index).map(|(share, values)| share * values[0]).sum();
+        }
+    }
+}
+
+/// The keys of a head, transposed in blocks, so that the scores of a block of keys grow side by
+/// side, in a register. Keys that are not there stay whatever they were; their scores are
+/// overwritten.
+#[inline(always)]
+fn transpose(tokens: &[f32], (width, at, head): (usize, usize, usize), keys: &mut [f32]) {
+    for (block, keys) in tokens.chunks(LANES * 3 * width).zip(keys.chunks_exact_mut(LANES * head)) {
+        for (token, row) in block.chunks_exact(3 * width).enumerate() {
+            for (value, keys) in
+                row[width + at..width + at + head].iter().zip(keys.as_chunks_mut::<LANES>().0)
+            {
+                keys[token] = *value;
+            }
         }
     }
 }
@@ -212,7 +251,14 @@ mod tests {
             assert!(relative.abs() < 3e-7, "exp({x}): {relative}");
         }
         // Φ at 1 and 2 from tables of the normal distribution.
-        for (x, expected) in [(1.0, 0.841_344_8), (-1.0, -0.158_655_25), (2.0, 2.0 * 0.977_249_9), (0.0, 0.0), (-9.0, 0.0), (30.0, 30.0)] {
+        for (x, expected) in [
+            (1.0, 0.841_344_8),
+            (-1.0, -0.158_655_25),
+            (2.0, 2.0 * 0.977_249_9),
+            (0.0, 0.0),
+            (-9.0, 0.0),
+            (30.0, 30.0),
+        ] {
             assert!((gelu(x) - expected).abs() < 5e-7, "gelu({x}) is {}", gelu(x));
         }
     }
@@ -224,13 +270,18 @@ mod tests {
         norm.add_and_normalize(&mut values, &[1.0, 0.0, 0.0], &[0.0, 1.0, 2.0, 0.0, 1.0, -4.0]);
         // 1, 2, 3 and 5, 5, 6: means 2 and 16/3, variances 2/3 and 2/9.
         let s = 1.5_f32.sqrt();
-        let expected = [-2.0 * s, 1.0, s, -2.0 / 2_f32.sqrt(), 1.0 - 2.0 / 2_f32.sqrt(), 2_f32.sqrt()];
-        assert!(values.iter().zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-5), "{values:?}");
+        let expected =
+            [-2.0 * s, 1.0, s, -2.0 / 2_f32.sqrt(), 1.0 - 2.0 / 2_f32.sqrt(), 2_f32.sqrt()];
+        assert!(
+            values.iter().zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-5),
+            "{values:?}"
+        );
     }
 
     #[test]
     fn attention_stays_in_its_sentence() {
-        // One head of width 1, two sentences; with queries of 0 each token gets the mean of its sentence's values.
+        // One head of width 1, two sentences; with queries of 0 each token gets the mean of its
+        // sentence's values.
         let mut qkv = [0.0, 5.0, 1.0, 0.0, -5.0, 3.0, 0.0, 1.0, 10.0];
         assert_eq!(attention(&mut qkv, &[0.0, 0.0, 1.0], &[2, 1], 1), [3.0, 3.0, 11.0]);
         // Weights 1 : e² by the second query.
@@ -242,23 +293,48 @@ mod tests {
     #[test]
     fn attention_of_any_size_is_that_of_plain_loops() {
         let mut rng = crate::Rng::new(6);
-        for (head, lengths) in [(1, vec![1, 16, 17]), (6, vec![33, 2]), (16, vec![15]), (20, vec![17, 31, 1]), (32, vec![18, 5])] {
+        for (head, lengths) in [
+            (1, vec![1, 16, 17]),
+            (6, vec![33, 2]),
+            (16, vec![15]),
+            (20, vec![17, 31, 1]),
+            (32, vec![18, 5]),
+        ] {
             let (heads, tokens) = (3, lengths.iter().sum::<usize>());
             let width = heads * head;
             // Large enough that shares differ.
-            let values: Vec<f32> = (0..tokens * 3 * width).map(|_| 4.0 * (rng.uniform() - 0.5)).collect();
+            let values: Vec<f32> =
+                (0..tokens * 3 * width).map(|_| 4.0 * (rng.uniform() - 0.5)).collect();
             let found = attention(&mut values.clone(), &vec![0.0; 3 * width], &lengths, heads);
-            let value = |token: usize, part: usize, column: usize| f64::from(values[token * 3 * width + part * width + column]);
+            let value = |token: usize, part: usize, column: usize| {
+                f64::from(values[token * 3 * width + part * width + column])
+            };
             let mut from = 0;
             for length in lengths {
-                for (token, column) in (from..from + length).flat_map(|token| (0..width).map(move |column| (token, column))) {
+                for (token, column) in (from..from + length)
+                    .flat_map(|token| (0..width).map(move |column| (token, column)))
+                {
                     let columns = column / head * head..(column / head + 1) * head;
-                    let score = |key: usize| columns.clone().map(|at| value(token, 0, at) * value(key, 1, at)).sum::<f64>();
-                    let shares: Vec<f64> = (from..from + length).map(|key| (score(key) / (head as f64).sqrt()).exp()).collect();
-                    let mixed: f64 = shares.iter().zip(from..).map(|(share, key)| share * value(key, 2, column)).sum();
+                    let score = |key: usize| {
+                        columns
+                            .clone()
+                            .map(|at| value(token, 0, at) * value(key, 1, at))
+                            .sum::<f64>()
+                    };
+                    let shares: Vec<f64> = (from..from + length)
+                        .map(|key| (score(key) / (head as f64).sqrt()).exp())
+                        .collect();
+                    let mixed: f64 = shares
+                        .iter()
+                        .zip(from..)
+                        .map(|(share, key)| share * value(key, 2, column))
+                        .sum();
                     let expected = mixed / shares.iter().sum::<f64>();
                     let found = f64::from(found[token * width + column]);
-                    assert!((found - expected).abs() < 2e-6, "head {head}, token {token}, column {column}: {found} is not {expected}");
+                    assert!(
+                        (found - expected).abs() < 2e-6,
+                        "head {head}, token {token}, column {column}: {found} is not {expected}"
+                    );
                 }
                 from += length;
             }

@@ -5,8 +5,9 @@ use superduper::{Error, Result};
 
 /// The sizes of an encoder of the BERT family; the field names are those of `config.json`.
 ///
-/// Source: J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019;
-/// layers are normalized after each addition, positions are learned, and units are exact Gaussian error linear ones.
+/// Source: J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language
+/// Understanding", 2019; layers are normalized after each addition, positions are learned, and
+/// units are exact Gaussian error linear ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BertSpec {
     /// The values of a token between layers, and of an embedding.
@@ -34,13 +35,21 @@ pub struct BertSpec {
 
 impl BertSpec {
     pub(crate) fn check(&self) -> Result<()> {
-        let sizes = [self.hidden_size, self.num_attention_heads, self.intermediate_size, self.vocab_size, self.max_position_embeddings];
+        let sizes = [
+            self.hidden_size,
+            self.num_attention_heads,
+            self.intermediate_size,
+            self.vocab_size,
+            self.max_position_embeddings,
+        ];
         if sizes.contains(&0) {
             return Err(Error::invalid(format!("an encoder has a size of 0: {self:?}")));
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
-            return Err(Error::invalid(format!("{heads} heads do not part a hidden size of {hidden} evenly")));
+            return Err(Error::invalid(format!(
+                "{heads} heads do not part a hidden size of {hidden} evenly"
+            )));
         }
         if self.hidden_act != "gelu" || self.position_embedding_type != "absolute" {
             return Err(Error::invalid(format!(

@@ -1,4 +1,5 @@
-//! The arithmetic of patches and pools: which values of an image belong to them, and where they are kept.
+//! The arithmetic of patches and pools: which values of an image belong to them, and where they are
+//! kept.
 
 use crate::simd::vectorized;
 use candle_core::WithDType;
@@ -59,7 +60,8 @@ impl Sizes {
         (PATCHES / (self.places() * self.patch()).max(1)).max(1)
     }
 
-    /// For each run of a patch that is inside of the image: where it is among the patches, in the image, and its length.
+    /// For each run of a patch that is inside of the image: where it is among the patches, in the
+    /// image, and its length.
     #[inline(always)]
     fn each_run(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let (height, width) = self.convolved();
@@ -73,9 +75,17 @@ impl Sizes {
                     continue;
                 }
                 for row in 0..self.kernel {
-                    let Some(inside) = (y + row).checked_sub(self.padding).filter(|inside| *inside < self.height) else { continue };
+                    let Some(inside) =
+                        (y + row).checked_sub(self.padding).filter(|inside| *inside < self.height)
+                    else {
+                        continue;
+                    };
                     let patch = ((y * width + x) * self.kernel + row) * run + from * self.channels;
-                    visit(patch, (inside * self.width + x + from - self.padding) * self.channels, (to - from) * self.channels);
+                    visit(
+                        patch,
+                        (inside * self.width + x + from - self.padding) * self.channels,
+                        (to - from) * self.channels,
+                    );
                 }
             }
         }
@@ -87,9 +97,13 @@ impl Sizes {
         vectorized(
             #[inline(always)]
             || {
-                for (image, patches) in images.chunks_exact(image).zip(patches.chunks_exact_mut(size)) {
+                for (image, patches) in
+                    images.chunks_exact(image).zip(patches.chunks_exact_mut(size))
+                {
                     self.each_run(|patch, at, length| {
-                        for (to, from) in patches[patch..patch + length].iter_mut().zip(&image[at..at + length]) {
+                        for (to, from) in
+                            patches[patch..patch + length].iter_mut().zip(&image[at..at + length])
+                        {
                             *to = *from;
                         }
                     });
@@ -104,9 +118,13 @@ impl Sizes {
         vectorized(
             #[inline(always)]
             || {
-                for (image, patches) in images.chunks_exact_mut(image).zip(patches.chunks_exact(size)) {
+                for (image, patches) in
+                    images.chunks_exact_mut(image).zip(patches.chunks_exact(size))
+                {
                     self.each_run(|patch, at, length| {
-                        for (to, from) in image[at..at + length].iter_mut().zip(&patches[patch..patch + length]) {
+                        for (to, from) in
+                            image[at..at + length].iter_mut().zip(&patches[patch..patch + length])
+                        {
                             *to += *from;
                         }
                     });
@@ -118,16 +136,22 @@ impl Sizes {
     /// Where in the convolved image each value of a pool is, from its first one.
     pub(super) fn pool_offsets(&self) -> Vec<usize> {
         let (_, width) = self.convolved();
-        (0..self.pool * self.pool).map(|at| (at / self.pool * width + at % self.pool) * self.filters).collect()
+        (0..self.pool * self.pool)
+            .map(|at| (at / self.pool * width + at % self.pool) * self.filters)
+            .collect()
     }
 
-    /// For each pool of an image: where its values begin in the convolved image, and where its result is.
+    /// For each pool of an image: where its values begin in the convolved image, and where its
+    /// result is.
     #[inline(always)]
     pub(super) fn each_pool(&self, mut visit: impl FnMut(usize, usize)) {
         let ((_, width), (pooled_height, pooled_width)) = (self.convolved(), self.pooled());
         for y in 0..pooled_height {
             for x in 0..pooled_width {
-                visit((y * width + x) * self.pool * self.filters, (y * pooled_width + x) * self.filters);
+                visit(
+                    (y * width + x) * self.pool * self.filters,
+                    (y * pooled_width + x) * self.filters,
+                );
             }
         }
     }

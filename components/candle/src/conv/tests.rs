@@ -1,4 +1,5 @@
-//! The convolution against candle's own where that is defined alike, and its gradients against finite differences.
+//! The convolution against candle's own where that is defined alike, and its gradients against
+//! finite differences.
 
 use super::{Sizes, block};
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -15,17 +16,27 @@ fn numbers(count: usize, seed: u64) -> Vec<f64> {
 
 fn inputs(sizes: Sizes, rows: usize) -> Result<[Var; 3]> {
     let Sizes { channels, height, width, filters, kernel, .. } = sizes;
-    let var = |shape: &[usize], seed| Var::from_vec(numbers(shape.iter().product(), seed), shape, &Device::Cpu);
-    Ok([var(&[rows, height, width, channels], 1)?, var(&[filters, channels, kernel, kernel], 2)?, var(&[filters], 3)?])
+    let var = |shape: &[usize], seed| {
+        Var::from_vec(numbers(shape.iter().product(), seed), shape, &Device::Cpu)
+    };
+    Ok([
+        var(&[rows, height, width, channels], 1)?,
+        var(&[filters, channels, kernel, kernel], 2)?,
+        var(&[filters], 3)?,
+    ])
 }
 
 /// The same with candle's operations.
 fn reference(x: &Tensor, weight: &Tensor, bias: &Tensor, sizes: Sizes) -> Result<Tensor> {
-    let convolved = x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(weight, sizes.padding, 1, 1, 1)?;
+    let convolved =
+        x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(weight, sizes.padding, 1, 1, 1)?;
     let rectified = convolved.broadcast_add(&bias.reshape((1, (), 1, 1))?)?.relu()?;
     let (height, width) = sizes.pooled();
     // What does not fill a pool is left out.
-    let whole = rectified.narrow(2, 0, height * sizes.pool)?.narrow(3, 0, width * sizes.pool)?.contiguous()?;
+    let whole = rectified
+        .narrow(2, 0, height * sizes.pool)?
+        .narrow(3, 0, width * sizes.pool)?
+        .contiguous()?;
     whole.max_pool2d(sizes.pool)?.permute((0, 2, 3, 1))?.contiguous()
 }
 
@@ -40,7 +51,13 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f64> {
 
 /// The last one has more rows than are worked on together.
 fn cases() -> [(Sizes, usize); 5] {
-    [(sizes(1, 6, 0, 2), 2), (sizes(2, 7, 1, 2), 3), (sizes(3, 5, 2, 1), 2), (sizes(2, 9, 1, 3), 2), (sizes(4, 40, 1, 2), 9)]
+    [
+        (sizes(1, 6, 0, 2), 2),
+        (sizes(2, 7, 1, 2), 3),
+        (sizes(3, 5, 2, 1), 2),
+        (sizes(2, 9, 1, 3), 2),
+        (sizes(4, 40, 1, 2), 9),
+    ]
 }
 
 #[test]
@@ -48,7 +65,10 @@ fn values_are_those_of_candle() -> Result<()> {
     for (sizes, rows) in cases() {
         let [x, weight, bias] = inputs(sizes, rows)?;
         let ours = block(&x, &weight, &bias, sizes)?;
-        assert!(largest_difference(&ours, &reference(&x, &weight, &bias, sizes)?)? < 1e-12, "{sizes:?}");
+        assert!(
+            largest_difference(&ours, &reference(&x, &weight, &bias, sizes)?)? < 1e-12,
+            "{sizes:?}"
+        );
         let ours = flat(&ours)?;
         assert!(ours.contains(&0.0) && ours.iter().any(|value| *value > 0.0));
     }
@@ -73,10 +93,15 @@ fn gradients_are_those_of_finite_differences() -> Result<()> {
                     var.set(&Tensor::from_vec(moved, var.dims(), &Device::Cpu)?)?;
                     loss()?.to_scalar::<f64>()
                 };
-                let slope = (at(values[index] + width)? - at(values[index] - width)?) / (2.0 * width);
+                let slope =
+                    (at(values[index] + width)? - at(values[index] - width)?) / (2.0 * width);
                 at(values[index])?;
                 let scale = slope.abs().max(1.0);
-                assert!((slope - gradient[index]).abs() < 1e-5 * scale, "{sizes:?}[{index}]: {slope} is not {}", gradient[index]);
+                assert!(
+                    (slope - gradient[index]).abs() < 1e-5 * scale,
+                    "{sizes:?}[{index}]: {slope} is not {}",
+                    gradient[index]
+                );
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Metrics as data: a component declares which ones it wants.
 
-use super::{accuracy, auc, confusion_matrix, macro_f1, mean_squared_error, most_likely, perplexity};
+use super::{
+    accuracy, auc, confusion_matrix, macro_f1, mean_squared_error, most_likely, perplexity,
+};
 use crate::data::Table;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -18,8 +20,9 @@ pub enum Prediction {
 
 /// A number that says how well a model does.
 ///
-/// `Box<dyn Metric>` can be a field of a component, see [`crate::Validation`]. A metric of your own is a struct that
-/// derives `Debug`, `Serialize` and `Deserialize`, with a name that no other metric has:
+/// `Box<dyn Metric>` can be a field of a component, see [`crate::Validation`]. A metric of your own
+/// is a struct that derives `Debug`, `Serialize` and `Deserialize`, with a name that no other
+/// metric has:
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -64,7 +67,10 @@ pub trait Metric: Debug + Send + Sync {
     fn logits<'a>(&self, prediction: &'a Prediction) -> Result<&'a Tensor> {
         match prediction {
             Prediction::Logits(logits) => Ok(logits),
-            Prediction::Values(_) => Err(Error::invalid(format!("the metric `{}` is for classes, the model predicts values", self.name()))),
+            Prediction::Values(_) => Err(Error::invalid(format!(
+                "the metric `{}` is for classes, the model predicts values",
+                self.name()
+            ))),
         }
     }
 }
@@ -144,7 +150,10 @@ impl Metric for MeanSquaredError {
     fn score(&self, prediction: &Prediction, table: &Table) -> Result<f64> {
         match (prediction, table.targets()) {
             (Prediction::Values(values), Some(targets)) => mean_squared_error(values, targets),
-            _ => Err(Error::invalid(format!("the metric `{}` is for values, the model or the table has classes", self.name()))),
+            _ => Err(Error::invalid(format!(
+                "the metric `{}` is for values, the model or the table has classes",
+                self.name()
+            ))),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How well a model does: as functions, each with its source, and as a [`Metric`] that a component can declare.
+//! How well a model does: as functions, each with its source, and as a [`Metric`] that a component
+//! can declare.
 
 mod classes;
 mod metric;
@@ -6,7 +7,10 @@ mod ranking;
 mod similarity;
 mod values;
 
-pub use classes::{Evaluation, accuracy, confusion_matrix, cross_entropy, evaluate, macro_f1, most_likely, perplexity};
+pub use classes::{
+    Evaluation, accuracy, confusion_matrix, cross_entropy, evaluate, macro_f1, most_likely,
+    perplexity,
+};
 pub use metric::{Accuracy, Auc, MacroF1, MeanSquaredError, Metric, Perplexity, Prediction};
 pub use ranking::{auc, binary_auc};
 pub use similarity::{Similarity, pearson, similarity, spearman};

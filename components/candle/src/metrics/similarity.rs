@@ -20,23 +20,31 @@ pub struct Similarity {
 /// # Errors
 /// Those of [`pearson`].
 pub fn similarity(found: &[f64], given: &[f64]) -> Result<Similarity> {
-    Ok(Similarity { pairs: found.len(), spearman: spearman(found, given)?, pearson: pearson(found, given)? })
+    Ok(Similarity {
+        pairs: found.len(),
+        spearman: spearman(found, given)?,
+        pearson: pearson(found, given)?,
+    })
 }
 
-/// Pearson's correlation coefficient, `Σ (x - x̄)(y - ȳ) / √(Σ (x - x̄)² Σ (y - ȳ)²)`, from -1 to 1.
+/// Pearson's correlation coefficient, `Σ (x - x̄)(y - ȳ) / √(Σ (x - x̄)² Σ (y - ȳ)²)`, from -1 to
+/// 1.
 ///
 /// Source: K. Pearson, "Notes on regression and inheritance in the case of two parents", 1895.
 ///
 /// # Errors
-/// `InvalidInput` for lists of different length, fewer than two numbers, one that is not finite, and where all numbers of a list
-/// are the same.
+/// `InvalidInput` for lists of different length, fewer than two numbers, one that is not finite,
+/// and where all numbers of a list are the same.
 pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64> {
     same_length("similarities", x.len(), y.len())?;
     if x.len() < 2 {
         return Err(Error::invalid(format!("a correlation is not defined for {} pairs", x.len())));
     }
     if let Some(place) = x.iter().zip(y).position(|(x, y)| !x.is_finite() || !y.is_finite()) {
-        return Err(Error::invalid(format!("pair {place} has a number that is not finite: {} and {}", x[place], y[place])));
+        return Err(Error::invalid(format!(
+            "pair {place} has a number that is not finite: {} and {}",
+            x[place], y[place]
+        )));
     }
     // The mean of equal numbers need not be that number, so their spread need not be 0.
     if [x, y].iter().any(|values| values.iter().all(|value| *value == values[0])) {
@@ -46,12 +54,15 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let spread = (dot(&x, &x) * dot(&y, &y)).sqrt();
     if spread == 0.0 {
-        return Err(Error::invalid("a correlation is not defined where all numbers are the same, up to rounding"));
+        return Err(Error::invalid(
+            "a correlation is not defined where all numbers are the same, up to rounding",
+        ));
     }
     Ok((dot(&x, &y) / spread).clamp(-1.0, 1.0))
 }
 
-/// Numbers without their mean, multiplied by a power of 2 so that neither their sum nor their squares leave the range of f64.
+/// Numbers without their mean, multiplied by a power of 2 so that neither their sum nor their
+/// squares leave the range of f64.
 fn centered(values: &[f64]) -> Vec<f64> {
     let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     // By halves, each of which is a number also where the whole is not.
@@ -62,7 +73,8 @@ fn centered(values: &[f64]) -> Vec<f64> {
     scaled.iter().map(|value| value - mean).collect()
 }
 
-/// Spearman's rank correlation: [`pearson`] of the ranks, those of equal numbers averaged. Infinite numbers have ranks.
+/// Spearman's rank correlation: [`pearson`] of the ranks, those of equal numbers averaged. Infinite
+/// numbers have ranks.
 ///
 /// Source: C. Spearman, "The proof and measurement of association between two things", 1904.
 ///
@@ -80,7 +92,9 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut from = 0;
     for tied in order.chunk_by(|a, b| values[*a] == values[*b]) {
         let rank = from as f64 + (tied.len() + 1) as f64 / 2.0;
-        tied.iter().filter(|place| !values[**place].is_nan()).for_each(|place| ranks[*place] = rank);
+        tied.iter()
+            .filter(|place| !values[**place].is_nan())
+            .for_each(|place| ranks[*place] = rank);
         from += tied.len();
     }
     ranks
@@ -95,7 +109,8 @@ mod tests {
         // Deviations (-1.5, -0.5, 0.5, 1.5) and (-1, 0, -1, 2): 3.0 - 0.5 ... / √(5 · 6).
         let found = pearson(&[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 1.0, 4.0])?;
         assert!((found - 4.0 / 30_f64.sqrt()).abs() < 1e-12, "{found}");
-        // Ranks (1.5, 3, 1.5, 4): deviations (-1, 0.5, -1, 1.5), sum of products 1.5 + -0.25 - 0.5 + 2.25 = 3, √(5 · 4.5).
+        // Ranks (1.5, 3, 1.5, 4): deviations (-1, 0.5, -1, 1.5), sum of products 1.5 + -0.25 - 0.5
+        // + 2.25 = 3, √(5 · 4.5).
         let found = spearman(&[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 1.0, 40.0])?;
         assert!((found - 3.0 / 22.5_f64.sqrt()).abs() < 1e-12, "{found}");
         assert_eq!(spearman(&[1.0, 10.0, 100.0], &[-3.0, -2.0, -1.0])?, 1.0);

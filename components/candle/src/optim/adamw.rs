@@ -17,8 +17,9 @@ use superduper::Result;
 /// θ ← θ - η · (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + ε)
 /// ```
 ///
-/// Source: I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2,
-/// with `η λ` as the decay, as in PyTorch. The defaults are those of PyTorch. All parameters decay, biases too.
+/// Source: I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019,
+/// algorithm 2, with `η λ` as the decay, as in PyTorch. The defaults are those of PyTorch. All
+/// parameters decay, biases too.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
@@ -42,7 +43,13 @@ impl Default for AdamW {
 
 #[typetag::serde(name = "candle.AdamW")]
 impl Optimizer for AdamW {
-    fn update(&self, state: &mut OptimizerState, params: &BTreeMap<String, Var>, grads: &GradStore, factor: f64) -> Result<()> {
+    fn update(
+        &self,
+        state: &mut OptimizerState,
+        params: &BTreeMap<String, Var>,
+        grads: &GradStore,
+        factor: f64,
+    ) -> Result<()> {
         let range = "at least 0 and below 1";
         check("AdamW", "learning_rate", self.learning_rate, "above 0", self.learning_rate > 0.0)?;
         check("AdamW", "beta1", self.beta1, range, (0.0..1.0).contains(&self.beta1))?;

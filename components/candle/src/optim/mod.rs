@@ -8,6 +8,8 @@ mod adamw;
 mod optimizer;
 mod sgd;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use adamw::AdamW;
 pub use optimizer::Optimizer;

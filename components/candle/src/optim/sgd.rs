@@ -15,8 +15,8 @@ use superduper::Result;
 /// θ ← θ - η b
 /// ```
 ///
-/// Source: the formula of `torch.optim.SGD` (without dampening), a form of B. Polyak, "Some methods of
-/// speeding up the convergence of iteration methods", 1964.
+/// Source: the formula of `torch.optim.SGD` (without dampening), a form of B. Polyak, "Some methods
+/// of speeding up the convergence of iteration methods", 1964.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgd {
@@ -36,9 +36,21 @@ impl Default for Sgd {
 
 #[typetag::serde(name = "candle.Sgd")]
 impl Optimizer for Sgd {
-    fn update(&self, state: &mut OptimizerState, params: &BTreeMap<String, Var>, grads: &GradStore, factor: f64) -> Result<()> {
+    fn update(
+        &self,
+        state: &mut OptimizerState,
+        params: &BTreeMap<String, Var>,
+        grads: &GradStore,
+        factor: f64,
+    ) -> Result<()> {
         check("Sgd", "learning_rate", self.learning_rate, "above 0", self.learning_rate > 0.0)?;
-        check("Sgd", "momentum", self.momentum, "at least 0 and below 1", (0.0..1.0).contains(&self.momentum))?;
+        check(
+            "Sgd",
+            "momentum",
+            self.momentum,
+            "at least 0 and below 1",
+            (0.0..1.0).contains(&self.momentum),
+        )?;
         check("Sgd", "weight_decay", self.weight_decay, "at least 0", self.weight_decay >= 0.0)?;
 
         let rate = (self.learning_rate * factor) as f32;

@@ -1,10 +1,10 @@
 //! What an optimizer remembers between steps.
 //!
-//! Moments are named `slot.parameter`, such as `m.l1.weight`, and have the shape of their parameter.
-//! The state is plain data; only [`OptimizerState::each_parameter`] touches candle, through an in-place
-//! operation, because the values of a `Var` cannot be borrowed otherwise.
+//! Moments are named `slot.parameter`, such as `m.l1.weight`, and have the shape of their
+//! parameter. The state is plain data; only [`OptimizerState::each_parameter`] touches candle,
+//! through an in-place operation, because the values of a `Var` cannot be borrowed otherwise.
 
-use crate::weights::{Array, Weights};
+use crate::{array::Array, weights::Weights};
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Var, backprop::GradStore};
 use serde::{Deserialize, Serialize};
 use std::{cell::RefCell, collections::BTreeMap};
@@ -37,12 +37,15 @@ impl OptimizerState {
         self.step += 1;
     }
 
-    /// Call `change(values, gradient, moments)` for each parameter that has a gradient, in the order of the names.
+    /// Call `change(values, gradient, moments)` for each parameter that has a gradient, in the
+    /// order of the names.
     ///
-    /// The slices have the same length and are in row-major order. There is one moment per slot, zero at the first step.
+    /// The slices have the same length and are in row-major order. There is one moment per slot,
+    /// zero at the first step.
     ///
     /// # Errors
-    /// `InvalidInput` for a moment or gradient of another shape than its parameter, or a parameter that is not f32.
+    /// `InvalidInput` for a moment or gradient of another shape than its parameter, or a parameter
+    /// that is not f32.
     pub fn each_parameter<const N: usize>(
         &mut self,
         slots: [&str; N],
@@ -62,7 +65,9 @@ impl OptimizerState {
             }
             let keys = slots.map(|slot| format!("{slot}.{name}"));
             for key in &keys {
-                if let Some(moment) = self.moments.get(key).filter(|moment| moment.shape() != var.dims()) {
+                if let Some(moment) =
+                    self.moments.get(key).filter(|moment| moment.shape() != var.dims())
+                {
                     return Err(Error::invalid(format!(
                         "moment `{key}` has shape {:?}, its parameter has shape {:?}",
                         moment.shape(),
@@ -71,7 +76,9 @@ impl OptimizerState {
                     .fatal());
                 }
             }
-            let mut moments = keys.each_ref().map(|key| self.moments.remove(key).unwrap_or_else(|| Array::zeros(var.dims())));
+            let mut moments = keys
+                .each_ref()
+                .map(|key| self.moments.remove(key).unwrap_or_else(|| Array::zeros(var.dims())));
             // Gradients of transposed factors are strided.
             let done = gradient.contiguous().and_then(|gradient| {
                 let apply = RefCell::new(|values: &mut [f32], gradient: &[f32]| {
@@ -96,11 +103,19 @@ impl<F: FnMut(&mut [f32], &[f32])> InplaceOp2 for Change<F> {
         "optimizer-update"
     }
 
-    fn cpu_fwd(&self, values: &mut CpuStorage, layout: &Layout, gradient: &CpuStorage, slope: &Layout) -> candle_core::Result<()> {
+    fn cpu_fwd(
+        &self,
+        values: &mut CpuStorage,
+        layout: &Layout,
+        gradient: &CpuStorage,
+        slope: &Layout,
+    ) -> candle_core::Result<()> {
         let (CpuStorage::F32(values), CpuStorage::F32(gradient)) = (values, gradient) else {
             candle_core::bail!("an optimizer needs f32 parameters and gradients");
         };
-        let (Some((from, to)), Some((slope_from, slope_to))) = (layout.contiguous_offsets(), slope.contiguous_offsets()) else {
+        let (Some((from, to)), Some((slope_from, slope_to))) =
+            (layout.contiguous_offsets(), slope.contiguous_offsets())
+        else {
             candle_core::bail!("an optimizer needs contiguous parameters and gradients");
         };
         (self.0.borrow_mut())(&mut values[from..to], &gradient[slope_from..slope_to]);

@@ -7,7 +7,10 @@ use superduper_candle::Table;
 pub(crate) fn digits() -> Result<Table> {
     let (mut features, mut labels) = (Vec::new(), Vec::new());
     for line in include_str!("../../../../examples/data/digits.csv").lines() {
-        let mut values = line.split(',').map(|value| value.parse::<u32>().map_err(Error::msg)).collect::<Result<Vec<_>>>()?;
+        let mut values = line
+            .split(',')
+            .map(|value| value.parse::<u32>().map_err(Error::msg))
+            .collect::<Result<Vec<_>>>()?;
         labels.extend(values.pop());
         features.extend(values.into_iter().map(|value| value as f32));
     }

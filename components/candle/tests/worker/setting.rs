@@ -12,17 +12,22 @@ use std::{
     time::Duration,
 };
 use superduper::{Artifact, Db, DbBuilder, Error, Result};
-use superduper_candle::{AdamW, Classifier, ClipNorm, CosineWarmup, GradientHook};
+use superduper_candle::{
+    AdamW, Classifier, ClipNorm, CosineWarmup, FitSettingsSetters, GradientHook,
+};
 use superduper_object::ObjectStore;
 use superduper_sqlite::SqliteStore;
 pub(crate) use table::digits;
 
 pub(crate) fn builder(folder: &Path) -> Result<DbBuilder> {
     let metadata = Arc::new(SqliteStore::open(folder)?);
-    Ok(Db::builder().metadata(metadata).artifacts(Arc::new(ObjectStore::folder(folder.join("artifacts"))?)))
+    Ok(Db::builder()
+        .metadata(metadata)
+        .artifacts(Arc::new(ObjectStore::folder(folder.join("artifacts"))?)))
 }
 
-/// A perceptron whose loop has all there is: moments, a schedule, validation, patience, hooks, steps of two batches.
+/// A perceptron whose loop has all there is: moments, a schedule, validation, patience, hooks,
+/// steps of two batches.
 pub(crate) fn classifier(epochs: u64) -> Result<Classifier> {
     let hooks: Vec<Box<dyn GradientHook>> = vec![Box::new(ClipNorm { max: 1.0 })];
     Classifier::builder("digits")
@@ -49,14 +54,20 @@ pub(crate) const STEPS_PER_EPOCH: u64 = 41;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Trouble {
     pub(crate) pause_micros: u64,
-    /// The step, and the file that says that it failed before; whoever waits to kill it sees its process id there.
+    /// The step, and the file that says that it failed before; whoever waits to kill it sees its
+    /// process id there.
     pub(crate) fails_at: Option<(u64, PathBuf)>,
     pub(crate) kills: bool,
 }
 
 #[typetag::serde(name = "test.Trouble")]
 impl GradientHook for Trouble {
-    fn change(&self, step: u64, _params: &BTreeMap<String, Var>, _grads: &mut GradStore) -> Result<()> {
+    fn change(
+        &self,
+        step: u64,
+        _params: &BTreeMap<String, Var>,
+        _grads: &mut GradStore,
+    ) -> Result<()> {
         std::thread::sleep(Duration::from_micros(self.pause_micros));
         match &self.fails_at {
             Some((at, file)) if *at == step && !file.exists() => {
@@ -76,6 +87,6 @@ impl GradientHook for Trouble {
 /// The same classifier, slowed down to about a second.
 pub(crate) fn slow(epochs: u64) -> Result<Classifier> {
     let mut slow = classifier(epochs)?;
-    slow.hooks.push(Box::new(Trouble { pause_micros: 500, ..Trouble::default() }));
+    slow.fit.hooks.push(Box::new(Trouble { pause_micros: 500, ..Trouble::default() }));
     Ok(slow)
 }

@@ -41,7 +41,12 @@ both! {
                 kinds.push(row.kind);
             }
         }
-        assert_eq!(kinds, ["component.applied", "run.started", "job.started", "job.succeeded", "run.ended"]);
+        // Progress is told or not, as long as the training takes.
+        kinds.retain(|kind| kind != "job.progressed");
+        assert_eq!(
+            kinds,
+            ["component.applied", "run.started", "job.added", "job.started", "job.signalled", "job.succeeded", "run.ended"]
+        );
     }
 
     async fn j16_a_retry_goes_on_from_the_last_checkpoint_to_the_same_bits(isolation: Isolation) {
@@ -113,20 +118,24 @@ both! {
         let run = trainer.train(Walk::new("loop", 16), TrainSpec::new().seed(7).arg("pause_ms", 20_u64).id("again")).await.unwrap();
         until("it made some steps", async || !run.checkpoints().await.unwrap().is_empty()).await;
         run.cancel().await.unwrap();
-        assert_eq!(run.wait().await.unwrap().status, Status::Canceled);
+        assert_eq!(run.wait().await.unwrap().status, Status::Cancelled);
         assert_eq!(run.load::<Walk>().await.err().unwrap().kind(), ErrorKind::Cancelled);
         let resumed = run.resume().await.unwrap();
         assert_ne!(resumed.job(), run.job());
         assert_eq!(resumed.load::<Walk>().await.unwrap().trace, expected);
         let logs = resumed.logs().await.unwrap();
         assert!(logs[0].message.starts_with("goes on after step "), "{logs:?}");
-        assert_eq!(run.info().await.unwrap().status, Status::Canceled, "the canceled job stays as it was");
+        assert_eq!(run.info().await.unwrap().status, Status::Cancelled, "the cancelled job stays as it was");
     }
 }
 
 fn scored(scores: serde_json::Value) -> TrainSpec {
     let best = Some(("score".to_owned(), Direction::Higher));
-    TrainSpec::new().arg("scores", scores).checkpoints(Checkpoints { keep_last: 1, best, ..Checkpoints::default() })
+    TrainSpec::new().arg("scores", scores).checkpoints(Checkpoints {
+        keep_last: 1,
+        best,
+        ..Checkpoints::default()
+    })
 }
 
 both! {
@@ -197,7 +206,11 @@ both! {
 
 async fn retrying(db: &Db, isolation: Isolation) -> Trainer {
     let restart = Restart { retries: 1, backoff: Span::default(), resume: false };
-    LocalTrainer::new("default").base(JobBase { restart, ..base(isolation) }).open(db).await.unwrap()
+    LocalTrainer::new("default")
+        .base(JobBase { restart, ..base(isolation) })
+        .open(db)
+        .await
+        .unwrap()
 }
 
 both! {

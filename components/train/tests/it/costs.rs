@@ -1,4 +1,5 @@
-//! What many jobs cost: open files, memory, processes. Each in a process of its own, where nothing else opens or takes any.
+//! What many jobs cost: open files, memory, processes. Each in a process of its own, where nothing
+//! else opens or takes any.
 
 use crate::{crashes::children, support::*};
 use std::{
@@ -17,7 +18,8 @@ async fn j12_finished_jobs_keep_no_files_open() {
         return;
     }
     // SUPERDUPER_FILES=1000 for the full run.
-    let count: usize = std::env::var("SUPERDUPER_FILES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
+    let count: usize =
+        std::env::var("SUPERDUPER_FILES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     let place = Place::new();
     let db = place.db().await;
     let trainer = trainer(&db, Process).await;
@@ -39,7 +41,8 @@ fn resident(process: &str) -> usize {
     text.split_whitespace().nth(1).map_or(0, |pages| pages.parse::<usize>().unwrap() * 4096)
 }
 
-/// Bytes of memory of this process once it is done with what was under way: the last job's own model may go a moment after its end.
+/// Bytes of memory of this process once it is done with what was under way: the last job's own
+/// model may go a moment after its end.
 async fn settled() -> usize {
     let mut least = resident("self");
     for _ in 0..10 {
@@ -59,7 +62,8 @@ fn children_time() -> u64 {
 both! {
     async fn j12_finished_jobs_keep_no_model_in_memory(isolation: Isolation) {
         let which = if isolation == Thread { "thread" } else { "process" };
-        // What the allocator keeps for later is not what is counted here: it gives large blocks back at once.
+        // What the allocator keeps for later is not what is counted here: it gives large blocks
+        // back at once.
         let at_once = [("MALLOC_MMAP_THRESHOLD_", "1048576")];
         if !again(&format!("costs::j12_finished_jobs_keep_no_model_in_memory::{which}"), &at_once) {
             return;
@@ -92,7 +96,11 @@ async fn j12_a_hundred_processes_at_once_are_no_more_than_the_limit() {
     const LIMIT: usize = 4;
     let place = Place::new();
     let db = place.db().await;
-    let trainer = LocalTrainer::new("many").base(JobBase { max_concurrent: LIMIT, ..base(Process) }).open(&db).await.unwrap();
+    let trainer = LocalTrainer::new("many")
+        .base(JobBase { max_concurrent: LIMIT, ..base(Process) })
+        .open(&db)
+        .await
+        .unwrap();
     static DONE: AtomicBool = AtomicBool::new(false);
     let me = std::process::id();
     let watch = std::thread::spawn(move || {
@@ -100,8 +108,11 @@ async fn j12_a_hundred_processes_at_once_are_no_more_than_the_limit() {
         loop {
             let workers = children(me);
             // A copy of this process that has not become a worker yet shares its memory.
-            let is_worker = |pid: &&i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program());
-            let taken: usize = workers.iter().filter(is_worker).map(|pid| resident(&pid.to_string())).sum();
+            let is_worker = |pid: &&i32| {
+                std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program())
+            };
+            let taken: usize =
+                workers.iter().filter(is_worker).map(|pid| resident(&pid.to_string())).sum();
             (most, memory, looks) = (most.max(workers.len()), memory.max(taken), looks + 1);
             if DONE.load(Ordering::SeqCst) {
                 return (most, memory >> 20, looks);

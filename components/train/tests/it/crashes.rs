@@ -32,22 +32,45 @@ async fn limits_of_memory_and_processor_time_hold_in_the_worker() {
     let place = Place::new();
     let db = place.db().await;
     let limited = async |name: &str, limits: Limits, what: &str| {
-        let trainer = LocalTrainer::new(name).base(JobBase { limits, ..base(Process) }).open(&db).await.unwrap();
-        let info = trainer.train(Walk::new(what, 0), TrainSpec::new()).await.unwrap().wait().await.unwrap();
+        let trainer = LocalTrainer::new(name)
+            .base(JobBase { limits, ..base(Process) })
+            .open(&db)
+            .await
+            .unwrap();
+        let info = trainer
+            .train(Walk::new(what, 0), TrainSpec::new())
+            .await
+            .unwrap()
+            .wait()
+            .await
+            .unwrap();
         assert_eq!(info.status, Status::Errored);
         text(&info)
     };
-    let memory = limited("memory", Limits { memory: Some(512 << 20), ..Limits::default() }, "memory").await;
+    let memory =
+        limited("memory", Limits { memory: Some(512 << 20), ..Limits::default() }, "memory").await;
     let died = "the worker was killed by signal 6 (a memory limit of 536870912 bytes was set)";
-    assert!(memory.starts_with(&format!("{died}: its standard error ended with: memory allocation of ")), "{memory}");
-    let cpu = limited("cpu", Limits { cpu: Some("1s".parse().unwrap()), ..Limits::default() }, "cpu").await;
+    assert!(
+        memory
+            .starts_with(&format!("{died}: its standard error ended with: memory allocation of ")),
+        "{memory}"
+    );
+    let cpu =
+        limited("cpu", Limits { cpu: Some("1s".parse().unwrap()), ..Limits::default() }, "cpu")
+            .await;
     assert_eq!(cpu, "the worker was killed by signal 24: it used more than 1 s of processor time");
 }
 
 pub(crate) fn parent(folder: &Path, jobs: usize, steps: u64, isolation: Isolation) -> Child {
     let isolation = if isolation == Process { "process" } else { "thread" };
     let mut command = Command::new(program());
-    command.args(["storm", folder.to_str().unwrap(), &jobs.to_string(), &steps.to_string(), isolation]);
+    command.args([
+        "storm",
+        folder.to_str().unwrap(),
+        &jobs.to_string(),
+        &steps.to_string(),
+        isolation,
+    ]);
     // Workers of a killed parent may say that they were overtaken.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -63,11 +86,15 @@ pub(crate) async fn ended(process: &mut Child) {
     }
 }
 
-/// The worker processes of a parent.
+/// The job processes of a parent.
 pub(crate) fn children(parent: u32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()
+        })
+        .collect()
 }
 
 fn is_gone(pid: i32) -> bool {
@@ -105,7 +132,8 @@ both! {
             assert!(run.load::<Walk>().await.unwrap_err().hint().is_some_and(|hint| hint.contains("resume")));
         }
         assert_eq!(interrupted, 2, "one had not begun");
-        // The next process goes on: by hand here, by the trainer's restart policy in the storm below.
+        // The next process goes on: by hand here, by the trainer's restart policy in the storm
+        // below.
         let trainer = db.trainer("storm").await.unwrap();
         db.resume().await.unwrap();
         let expected = LocalTrainer::new("calm").open(&db).await.unwrap();
@@ -180,7 +208,7 @@ both! {
         until_stepping(&resumed).await;
         assert_eq!(waiting.info().await.unwrap().status, Status::Running, "somebody has it again");
         resumed.cancel().await.unwrap();
-        assert_eq!(resumed.wait().await.unwrap().status, Status::Canceled);
+        assert_eq!(resumed.wait().await.unwrap().status, Status::Cancelled);
     }
 }
 

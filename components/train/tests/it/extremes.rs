@@ -1,4 +1,5 @@
-//! Durations and counts of trainings at 0 and at their maximum: none of them panics, and each means what it says.
+//! Durations and counts of trainings at 0 and at their maximum: none of them panics, and each means
+//! what it says.
 
 use crate::support::*;
 use std::time::Duration;
@@ -44,13 +45,20 @@ async fn b18_limits_of_nothing_are_refused_before_anything_runs() {
     let place = Place::new();
     let db = place.db().await;
     let zero = Some(Span::default());
-    for limits in [Limits { wall: zero, ..Limits::default() }, Limits { heartbeat: zero, ..Limits::default() }] {
-        let opened = LocalTrainer::new("zero").base(JobBase { limits, ..JobBase::default() }).open(&db).await;
+    for limits in [
+        Limits { wall: zero, ..Limits::default() },
+        Limits { heartbeat: zero, ..Limits::default() },
+    ] {
+        let opened = LocalTrainer::new("zero")
+            .base(JobBase { limits, ..JobBase::default() })
+            .open(&db)
+            .await;
         assert_eq!(opened.err().unwrap().kind(), ErrorKind::InvalidInput);
     }
     let text = "model_management: {trainers: {d: {type: LOCAL, config: {limits: {wall: 200000000000000d}}}}}";
     let trainer = Config::from_yaml(text).unwrap().open(&db, "d").await.unwrap();
-    let info = trainer.train(Walk::new("loop", 2), TrainSpec::new()).await.unwrap().wait().await.unwrap();
+    let info =
+        trainer.train(Walk::new("loop", 2), TrainSpec::new()).await.unwrap().wait().await.unwrap();
     assert_eq!(info.status, Status::Completed, "{}", crate::support::text(&info));
 }
 
@@ -64,7 +72,8 @@ struct Counter {
 impl Train for Counter {
     fn train(&mut self, ctx: &mut TrainContext) -> Result<Trained> {
         let mut stopping = EarlyStopping::new(Direction::Lower, u64::MAX).warmup(u64::MAX);
-        for (step, total) in [(0, 0), (u64::MAX - 1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 0)] {
+        for (step, total) in [(0, 0), (u64::MAX - 1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 0)]
+        {
             if ctx.step(step, total)?.is_stop() {
                 break;
             }
@@ -84,10 +93,15 @@ superduper_train::trains!(Counter);
 async fn b18_steps_at_their_ends() {
     let place = Place::new();
     let db = place.db().await;
-    let run = trainer(&db, Thread).await.train(Counter { identifier: "c".into() }, TrainSpec::new().id("steps")).await.unwrap();
+    let run = trainer(&db, Thread)
+        .await
+        .train(Counter { identifier: "c".into() }, TrainSpec::new().id("steps"))
+        .await
+        .unwrap();
     #[cfg(feature = "progress")]
     for poll in [Duration::ZERO, Duration::from_millis(20)] {
-        let progress = superduper_train::Progress::lines(std::io::sink()).every(Duration::ZERO).poll(poll);
+        let progress =
+            superduper_train::Progress::lines(std::io::sink()).every(Duration::ZERO).poll(poll);
         assert!(progress.follow(&run).await.unwrap().status.is_terminal());
     }
     let info = run.wait().await.unwrap();

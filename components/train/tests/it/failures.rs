@@ -38,17 +38,36 @@ both! {
 async fn fault_30_the_standard_error_of_a_job_process_is_on_record() {
     let place = Place::new();
     let db = place.db().await;
-    let run = trainer(&db, Process).await.train(Walk::new("complain", 0), TrainSpec::new().wait()).await.unwrap();
+    let run = trainer(&db, Process)
+        .await
+        .train(Walk::new("complain", 0), TrainSpec::new().wait())
+        .await
+        .unwrap();
     let error = run.info().await.unwrap().error.unwrap();
-    assert_eq!((error.kind, &*error.message), (FailureKind::WorkerLost, "the worker was killed by signal 6"));
+    assert_eq!(
+        (error.kind, &*error.message),
+        (FailureKind::WorkerLost, "the worker was killed by signal 6")
+    );
     let last = error.causes.last().expect("a cause");
-    assert!(last.starts_with("its standard error ended with: ") && last.ends_with("complaint 99 of the library below"), "{last}");
+    assert!(
+        last.starts_with("its standard error ended with: ")
+            && last.ends_with("complaint 99 of the library below"),
+        "{last}"
+    );
     assert!(last.len() < 4096, "{}", last.len());
     let logs: Vec<String> = run.logs().await.unwrap().into_iter().map(|row| row.message).collect();
-    let lines: Vec<String> = (0..100).map(|line| format!("stderr: complaint {line} of the library below")).collect();
-    assert_eq!(logs.iter().filter(|line| line.contains("complaint")).collect::<Vec<_>>(), lines.iter().collect::<Vec<_>>());
+    let lines: Vec<String> =
+        (0..100).map(|line| format!("stderr: complaint {line} of the library below")).collect();
+    assert_eq!(
+        logs.iter().filter(|line| line.contains("complaint")).collect::<Vec<_>>(),
+        lines.iter().collect::<Vec<_>>()
+    );
     // A panic that the record tells of is in the log as the process printed it.
-    let run = trainer(&db, Process).await.train(Walk::new("panic", 0), TrainSpec::new().wait()).await.unwrap();
+    let run = trainer(&db, Process)
+        .await
+        .train(Walk::new("panic", 0), TrainSpec::new().wait())
+        .await
+        .unwrap();
     let logs = run.logs().await.unwrap();
     assert!(logs.iter().any(|row| row.message == "stderr: training boom"), "{logs:?}");
 }

@@ -2,7 +2,7 @@
 
 use crate::{modules::Unknown, support::*};
 use superduper::{FailureKind, prelude::*};
-use superduper_train::{Arg, prelude::*};
+use superduper_train::{Arg, CancelOutcome, prelude::*};
 
 both! {
     async fn j01_a_blocked_job_runs_and_completes_when_it_is_released(isolation: Isolation) {
@@ -116,7 +116,8 @@ both! {
             assert_eq!(info.status, Status::Completed, "{info:?}");
             started.push((info.started_at.unwrap(), info.completed_at.unwrap(), info.job));
         }
-        // Places are given in order; between that and the start on record there is a commit, which may be overtaken.
+        // Places are given in order; between that and the start on record there is a commit, which
+        // may be overtaken.
         assert!(started.windows(8).all(|jobs| jobs[0].0 <= jobs[7].0), "jobs start in the order of their submission: {started:?}");
         let events = db.metadata().events(superduper::store::Cursor::default(), None, 10_000).await.unwrap();
         let (mut now, mut most) = (0_i32, 0);
@@ -135,13 +136,18 @@ both! {
         let place = Place::new();
         let db = place.db().await;
         let trainer = trainer(&db, isolation).await;
-        for (what, status) in [("loop", Status::Completed), ("fail", Status::Errored)] {
+        let cases = [
+            ("loop", Status::Completed, CancelOutcome::Completed),
+            ("fail", Status::Errored, CancelOutcome::Ended),
+        ];
+        for (what, status, outcome) in cases {
             let run = trainer.train(Walk::new(what, 1), TrainSpec::new().wait()).await.unwrap();
             let before = run.info().await.unwrap();
-            assert_eq!(run.cancel().await.unwrap(), superduper_train::Canceling::Final);
+            assert_eq!(run.cancel().await.unwrap(), outcome);
             run.stop().await.unwrap();
             assert!(run.pause().await.is_err());
             db.cancel(run.job()).await.unwrap();
+            assert!(!run.info().await.unwrap().completed_despite_cancel());
             assert_eq!((run.wait().await.unwrap(), before.status), (before, status));
         }
     }
@@ -183,15 +189,15 @@ both! {
         let purged = trainer.train(Walk::new("loop", 1), TrainSpec::new().id("purged").wait()).await.unwrap();
         purged.purge().await.unwrap();
         let gate = place.gate();
-        let canceled = trainer.train(Walk::new("wait", 0), gate.spec().id("canceled")).await.unwrap();
-        canceled.cancel().await.unwrap();
+        let cancelled = trainer.train(Walk::new("wait", 0), gate.spec().id("cancelled")).await.unwrap();
+        cancelled.cancel().await.unwrap();
         failed.wait().await.unwrap();
         let error = async |id: &str| match db.get_model_future(id).await {
             Ok(run) => run.load::<Walk>().await.unwrap_err(),
             Err(error) => error,
         };
         for (id, name, exit, status) in
-            [("unknown", "not_found", 11, 404), ("purged", "gone", 12, 410), ("failed", "job_failed", 20, 424), ("canceled", "cancelled", 21, 409)]
+            [("unknown", "not_found", 11, 404), ("purged", "gone", 12, 410), ("failed", "job_failed", 20, 424), ("cancelled", "cancelled", 21, 409)]
         {
             let error = error(id).await;
             let kind = error.kind();
@@ -272,7 +278,8 @@ both! {
                 ends.push((job.created_at, job.ended_at.unwrap()));
             }
             ends.sort_unstable();
-            // Nothing makes the second call begin before the job of the first has ended; then both win, one after the other.
+            // Nothing makes the second call begin before the job of the first has ended; then both
+            // win, one after the other.
             assert!(ends.windows(2).all(|jobs| jobs[0].1 <= jobs[1].0), "round {round}: {ends:?}");
             all += ends.len();
             for lost in lost {
@@ -290,7 +297,11 @@ both! {
 async fn a_module_that_nobody_was_told_of_is_refused_at_once() {
     let place = Place::new();
     let db = place.db().await;
-    let error = trainer(&db, Thread).await.train(Unknown { identifier: "x".into() }, TrainSpec::new()).await.unwrap_err();
+    let error = trainer(&db, Thread)
+        .await
+        .train(Unknown { identifier: "x".into() }, TrainSpec::new())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownKind);
     assert!(error.hint().is_some_and(|hint| hint.contains("trains!(Unknown)")), "{error}");
     assert!(db.jobs(Default::default()).await.unwrap().is_empty());
@@ -301,12 +312,17 @@ async fn a_training_can_be_declared() {
     let place = Place::new();
     let db = place.db().await;
     let trainer = trainer(&db, Thread).await;
-    let declared = |steps| trainer.training("declared", Walk::new("loop", steps), TrainSpec::new()).unwrap();
+    let declared =
+        |steps| trainer.training("declared", Walk::new("loop", steps), TrainSpec::new()).unwrap();
     db.apply(declared(2)).await.unwrap();
     let first = db.get_model_future("declared").await.unwrap();
     assert_eq!(first.load::<Walk>().await.unwrap().trace.len(), 2);
     db.apply(declared(2)).await.unwrap();
-    assert_eq!(db.get_model_future("declared").await.unwrap().job(), first.job(), "nothing changed, nothing ran");
+    assert_eq!(
+        db.get_model_future("declared").await.unwrap().job(),
+        first.job(),
+        "nothing changed, nothing ran"
+    );
     let applied = db.apply(declared(3)).await.unwrap();
     assert_eq!(applied.version(), 1);
     let second = db.get_model_future("declared").await.unwrap();
@@ -317,7 +333,10 @@ async fn a_training_can_be_declared() {
 async fn limits_that_a_thread_cannot_keep_are_refused() {
     let place = Place::new();
     let db = place.db().await;
-    let base = JobBase { limits: Limits { memory: Some(1 << 30), ..Limits::default() }, ..JobBase::default() };
+    let base = JobBase {
+        limits: Limits { memory: Some(1 << 30), ..Limits::default() },
+        ..JobBase::default()
+    };
     let error = LocalTrainer::new("t").base(base).open(&db).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     let memory = Db::builder()
@@ -325,9 +344,14 @@ async fn limits_that_a_thread_cannot_keep_are_refused() {
         .artifacts(std::sync::Arc::new(superduper_object::ObjectStore::memory()))
         .program(program());
     let db = memory.build().await.unwrap();
-    let run = trainer(&db, Thread).await.train(Walk::new("loop", 2), TrainSpec::new()).await.unwrap();
+    let run =
+        trainer(&db, Thread).await.train(Walk::new("loop", 2), TrainSpec::new()).await.unwrap();
     assert_eq!(run.load::<Walk>().await.unwrap().trace.len(), 2, "threads work in memory too");
-    let error = trainer(&db, Process).await.train(Walk::new("loop", 2), TrainSpec::new()).await.unwrap_err();
+    let error = trainer(&db, Process)
+        .await
+        .train(Walk::new("loop", 2), TrainSpec::new())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
 
@@ -335,7 +359,11 @@ async fn limits_that_a_thread_cannot_keep_are_refused() {
 async fn j11_the_limit_is_that_of_the_trainer_as_it_was_opened_last() {
     let place = Place::new();
     let db = place.db().await;
-    let open = |most: usize| LocalTrainer::new("default").base(JobBase { max_concurrent: most, ..base(Thread) }).open(&db);
+    let open = |most: usize| {
+        LocalTrainer::new("default")
+            .base(JobBase { max_concurrent: most, ..base(Thread) })
+            .open(&db)
+    };
     let gate = place.gate();
     let wide = open(3).await.unwrap();
     let mut runs = Vec::new();
@@ -353,7 +381,9 @@ async fn j11_the_limit_is_that_of_the_trainer_as_it_was_opened_last() {
     // Of those that started after the third: one at a time, though their rows name another limit.
     let first: Vec<_> = runs[..3].iter().map(|run| run.job()).collect();
     let mut now = 0_i32;
-    for event in db.metadata().events(superduper::store::Cursor::default(), None, 10_000).await.unwrap() {
+    for event in
+        db.metadata().events(superduper::store::Cursor::default(), None, 10_000).await.unwrap()
+    {
         match event.kind.as_str() {
             "job.started" if event.job.is_some_and(|job| !first.contains(&job)) => now += 1,
             "job.succeeded" if event.job.is_some_and(|job| !first.contains(&job)) => now -= 1,

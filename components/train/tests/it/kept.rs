@@ -54,7 +54,11 @@ async fn b01_a_state_that_would_be_read_back_as_another_one_is_refused() {
     let place = Place::new();
     let db = place.db().await;
     let restart = Restart { retries: 1, backoff: Span::default(), resume: false };
-    let trainer = LocalTrainer::new("default").base(JobBase { restart, ..base(Thread) }).open(&db).await.unwrap();
+    let trainer = LocalTrainer::new("default")
+        .base(JobBase { restart, ..base(Thread) })
+        .open(&db)
+        .await
+        .unwrap();
     for (what, path) in [("some", "`state.limit`"), ("variant", "`state.steps[1].rate`")] {
         let model = Keeps { identifier: what.into(), what: what.into(), same: None };
         let run = trainer.train(model, TrainSpec::new().id(what)).await.unwrap();
@@ -78,10 +82,17 @@ async fn b01_arguments_that_cannot_be_kept_are_refused_when_they_are_submitted()
     for number in [f64::NAN, f64::INFINITY] {
         let spec = TrainSpec::new().arg("rate", number).id("finite");
         let error = trainer.train(model(), spec).await.expect_err("it would be read as null");
-        assert!(error.to_string().contains("args.named.rate") && error.to_string().contains(&number.to_string()), "{error}");
+        assert!(
+            error.to_string().contains("args.named.rate")
+                && error.to_string().contains(&number.to_string()),
+            "{error}"
+        );
     }
     let error = Arg::value(Some(None::<u8>)).expect_err("it would be read as `None`");
     assert_eq!(error.kind(), ErrorKind::Encode);
     let spec = TrainSpec::new().arg("rate", 0.1_f32).arg("null", Value::Null);
-    assert_eq!((spec.args.get::<f32>("rate").unwrap(), spec.args.get::<Option<u8>>("null").unwrap()), (0.1, None));
+    assert_eq!(
+        (spec.args.get::<f32>("rate").unwrap(), spec.args.get::<Option<u8>>("null").unwrap()),
+        (0.1, None)
+    );
 }

@@ -23,5 +23,7 @@ mod retention;
 mod s3;
 #[cfg(feature = "s3")]
 mod s3_server;
+mod search;
 mod steering;
 mod support;
+mod train_or_resume;

@@ -25,7 +25,14 @@ pub(crate) struct Walk {
 impl Walk {
     pub(crate) fn new(what: &str, steps: u64) -> Self {
         let identifier = "walk".to_owned();
-        Walk { identifier, what: what.to_owned(), steps, weights: None, trace: Vec::new(), client: Runtime::default() }
+        Walk {
+            identifier,
+            what: what.to_owned(),
+            steps,
+            weights: None,
+            trace: Vec::new(),
+            client: Runtime::default(),
+        }
     }
 }
 
@@ -85,7 +92,10 @@ impl Train for Walk {
             "exit" => std::process::exit(0),
             "code" => std::process::exit(3),
             "signal" => {
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::KILL,
+                );
                 std::thread::sleep(Duration::from_secs(20));
             }
             "long" => return Err(Error::msg("x".repeat(1 << 20))),
@@ -127,19 +137,25 @@ impl Train for Walk {
                     }
                 }
             }
-            "big" => self.weights = Some(Artifact::new(Bytes::from(vec![ctx.arg("byte").unwrap_or(7); 16 << 20]))),
+            "big" => {
+                self.weights =
+                    Some(Artifact::new(Bytes::from(vec![ctx.arg("byte").unwrap_or(7); 16 << 20])))
+            }
             "scores" => self.score(ctx)?,
             "base" => {
                 let named = ctx.model::<Walk>("base")?;
                 let nested = ctx.model::<Walk>("list.1.inner")?;
                 let placed = ctx.model::<Walk>("0")?;
-                if !std::sync::Arc::ptr_eq(&named, &nested) || !std::sync::Arc::ptr_eq(&named, &placed) {
+                if !std::sync::Arc::ptr_eq(&named, &nested)
+                    || !std::sync::Arc::ptr_eq(&named, &placed)
+                {
                     return Err(Error::msg("one model was decoded twice in one worker"));
                 }
                 if named.client.get().is_ok() {
                     return Err(Error::msg("a runtime field crossed"));
                 }
-                let weights = named.weights.as_ref().ok_or_else(|| Error::msg("the base has no weights"))?;
+                let weights =
+                    named.weights.as_ref().ok_or_else(|| Error::msg("the base has no weights"))?;
                 let bytes = ctx.block_on(weights.get())?;
                 self.trace = bytes.iter().map(|byte| u64::from(*byte)).collect();
                 self.weights = named.weights.clone();
@@ -153,8 +169,8 @@ impl Train for Walk {
 }
 
 impl Walk {
-    /// Measures what it is told, step by step: a number, `null` for nothing, `"nan"`, or `"fail"` until the gate is open.
-    /// Becomes the step of the best checkpoint.
+    /// Measures what it is told, step by step: a number, `null` for nothing, `"nan"`, or `"fail"`
+    /// until the gate is open. Becomes the step of the best checkpoint.
     fn score(&mut self, ctx: &mut TrainContext) -> Result<()> {
         let scores: Vec<serde_json::Value> = ctx.arg("scores")?;
         let _: Option<u64> = ctx.resume()?;
@@ -165,7 +181,9 @@ impl Walk {
             match &scores[step as usize] {
                 serde_json::Value::Number(score) => ctx.metric("score", score.as_f64().unwrap()),
                 serde_json::Value::String(text) if text == "nan" => ctx.metric("score", f64::NAN),
-                serde_json::Value::String(_) if !go(ctx)?.exists() => return Err(Error::msg("as told")),
+                serde_json::Value::String(_) if !go(ctx)?.exists() => {
+                    return Err(Error::msg("as told"));
+                }
                 _ => {}
             }
             ctx.checkpoint(&step)?;
@@ -189,7 +207,8 @@ impl Walk {
                 break;
             }
             state.trace.push(state.position.to_bits() ^ state.stopping.since_best());
-            state.weights = Some(Artifact::new(Bytes::from(state.position.to_le_bytes().repeat(64))));
+            state.weights =
+                Some(Artifact::new(Bytes::from(state.position.to_le_bytes().repeat(64))));
             ctx.metric("position", state.position);
             ctx.checkpoint(&state)?;
             if pause > 0 {
@@ -218,7 +237,10 @@ impl Predict for Walk {
                         ctx.flush()?;
                         match ctx.arg::<String>("trouble").as_deref() {
                             Ok("kill") => {
-                                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                                let _ = rustix::process::kill_process(
+                                    rustix::process::getpid(),
+                                    rustix::process::Signal::KILL,
+                                );
                                 std::thread::sleep(Duration::from_secs(20));
                             }
                             Ok("fail") => return Err(Error::msg("half-way")),
@@ -248,7 +270,60 @@ impl Predict for Walk {
     }
 }
 
-trains!(Walk, Gauge);
+trains!(Walk, Gauge, Bowl);
+
+/// Measures how far its field and its argument are from 3 and -1, less each step.
+#[derive(Component, Clone, Debug)]
+#[component(kind = "test.Bowl")]
+pub(crate) struct Bowl {
+    pub(crate) identifier: String,
+    pub(crate) x: i64,
+}
+
+impl Train for Bowl {
+    fn check(&self, _args: &superduper_train::Args) -> Result<()> {
+        if self.x == 13 { Err(Error::invalid("13 is refused")) } else { Ok(()) }
+    }
+
+    fn train(&mut self, ctx: &mut TrainContext) -> Result<Trained> {
+        let y: f64 = ctx.arg("y")?;
+        let _: Option<u64> = ctx.resume()?;
+        for step in ctx.position()..10 {
+            if ctx.step(step, 10)?.is_stop() {
+                break;
+            }
+            if y == 7.0 && step == 5 {
+                return Err(Error::msg("7 breaks it").fatal());
+            }
+            let loss = (self.x as f64 - 3.0).powi(2) + (y + 1.0).powi(2) + 1.0 / (step + 1) as f64;
+            // At the end it gets worse again.
+            ctx.metric("loss", if step == 9 { loss + 100.0 } else { loss });
+            ctx.checkpoint(&step)?;
+            std::thread::sleep(Duration::from_millis(ctx.arg_or("pause_ms", 0)?));
+        }
+        Ok(Trained::model(self.clone()))
+    }
+}
+
+/// The search of the tests over bowls.
+#[allow(dead_code, reason = "the worker program and the tests use different parts of this file")]
+pub(crate) async fn search_bowls(
+    trainer: &Trainer,
+    id: &str,
+    pause_ms: u64,
+) -> Result<superduper_train::SearchRun> {
+    superduper_train::Search::grid()
+        .id(id)
+        .over("x", [1, 3, 5])
+        .over("y", [-1.0, 0.5, 7.0])
+        .by("loss", Direction::Lower)
+        .start(trainer, |candidate| {
+            let module = Bowl { identifier: "bowl".into(), x: candidate.get("x")? };
+            let spec = TrainSpec::new().arg("y", candidate.get::<f64>("y")?);
+            Ok((module, spec.arg("pause_ms", pause_ms)))
+        })
+        .await
+}
 
 /// Keeps a state, fails or is killed, and goes on from the state.
 #[derive(Component, Clone, Debug)]
@@ -294,7 +369,11 @@ impl Odd {
         let odd = f64::from_bits(0xfff0_0000_0000_0001);
         Odd {
             best: f64::INFINITY,
-            pairs: vec![(f32::NAN, Some(f64::NAN)), (f32::from_bits(0xff80_0001), None), (f32::NEG_INFINITY, Some(-0.0))],
+            pairs: vec![
+                (f32::NAN, Some(f64::NAN)),
+                (f32::from_bits(0xff80_0001), None),
+                (f32::NEG_INFINITY, Some(-0.0)),
+            ],
             by_name: [
                 ("$f64".to_owned(), Reading::Number(odd)),
                 ("half".to_owned(), Reading::Number(0.5)),
@@ -325,14 +404,19 @@ impl Train for Gauge {
     fn train(&mut self, ctx: &mut TrainContext) -> Result<Trained> {
         let levels: usize = ctx.arg("state").unwrap_or(1);
         match ctx.resume::<Odd>()? {
-            Some(odd) if odd.deep != nested(levels) => return Err(Error::msg("the state is another one").fatal()),
+            Some(odd) if odd.deep != nested(levels) => {
+                return Err(Error::msg("the state is another one").fatal());
+            }
             Some(odd) => self.bits = odd.bits(),
             None => {
                 let _ = ctx.step(0, 2)?;
                 ctx.checkpoint(&Odd::new(levels))?;
                 ctx.flush()?;
                 if ctx.arg::<bool>("kill").unwrap_or(false) {
-                    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                    let _ = rustix::process::kill_process(
+                        rustix::process::getpid(),
+                        rustix::process::Signal::KILL,
+                    );
                     std::thread::sleep(Duration::from_secs(20));
                 }
                 return Err(Error::msg("once"));
@@ -363,5 +447,8 @@ impl Train for Unknown {
 /// The spec of a walk in a storm.
 #[allow(dead_code, reason = "the worker program and the tests use different parts of this file")]
 pub(crate) fn storm_spec(number: usize) -> TrainSpec {
-    TrainSpec::new().id(format!("storm-{number}")).seed(number as u64).arg("pause_ms", Arg::from(4_u64))
+    TrainSpec::new()
+        .id(format!("storm-{number}"))
+        .seed(number as u64)
+        .arg("pause_ms", Arg::from(4_u64))
 }

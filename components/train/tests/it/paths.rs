@@ -45,19 +45,37 @@ async fn j03_pieces_that_lead_elsewhere_are_refused_before_the_start() {
         let error = trainer.train(Walk::new("loop", 1), spec).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?}");
         let spec = TrainSpec::new().save_path(place.path("data")).extra_path_arg(name);
-        assert_eq!(trainer.train(Walk::new("loop", 1), spec).await.unwrap_err().kind(), ErrorKind::InvalidInput, "{name:?}");
+        assert_eq!(
+            trainer.train(Walk::new("loop", 1), spec).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "{name:?}"
+        );
     }
     let spec = TrainSpec::new().id("..").save_path(place.path("data")).save_with_id(true);
-    assert_eq!(trainer.train(Walk::new("loop", 1), spec).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        trainer.train(Walk::new("loop", 1), spec).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
     std::fs::write(place.path("file"), "").unwrap();
-    let error = trainer.train(Walk::new("loop", 1), TrainSpec::new().save_path(place.path("file"))).await.unwrap_err();
+    let error = trainer
+        .train(Walk::new("loop", 1), TrainSpec::new().save_path(place.path("file")))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("is a file"), "{error}");
     for url in ["s3://models/team", "https://storage.example.com/models", "gs://models"] {
-        let error = trainer.train(Walk::new("loop", 1), TrainSpec::new().save_path(url)).await.unwrap_err();
-        let said = if cfg!(feature = "s3") || !url.starts_with("s3") { "is a URL, not a folder" } else { "S3 output path not supported" };
+        let error =
+            trainer.train(Walk::new("loop", 1), TrainSpec::new().save_path(url)).await.unwrap_err();
+        let said = if cfg!(feature = "s3") || !url.starts_with("s3") {
+            "is a URL, not a folder"
+        } else {
+            "S3 output path not supported"
+        };
         assert!(error.to_string().contains(said), "{error}");
     }
-    assert!(db.jobs(Default::default()).await.unwrap().is_empty() && !place.path("data").exists(), "nothing was started or written");
+    assert!(
+        db.jobs(Default::default()).await.unwrap().is_empty() && !place.path("data").exists(),
+        "nothing was started or written"
+    );
 }
 
 #[cfg(not(feature = "s3"))]
@@ -73,7 +91,11 @@ async fn j03_without_the_feature_an_object_store_is_refused_before_the_start() {
         access_key: Secret::env("SUPERDUPER_TEST_KEY"),
         secret_key: Secret::env("SUPERDUPER_TEST_SECRET"),
     };
-    let error = trainer(&db, Thread).await.train(Walk::new("loop", 1), TrainSpec::new().save_path(path)).await.unwrap_err();
+    let error = trainer(&db, Thread)
+        .await
+        .train(Walk::new("loop", 1), TrainSpec::new().save_path(path))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().starts_with("S3 output path not supported"), "{error}");
     assert!(db.jobs(Default::default()).await.unwrap().is_empty());
@@ -84,7 +106,9 @@ async fn j03_a_relative_path_is_where_it_was_asked_for() {
     let place = Place::new();
     let db = place.db().await;
     let trainer = trainer(&db, Thread).await;
-    let training = trainer.training("relative", Walk::new("loop", 1), TrainSpec::new().save_path("models")).unwrap();
+    let training = trainer
+        .training("relative", Walk::new("loop", 1), TrainSpec::new().save_path("models"))
+        .unwrap();
     let stored = superduper::Encoded::of(&training).unwrap().value().to_string();
     let here = std::env::current_dir().unwrap().join("models");
     assert!(stored.contains(here.to_str().unwrap()), "{stored}");
@@ -96,9 +120,15 @@ async fn j03_a_place_that_cannot_be_written_to_is_known_before_the_training() {
     let db = place.db().await;
     let trainer = trainer(&db, Thread).await;
     let train = async |folder: std::path::PathBuf| {
-        let run = trainer.train(Walk::new("loop", 3), TrainSpec::new().save_path(folder).wait()).await.unwrap();
+        let run = trainer
+            .train(Walk::new("loop", 3), TrainSpec::new().save_path(folder).wait())
+            .await
+            .unwrap();
         let info = run.info().await.unwrap();
-        assert!(info.status == Status::Errored && run.metrics().await.unwrap().is_empty(), "{info:?}");
+        assert!(
+            info.status == Status::Errored && run.metrics().await.unwrap().is_empty(),
+            "{info:?}"
+        );
         text(&info)
     };
     let foreign = place.path("foreign");
@@ -110,9 +140,14 @@ async fn j03_a_place_that_cannot_be_written_to_is_known_before_the_training() {
     }
     std::fs::write(place.path("file"), "").unwrap();
     assert!(train(place.path("file").join("below")).await.contains("is a file, not a folder"));
-    // That another training wrote there before is no obstacle, and neither is a model of a type that is not known here.
+    // That another training wrote there before is no obstacle, and neither is a model of a type
+    // that is not known here.
     std::fs::create_dir(place.path("model")).unwrap();
-    std::fs::write(place.path("model").join("model.json"), r#"{"$kind": "other.Kind", "$version": 7}"#).unwrap();
+    std::fs::write(
+        place.path("model").join("model.json"),
+        r#"{"$kind": "other.Kind", "$version": 7}"#,
+    )
+    .unwrap();
     for steps in [1, 2] {
         let spec = TrainSpec::new().save_path(place.path("model")).wait();
         let run = trainer.train(Walk::new("loop", steps), spec).await.unwrap();
@@ -138,10 +173,15 @@ impl ArtifactStore for Swept {
     fn put<'a>(&'a self, digest: Digest, size: u64, chunks: Chunks) -> BoxFuture<'a, Result<Put>> {
         self.inner.put(digest, size, chunks)
     }
-    fn get_range(&self, digest: Digest, range: std::ops::Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
+    fn get_range(
+        &self,
+        digest: Digest,
+        range: std::ops::Range<u64>,
+    ) -> BoxFuture<'_, Result<Bytes>> {
         use std::sync::atomic::Ordering::Relaxed;
         // In the middle of a blob, too.
-        let sweeps = range.start > 0 && self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        let sweeps = range.start > 0
+            && self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
         Box::pin(async move {
             if sweeps {
                 self.inner.delete(digest).await?;
@@ -155,7 +195,11 @@ impl ArtifactStore for Swept {
     fn delete(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
         self.inner.delete(digest)
     }
-    fn list(&self, first: Option<u8>, before: Option<std::time::SystemTime>) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
+    fn list(
+        &self,
+        first: Option<u8>,
+        before: Option<std::time::SystemTime>,
+    ) -> BoxFuture<'_, Result<Vec<BlobInfo>>> {
         self.inner.list(first, before)
     }
     fn quarantine(&self, digest: Digest) -> BoxFuture<'_, Result<()>> {
@@ -169,15 +213,27 @@ impl ArtifactStore for Swept {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_while_a_model_is_written_elsewhere_takes_nothing_from_it() {
     let place = Place::new();
-    let inner = std::sync::Arc::new(superduper_object::ObjectStore::folder(place.path("artifacts")).unwrap());
+    let inner = std::sync::Arc::new(
+        superduper_object::ObjectStore::folder(place.path("artifacts")).unwrap(),
+    );
     let store = Swept { inner, left: 2.into() };
-    let metadata = std::sync::Arc::new(superduper_sqlite::SqliteStore::open(place.path("db")).unwrap());
-    let db = Db::builder().metadata(metadata).artifacts(std::sync::Arc::new(store)).build().await.unwrap();
+    let metadata =
+        std::sync::Arc::new(superduper_sqlite::SqliteStore::open(place.path("db")).unwrap());
+    let db = Db::builder()
+        .metadata(metadata)
+        .artifacts(std::sync::Arc::new(store))
+        .build()
+        .await
+        .unwrap();
     let trainer = trainer(&db, Thread).await;
-    let run = trainer.train(Walk::new("big", 0), TrainSpec::new().save_path(place.path("model")).wait()).await.unwrap();
+    let run = trainer
+        .train(Walk::new("big", 0), TrainSpec::new().save_path(place.path("model")).wait())
+        .await
+        .unwrap();
     let info = run.info().await.unwrap();
     assert_eq!(info.status, Status::Completed, "{}", text(&info));
-    let (written, kept): (Walk, Walk) = (load_model(place.path("model")).await.unwrap(), run.load().await.unwrap());
+    let (written, kept): (Walk, Walk) =
+        (load_model(place.path("model")).await.unwrap(), run.load().await.unwrap());
     assert_eq!(weights(&written).await, vec![7; 16 << 20]);
     assert_eq!(weights(&kept).await, vec![7; 16 << 20]);
 }
@@ -187,13 +243,23 @@ async fn what_was_given_up_for_its_time_limit_writes_no_model_afterwards() {
     let place = Place::new();
     let db = place.db().await;
     let limits = Limits { wall: Some("0.1s".parse().unwrap()), ..Limits::default() };
-    let trainer = LocalTrainer::new("default").base(JobBase { limits, ..base(Thread) }).open(&db).await.unwrap();
+    let trainer = LocalTrainer::new("default")
+        .base(JobBase { limits, ..base(Thread) })
+        .open(&db)
+        .await
+        .unwrap();
     let gate = place.gate();
-    let run = trainer.train(Walk::new("deaf", 0), gate.spec().save_path(place.path("model")).wait()).await.unwrap();
+    let run = trainer
+        .train(Walk::new("deaf", 0), gate.spec().save_path(place.path("model")).wait())
+        .await
+        .unwrap();
     assert_eq!(run.info().await.unwrap().error.unwrap().kind, superduper::FailureKind::Timeout);
     gate.open();
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    assert!(!place.path("model").join("model.json").exists(), "its thread went on, and must not write");
+    assert!(
+        !place.path("model").join("model.json").exists(),
+        "its thread went on, and must not write"
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,12 @@ use crate::support::*;
 use superduper::prelude::*;
 use superduper_train::{PredictionRun, prelude::*};
 
-async fn predictor(place: &Place, db: &Db, isolation: Isolation, retention: Option<&str>) -> Trainer {
+async fn predictor(
+    place: &Place,
+    db: &Db,
+    isolation: Isolation,
+    retention: Option<&str>,
+) -> Trainer {
     let retention = retention.map(|text| text.parse().unwrap());
     let base = JobBase { retention, ..base(isolation) };
     LocalTrainer::new("batch").base(base).result_dir(place.path("results")).open(db).await.unwrap()
@@ -43,7 +48,7 @@ both! {
         let again = trainer.predict(Walk::new("wait", 0), PredictSpec::new().arg("go", gate.arg()).id("w")).await.unwrap_err();
         assert_eq!(again.kind(), ErrorKind::Conflict);
         waiting.cancel().await.unwrap();
-        assert_eq!(finished(&waiting).await.status, Status::Canceled);
+        assert_eq!(finished(&waiting).await.status, Status::Cancelled);
         let failed = trainer.predict(Walk::new("fail", 0), PredictSpec::new()).await.unwrap();
         let info = finished(&failed).await;
         assert_eq!((info.status, text(&info).as_str()), (Status::Errored, "Batch size of 999 is not allowed!"));
@@ -85,14 +90,14 @@ both! {
         })
         .await;
         assert_eq!(again.result().await.unwrap().to_vec(), b"10");
-        // One that was canceled goes on by hand.
+        // One that was cancelled goes on by hand.
         let gate = place.gate();
-        let canceled = trainer.predict(Walk::new("wait", 0), PredictSpec::new().arg("go", gate.arg()).id("canceled")).await.unwrap();
-        canceled.pin(true).await.unwrap();
-        canceled.cancel().await.unwrap();
-        assert_eq!(finished(&canceled).await.status, Status::Canceled);
+        let cancelled = trainer.predict(Walk::new("wait", 0), PredictSpec::new().arg("go", gate.arg()).id("cancelled")).await.unwrap();
+        cancelled.pin(true).await.unwrap();
+        cancelled.cancel().await.unwrap();
+        assert_eq!(finished(&cancelled).await.status, Status::Cancelled);
         gate.open();
-        assert_eq!(canceled.resume().await.unwrap().result().await.unwrap().to_vec(), b"waited");
+        assert_eq!(cancelled.resume().await.unwrap().result().await.unwrap().to_vec(), b"waited");
     }
 }
 
@@ -100,10 +105,15 @@ both! {
 async fn j19_predictions_need_a_folder_and_an_id_that_can_be_a_name() {
     let place = Place::new();
     let db = place.db().await;
-    let error = trainer(&db, Thread).await.predict(Walk::new("double", 0), PredictSpec::new()).await.unwrap_err();
+    let error = trainer(&db, Thread)
+        .await
+        .predict(Walk::new("double", 0), PredictSpec::new())
+        .await
+        .unwrap_err();
     assert!(error.hint().is_some_and(|hint| hint.contains("result_dir")), "{error}");
     let trainer = predictor(&place, &db, Thread, None).await;
-    let error = trainer.predict(Walk::new("double", 0), PredictSpec::new().id("..")).await.unwrap_err();
+    let error =
+        trainer.predict(Walk::new("double", 0), PredictSpec::new().id("..")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(db.jobs(Default::default()).await.unwrap().is_empty());
 }

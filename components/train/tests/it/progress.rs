@@ -16,7 +16,11 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
     fn all(&self) -> Vec<String> {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+        String::from_utf8(self.0.lock().unwrap().clone())
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn progress(&self) -> Progress {
@@ -87,7 +91,7 @@ both! {
             waiting.cancel().await.unwrap();
         });
         let statuses: Vec<Status> = infos.unwrap().iter().map(|info| info.status).collect();
-        assert_eq!(statuses, [Status::Errored, Status::Canceled]);
+        assert_eq!(statuses, [Status::Errored, Status::Cancelled]);
         let all = lines.all();
         let failed: Vec<&String> = all.iter().filter(|line| line.starts_with("failing: ERRORED")).collect();
         assert_eq!(failed.len(), 1);

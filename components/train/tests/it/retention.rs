@@ -6,7 +6,11 @@ use superduper_train::prelude::*;
 
 async fn keeping(db: &Db, isolation: Isolation, retention: Option<&str>) -> Trainer {
     let retention = retention.map(|text| text.parse().unwrap());
-    LocalTrainer::new("default").base(JobBase { retention, ..base(isolation) }).open(db).await.unwrap()
+    LocalTrainer::new("default")
+        .base(JobBase { retention, ..base(isolation) })
+        .open(db)
+        .await
+        .unwrap()
 }
 
 both! {
@@ -196,10 +200,15 @@ async fn what_is_declared_is_not_trained_again_because_of_its_age() {
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     trainer.sweep().await.unwrap();
     db.apply(declared()).await.unwrap();
-    assert_eq!(db.get_model_future("declared").await.unwrap().load::<Walk>().await.unwrap().trace.len(), 2);
+    assert_eq!(
+        db.get_model_future("declared").await.unwrap().load::<Walk>().await.unwrap().trace.len(),
+        2
+    );
     assert_eq!(db.jobs(Default::default()).await.unwrap().len(), 1, "it was trained once");
     // A newer declaration supersedes it.
-    db.apply(trainer.training("declared", Walk::new("loop", 3), TrainSpec::new()).unwrap()).await.unwrap();
+    db.apply(trainer.training("declared", Walk::new("loop", 3), TrainSpec::new()).unwrap())
+        .await
+        .unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     trainer.sweep().await.unwrap();
     assert_eq!(db.versions("superduper.Training/declared").await.unwrap().len(), 1);
@@ -209,7 +218,11 @@ async fn what_is_declared_is_not_trained_again_because_of_its_age() {
 async fn a_trainer_opens_though_something_cannot_be_purged() {
     let place = Place::new();
     let db = place.db().await;
-    let spec = TrainSpec::new().id("held").save_path(place.path("model")).retention("0s".parse::<Span>().unwrap()).wait();
+    let spec = TrainSpec::new()
+        .id("held")
+        .save_path(place.path("model"))
+        .retention("0s".parse::<Span>().unwrap())
+        .wait();
     let held = keeping(&db, Thread, None).await.train(Walk::new("loop", 1), spec).await.unwrap();
     // A folder where the job's file was cannot be read as one.
     std::fs::remove_file(place.path("model").join("model.json")).unwrap();
@@ -236,7 +249,8 @@ async fn what_another_component_holds_is_kept_with_its_files() {
     let place = Place::new();
     let db = place.db().await;
     let trainer = keeping(&db, Thread, None).await;
-    let spec = TrainSpec::new().save_path(place.path("model")).retention("0s".parse::<Span>().unwrap());
+    let spec =
+        TrainSpec::new().save_path(place.path("model")).retention("0s".parse::<Span>().unwrap());
     let training = trainer.training("held", Walk::new("loop", 2), spec).unwrap();
     db.apply(Pipeline { identifier: "pipeline".into(), training }).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -267,7 +281,8 @@ async fn fault_10_a_purge_beside_sweeps_says_what_is_true() {
         let sweeps = [0, 1].map(|place: u64| {
             let trainer = trainer.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(std::time::Duration::from_micros(place * round * 900 % 5000)).await;
+                tokio::time::sleep(std::time::Duration::from_micros(place * round * 900 % 5000))
+                    .await;
                 trainer.sweep().await
             })
         });
@@ -284,7 +299,10 @@ async fn fault_10_a_purge_beside_sweeps_says_what_is_true() {
         for sweep in sweeps {
             sweep.await.unwrap().unwrap();
         }
-        assert!(!place.path(&format!("{id} first")).exists() && !place.path(&format!("{id} second")).exists());
+        assert!(
+            !place.path(&format!("{id} first")).exists()
+                && !place.path(&format!("{id} second")).exists()
+        );
         assert!(db.list().await.unwrap().iter().all(|row| row.address.identifier != id));
     }
 }

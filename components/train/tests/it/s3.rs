@@ -11,8 +11,12 @@ use superduper_train::{S3Path, SavePath, load_model_from, prelude::*};
 /// Run in a process with the credentials in its environment; gives whether this is that process.
 fn with_credentials(test: &str, isolation: Isolation) -> bool {
     let which = if isolation == Thread { "thread" } else { "process" };
-    let variables =
-        [("SUPERDUPER_TEST_KEY", KEY), ("SUPERDUPER_TEST_SECRET", SECRET), ("SUPERDUPER_TEST_WRONG", "AKIA-WRONG"), ("NO_PROXY", "*")];
+    let variables = [
+        ("SUPERDUPER_TEST_KEY", KEY),
+        ("SUPERDUPER_TEST_SECRET", SECRET),
+        ("SUPERDUPER_TEST_WRONG", "AKIA-WRONG"),
+        ("NO_PROXY", "*"),
+    ];
     again(&format!("s3::{test}::{which}"), &variables)
 }
 
@@ -31,8 +35,13 @@ fn place_at(endpoint: &str, path: &str) -> S3Path {
 fn is_written_somewhere(folder: &std::path::Path, text: &str) -> bool {
     std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
         let path = entry.path();
-        let holds = |bytes: Vec<u8>| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-        if path.is_dir() { is_written_somewhere(&path, text) } else { std::fs::read(path).is_ok_and(holds) }
+        let holds =
+            |bytes: Vec<u8>| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        if path.is_dir() {
+            is_written_somewhere(&path, text)
+        } else {
+            std::fs::read(path).is_ok_and(holds)
+        }
     })
 }
 
@@ -115,7 +124,8 @@ both! {
         let touched = train("touched").await;
         let changed = train("changed").await;
         server.state().put("whole/of somebody else", b"x".to_vec());
-        // Another state with the same bytes is still what the job wrote; one with other bytes of the same length is not.
+        // Another state with the same bytes is still what the job wrote; one with other bytes of
+        // the same length is not.
         let bytes = server.state().objects["touched/model.json"].0.clone();
         server.state().put("touched/model.json", bytes.clone());
         let other: Vec<u8> = bytes.iter().map(|byte| if *byte == b'2' { b'3' } else { *byte }).collect();
@@ -189,7 +199,8 @@ both! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j05_an_upload_under_way_is_canceled_between_parts() {
-    let variables = [("SUPERDUPER_TEST_KEY", KEY), ("SUPERDUPER_TEST_SECRET", SECRET), ("NO_PROXY", "*")];
+    let variables =
+        [("SUPERDUPER_TEST_KEY", KEY), ("SUPERDUPER_TEST_SECRET", SECRET), ("NO_PROXY", "*")];
     if !again("s3::j05_an_upload_under_way_is_canceled_between_parts", &variables) {
         return;
     }
@@ -202,9 +213,13 @@ async fn j05_an_upload_under_way_is_canceled_between_parts() {
     until("the upload is begun", async || !server.state().uploads.is_empty()).await;
     run.cancel().await.unwrap();
     let info = run.wait().await.unwrap();
-    assert_eq!(info.status, Status::Canceled, "{}", text(&info));
+    assert_eq!(info.status, Status::Cancelled, "{}", text(&info));
     let state = server.state();
-    assert!(state.uploads.is_empty() && state.objects.is_empty() && state.parts <= 1, "{} parts", state.parts);
+    assert!(
+        state.uploads.is_empty() && state.objects.is_empty() && state.parts <= 1,
+        "{} parts",
+        state.parts
+    );
 }
 
 #[tokio::test]
@@ -212,12 +227,21 @@ async fn j03_a_missing_secret_and_an_unusable_place_are_refused_before_the_start
     let place = Place::new();
     let db = place.db().await;
     let trainer = trainer(&db, Thread).await;
-    let refused = async |path: S3Path| trainer.train(Walk::new("loop", 1), TrainSpec::new().save_path(path)).await.unwrap_err();
-    let good = S3Path { access_key: Secret::env("PATH"), secret_key: Secret::env("PATH"), ..place_at("http://127.0.0.1:1", "a") };
-    let missing = refused(S3Path { secret_key: Secret::env("SUPERDUPER_TEST_ABSENT"), ..good.clone() }).await;
+    let refused = async |path: S3Path| {
+        trainer.train(Walk::new("loop", 1), TrainSpec::new().save_path(path)).await.unwrap_err()
+    };
+    let good = S3Path {
+        access_key: Secret::env("PATH"),
+        secret_key: Secret::env("PATH"),
+        ..place_at("http://127.0.0.1:1", "a")
+    };
+    let missing =
+        refused(S3Path { secret_key: Secret::env("SUPERDUPER_TEST_ABSENT"), ..good.clone() }).await;
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(
-        missing.to_string().contains("the secret key of `s3://models/a`: secret `env:SUPERDUPER_TEST_ABSENT` cannot be read"),
+        missing.to_string().contains(
+            "the secret key of `s3://models/a`: secret `env:SUPERDUPER_TEST_ABSENT` cannot be read"
+        ),
         "{missing}"
     );
     assert!(missing.hint().is_some_and(|hint| hint.contains("SUPERDUPER_TEST_ABSENT")));
@@ -226,12 +250,18 @@ async fn j03_a_missing_secret_and_an_unusable_place_are_refused_before_the_start
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint}");
         assert!(!error.to_string().contains("word"), "{error}");
     }
-    for (bucket, path) in [("", "a"), ("a/b", "a"), ("..", "a"), ("models", "a/../b"), ("models", "a\\b")] {
-        let error = refused(S3Path { bucket: bucket.into(), path: path.into(), ..good.clone() }).await;
+    for (bucket, path) in
+        [("", "a"), ("a/b", "a"), ("..", "a"), ("models", "a/../b"), ("models", "a\\b")]
+    {
+        let error =
+            refused(S3Path { bucket: bucket.into(), path: path.into(), ..good.clone() }).await;
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bucket} {path}");
     }
     let escape = TrainSpec::new().save_path(good).model_name("../b");
-    assert_eq!(trainer.train(Walk::new("loop", 1), escape).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        trainer.train(Walk::new("loop", 1), escape).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
     assert!(db.jobs(Default::default()).await.unwrap().is_empty());
     let read = load_model_from::<Walk>(SavePath::from(place.path("nowhere"))).await.err().unwrap();
     assert_eq!(read.kind(), ErrorKind::NotFound);

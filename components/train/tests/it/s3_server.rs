@@ -89,7 +89,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
             std::thread::sleep(slow);
         }
         let (status, headers, body) = answer(&request, &mut state.lock().unwrap());
-        let mut head = format!("HTTP/1.1 {status} x\r\nLast-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n");
+        let mut head =
+            format!("HTTP/1.1 {status} x\r\nLast-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n");
         for (name, value) in &headers {
             head += &format!("{name}: {value}\r\n");
         }
@@ -114,17 +115,25 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
+    let mut body =
+        vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let pair =
-        |pair: &str| pair.split_once('=').map_or((pair.to_owned(), String::new()), |(key, value)| (key.to_owned(), value.to_owned()));
+    let pair = |pair: &str| {
+        pair.split_once('=').map_or((pair.to_owned(), String::new()), |(key, value)| {
+            (key.to_owned(), value.to_owned())
+        })
+    };
     let query = query.split('&').filter(|part| !part.is_empty()).map(pair).collect();
     Some(Request { method, path: path.trim_start_matches('/').to_owned(), query, headers, body })
 }
 
 fn error(status: u16, code: &str, more: &str) -> Answer {
-    (status, Vec::new(), format!("<Error><Code>{code}</Code><Message>no</Message>{more}</Error>").into_bytes())
+    (
+        status,
+        Vec::new(),
+        format!("<Error><Code>{code}</Code><Message>no</Message>{more}</Error>").into_bytes(),
+    )
 }
 
 fn answer(request: &Request, state: &mut State) -> Answer {
@@ -136,8 +145,16 @@ fn answer(request: &Request, state: &mut State) -> Answer {
     let authorization = headers.get("authorization").map(String::as_str).unwrap_or_default();
     if !authorization.contains(&format!("Credential={KEY}/")) {
         // As the real one: it repeats the key.
-        let key = authorization.split("Credential=").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        return error(403, "InvalidAccessKeyId", &format!("<AWSAccessKeyId>{key}</AWSAccessKeyId>"));
+        let key = authorization
+            .split("Credential=")
+            .nth(1)
+            .and_then(|rest| rest.split('/').next())
+            .unwrap_or_default();
+        return error(
+            403,
+            "InvalidAccessKeyId",
+            &format!("<AWSAccessKeyId>{key}</AWSAccessKeyId>"),
+        );
     }
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
     if bucket != BUCKET {
@@ -147,15 +164,27 @@ fn answer(request: &Request, state: &mut State) -> Answer {
     let upload = query.get("uploadId");
     match (method.as_str(), upload) {
         ("GET", None) if query.contains_key("list-type") => {
-            let prefix = query.get("prefix").map(|prefix| prefix.replace("%2F", "/")).unwrap_or_default();
-            let found: Vec<_> = state.objects.iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+            let prefix =
+                query.get("prefix").map(|prefix| prefix.replace("%2F", "/")).unwrap_or_default();
+            let found: Vec<_> =
+                state.objects.iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
             let entry = |(key, (bytes, _)): &(&String, &(Vec<u8>, String))| {
                 let time = "<LastModified>2025-01-01T00:00:00.000Z</LastModified>";
-                format!("<Contents><Key>{key}</Key><Size>{}</Size>{time}<ETag>x</ETag></Contents>", bytes.len())
+                format!(
+                    "<Contents><Key>{key}</Key><Size>{}</Size>{time}<ETag>x</ETag></Contents>",
+                    bytes.len()
+                )
             };
             let entries: String = found.iter().map(entry).collect();
-            let count = format!("<Name>{BUCKET}</Name><KeyCount>{}</KeyCount><IsTruncated>false</IsTruncated>", found.len());
-            (200, Vec::new(), format!("<ListBucketResult>{count}{entries}</ListBucketResult>").into_bytes())
+            let count = format!(
+                "<Name>{BUCKET}</Name><KeyCount>{}</KeyCount><IsTruncated>false</IsTruncated>",
+                found.len()
+            );
+            (
+                200,
+                Vec::new(),
+                format!("<ListBucketResult>{count}{entries}</ListBucketResult>").into_bytes(),
+            )
         }
         ("POST", None) if query.contains_key("uploads") => {
             state.serial += 1;
@@ -178,7 +207,9 @@ fn answer(request: &Request, state: &mut State) -> Answer {
         ("POST", Some(id)) => {
             let parts = state.uploads.remove(id).unwrap();
             let etag = state.put(key, parts.into_values().flatten().collect());
-            let text = format!("<CompleteMultipartUploadResult><Key>{key}</Key><ETag>{etag}</ETag></CompleteMultipartUploadResult>");
+            let text = format!(
+                "<CompleteMultipartUploadResult><Key>{key}</Key><ETag>{etag}</ETag></CompleteMultipartUploadResult>"
+            );
             (200, Vec::new(), text.replace('"', "&quot;").into_bytes())
         }
         ("DELETE", Some(id)) => {
@@ -192,13 +223,19 @@ fn answer(request: &Request, state: &mut State) -> Answer {
         }
         (method @ ("GET" | "HEAD"), None) => {
             let Some((bytes, etag)) = state.objects.get(key) else {
-                return if method == "HEAD" { (404, Vec::new(), Vec::new()) } else { error(404, "NoSuchKey", "") };
+                return if method == "HEAD" {
+                    (404, Vec::new(), Vec::new())
+                } else {
+                    error(404, "NoSuchKey", "")
+                };
             };
             let etag = ("ETag", etag.clone());
             if method == "HEAD" {
                 return (200, vec![etag, ("Content-Length", bytes.len().to_string())], Vec::new());
             }
-            let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+            let range = headers
+                .get("range")
+                .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
             let Some((from, to)) = range else { return (200, vec![etag], bytes.clone()) };
             let from: usize = from.parse().unwrap();
             let to = to.parse::<usize>().unwrap().min(bytes.len() - 1);

@@ -3,7 +3,7 @@
 use crate::support::*;
 use std::time::{Duration, Instant};
 use superduper::ErrorKind;
-use superduper_train::{Canceling, prelude::*};
+use superduper_train::{CancelOutcome, prelude::*};
 
 both! {
     async fn j05_a_cooperative_job_is_canceled_soon(isolation: Isolation) {
@@ -13,14 +13,14 @@ both! {
         let run = trainer.train(Walk::new("wait", 0), place.gate().spec()).await.unwrap();
         until_stepping(&run).await;
         let before = Instant::now();
-        let canceling = run.cancel().await.unwrap();
+        let cancelling = run.cancel().await.unwrap();
         assert!(before.elapsed() < Duration::from_secs(1), "the call does not block");
         match isolation {
-            Thread => assert_eq!(canceling, Canceling::CannotBeForced),
-            Process => assert_eq!(canceling, Canceling::ForcedAfter(Duration::from_secs(20))),
+            Thread => assert_eq!(cancelling, CancelOutcome::CannotBeForced),
+            Process => assert_eq!(cancelling, CancelOutcome::ForcedAfter(Duration::from_secs(20))),
         }
         let info = run.wait_timeout(Duration::from_secs(10)).await.unwrap();
-        assert_eq!((info.status, info.canceling), (Status::Canceled, false));
+        assert_eq!((info.status, info.cancelling), (Status::Cancelled, false));
         assert!(before.elapsed() < Duration::from_secs(5), "it ended by itself, long before the grace");
     }
 
@@ -36,7 +36,7 @@ both! {
         until_status(&runs[1], Status::Running).await;
         runs[2].cancel().await.unwrap();
         let info = runs[2].wait_timeout(Duration::from_secs(30)).await.unwrap();
-        assert_eq!((info.status, info.attempt, info.started_at), (Status::Canceled, 0, None));
+        assert_eq!((info.status, info.attempt, info.started_at), (Status::Cancelled, 0, None));
         runs[3].pause().await.unwrap();
         let info = runs[3].info().await.unwrap();
         assert_eq!((info.status, info.paused), (Status::Queued, true));
@@ -60,10 +60,10 @@ both! {
         }
         waiting[1].pause().await.unwrap();
         for run in &waiting {
-            assert_eq!(run.cancel().await.unwrap(), Canceling::BeforeStart);
-            assert_eq!(run.cancel().await.unwrap(), Canceling::Final);
+            assert_eq!(run.cancel().await.unwrap(), CancelOutcome::BeforeStart);
+            assert_eq!(run.cancel().await.unwrap(), CancelOutcome::Ended);
             let info = run.info().await.unwrap();
-            assert_eq!((info.status, info.attempt, info.started_at), (Status::Canceled, 0, None));
+            assert_eq!((info.status, info.attempt, info.started_at), (Status::Cancelled, 0, None));
         }
         gate.open();
         assert_eq!(running.wait().await.unwrap().status, Status::Completed);
@@ -125,7 +125,7 @@ both! {
             tokio::time::sleep(Duration::from_millis(round * 3)).await;
             elsewhere.get_model_future(run.id()).await.unwrap().cancel().await.unwrap();
             let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
-            assert_eq!(info.status, Status::Canceled, "round {round}: {}", text(&info));
+            assert_eq!(info.status, Status::Cancelled, "round {round}: {}", text(&info));
         }
     }
 
@@ -136,14 +136,14 @@ both! {
         let gate = place.gate();
         let first = trainer.train(Walk::new("wait", 0), gate.spec().id("one")).await.unwrap();
         first.cancel().await.unwrap();
-        assert_eq!(first.wait().await.unwrap().status, Status::Canceled);
+        assert_eq!(first.wait().await.unwrap().status, Status::Cancelled);
         let resumed = first.resume().await.unwrap();
         let jobs = db.jobs(Default::default()).await.unwrap().len();
         let error = first.resume().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
         assert!(error.to_string().contains("training `one` cannot be resumed"), "{error}");
         resumed.cancel().await.unwrap();
-        assert_eq!(resumed.wait().await.unwrap().status, Status::Canceled);
+        assert_eq!(resumed.wait().await.unwrap().status, Status::Cancelled);
         let later = trainer.train(Walk::new("wait", 0), gate.spec().id("one")).await.unwrap();
         for ended in [&first, &resumed] {
             assert_eq!(ended.resume().await.unwrap_err().kind(), ErrorKind::Conflict);
@@ -186,13 +186,14 @@ both! {
 async fn j05_an_uninterruptible_process_is_killed_after_the_grace() {
     let place = Place::new();
     let db = place.db().await;
-    let run = trainer(&db, Process).await.train(Walk::new("deaf", 0), place.gate().spec()).await.unwrap();
+    let run =
+        trainer(&db, Process).await.train(Walk::new("deaf", 0), place.gate().spec()).await.unwrap();
     until_stepping(&run).await;
     let before = Instant::now();
-    assert_eq!(run.cancel().await.unwrap(), Canceling::ForcedAfter(Duration::from_millis(300)));
+    assert_eq!(run.cancel().await.unwrap(), CancelOutcome::ForcedAfter(Duration::from_millis(300)));
     assert!(before.elapsed() < Duration::from_millis(250), "the call does not block");
     let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
-    assert_eq!(info.status, Status::Canceled);
+    assert_eq!(info.status, Status::Cancelled);
     assert!(text(&info).contains("killed after the grace"), "{}", text(&info));
 }
 
@@ -203,18 +204,30 @@ async fn j05_of_a_thread_that_never_looks_it_is_said_that_it_cannot_be_forced() 
     let gate = place.gate();
     let run = trainer(&db, Thread).await.train(Walk::new("deaf", 0), gate.spec()).await.unwrap();
     until_stepping(&run).await;
-    assert_eq!(run.cancel().await.unwrap(), Canceling::CannotBeForced);
+    assert_eq!(run.cancel().await.unwrap(), CancelOutcome::CannotBeForced);
     tokio::time::sleep(Duration::from_millis(400)).await;
     let info = run.info().await.unwrap();
-    assert_eq!((info.status, info.canceling), (Status::Running, true), "nobody is told CANCELED while the thread runs on");
+    assert_eq!(
+        (info.status, info.cancelling),
+        (Status::Running, true),
+        "nobody is told CANCELED while the thread runs on"
+    );
     gate.open();
     // It ended with a result after all, which is what happened.
     let info = run.wait_timeout(Duration::from_secs(30)).await.unwrap();
-    assert_eq!((info.status, info.canceling), (Status::Completed, false));
+    assert_eq!((info.status, info.cancelling), (Status::Completed, false));
+    assert!(info.completed_despite_cancel(), "the record says that a cancel came too late");
+    assert!(run.info().await.unwrap().completed_despite_cancel());
+    assert_eq!(run.cancel().await.unwrap(), CancelOutcome::Completed);
+    run.load_dyn().await.unwrap();
 }
 
 /// End the runtime while one training runs and others wait: how long that takes.
-fn end_with_a_queue(runtime: &mut tokio::runtime::Builder, isolation: Isolation, queued: usize) -> Duration {
+fn end_with_a_queue(
+    runtime: &mut tokio::runtime::Builder,
+    isolation: Isolation,
+    queued: usize,
+) -> Duration {
     let place = Place::new();
     let runtime = runtime.enable_all().build().unwrap();
     let db = runtime.block_on(async {
@@ -239,10 +252,24 @@ fn e32_the_end_of_a_runtime_does_not_wait_for_a_training() {
     // The trainings go on for twenty seconds at least, unless they are told.
     for isolation in [Thread, Process] {
         for queued in [0, 1, 3] {
-            let several = end_with_a_queue(tokio::runtime::Builder::new_multi_thread().worker_threads(2), isolation, queued);
-            assert!(several < Duration::from_secs(10), "{isolation:?}, {queued} queued: {several:?}");
-            let one = end_with_a_queue(&mut tokio::runtime::Builder::new_current_thread(), isolation, queued);
-            assert!(one < Duration::from_secs(10), "{isolation:?}, {queued} queued, on one thread: {one:?}");
+            let several = end_with_a_queue(
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2),
+                isolation,
+                queued,
+            );
+            assert!(
+                several < Duration::from_secs(10),
+                "{isolation:?}, {queued} queued: {several:?}"
+            );
+            let one = end_with_a_queue(
+                &mut tokio::runtime::Builder::new_current_thread(),
+                isolation,
+                queued,
+            );
+            assert!(
+                one < Duration::from_secs(10),
+                "{isolation:?}, {queued} queued, on one thread: {one:?}"
+            );
         }
     }
 }

@@ -36,7 +36,11 @@ pub(crate) use both;
 pub(crate) fn program() -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
     let program = folder.join("examples").join("train-worker");
-    assert!(program.exists(), "`{}` is missing; `cargo build --examples -p superduper-train` makes it", program.display());
+    assert!(
+        program.exists(),
+        "`{}` is missing; `cargo build --examples -p superduper-train` makes it",
+        program.display()
+    );
     program
 }
 
@@ -60,7 +64,12 @@ impl Place {
 
     /// With the artifacts at another place: a folder, or a URL.
     pub(crate) async fn db_with(&self, artifacts: &std::path::Path) -> Db {
-        open::builder_at(&self.path("db"), artifacts).unwrap().program(program()).build().await.unwrap()
+        open::builder_at(&self.path("db"), artifacts)
+            .unwrap()
+            .program(program())
+            .build()
+            .await
+            .unwrap()
     }
 
     /// A file that does not exist yet, as the argument `go`.
@@ -87,7 +96,12 @@ impl Gate {
 }
 
 pub(crate) fn base(isolation: Isolation) -> JobBase {
-    JobBase { isolation, max_concurrent: 2, grace: Duration::from_millis(300).into(), ..JobBase::default() }
+    JobBase {
+        isolation,
+        max_concurrent: 2,
+        grace: Duration::from_millis(300).into(),
+        ..JobBase::default()
+    }
 }
 
 pub(crate) async fn trainer(db: &Db, isolation: Isolation) -> Trainer {
@@ -106,12 +120,18 @@ pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
 }
 
 pub(crate) async fn until_status(run: &TrainingRun, status: Status) -> Info {
-    until(&format!("{} is {status}", run.id()), async || run.info().await.unwrap().status == status).await;
+    until(&format!("{} is {status}", run.id()), async || {
+        run.info().await.unwrap().status == status
+    })
+    .await;
     run.info().await.unwrap()
 }
 
 pub(crate) async fn until_stepping(run: &TrainingRun) {
-    until(&format!("{} makes steps", run.id()), async || run.info().await.unwrap().progress.is_some()).await;
+    until(&format!("{} makes steps", run.id()), async || {
+        run.info().await.unwrap().progress.is_some()
+    })
+    .await;
 }
 
 /// The message of a failed job with its causes.
@@ -126,12 +146,14 @@ pub(crate) async fn weights(model: &Walk) -> Vec<u8> {
 /// Name of the variable that tells a test that it is the one in a process of its own.
 const ALONE: &str = "SUPERDUPER_ALONE";
 
-/// Run a test again in a process of its own, where no other test opens files or takes memory; whether this is that process.
+/// Run a test again in a process of its own, where no other test opens files or takes memory;
+/// whether this is that process.
 pub(crate) fn alone(test: &str) -> bool {
     again(test, &[])
 }
 
-/// As [`alone`], with variables of the environment, which a process cannot set for itself without harm.
+/// As [`alone`], with variables of the environment, which a process cannot set for itself without
+/// harm.
 pub(crate) fn again(test: &str, variables: &[(&str, &str)]) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
@@ -158,5 +180,10 @@ pub(crate) fn passed(child: &std::process::Output) -> bool {
 }
 
 pub(crate) fn all_of(child: &std::process::Output) -> String {
-    format!("{}{}{}", child.status, String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr))
+    format!(
+        "{}{}{}",
+        child.status,
+        String::from_utf8_lossy(&child.stdout),
+        String::from_utf8_lossy(&child.stderr)
+    )
 }

@@ -20,7 +20,12 @@ pub struct Probe {
 impl Probe {
     /// A probe whose name says what it does.
     pub fn new(what: &str) -> Self {
-        Probe { identifier: what.to_owned(), what: what.to_owned(), executor: None, made: Output::empty() }
+        Probe {
+            identifier: what.to_owned(),
+            what: what.to_owned(),
+            executor: None,
+            made: Output::empty(),
+        }
     }
 }
 
@@ -37,8 +42,13 @@ impl Probe {
                 let child = ctx.address();
                 ctx.spawn_with(Spawn::new("a", child, "child").input(20_u32))?;
                 // A job process does not know the executors of its parent, and must not refuse one.
-                let policy = superduper_core::JobPolicy { executor: self.executor.clone(), ..Default::default() };
-                ctx.spawn_with(Spawn::new("b", child, "child").input(22_u32).after(["a"]).policy(policy))?;
+                let policy = superduper_core::JobPolicy {
+                    executor: self.executor.clone(),
+                    ..Default::default()
+                };
+                ctx.spawn_with(
+                    Spawn::new("b", child, "child").input(22_u32).after(["a"]).policy(policy),
+                )?;
             }
             "waits" if ctx.attempt() == 1 => return Err(ctx.block("an answer").into()),
             "aborts" if ctx.attempt() == 1 => std::process::abort(),
@@ -87,6 +97,10 @@ impl Endless {
 
     fn policy(&self) -> superduper_core::JobPolicy {
         let timeout = (self.identifier == "late").then_some(Duration::from_millis(500));
-        superduper_core::JobPolicy { timeout, grace: Some(Duration::from_millis(300)), ..Default::default() }
+        superduper_core::JobPolicy {
+            timeout,
+            grace: Some(Duration::from_millis(300)),
+            ..Default::default()
+        }
     }
 }

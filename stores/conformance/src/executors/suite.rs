@@ -3,15 +3,17 @@
 use super::probe::{Endless, Probe};
 use std::time::{Duration, Instant};
 use superduper_core::{
-    Applied, Db, ErrorKind, FailureKind, JobFailure,
+    Db, ErrorKind, FailureKind, JobFailure,
+    db::Applied,
     store::{JobFilter, JobId, JobRow, JobState},
 };
 
 /// How long the longest part may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Run everything. Each part gets a new database, whose jobs run by the executor of this name; `isolates` says whether the executor's capabilities
-/// promise that a crash of a job leaves this process unharmed.
+/// Run everything. Each part gets a new database, whose jobs run by the executor of this name;
+/// `isolates` says whether the executor's capabilities promise that a crash of a job leaves this
+/// process unharmed.
 ///
 /// # Panics
 /// With the first rule that is broken.
@@ -43,7 +45,10 @@ async fn job(db: &Db, method: &str) -> JobRow {
 async fn in_state(db: &Db, state: JobState) -> JobId {
     let begun = Instant::now();
     loop {
-        let rows = db.jobs(JobFilter { states: Some(vec![state]), ..JobFilter::default() }).await.expect("jobs can be read");
+        let rows = db
+            .jobs(JobFilter { states: Some(vec![state]), ..JobFilter::default() })
+            .await
+            .expect("jobs can be read");
         if let Some(row) = rows.first() {
             return row.id;
         }
@@ -55,16 +60,31 @@ async fn in_state(db: &Db, state: JobState) -> JobId {
 async fn results_outputs_and_telemetry_arrive(db: &Db, isolates: bool) {
     let applied = apply(db, "works").await;
     let process: u32 = applied.result("work").expect("a number");
-    assert_eq!(process != std::process::id(), isolates, "a job runs in another process where the executor says so");
-    assert_eq!(applied.result::<String>("after").expect("a text"), format!("works after {process}"));
+    assert_eq!(
+        process != std::process::id(),
+        isolates,
+        "a job runs in another process where the executor says so"
+    );
+    assert_eq!(
+        applied.result::<String>("after").expect("a text"),
+        format!("works after {process}")
+    );
     let loaded: Probe = db.load("works").await.expect("it is stored");
-    let made = loaded.made.get().expect("the output is set").get().await.expect("its blob can be read");
+    let made =
+        loaded.made.get().expect("the output is set").get().await.expect("its blob can be read");
     assert_eq!(&**made, b"works");
     let row = job(db, "work").await;
     assert_eq!((row.state, row.attempt, row.progress), (JobState::Succeeded, 1, Some((3, 3))));
-    let lines: Vec<String> = db.logs(row.id).await.expect("a log").into_iter().map(|line| line.message).collect();
+    let lines: Vec<String> =
+        db.logs(row.id).await.expect("a log").into_iter().map(|line| line.message).collect();
     assert!(lines.iter().any(|line| line == "works begins"), "{lines:?}");
-    let steps: Vec<u64> = db.metrics(row.id).await.expect("metrics").into_iter().map(|metric| metric.step).collect();
+    let steps: Vec<u64> = db
+        .metrics([row.id])
+        .await
+        .expect("metrics")
+        .into_iter()
+        .map(|metric| metric.step)
+        .collect();
     assert_eq!(steps, [1, 2, 3]);
 }
 
@@ -82,12 +102,20 @@ async fn attempts_are_repeated(db: &Db) {
     let row = job(db, "work").await;
     assert_eq!((row.state, row.attempt, row.tries), (JobState::Succeeded, 3, 2));
     let attempts = db.attempts(row.id).await.expect("attempts");
-    let failures: Vec<Option<JobFailure>> = attempts.into_iter().map(|attempt| attempt.failure).collect();
-    assert_eq!(failures.iter().flatten().map(|failure| &*failure.message).collect::<Vec<_>>(), ["not yet", "not yet"]);
+    let failures: Vec<Option<JobFailure>> =
+        attempts.into_iter().map(|attempt| attempt.failure).collect();
+    assert_eq!(
+        failures.iter().flatten().map(|failure| &*failure.message).collect::<Vec<_>>(),
+        ["not yet", "not yet"]
+    );
     let panicked = db.apply(Probe::new("panics")).await;
-    // The engine decides whether a panic is retried. If the job fails, its failure is of kind `Panic`.
+    // The engine decides whether a panic is retried. If the job fails, its failure is of kind
+    // `Panic`.
     if let Err(error) = panicked {
-        let failure = error.outcome().and_then(|outcome| outcome.job("work")?.failure.clone()).expect("a failure");
+        let failure = error
+            .outcome()
+            .and_then(|outcome| outcome.job("work")?.failure.clone())
+            .expect("a failure");
         assert_eq!((failure.kind, &*failure.message), (FailureKind::Panic, "panicked: boom"));
     }
 }
@@ -96,7 +124,8 @@ async fn spawned_jobs_get_their_input(db: &Db, name: &str) {
     let probe = Probe { executor: Some(name.to_owned()), ..Probe::new("spawns") };
     db.apply(probe).await.unwrap_or_else(|error| panic!("spawning fails: {error}"));
     let rows = db.jobs(JobFilter::default()).await.expect("jobs can be read");
-    let results: Vec<_> = rows.into_iter().filter_map(|row| Some((row.key?, row.result?))).collect();
+    let results: Vec<_> =
+        rows.into_iter().filter_map(|row| Some((row.key?, row.result?))).collect();
     assert_eq!(results, [("a".to_owned(), 20.into()), ("b".to_owned(), 22.into())]);
 }
 
@@ -124,9 +153,13 @@ async fn cancelled_jobs_end(db: &Db) {
 
 async fn time_limits_hold(db: &Db) {
     let begun = Instant::now();
-    let error = db.apply(Endless { identifier: "late".to_owned(), listens: false }).await.expect_err("its time is over");
+    let error = db
+        .apply(Endless { identifier: "late".to_owned(), listens: false })
+        .await
+        .expect_err("its time is over");
     assert!(begun.elapsed() < Duration::from_secs(20), "it went on for {:?}", begun.elapsed());
-    let failure = error.outcome().and_then(|outcome| outcome.job("run")?.failure.clone()).expect("a failure");
+    let failure =
+        error.outcome().and_then(|outcome| outcome.job("run")?.failure.clone()).expect("a failure");
     assert_eq!(failure.kind, FailureKind::Timeout, "{failure}");
 }
 
@@ -145,7 +178,11 @@ async fn a_crash_is_one_lost_attempt(db: &Db) {
     let applied = db.apply(Probe::new("aborts")).await;
     let row = job(db, "work").await;
     match applied {
-        Ok(_) => assert_eq!((row.state, row.attempt), (JobState::Succeeded, 2), "the next attempt succeeds"),
+        Ok(_) => assert_eq!(
+            (row.state, row.attempt),
+            (JobState::Succeeded, 2),
+            "the next attempt succeeds"
+        ),
         Err(error) => {
             let failure = row.failure.unwrap_or_else(|| panic!("it fails for a reason: {error}"));
             assert_eq!(failure.kind, FailureKind::WorkerLost, "{failure}");

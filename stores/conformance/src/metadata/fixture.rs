@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use superduper_core::{
     Address, Digest, ErrorKind, FailureKind, JobFailure, Result, VersionRef,
     store::{
-        Batch, BlobRow, Committed, Cursor, Durability, EdgeRow, EventRow, Expect, Finish, Finished, JobFilter, JobId, JobRole, JobRow,
-        JobState, MetadataStore, NewJob, NewRun, Op, PutAction, PutVersion, RunId, RunPurpose, Timestamp, WorkerId,
+        Batch, BlobRow, Committed, Cursor, Durability, EdgeRow, EventRow, Expect, Finish, Finished,
+        JobFilter, JobId, JobRole, JobRow, JobState, MetadataStore, NewJob, NewRun, Op, PutAction,
+        PutVersion, RunId, RunPurpose, Timestamp, WorkerId,
     },
 };
 
@@ -57,8 +58,10 @@ pub(super) fn revision(name: &str, version: u32, number: u32) -> Op {
 /// The same put with references to children, at `children[0]`, `children[1]`, …
 pub(super) fn with_children(op: Op, children: &[(&str, u32)]) -> Op {
     let Op::Put(mut put) = op else { panic!("only a put has children") };
-    let edge =
-        |(index, (name, version)): (usize, &(&str, u32))| EdgeRow { path: format!("children[{index}]"), child: address(name).at(*version) };
+    let edge = |(index, (name, version)): (usize, &(&str, u32))| EdgeRow {
+        path: format!("children[{index}]"),
+        child: address(name).at(*version),
+    };
     put.edges = children.iter().enumerate().map(edge).collect();
     Op::Put(put)
 }
@@ -78,7 +81,8 @@ pub(super) fn digest(name: &str) -> Digest {
 }
 
 pub(super) fn start_run(name: &str) -> Op {
-    Op::Run(NewRun { purpose: RunPurpose::Apply, root: address(name).at(0), data: json!({"of": name}), at: at(1) })
+    let run = NewRun::new(RunPurpose::Apply, address(name).at(0), at(1));
+    Op::Run(run.data(json!({"of": name})))
 }
 
 pub(super) fn job(name: &str, method: &str) -> NewJob {
@@ -123,7 +127,11 @@ pub(super) fn failure(message: &str) -> JobFailure {
     JobFailure::new(FailureKind::Error, message)
 }
 
-pub(super) async fn try_commit(store: &dyn MetadataStore, expect: Vec<Expect>, ops: Vec<Op>) -> Result<Committed> {
+pub(super) async fn try_commit(
+    store: &dyn MetadataStore,
+    expect: Vec<Expect>,
+    ops: Vec<Op>,
+) -> Result<Committed> {
     store.commit(Batch { expect, ops }, Durability::Relaxed).await
 }
 
@@ -139,7 +147,11 @@ pub(super) fn done<T>(result: Result<T>) -> T {
 pub(super) fn refused<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind) {
     match result {
         Ok(value) => panic!("the store must refuse this with {kind:?}, but answered {value:?}"),
-        Err(error) => assert_eq!(error.kind(), kind, "the store must refuse this with {kind:?}, but said {error:?}"),
+        Err(error) => assert_eq!(
+            error.kind(),
+            kind,
+            "the store must refuse this with {kind:?}, but said {error:?}"
+        ),
     }
 }
 
@@ -152,14 +164,23 @@ pub(super) fn claimed(committed: &Committed) -> Vec<(JobId, u32)> {
     committed.claimed.iter().map(|claimed| (claimed.job, claimed.attempt)).collect()
 }
 
-/// The number of a sweep lock that is free again: marks and confirmations under it count until the next one is taken.
+/// The number of a sweep lock that is free again: marks and confirmations under it count until the
+/// next one is taken.
 pub(super) async fn sweep_token(store: &dyn MetadataStore) -> i64 {
     done(store.sweep_lock().await).expect("nothing sweeps").token()
 }
 
 pub(super) async fn mark(store: &dyn MetadataStore, names: &[&str]) -> Vec<Digest> {
     let lock = sweep_token(store).await;
-    commit(store, vec![Op::MarkForDeletion { digests: names.iter().map(|name| digest(name)).collect(), lock }]).await.marked
+    commit(
+        store,
+        vec![Op::MarkForDeletion {
+            digests: names.iter().map(|name| digest(name)).collect(),
+            lock,
+        }],
+    )
+    .await
+    .marked
 }
 
 pub(super) async fn confirm(store: &dyn MetadataStore, names: &[&str]) -> Op {
@@ -172,7 +193,11 @@ pub(super) async fn register(store: &dyn MetadataStore) -> WorkerId {
 }
 
 /// A component with a run of jobs named after methods.
-pub(super) async fn run_of(store: &dyn MetadataStore, name: &str, methods: &[&str]) -> (RunId, Vec<JobId>) {
+pub(super) async fn run_of(
+    store: &dyn MetadataStore,
+    name: &str,
+    methods: &[&str],
+) -> (RunId, Vec<JobId>) {
     let new = methods.iter().map(|method| job(name, method)).collect();
     let committed = commit(store, vec![create(name), start_run(name), jobs(new)]).await;
     (committed.run.expect("the batch has a run"), committed.jobs)
@@ -195,9 +220,10 @@ pub(super) async fn kinds_after(store: &dyn MetadataStore, after: Cursor) -> Vec
     events_after(store, after).await.into_iter().map(|event| event.kind).collect()
 }
 
-/// Cancel jobs that nobody has taken.
+/// Cancel jobs that no worker has claimed.
 pub(super) fn cancelled(jobs: &[superduper_core::store::JobId]) -> Vec<Op> {
-    let failure = superduper_core::JobFailure::new(superduper_core::FailureKind::Cancelled, "cancelled");
+    let failure =
+        superduper_core::JobFailure::new(superduper_core::FailureKind::Cancelled, "cancelled");
     let settle = |job: &superduper_core::store::JobId| Op::Settle {
         job: *job,
         state: superduper_core::store::JobState::Cancelled,

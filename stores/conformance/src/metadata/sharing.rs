@@ -1,6 +1,7 @@
 //! What a store must do that several objects and several processes have open at the same time.
 //!
-//! The test of a store calls [`run_all`] and starts processes that call [`child`]: the test program again, for example.
+//! The test of a store calls [`run_all`] and starts processes that call [`child`]: the test program
+//! again, for example.
 
 use super::fixture::*;
 use serde_json::json;
@@ -10,12 +11,16 @@ use superduper_core::store::{LogHead, MetadataStore, Op, WorkerId};
 /// How many entries or components a child process writes.
 const EACH: usize = 50;
 
-/// Run everything. `place` makes an empty place, `open` opens it, and `start` starts a process that opens it and calls [`child`] with
-/// the role that it is given.
+/// Run everything. `place` makes an empty place, `open` opens it, and `start` starts a process that
+/// opens it and calls [`child`] with the role that it is given.
 ///
 /// # Panics
 /// With the first rule that is broken.
-pub async fn run_all<P>(place: impl AsyncFn() -> P, open: impl AsyncFn(&P) -> Arc<dyn MetadataStore>, start: impl Fn(&P, &str) -> Child) {
+pub async fn run_all<P>(
+    place: impl AsyncFn() -> P,
+    open: impl AsyncFn(&P) -> Arc<dyn MetadataStore>,
+    start: impl Fn(&P, &str) -> Child,
+) {
     objects_see_each_other(&place().await, &open).await;
     objects_wait_for_each_other(&place().await, &open).await;
     the_sweep_lock_is_one_for_all_objects(&place().await, &open).await;
@@ -40,8 +45,15 @@ pub async fn child(store: &dyn MetadataStore, role: &str) {
         "append" | "append for ever" => {
             let most = if role == "append" { EACH } else { usize::MAX };
             for n in 0..most {
-                commit(store, vec![Op::Append { log: "decisions".to_owned(), payload: json!({ "by": role, "n": n }), at: at(n as i64) }])
-                    .await;
+                commit(
+                    store,
+                    vec![Op::Append {
+                        log: "decisions".to_owned(),
+                        payload: json!({ "by": role, "n": n }),
+                        at: at(n as i64),
+                    }],
+                )
+                .await;
             }
         }
         name => {
@@ -58,12 +70,18 @@ async fn objects_see_each_other<P>(place: &P, open: &impl AsyncFn(&P) -> Arc<dyn
     for n in 0..20 {
         let (writer, reader) = if n % 2 == 0 { (&one, &two) } else { (&two, &one) };
         commit(&**writer, vec![create(&format!("c{n}"))]).await;
-        assert_eq!(done(reader.snapshot(vec![address(&format!("c{n}"))]).await).components.len(), 1);
+        assert_eq!(
+            done(reader.snapshot(vec![address(&format!("c{n}"))]).await).components.len(),
+            1
+        );
     }
 }
 
 /// Contention is waited out, and nothing is lost.
-async fn objects_wait_for_each_other<P>(place: &P, open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>) {
+async fn objects_wait_for_each_other<P>(
+    place: &P,
+    open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>,
+) {
     let mut writers = Vec::new();
     for writer in 0..6 {
         let store = open(place).await;
@@ -80,7 +98,10 @@ async fn objects_wait_for_each_other<P>(place: &P, open: &impl AsyncFn(&P) -> Ar
 }
 
 /// Only one object holds the sweep lock, and a later lock has a higher number.
-async fn the_sweep_lock_is_one_for_all_objects<P>(place: &P, open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>) {
+async fn the_sweep_lock_is_one_for_all_objects<P>(
+    place: &P,
+    open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>,
+) {
     let (one, two) = (open(place).await, open(place).await);
     let first = done(one.sweep_lock().await).unwrap_or_else(|| panic!("nothing sweeps"));
     assert!(done(two.sweep_lock().await).is_none(), "the lock is held");
@@ -92,7 +113,10 @@ async fn the_sweep_lock_is_one_for_all_objects<P>(place: &P, open: &impl AsyncFn
 }
 
 /// A worker is alive as long as its object is.
-async fn workers_end_with_their_object<P>(place: &P, open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>) {
+async fn workers_end_with_their_object<P>(
+    place: &P,
+    open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>,
+) {
     let (one, two) = (open(place).await, open(place).await);
     let owner = register(&*one).await;
     let (_, ids) = run_of(&*one, "a", &["go"]).await;
@@ -100,17 +124,25 @@ async fn workers_end_with_their_object<P>(place: &P, open: &impl AsyncFn(&P) -> 
     assert!(done(two.dead_workers().await).is_empty() && done(one.dead_workers().await).is_empty());
     assert_eq!(done(two.live_workers().await), [owner]);
     drop(one);
-    assert_eq!((done(two.live_workers().await), done(two.dead_workers().await)), (Vec::<WorkerId>::new(), vec![owner]));
+    assert_eq!(
+        (done(two.live_workers().await), done(two.dead_workers().await)),
+        (Vec::<WorkerId>::new(), vec![owner])
+    );
     assert_ne!(register(&*two).await, owner, "a number never comes back");
 }
 
 fn ends_well(mut child: Child) {
-    let status = child.wait().unwrap_or_else(|error| panic!("a child process is not waited for: {error}"));
+    let status =
+        child.wait().unwrap_or_else(|error| panic!("a child process is not waited for: {error}"));
     assert!(status.success(), "a child process failed: {status}");
 }
 
 /// Two processes write at the same time, and nothing is lost.
-async fn processes_write_at_once<P>(place: &P, open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>, start: &impl Fn(&P, &str) -> Child) {
+async fn processes_write_at_once<P>(
+    place: &P,
+    open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>,
+    start: &impl Fn(&P, &str) -> Child,
+) {
     let store = open(place).await;
     let children = [start(place, "left"), start(place, "right")];
     children.into_iter().for_each(ends_well);
@@ -132,7 +164,8 @@ async fn workers_end_with_their_process<P>(
     assert!(done(store.dead_workers().await).is_empty(), "a worker without jobs is of no interest");
 }
 
-/// Four processes append to one log, and one of them is killed: the chain is whole, and holds all that the others wrote.
+/// Four processes append to one log, and one of them is killed: the chain is whole, and holds all
+/// that the others wrote.
 async fn a_killed_process_breaks_no_chain<P>(
     place: &P,
     open: &impl AsyncFn(&P) -> Arc<dyn MetadataStore>,
@@ -149,7 +182,10 @@ async fn a_killed_process_breaks_no_chain<P>(
         }
     };
     while by("append for ever").await < 5 {
-        assert!(killed.try_wait().is_ok_and(|ended| ended.is_none()), "it ended before it was killed");
+        assert!(
+            killed.try_wait().is_ok_and(|ended| ended.is_none()),
+            "it ended before it was killed"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     killed.kill().unwrap_or_else(|error| panic!("it runs: {error}"));
@@ -157,6 +193,8 @@ async fn a_killed_process_breaks_no_chain<P>(
     others.into_iter().for_each(ends_well);
     assert_eq!(by("append").await, 3 * EACH);
     let entries = done(store.log_entries("decisions".to_owned(), 0, usize::MAX).await);
-    let head = LogHead::EMPTY.follow("decisions", &entries).unwrap_or_else(|error| panic!("the chain is broken: {error}"));
+    let head = LogHead::EMPTY
+        .follow("decisions", &entries)
+        .unwrap_or_else(|error| panic!("the chain is broken: {error}"));
     assert_eq!(done(store.log_head("decisions".to_owned()).await), head);
 }

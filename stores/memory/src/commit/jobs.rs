@@ -1,26 +1,35 @@
 //! Recording jobs and taking them.
 //!
-//! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its run.
+//! Invariant: the ids of jobs recorded together are consecutive, and a key names one job of its
+//! run.
 
 use super::Commit;
 use crate::state::{Dependency, Job};
+use std::collections::HashSet;
 use superduper_core::{
     Address, Error, Result, VersionRef,
-    store::{Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, Pool, RunId, Timestamp, WorkerId, being_removed},
+    store::{
+        Claimed, ComponentId, JobId, JobRef, JobRole, JobRow, JobState, NewJob, Pool, RunId,
+        Timestamp, WorkerId, being_removed, event_of_jobs,
+    },
 };
 
 impl Commit<'_> {
     /// Refuse jobs that would make use of a version that is being removed.
     pub(super) fn refuse_jobs_of_removed(&self, jobs: &[NewJob]) -> Result<()> {
         match jobs.iter().find(|job| job.role != JobRole::Cleanup && self.is_going(&job.target)) {
-            Some(job) => Err(being_removed(&job.target.at(job.target.version.map_or(0, |at| at.version)))),
+            Some(job) => {
+                Err(being_removed(&job.target.at(job.target.version.map_or(0, |at| at.version))))
+            }
             None => Ok(()),
         }
     }
 
     /// Whether the version of an address is being removed.
     pub(super) fn is_going(&self, target: &Address) -> bool {
-        self.state.find(target).is_some_and(|(component, version)| self.state.is_being_removed(component, version))
+        self.state
+            .find(target)
+            .is_some_and(|(component, version)| self.state.is_being_removed(component, version))
     }
 
     /// Record jobs; the answer has an old id where the key is known already.
@@ -28,10 +37,15 @@ impl Commit<'_> {
         if !self.state.runs.contains(&run) {
             return Err(Error::not_found(format!("there is no run {run}")));
         }
+        // What was counted when the run ended, if it has.
+        self.state.ended_counts.remove(&run);
+        self.tell_added(run, &jobs);
         let mut ids: Vec<JobId> = Vec::with_capacity(jobs.len());
         let mut needs = Vec::new();
         for job in jobs {
-            if let Some(known) = job.key.as_ref().and_then(|key| self.state.job_keys.get(&(run, key.clone()))) {
+            if let Some(known) =
+                job.key.as_ref().and_then(|key| self.state.job_keys.get(&(run, key.clone())))
+            {
                 ids.push(*known);
                 self.done.known.push(*known);
                 continue;
@@ -44,23 +58,65 @@ impl Commit<'_> {
         for (id, need) in needs {
             let other = match need.job {
                 JobRef::Id(other) => other,
-                JobRef::New(index) => {
-                    *ids.get(index).ok_or_else(|| Error::invalid(format!("a job waits for number {index} of {} new jobs", ids.len())))?
-                }
+                JobRef::New(index) => *ids.get(index).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "a job waits for number {index} of {} new jobs",
+                        ids.len()
+                    ))
+                })?,
             };
-            self.add_dependency(id, other, Dependency { parameter: need.parameter, any_end: need.any_end })?;
+            self.add_dependency(
+                id,
+                other,
+                Dependency { parameter: need.parameter, any_end: need.any_end },
+            )?;
         }
         Ok(ids)
     }
 
-    pub(super) fn add_dependency(&mut self, job: JobId, needs: JobId, new: Dependency) -> Result<()> {
+    /// An event tells the jobs that are about to get rows: those whose key the run does not have.
+    fn tell_added(&mut self, run: RunId, jobs: &[NewJob]) {
+        let (mut keys, mut count) = (HashSet::new(), 0);
+        for job in jobs {
+            let is_new = job.key.as_ref().is_none_or(|key| {
+                !self.state.job_keys.contains(&(run, key.clone())) && keys.insert(key)
+            });
+            count += usize::from(is_new);
+        }
+        let Some(first) = jobs.first().filter(|_| count > 0) else { return };
+        let added: Vec<JobId> = (self.state.next_job().0..).take(count).map(JobId).collect();
+        self.event_of(first.at, run, "job.added", &added, None);
+    }
+
+    /// An event about jobs of a run.
+    pub(super) fn event_of(
+        &mut self,
+        at: Timestamp,
+        run: RunId,
+        kind: &str,
+        jobs: &[JobId],
+        what: Option<&str>,
+    ) {
+        let (job, detail) = event_of_jobs(jobs, what);
+        self.event(at, Some(run), job, kind, detail);
+    }
+
+    pub(super) fn add_dependency(
+        &mut self,
+        job: JobId,
+        needs: JobId,
+        new: Dependency,
+    ) -> Result<()> {
         for id in [job, needs] {
             if !self.state.jobs.contains(&id) {
                 return Err(Error::not_found(format!("there is no job {id}")));
             }
         }
         let merged = match self.state.dependencies.get(&(job, needs)).cloned() {
-            Some(known) => Dependency { parameter: known.parameter.or(new.parameter), any_end: known.any_end && new.any_end },
+            Some(known) => Dependency {
+                parameter: known.parameter.or(new.parameter),
+                any_end: known.any_end && new.any_end,
+            },
             None => new,
         };
         self.state.dependencies.set((job, needs), merged);
@@ -73,59 +129,30 @@ impl Commit<'_> {
         let version = job.target.version.map_or(0, |at| at.version);
         let owner = job.claim.filter(|_| job.blocked.is_none());
         let owner = owner.filter(|owner| self.take_place(job.pool.as_ref(), (id, 1), *owner));
-        let state = match (&job.blocked, owner) {
-            (Some(_), _) => JobState::Blocked,
-            (None, Some(_)) => JobState::Running,
-            (None, None) => JobState::Queued,
-        };
         if let Some(key) = &job.key {
             self.state.job_keys.set((run, key.clone()), id);
         }
-        let mut target = job.target;
-        target.version = Some(VersionRef { version, revision: Some(revision) });
-        let row = JobRow {
-            id,
-            run,
-            component,
-            target,
-            role: job.role,
-            method: job.method,
-            key: job.key,
-            retry_of: job.retry_of,
-            state,
-            blocked: job.blocked.clone(),
-            blocked_until: None,
-            attempt: u32::from(owner.is_some()),
-            tries: 0,
-            lost: 0,
-            owner,
-            // Others are refused before they come here, unless they were spawned.
-            cancel_requested: job.role != JobRole::Cleanup && self.state.is_being_removed(component, version),
-            stop_requested: false,
-            pause_requested: false,
-            executor: job.executor,
-            retries: job.retries,
-            backoff_ms: job.backoff_ms,
-            timeout_ms: job.timeout_ms,
-            not_before: None,
-            input: job.input,
-            tolerated: job.tolerated,
-            progress: None,
-            result: None,
-            failure: None,
-            created_at: job.at,
-            started_at: owner.map(|_| job.at),
-            ended_at: None,
-        };
+        let (at, blocked) = (job.at, job.blocked.clone());
+        // Others are refused before they come here, unless they were spawned.
+        let cancel_requested =
+            job.role != JobRole::Cleanup && self.state.is_being_removed(component, version);
+        let exact = VersionRef { version, revision: Some(revision) };
+        let target = Address { version: Some(exact), ..job.target.clone() };
+        let row =
+            JobRow { cancel_requested, target, ..JobRow::new(id, run, component, job, owner) };
         let signals = row.signals();
-        self.state.jobs.set(id, Job { row, blobs: Vec::new() });
+        self.state.jobs.set(id, Job { row, blobs: Vec::new(), progressed_at: None });
         self.state.jobs_of_run.set((run, id), ());
         self.state.jobs_of_version.set((component, version, id), ());
-        if let Some(reason) = job.blocked {
-            self.event(job.at, Some(run), Some(id), "job.blocked", Some(reason));
+        self.state.jobs_of_component.set((component, id), ());
+        if !self.state.runs_of_component.contains(&(component, run)) {
+            self.state.runs_of_component.set((component, run), ());
+        }
+        if let Some(reason) = blocked {
+            self.event(at, Some(run), Some(id), "job.blocked", Some(reason));
         } else if owner.is_some() {
             self.done.claimed.push(Claimed { job: id, attempt: 1, tries: 0, lost: 0, signals });
-            self.event(job.at, Some(run), Some(id), "job.started", None);
+            self.event(at, Some(run), Some(id), "job.started", None);
         }
         Ok(())
     }
@@ -145,7 +172,13 @@ impl Commit<'_> {
         Ok((key.0, at.revision.unwrap_or(newest)))
     }
 
-    pub(super) fn claim(&mut self, jobs: &[JobId], (owner, pool): (WorkerId, Option<Pool>), start: bool, at: Timestamp) {
+    pub(super) fn claim(
+        &mut self,
+        jobs: &[JobId],
+        (owner, pool): (WorkerId, Option<Pool>),
+        start: bool,
+        at: Timestamp,
+    ) {
         let before = self.done.claimed.len();
         let mut jobs = jobs.to_vec();
         if pool.is_some() {
@@ -153,7 +186,11 @@ impl Commit<'_> {
         }
         for id in &jobs {
             let is_free = |job: &&Job| job.row.state == JobState::Queued && job.row.owner.is_none();
-            let Some(attempt) = self.state.jobs.get(id).filter(is_free).map(|job| job.row.attempt + 1) else { continue };
+            let Some(attempt) =
+                self.state.jobs.get(id).filter(is_free).map(|job| job.row.attempt + 1)
+            else {
+                continue;
+            };
             if !self.take_place(pool.as_ref(), (*id, attempt), owner) {
                 self.done.full.push(*id);
                 continue;
@@ -162,7 +199,13 @@ impl Commit<'_> {
             self.state.jobs.change(id, |Job { row, .. }| {
                 row.attempt += 1;
                 row.owner = Some(owner);
-                claimed = Some(Claimed { job: *id, attempt: row.attempt, tries: row.tries, lost: row.lost, signals: row.signals() });
+                claimed = Some(Claimed {
+                    job: *id,
+                    attempt: row.attempt,
+                    tries: row.tries,
+                    lost: row.lost,
+                    signals: row.signals(),
+                });
             });
             let Some(claimed) = claimed else { continue };
             self.done.claimed.push(claimed);
@@ -179,15 +222,25 @@ impl Commit<'_> {
 
     /// A job starts that was claimed before; whether it was not on record as started.
     pub(super) fn start(&mut self, id: JobId, attempt: u32, at: Timestamp) -> bool {
-        let current = |row: &JobRow| row.state == JobState::Queued && row.owner.is_some() && row.attempt == attempt;
-        let Some(run) = self.state.jobs.get(&id).filter(|job| current(&job.row)).map(|job| job.row.run) else {
+        let current = |row: &JobRow| {
+            row.state == JobState::Queued && row.owner.is_some() && row.attempt == attempt
+        };
+        let Some(run) =
+            self.state.jobs.get(&id).filter(|job| current(&job.row)).map(|job| job.row.run)
+        else {
             return false;
         };
         self.state.jobs.change(&id, |job| {
             job.row.state = JobState::Running;
             job.row.started_at = Some(at);
         });
-        self.event(at, Some(run), Some(id), "job.started", (attempt > 1).then(|| format!("attempt {attempt}")));
+        self.event(
+            at,
+            Some(run),
+            Some(id),
+            "job.started",
+            (attempt > 1).then(|| format!("attempt {attempt}")),
+        );
         true
     }
 }

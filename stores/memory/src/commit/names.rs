@@ -9,7 +9,13 @@ use superduper_core::{
 };
 
 impl Commit<'_> {
-    pub(super) fn label(&mut self, address: &Address, label: String, version: Option<u32>, at: Timestamp) -> Result<()> {
+    pub(super) fn label(
+        &mut self,
+        address: &Address,
+        label: String,
+        version: Option<u32>,
+        at: Timestamp,
+    ) -> Result<()> {
         let id = self.state.live_or_error(address)?;
         let detail = |place: String| format!("{}@{label} -> {place}", address.path());
         let key = (id, label.clone());
@@ -20,7 +26,11 @@ impl Commit<'_> {
                     return Err(being_removed(&address.at(version)));
                 }
                 self.state.labels.set(key, (version, at));
-                self.component_event(at, "component.labelled", detail(address.at(version).to_string()));
+                self.component_event(
+                    at,
+                    "component.labelled",
+                    detail(address.at(version).to_string()),
+                );
             }
             None if self.state.labels.contains(&key) => {
                 self.state.labels.remove(&key);
@@ -34,12 +44,21 @@ impl Commit<'_> {
     /// A label keeps its version, unless the whole component goes.
     pub(super) fn keep_labelled(&self, gone: &BTreeMap<ComponentId, BTreeSet<u32>>) -> Result<()> {
         for ((id, label), (version, _)) in self.state.labels.iter() {
-            let Some(numbers) = gone.get(id).filter(|numbers| numbers.contains(version)) else { continue };
-            let stays = self.state.versions.range((*id, 0)..=(*id, u32::MAX)).any(|((_, number), _)| !numbers.contains(number));
+            let Some(numbers) = gone.get(id).filter(|numbers| numbers.contains(version)) else {
+                continue;
+            };
+            let stays = self
+                .state
+                .versions
+                .range((*id, 0)..=(*id, u32::MAX))
+                .any(|((_, number), _)| !numbers.contains(number));
             if stays {
                 let address = self.state.address(*id, *version, None);
-                return Err(Error::new(ErrorKind::InUse, format!("`{address}` is labelled `{label}`"))
-                    .with_hint("move the label to another version or take it away first"));
+                return Err(Error::new(
+                    ErrorKind::InUse,
+                    format!("`{address}` is labelled `{label}`"),
+                )
+                .with_hint("move the label to another version or take it away first"));
             }
         }
         Ok(())
@@ -57,12 +76,25 @@ impl Commit<'_> {
             address.kind.clone_from(&to.kind);
             address.identifier.clone_from(&to.identifier);
         };
-        let jobs: Vec<_> = self.state.jobs.iter().filter(|(_, job)| job.row.component == id).map(|(key, _)| *key).collect();
+        let jobs: Vec<_> = self
+            .state
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.row.component == id)
+            .map(|(key, _)| *key)
+            .collect();
         for job in jobs {
             self.state.jobs.change(&job, |job| rename(&mut job.row.target));
         }
-        let same = |address: &Address| address.kind == from.kind && address.identifier == from.identifier;
-        let runs: Vec<_> = self.state.runs.iter().filter(|(_, run)| same(&run.root)).map(|(key, _)| *key).collect();
+        let same =
+            |address: &Address| address.kind == from.kind && address.identifier == from.identifier;
+        let runs: Vec<_> = self
+            .state
+            .runs
+            .iter()
+            .filter(|(_, run)| same(&run.root))
+            .map(|(key, _)| *key)
+            .collect();
         for run in runs {
             self.state.runs.change(&run, |run| rename(&mut run.root));
         }
@@ -70,9 +102,16 @@ impl Commit<'_> {
         Ok(())
     }
 
-    pub(super) fn rewrite(&mut self, address: &Address, document: Value, uuid: Digest, content_hash: Digest) -> Result<()> {
+    pub(super) fn rewrite(
+        &mut self,
+        address: &Address,
+        document: Value,
+        uuid: Digest,
+        content_hash: Digest,
+    ) -> Result<()> {
         let id = self.state.live_or_error(address)?;
-        let (version, revision) = address.version.map_or((0, 0), |at| (at.version, at.revision.unwrap_or(0)));
+        let (version, revision) =
+            address.version.map_or((0, 0), |at| (at.version, at.revision.unwrap_or(0)));
         let changed = self.state.revisions.change(&(id, version, revision), |row| {
             row.document = document;
             row.uuid = uuid;

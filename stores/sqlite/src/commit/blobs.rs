@@ -1,6 +1,7 @@
 //! References to blobs, outputs, and the marks of blobs that are to be deleted.
 //!
-//! Invariant: a blob that is marked for deletion gets no reference; it has to be swept, uploaded again and named again.
+//! Invariant: a blob that is marked for deletion gets no reference; it has to be swept, uploaded
+//! again and named again.
 
 use super::Commit;
 use crate::{
@@ -33,11 +34,25 @@ pub(super) struct BlobReference<'b> {
 
 impl<'b> Reference<'b> {
     pub(super) fn revision(component: i64, version: u32, revision: u32) -> Self {
-        Reference { component, version, revision: Some(revision), output: None, job: None, checkpoint: None }
+        Reference {
+            component,
+            version,
+            revision: Some(revision),
+            output: None,
+            job: None,
+            checkpoint: None,
+        }
     }
 
     pub(super) fn result(component: i64, version: u32, job: i64) -> Self {
-        Reference { component, version, revision: None, output: None, job: Some(job), checkpoint: None }
+        Reference {
+            component,
+            version,
+            revision: None,
+            output: None,
+            job: Some(job),
+            checkpoint: None,
+        }
     }
 
     pub(super) fn checkpoint(component: i64, version: u32, job: i64, number: u32) -> Self {
@@ -66,16 +81,21 @@ impl<'b> Commit<'_, 'b> {
             row.bind(signed(reference.blob.size))
         })?;
         let head = "INSERT INTO artifact_ref (component, version, revision, output, job, checkpoint, path, digest)";
-        self.sql.insert("record references to blobs", (head, 8, ""), references, |row, BlobReference { from, blob, .. }| {
-            row.bind(from.component)?;
-            row.bind(from.version)?;
-            row.bind(from.revision)?;
-            row.bind(from.output)?;
-            row.bind(from.job)?;
-            row.bind(from.checkpoint)?;
-            row.bind(&blob.path)?;
-            row.bind(&blob.digest.as_bytes()[..])
-        })
+        self.sql.insert(
+            "record references to blobs",
+            (head, 8, ""),
+            references,
+            |row, BlobReference { from, blob, .. }| {
+                row.bind(from.component)?;
+                row.bind(from.version)?;
+                row.bind(from.revision)?;
+                row.bind(from.output)?;
+                row.bind(from.job)?;
+                row.bind(from.checkpoint)?;
+                row.bind(&blob.path)?;
+                row.bind(&blob.digest.as_bytes()[..])
+            },
+        )
     }
 
     fn refuse_marked(&mut self, references: &[BlobReference<'_>]) -> Result<()> {
@@ -84,17 +104,27 @@ impl<'b> Commit<'_, 'b> {
         }
         for BlobReference { address, blob, .. } in references {
             let text = "SELECT 1 FROM artifact WHERE digest = ?1 AND doomed = 1";
-            if self.sql.query_first("read marked blobs", text, [&blob.digest.as_bytes()[..]], |_| Ok(()))?.is_some() {
-                let by = address.map_or_else(|| "a job".to_owned(), |address| format!("`{address}`"));
-                return Err(Error::conflict(format!("{by} names blob {}, which is being deleted", blob.digest)));
+            if self
+                .sql
+                .query_first("read marked blobs", text, [&blob.digest.as_bytes()[..]], |_| Ok(()))?
+                .is_some()
+            {
+                let by =
+                    address.map_or_else(|| "a job".to_owned(), |address| format!("`{address}`"));
+                return Err(Error::conflict(format!(
+                    "{by} names blob {}, which is being deleted",
+                    blob.digest
+                )));
             }
         }
         Ok(())
     }
 
-    /// Whether an end names a blob that is being deleted, or that may have been since it was looked for.
+    /// Whether an end names a blob that is being deleted, or that may have been since it was looked
+    /// for.
     pub(super) fn names_swept(&mut self, finish: &Finish) -> Result<bool> {
-        let blobs = || finish.blobs.iter().chain(finish.outputs.iter().flat_map(|output| &output.blobs));
+        let blobs =
+            || finish.blobs.iter().chain(finish.outputs.iter().flat_map(|output| &output.blobs));
         if blobs().next().is_none() {
             return Ok(false);
         }
@@ -104,9 +134,15 @@ impl<'b> Commit<'_, 'b> {
             return Ok(false);
         }
         for blob in blobs() {
-            // A sweep takes the row along: a blob that has one and is not marked was spared, or named again since.
+            // A sweep takes the row along: a blob that has one and is not marked was spared, or
+            // named again since.
             let text = "SELECT doomed FROM artifact WHERE digest = ?1";
-            let doomed = self.sql.query_first("read a blob", text, [&blob.digest.as_bytes()[..]], |row| row.get::<_, bool>(0))?;
+            let doomed = self.sql.query_first(
+                "read a blob",
+                text,
+                [&blob.digest.as_bytes()[..]],
+                |row| row.get::<_, bool>(0),
+            )?;
             if doomed.unwrap_or(moved) {
                 return Ok(true);
             }
@@ -120,23 +156,39 @@ impl<'b> Commit<'_, 'b> {
             return Ok(known);
         }
         let text = "SELECT value, EXISTS (SELECT 1 FROM artifact WHERE doomed = 1) FROM meta WHERE name = 'sweep_epoch'";
-        let read = self
-            .sql
-            .query_first("read marked blobs", text, [], |row| Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?)))?;
+        let read = self.sql.query_first("read marked blobs", text, [], |row| {
+            Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?))
+        })?;
         let sweeps = read.ok_or_else(|| Error::store("the database has no count of sweeps"))?;
         self.known.sweeps = Some(sweeps);
         Ok(sweeps)
     }
 
     /// Set outputs of a version in place of what they were.
-    pub(super) fn set_outputs(&mut self, component: i64, version: u32, outputs: &'b [OutputRow]) -> Result<()> {
+    pub(super) fn set_outputs(
+        &mut self,
+        component: i64,
+        version: u32,
+        outputs: &'b [OutputRow],
+    ) -> Result<()> {
         for output in outputs {
             let insert = "INSERT INTO output (component, version, name, value) VALUES (?1, ?2, ?3, ?4) \
                 ON CONFLICT (component, version, name) DO UPDATE SET value = excluded.value";
             let what = format!("set output `{}`", output.name);
-            self.sql.execute(&what, insert, (component, version, &output.name, json_text(&output.value)))?;
+            self.sql.execute(
+                &what,
+                insert,
+                (component, version, &output.name, json_text(&output.value)),
+            )?;
             drop_output_references(self.sql, component, version, Some(&output.name))?;
-            let owner = Reference { component, version, revision: None, output: Some(&output.name), job: None, checkpoint: None };
+            let owner = Reference {
+                component,
+                version,
+                revision: None,
+                output: Some(&output.name),
+                job: None,
+                checkpoint: None,
+            };
             let references: Vec<_> = output.blobs.iter().map(|blob| owner.of_job(blob)).collect();
             self.refer(&references)?;
         }
@@ -144,7 +196,12 @@ impl<'b> Commit<'_, 'b> {
     }
 
     /// Copy outputs, with their references to blobs, from one version to another.
-    pub(super) fn copy_outputs(&mut self, address: &Address, (from, to): (u32, u32), outputs: &[String]) -> Result<()> {
+    pub(super) fn copy_outputs(
+        &mut self,
+        address: &Address,
+        (from, to): (u32, u32),
+        outputs: &[String],
+    ) -> Result<()> {
         let (component, _) = self.known.find_or_error(&address.at(from))?;
         self.known.find_or_error(&address.at(to))?;
         let names = Value::from(outputs).to_string();
@@ -152,7 +209,11 @@ impl<'b> Commit<'_, 'b> {
             WHERE component = ?1 AND version = ?2 AND name IN (SELECT value FROM json_each(?4)) \
             ON CONFLICT (component, version, name) DO UPDATE SET value = excluded.value";
         if self.sql.execute("copy outputs", copy, (component, from, to, &names))? != outputs.len() {
-            let text = format!("`{}` no longer has all of the outputs {}", address.at(from), outputs.join(", "));
+            let text = format!(
+                "`{}` no longer has all of the outputs {}",
+                address.at(from),
+                outputs.join(", ")
+            );
             return Err(Error::conflict(text));
         }
         let old = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND output IN (SELECT value FROM json_each(?3))";
@@ -169,14 +230,21 @@ impl<'b> Commit<'_, 'b> {
         if newest == lock {
             return Ok(());
         }
-        Err(Error::conflict(format!("the sweep lock {lock} was lost: another process has taken lock {newest}")))
+        Err(Error::conflict(format!(
+            "the sweep lock {lock} was lost: another process has taken lock {newest}"
+        )))
     }
 
     pub(super) fn mark_blobs(&mut self, digests: &[Digest]) -> Result<()> {
         let text = "INSERT INTO artifact (digest, size, doomed) SELECT unhex(j.value), 0, 1 FROM json_each(?1) j \
             WHERE NOT EXISTS (SELECT 1 FROM artifact_ref r WHERE r.digest = unhex(j.value)) \
             ON CONFLICT (digest) DO UPDATE SET doomed = 1 RETURNING digest";
-        self.done.marked.extend(self.sql.query("mark blobs for deletion", text, [hex_list(digests)], |row| digest(row, 0))?);
+        self.done.marked.extend(self.sql.query(
+            "mark blobs for deletion",
+            text,
+            [hex_list(digests)],
+            |row| digest(row, 0),
+        )?);
         self.known.sweeps = None;
         Ok(())
     }
@@ -185,11 +253,22 @@ impl<'b> Commit<'_, 'b> {
         let text = "DELETE FROM artifact WHERE doomed = 1 AND digest IN (SELECT unhex(value) FROM json_each(?1))";
         self.sql.execute("forget deleted blobs", text, [hex_list(digests)])?;
         self.known.sweeps = None;
-        self.sql.execute("count a sweep", "UPDATE meta SET value = value + 1 WHERE name = 'sweep_epoch'", []).map(drop)
+        self.sql
+            .execute(
+                "count a sweep",
+                "UPDATE meta SET value = value + 1 WHERE name = 'sweep_epoch'",
+                [],
+            )
+            .map(drop)
     }
 }
 
-fn drop_output_references(sql: Sql<'_>, component: i64, version: u32, output: Option<&str>) -> Result<()> {
+fn drop_output_references(
+    sql: Sql<'_>,
+    component: i64,
+    version: u32,
+    output: Option<&str>,
+) -> Result<()> {
     let text = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND output = ?3";
     sql.execute("replace an output", text, (component, version, output)).map(drop)
 }
@@ -201,6 +280,7 @@ pub(crate) fn sweep_lock(sql: Sql<'_>) -> Result<i64> {
 }
 
 fn hex_list(digests: &[Digest]) -> String {
-    let hex: Vec<String> = digests.iter().map(|digest| format!("\"{}\"", digest.to_hex())).collect();
+    let hex: Vec<String> =
+        digests.iter().map(|digest| format!("\"{}\"", digest.to_hex())).collect();
     format!("[{}]", hex.join(","))
 }

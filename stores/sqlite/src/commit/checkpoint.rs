@@ -1,6 +1,7 @@
 //! Checkpoints of running attempts.
 //!
-//! Invariant: only the owner of the current attempt keeps one; what goes, goes with its references to blobs.
+//! Invariant: only the owner of the current attempt keeps one; what goes, goes with its references
+//! to blobs.
 
 use super::{Commit, blobs::Reference};
 use crate::codec::{json_text, number, number_list, signed};
@@ -22,11 +23,13 @@ impl<'b> Commit<'_, 'b> {
         };
         let insert = "INSERT INTO checkpoint (job, number, attempt, step, score, at, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let score = new.score.filter(|score| score.is_finite());
-        let values = (job.0, next, new.attempt, signed(new.step), score, new.at.0, json_text(&new.data));
+        let values =
+            (job.0, next, new.attempt, signed(new.step), score, new.at.0, json_text(&new.data));
         self.sql.execute("keep a checkpoint", insert, values)?;
         let owner = Reference::checkpoint(component, version, job.0, next);
         let references: Vec<_> = new.blobs.iter().map(|blob| owner.of_job(blob)).collect();
-        self.refer(&references).map_err(|error| error.context(format!("checkpoint {next} of job {job}")))?;
+        self.refer(&references)
+            .map_err(|error| error.context(format!("checkpoint {next} of job {job}")))?;
         if !new.drop.is_empty() {
             let gone = number_list(new.drop.iter().map(|number| i64::from(*number)));
             let references = "DELETE FROM artifact_ref WHERE component = ?1 AND version = ?2 AND job = ?3 \

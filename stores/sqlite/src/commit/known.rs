@@ -1,6 +1,7 @@
 //! What a batch needs to know of the components that it names, read with one statement.
 //!
-//! Invariant: it is kept up with what the batch itself writes, so that later operations see earlier ones.
+//! Invariant: it is kept up with what the batch itself writes, so that later operations see earlier
+//! ones.
 
 use crate::{
     codec::{number, optional_number},
@@ -37,7 +38,8 @@ impl Live {
 #[derive(Default)]
 pub(super) struct Known<'b> {
     components: HashMap<(&'b str, &'b str), Live>,
-    /// How many sweeps there were, and whether any blob is marked for deletion, where that was read.
+    /// How many sweeps there were, and whether any blob is marked for deletion, where that was
+    /// read.
     pub(super) sweeps: Option<(u64, bool)>,
 }
 
@@ -49,7 +51,8 @@ impl<'b> Known<'b> {
     pub(super) fn read(sql: Sql<'_>, batch: &'b Batch) -> Result<Self> {
         let names = Names::of(batch).all;
         let mut known = Known::default();
-        let epoch_matters = batch.expect.iter().any(|expect| matches!(expect, Expect::SweepEpoch(_)));
+        let epoch_matters =
+            batch.expect.iter().any(|expect| matches!(expect, Expect::SweepEpoch(_)));
         if names.is_empty() && !epoch_matters {
             return Ok(known);
         }
@@ -60,14 +63,20 @@ impl<'b> Known<'b> {
             LEFT JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
             LEFT JOIN version v INDEXED BY version_key ON v.component = c.id AND v.number = coalesce(j.value ->> 2, c.newest) \
             WHERE m.name = 'sweep_epoch'";
-        let list = serde_json::to_string(&names).map_err(|error| Error::internal("list what a batch names").with_source(error))?;
+        let list = serde_json::to_string(&names)
+            .map_err(|error| Error::internal("list what a batch names").with_source(error))?;
         let read = || {
             let mut statement = sql.prepare(text)?;
             let mut rows = statement.query([list])?;
             while let Some(row) = rows.next()? {
-                known.sweeps = Some((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?));
-                let name = row.get::<_, Option<i64>>(2)?.and_then(|place| names.get(usize::try_from(place).ok()?));
-                let (Some(name), Some(id)) = (name, row.get::<_, Option<i64>>(3)?) else { continue };
+                known.sweeps =
+                    Some((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), row.get(1)?));
+                let name = row
+                    .get::<_, Option<i64>>(2)?
+                    .and_then(|place| names.get(usize::try_from(place).ok()?));
+                let (Some(name), Some(id)) = (name, row.get::<_, Option<i64>>(3)?) else {
+                    continue;
+                };
                 let live = known.components.entry((name.0, name.1)).or_default();
                 live.id = id;
                 live.newest = number(row, 4)?;
@@ -91,7 +100,8 @@ impl<'b> Known<'b> {
     }
 
     pub(super) fn live_or_error(&self, address: &Address) -> Result<i64> {
-        let missing = || Error::not_found(format!("there is no component `{}`", address.unversioned()));
+        let missing =
+            || Error::not_found(format!("there is no component `{}`", address.unversioned()));
         self.live(address).map(|live| live.id).ok_or_else(missing)
     }
 
@@ -111,7 +121,8 @@ impl<'b> Known<'b> {
         find().ok_or_else(|| Error::not_found(format!("there is no component `{address}`")))
     }
 
-    /// Whether a version is being removed; of a version that is not stored, whether its component is.
+    /// Whether a version is being removed; of a version that is not stored, whether its component
+    /// is.
     pub(super) fn is_being_removed(&self, address: &Address, version: u32) -> bool {
         self.live(address).is_some_and(|live| live.is_being_removed(version))
     }
@@ -189,7 +200,9 @@ impl<'b> Names<'b> {
                     block.read.iter().for_each(|(address, _)| self.add_newest(address));
                 }
             }
-            Op::Label { address, version, .. } => self.insert((&address.kind, &address.identifier, *version)),
+            Op::Label { address, version, .. } => {
+                self.insert((&address.kind, &address.identifier, *version))
+            }
             Op::Rewrite { address, .. } => self.add_newest(address),
             Op::Rename { from, to, .. } => {
                 self.add_newest(from);

@@ -10,7 +10,8 @@ use superduper_core::{
     store::{BlobRow, ComponentId, EdgeRow, Op, PutAction, PutVersion, being_removed},
 };
 
-/// A reference whose child was found: component, version and revision of the parent, the path, the child and its version.
+/// A reference whose child was found: component, version and revision of the parent, the path, the
+/// child and its version.
 type FoundEdge<'e> = ((i64, u32, u32), &'e str, (i64, u32));
 
 /// A put with its component.
@@ -28,7 +29,9 @@ impl<'b> Commit<'_, 'b> {
         let group: Vec<&PutVersion> = ops
             .iter()
             .map_while(|op| match op {
-                Op::Put(put) if names.insert((&put.address.kind, &put.address.identifier)) => Some(put),
+                Op::Put(put) if names.insert((&put.address.kind, &put.address.identifier)) => {
+                    Some(put)
+                }
                 _ => None,
             })
             .collect();
@@ -44,7 +47,12 @@ impl<'b> Commit<'_, 'b> {
         self.refer(&references)?;
         for Placed { put, component, .. } in placed {
             self.done.components.push(ComponentId(component));
-            self.event(put.at, Of::Batch, "component.applied", Some(put.address.to_string().into()));
+            self.event(
+                put.at,
+                Of::Batch,
+                "component.applied",
+                Some(put.address.to_string().into()),
+            );
         }
         Ok(rest)
     }
@@ -57,11 +65,17 @@ impl<'b> Commit<'_, 'b> {
             let component = self.known.live(&put.address).map_or(0, |live| live.id);
             placed.push(Placed { put, component, version, revision });
         }
-        let new: Vec<&PutVersion> = placed.iter().filter(|placed| placed.component == 0).map(|placed| placed.put).collect();
-        self.sql.insert("record components", ("INSERT INTO component (kind, identifier)", 2, ""), &new, |row, put| {
-            row.bind(&put.address.kind)?;
-            row.bind(&put.address.identifier)
-        })?;
+        let new: Vec<&PutVersion> =
+            placed.iter().filter(|placed| placed.component == 0).map(|placed| placed.put).collect();
+        self.sql.insert(
+            "record components",
+            ("INSERT INTO component (kind, identifier)", 2, ""),
+            &new,
+            |row, put| {
+                row.bind(&put.address.kind)?;
+                row.bind(&put.address.identifier)
+            },
+        )?;
         // Rows of one transaction get consecutive ids: nobody else inserts meanwhile.
         let mut next = self.sql.connection.last_insert_rowid() + 1 - new.len() as i64;
         for Placed { put, component, version, revision } in &mut placed {
@@ -77,20 +91,31 @@ impl<'b> Commit<'_, 'b> {
     fn check_number(&self, put: &PutVersion) -> Result<(u32, u32)> {
         let address = &put.address;
         let Some(VersionRef { version, revision: Some(revision) }) = address.version else {
-            return Err(Error::invalid(format!("`{address}` is to be stored without a version and revision")));
+            return Err(Error::invalid(format!(
+                "`{address}` is to be stored without a version and revision"
+            )));
         };
         let expected = match (put.action, self.known.live(address)) {
             (PutAction::Create, None) => (0, 0),
-            (PutAction::Create, Some(_)) => return Err(Error::conflict(format!("`{}` exists already", address.unversioned()))),
-            (_, None) => return Err(Error::conflict(format!("`{}` does not exist", address.unversioned()))),
+            (PutAction::Create, Some(_)) => {
+                return Err(Error::conflict(format!("`{}` exists already", address.unversioned())));
+            }
+            (_, None) => {
+                return Err(Error::conflict(format!("`{}` does not exist", address.unversioned())));
+            }
             (PutAction::Version, Some(live)) => (live.next_version, 0),
-            (PutAction::Revision, Some(live)) => (live.newest, live.revisions.get(&live.newest).map_or(0, |newest| newest + 1)),
+            (PutAction::Revision, Some(live)) => {
+                (live.newest, live.revisions.get(&live.newest).map_or(0, |newest| newest + 1))
+            }
         };
         if put.action == PutAction::Revision && self.known.is_being_removed(address, version) {
             return Err(being_removed(&address.at(version)));
         }
         if (version, revision) != expected {
-            return Err(Error::conflict(format!("`{address}` is to be stored where {}.{} is next", expected.0, expected.1)));
+            return Err(Error::conflict(format!(
+                "`{address}` is to be stored where {}.{} is next",
+                expected.0, expected.1
+            )));
         }
         Ok((version, revision))
     }
@@ -100,25 +125,35 @@ impl<'b> Commit<'_, 'b> {
         let new: Vec<&Placed<'_>> = placed.iter().filter(is_new).collect();
         let head = "INSERT INTO version (component, number, revision, owes_jobs, content_of, created_at, updated_at, type_version, uuid, \
             content_hash, document)";
-        self.sql.insert("record versions", (head, 11, ""), &new, |row, Placed { put, component, version, revision }| {
-            row.bind(component)?;
-            row.bind(version)?;
-            row.bind(revision)?;
-            row.bind(put.owes_jobs)?;
-            row.bind(put.content_of)?;
-            row.bind(put.at.0)?;
-            row.bind(put.at.0)?;
-            row.bind(put.type_version)?;
-            row.bind(&put.uuid.as_bytes()[..])?;
-            row.bind(&put.content_hash.as_bytes()[..])?;
-            row.bind(json_text(&put.document))
-        })?;
+        self.sql.insert(
+            "record versions",
+            (head, 11, ""),
+            &new,
+            |row, Placed { put, component, version, revision }| {
+                row.bind(component)?;
+                row.bind(version)?;
+                row.bind(revision)?;
+                row.bind(put.owes_jobs)?;
+                row.bind(put.content_of)?;
+                row.bind(put.at.0)?;
+                row.bind(put.at.0)?;
+                row.bind(put.type_version)?;
+                row.bind(&put.uuid.as_bytes()[..])?;
+                row.bind(&put.content_hash.as_bytes()[..])?;
+                row.bind(json_text(&put.document))
+            },
+        )?;
         for placed in placed {
             match placed.put.action {
                 PutAction::Create => {}
                 PutAction::Version => {
-                    let update = "UPDATE component SET newest = ?2, next_version = ?2 + 1 WHERE id = ?1";
-                    self.sql.execute("record a version", update, (placed.component, placed.version))?;
+                    let update =
+                        "UPDATE component SET newest = ?2, next_version = ?2 + 1 WHERE id = ?1";
+                    self.sql.execute(
+                        "record a version",
+                        update,
+                        (placed.component, placed.version),
+                    )?;
                 }
                 PutAction::Revision => self.revise(placed)?,
             }
@@ -152,11 +187,20 @@ impl<'b> Commit<'_, 'b> {
     fn write_edges(&self, placed: &[Placed<'_>]) -> Result<()> {
         let mut edges = Vec::new();
         for Placed { put, component, version, revision } in placed {
-            let is_going = |edge: &&EdgeRow| self.known.is_being_removed(&edge.child, edge.child.version.map_or(0, |at| at.version));
+            let is_going = |edge: &&EdgeRow| {
+                self.known
+                    .is_being_removed(&edge.child, edge.child.version.map_or(0, |at| at.version))
+            };
             if let Some(edge) = put.edges.iter().find(is_going) {
-                return Err(being_removed(&edge.child).context(format!("`{}` at `{}`", put.address, edge.path)));
+                return Err(being_removed(&edge.child)
+                    .context(format!("`{}` at `{}`", put.address, edge.path)));
             }
-            self.find_children(&put.address, (*component, *version, *revision), &put.edges, &mut edges)?;
+            self.find_children(
+                &put.address,
+                (*component, *version, *revision),
+                &put.edges,
+                &mut edges,
+            )?;
         }
         self.insert_edges(&edges)
     }
@@ -170,10 +214,14 @@ impl<'b> Commit<'_, 'b> {
     ) -> Result<()> {
         for edge in edges {
             if edge.child.version.is_none() {
-                return Err(Error::invalid(format!("`{parent}` refers to `{}` without a version", edge.child)));
+                return Err(Error::invalid(format!(
+                    "`{parent}` refers to `{}` without a version",
+                    edge.child
+                )));
             }
             let child = self.known.find_or_error(&edge.child);
-            let child = child.map_err(|error| error.context(format!("`{parent}` at `{}`", edge.path)))?;
+            let child =
+                child.map_err(|error| error.context(format!("`{parent}` at `{}`", edge.path)))?;
             found.push((key, &edge.path, child));
         }
         Ok(())
@@ -192,7 +240,12 @@ impl<'b> Commit<'_, 'b> {
     }
 
     /// Write the references of a stored revision anew.
-    pub(super) fn relink(&mut self, address: &'b Address, edges: &'b [EdgeRow], blobs: &'b [BlobRow]) -> Result<()> {
+    pub(super) fn relink(
+        &mut self,
+        address: &'b Address,
+        edges: &'b [EdgeRow],
+        blobs: &'b [BlobRow],
+    ) -> Result<()> {
         let (component, version, newest) = self.known.revision_or_error(address)?;
         let revision = address.version.and_then(|at| at.revision).unwrap_or(newest);
         let key = (component, version, revision);

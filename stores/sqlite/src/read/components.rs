@@ -10,7 +10,10 @@ use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::HashSet};
 use superduper_core::{
     Address, Result,
-    store::{ComponentId, LabelRow, ListedComponent, Reference, Snapshot, StoredVersion, Timestamp, read_or_mark, unreadable},
+    store::{
+        ComponentId, LabelRow, ListedComponent, Reference, Snapshot, StoredVersion, Timestamp,
+        read_or_mark, unreadable,
+    },
 };
 
 /// The columns of a stored version at its newest revision, for [`stored`].
@@ -49,14 +52,16 @@ fn outputs(row: &Row<'_>, column: usize) -> rusqlite::Result<Map<String, Value>>
         true => unreadable("it is not UTF-8"),
         false => read_or_mark(text.as_bytes()),
     };
-    let pairs: Vec<(String, String)> =
-        serde_json::from_str(&list).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))?;
+    let pairs: Vec<(String, String)> = serde_json::from_str(&list).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })?;
     Ok(pairs.into_iter().map(|(name, text)| (name, value(&text))).collect())
 }
 
 pub(crate) fn snapshot(sql: Sql<'_>, addresses: &[Address]) -> Result<Snapshot> {
     let mut seen = HashSet::new();
-    let addresses = addresses.iter().filter(|address| seen.insert((&address.kind, &address.identifier)));
+    let addresses =
+        addresses.iter().filter(|address| seen.insert((&address.kind, &address.identifier)));
     let query = format!(
         "SELECT {STORED}, m.value FROM meta m LEFT JOIN json_each(?1) j \
         LEFT JOIN component c ON c.kind = j.value ->> 0 AND c.identifier = j.value ->> 1 AND c.removed = 0 \
@@ -74,12 +79,14 @@ pub(crate) fn snapshot(sql: Sql<'_>, addresses: &[Address]) -> Result<Snapshot> 
     if !found.is_empty() {
         snapshot.jobs = newest_jobs(sql, &found)?;
     }
-    snapshot.components = found.into_iter().map(|version| (version.address.path(), version)).collect();
+    snapshot.components =
+        found.into_iter().map(|version| (version.address.path(), version)).collect();
     Ok(snapshot)
 }
 
 pub(crate) fn tree(sql: Sql<'_>, root: &Address) -> Result<Vec<StoredVersion>> {
-    // `node` holds each version once, in the order of a search in breadth; only the root can be at a superseded revision.
+    // `node` holds each version once, in the order of a search in breadth; only the root can be at
+    // a superseded revision.
     let query = format!(
         "WITH RECURSIVE node (component, version, revision) AS ( \
             SELECT c.id, v.number, coalesce(?4, v.revision) FROM component c \
@@ -97,40 +104,58 @@ pub(crate) fn tree(sql: Sql<'_>, root: &Address) -> Result<Vec<StoredVersion>> {
     );
     let version = root.version.map(|at| at.version);
     let revision = root.version.and_then(|at| at.revision);
-    sql.query("read a component with its children", &query, (&root.kind, &root.identifier, version, revision), |row| {
-        let mut found = stored(row)?;
-        let revision = number(row, 17)?;
-        if revision != found.revision() {
-            found.newest = false;
-            if let Some(at) = &mut found.address.version {
-                at.revision = Some(revision);
+    sql.query(
+        "read a component with its children",
+        &query,
+        (&root.kind, &root.identifier, version, revision),
+        |row| {
+            let mut found = stored(row)?;
+            let revision = number(row, 17)?;
+            if revision != found.revision() {
+                found.newest = false;
+                if let Some(at) = &mut found.address.version {
+                    at.revision = Some(revision);
+                }
+                found.updated_at = Timestamp(row.get(18)?);
+                found.type_version = number(row, 19)?;
+                found.uuid = digest(row, 20)?;
+                found.content_hash = digest(row, 21)?;
+                found.document = json_or_mark(row, 22)?;
             }
-            found.updated_at = Timestamp(row.get(18)?);
-            found.type_version = number(row, 19)?;
-            found.uuid = digest(row, 20)?;
-            found.content_hash = digest(row, 21)?;
-            found.document = json_or_mark(row, 22)?;
-        }
-        Ok(found)
-    })
+            Ok(found)
+        },
+    )
 }
 
-/// Each version is looked up: the end of a range is found by comparing the row after it, whose document may be long.
+/// Each version is looked up: the end of a range is found by comparing the row after it, whose
+/// document may be long.
 pub(crate) fn versions(sql: Sql<'_>, address: &Address) -> Result<Vec<StoredVersion>> {
     let query = format!(
         "SELECT {STORED} FROM component c CROSS JOIN version v ON v.component = c.id \
             AND v.number IN (SELECT number FROM version WHERE component = c.id) \
         WHERE c.kind = ?1 AND c.identifier = ?2 AND c.removed = 0 ORDER BY v.number"
     );
-    sql.query("read the versions of a component", &query, (&address.kind, &address.identifier), stored)
+    sql.query(
+        "read the versions of a component",
+        &query,
+        (&address.kind, &address.identifier),
+        stored,
+    )
 }
 
-pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>, identifier: Option<&str>) -> Result<Vec<ListedComponent>> {
-    let of = match (kind, identifier) {
-        (None, None) => "?1 IS ?2",
-        (Some(_), None) => "c.kind = ?1 AND ?2 IS NULL",
-        (_, Some(_)) => "c.kind = ?1 AND c.identifier = ?2",
-    };
+pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>) -> Result<Vec<ListedComponent>> {
+    let of = if kind.is_some() { "c.kind = ?1" } else { "?1 IS NULL" };
+    listed(sql, of, kind)
+}
+
+/// The lines of the components of a list of addresses.
+pub(super) fn list_of(sql: Sql<'_>, addresses: &str) -> Result<Vec<ListedComponent>> {
+    let of = "c.id IN (SELECT n.id FROM json_each(?1) k CROSS JOIN component n \
+        ON n.kind = k.value ->> 0 AND n.identifier = k.value ->> 1 AND n.removed = 0)";
+    listed(sql, of, Some(addresses))
+}
+
+fn listed(sql: Sql<'_>, of: &str, value: Option<&str>) -> Result<Vec<ListedComponent>> {
     let query = format!(
         "SELECT c.kind, c.identifier, v.number, v.revision, c.id, c.removing, v.uuid, v.type_version, v.owes_jobs, \
             v.created_at, v.updated_at \
@@ -138,7 +163,7 @@ pub(crate) fn list(sql: Sql<'_>, kind: Option<&str>, identifier: Option<&str>) -
         WHERE c.removed = 0 AND {of} ORDER BY c.kind, c.identifier, v.number"
     );
     let mut lines: Vec<ListedComponent> = Vec::new();
-    let rows = sql.query("list components", &query, (kind, identifier), |row| {
+    let rows = sql.query("list components", &query, [value], |row| {
         Ok(ListedComponent {
             component: ComponentId(row.get(4)?),
             address: address(row, 0)?,
@@ -169,17 +194,25 @@ pub(crate) fn labels(sql: Sql<'_>, asked: Option<&Address>) -> Result<Vec<LabelR
     let query = "SELECT c.kind, c.identifier, l.version, NULL, l.name, l.at FROM label l JOIN component c ON c.id = l.component \
         WHERE c.removed = 0 AND (?1 IS NULL OR (c.kind = ?1 AND c.identifier = ?2)) ORDER BY c.kind, c.identifier, l.name";
     let name = (asked.map(|address| &address.kind), asked.map(|address| &address.identifier));
-    sql.query("read labels", query, name, |row| Ok(LabelRow { address: address(row, 0)?, label: row.get(4)?, at: Timestamp(row.get(5)?) }))
+    sql.query("read labels", query, name, |row| {
+        Ok(LabelRow { address: address(row, 0)?, label: row.get(4)?, at: Timestamp(row.get(5)?) })
+    })
 }
 
 fn reference(row: &Row<'_>) -> rusqlite::Result<Reference> {
-    Ok(Reference { parent: address(row, 0)?, child: address(row, 4)?, path: text(row, 8)?.unwrap_or_default(), current: row.get(9)? })
+    Ok(Reference {
+        parent: address(row, 0)?,
+        child: address(row, 4)?,
+        path: text(row, 8)?.unwrap_or_default(),
+        current: row.get(9)?,
+    })
 }
 
 const REFERENCE: &str = "p.kind, p.identifier, e.version, e.revision, c.kind, c.identifier, e.child_version, NULL, e.path, \
     e.revision = v.revision";
 
-/// What is being removed may have many referrers in one component: its version, which may be long, is read once.
+/// What is being removed may have many referrers in one component: its version, which may be long,
+/// is read once.
 pub(crate) fn referrers(sql: Sql<'_>, children: &[Address]) -> Result<Vec<Reference>> {
     let query = format!(
         "WITH e AS MATERIALIZED ( \

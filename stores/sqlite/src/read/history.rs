@@ -1,15 +1,15 @@
 //! Runs, events, logs and messages.
 
+use super::lines::{RUN, run_conditions, run_row, runs_of_component};
 use crate::{
-    codec::{Code, address, digest, json_or_mark, number, optional_time, text},
+    codec::{Code, digest, json_or_mark, number, number_list, text},
     sql::Sql,
 };
-use rusqlite::ToSql;
 use superduper_core::{
     Result,
     store::{
-        CheckpointRow, Cursor, EventRow, JobId, LogEntry, LogLevel, LogRow, MessageRow, MetricRow, Page, RunFilter, RunId, RunPurpose,
-        RunRow, RunState, Timestamp,
+        After, CheckpointRow, Cursor, EventRow, JobId, LogEntry, MessageRow, Page, RunFilter,
+        RunId, RunRow, Timestamp,
     },
 };
 
@@ -18,86 +18,61 @@ fn limit(limit: usize) -> i64 {
 }
 
 pub(crate) fn runs(sql: Sql<'_>, filter: &RunFilter) -> Result<Vec<RunRow>> {
-    let mut conditions: Vec<&str> = Vec::new();
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    if let Some(id) = filter.id {
-        conditions.push("r.id = ?");
-        values.push(Box::new(id.0));
-    }
-    if filter.unfinished {
-        conditions.push("r.state = 0");
-    }
+    let (mut conditions, mut values) = run_conditions(filter);
     if let Some(component) = &filter.component {
-        conditions.push(
-            "r.id IN (WITH same AS (SELECT id FROM component WHERE kind = ? AND identifier = ?) \
-            SELECT run FROM job WHERE component IN same UNION SELECT id FROM run WHERE root IN same)",
-        );
-        values.push(Box::new(component.kind.clone()));
-        values.push(Box::new(component.identifier.clone()));
+        let newest = After::newest(filter.limit.unwrap_or(usize::MAX));
+        let found = runs_of_component(sql, component, filter, &newest)?;
+        conditions.push("r.id IN (SELECT value FROM json_each(?))");
+        values.push(Box::new(number_list(found)));
     }
     values.push(Box::new(filter.limit.map_or(-1, limit)));
     let condition = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
     let query = format!(
-        "SELECT c.kind, c.identifier, r.root_version, r.root_revision, r.id, r.purpose, r.state, r.data, r.created_at, r.ended_at \
-        FROM run r CROSS JOIN component c ON c.id = r.root WHERE {condition} ORDER BY r.id DESC LIMIT ?"
+        "SELECT {RUN}, r.data FROM run r CROSS JOIN component c ON c.id = r.root WHERE {condition} ORDER BY r.id DESC LIMIT ?"
     );
     let mut runs = sql.query("read runs", &query, rusqlite::params_from_iter(values), |row| {
-        Ok(RunRow {
-            id: RunId(row.get(4)?),
-            purpose: RunPurpose::of(row.get(5)?),
-            root: address(row, 0)?,
-            state: RunState::of(row.get(6)?),
-            data: json_or_mark(row, 7)?,
-            created_at: Timestamp(row.get(8)?),
-            ended_at: optional_time(row, 9)?,
-        })
+        Ok(RunRow { data: json_or_mark(row, 12)?, ..run_row(row)? })
     })?;
     runs.reverse();
     Ok(runs)
 }
 
-pub(crate) fn events(sql: Sql<'_>, after: &Cursor, run: Option<RunId>, at_most: usize) -> Result<Page<EventRow>> {
+pub(crate) fn events(
+    sql: Sql<'_>,
+    after: &Cursor,
+    run: Option<RunId>,
+    at_most: usize,
+) -> Result<Page<EventRow>> {
     let of_run = if run.is_some() { "run = ?3" } else { "?3 IS NULL" };
-    let query = format!("SELECT seq, at, run, job, kind, detail FROM event WHERE seq > ?1 AND {of_run} ORDER BY seq LIMIT ?2");
-    let rows = sql.query("read events", &query, (after.number()?, limit(at_most), run.map(|run| run.0)), |row| {
-        Ok(EventRow {
-            seq: row.get(0)?,
-            cursor: Cursor::of_number(row.get(0)?),
-            at: Timestamp(row.get(1)?),
-            run: row.get::<_, Option<i64>>(2)?.map(RunId),
-            job: row.get::<_, Option<i64>>(3)?.map(JobId),
-            kind: <&'static str>::of(row.get(4)?).to_owned(),
-            detail: text(row, 5)?,
-        })
-    })?;
+    let query = format!(
+        "SELECT seq, at, run, job, kind, detail FROM event WHERE seq > ?1 AND {of_run} ORDER BY seq LIMIT ?2"
+    );
+    let rows = sql.query(
+        "read events",
+        &query,
+        (after.number()?, limit(at_most), run.map(|run| run.0)),
+        |row| {
+            Ok(EventRow {
+                seq: row.get(0)?,
+                cursor: Cursor::of_number(row.get(0)?),
+                at: Timestamp(row.get(1)?),
+                run: row.get::<_, Option<i64>>(2)?.map(RunId),
+                job: row.get::<_, Option<i64>>(3)?.map(JobId),
+                kind: <&'static str>::of(row.get(4)?).to_owned(),
+                detail: text(row, 5)?,
+            })
+        },
+    )?;
     let next = rows.last().map_or_else(|| after.clone(), |last| Cursor::of_number(last.seq));
     Ok(Page { rows, next })
 }
 
 pub(crate) fn last_event(sql: Sql<'_>) -> Result<Cursor> {
-    let newest = sql.query_first("read the newest event", "SELECT max(seq) FROM event", [], |row| row.get::<_, Option<i64>>(0))?;
+    let newest =
+        sql.query_first("read the newest event", "SELECT max(seq) FROM event", [], |row| {
+            row.get::<_, Option<i64>>(0)
+        })?;
     Ok(Cursor::of_number(newest.flatten().unwrap_or(0)))
-}
-
-pub(crate) fn logs(sql: Sql<'_>, job: JobId) -> Result<Vec<LogRow>> {
-    let query = "SELECT attempt, at, level, message FROM log WHERE job = ?1 ORDER BY id";
-    sql.query("read the log of a job", query, [job.0], |row| {
-        Ok(LogRow {
-            job,
-            attempt: number(row, 0)?,
-            at: Timestamp(row.get(1)?),
-            level: LogLevel::of(row.get(2)?),
-            message: text(row, 3)?.unwrap_or_default(),
-        })
-    })
-}
-
-pub(crate) fn metrics(sql: Sql<'_>, job: JobId) -> Result<Vec<MetricRow>> {
-    let query = "SELECT name, step, value, at FROM metric WHERE job = ?1 ORDER BY name, step";
-    sql.query("read the metrics of a job", query, [job.0], |row| {
-        let step = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
-        Ok(MetricRow { job, name: text(row, 0)?.unwrap_or_default(), step, value: row.get(2)?, at: Timestamp(row.get(3)?) })
-    })
 }
 
 pub(crate) fn checkpoints(sql: Sql<'_>, job: JobId) -> Result<Vec<CheckpointRow>> {
@@ -119,21 +94,36 @@ pub(crate) fn messages(sql: Sql<'_>, after: &Cursor, at_most: usize) -> Result<P
     let query = "SELECT id, job, topic, payload FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
     let rows = sql.query("read messages", query, (after.number()?, limit(at_most)), |row| {
         let topic = text(row, 2)?.unwrap_or_default();
-        Ok(MessageRow { id: row.get(0)?, job: JobId(row.get(1)?), topic, payload: json_or_mark(row, 3)? })
+        Ok(MessageRow {
+            id: row.get(0)?,
+            job: JobId(row.get(1)?),
+            topic,
+            payload: json_or_mark(row, 3)?,
+        })
     })?;
     let next = rows.last().map_or_else(|| after.clone(), |last| Cursor::of_number(last.id));
     Ok(Page { rows, next })
 }
 
-pub(crate) fn log_entries(sql: Sql<'_>, log: &str, after: u64, at_most: usize) -> Result<Vec<LogEntry>> {
+pub(crate) fn log_entries(
+    sql: Sql<'_>,
+    log: &str,
+    after: u64,
+    at_most: usize,
+) -> Result<Vec<LogEntry>> {
     let query = "SELECT seq, at, run, payload, hash FROM log_entry WHERE log = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-    sql.query("read a log", query, (log, i64::try_from(after).unwrap_or(i64::MAX), limit(at_most)), |row| {
-        Ok(LogEntry {
-            seq: u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0),
-            at: Timestamp(row.get(1)?),
-            run: row.get::<_, Option<i64>>(2)?.map(RunId),
-            payload: json_or_mark(row, 3)?,
-            hash: digest(row, 4)?,
-        })
-    })
+    sql.query(
+        "read a log",
+        query,
+        (log, i64::try_from(after).unwrap_or(i64::MAX), limit(at_most)),
+        |row| {
+            Ok(LogEntry {
+                seq: u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0),
+                at: Timestamp(row.get(1)?),
+                run: row.get::<_, Option<i64>>(2)?.map(RunId),
+                payload: json_or_mark(row, 3)?,
+                hash: digest(row, 4)?,
+            })
+        },
+    )
 }

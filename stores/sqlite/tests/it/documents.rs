@@ -48,7 +48,10 @@ async fn fault_22_a_removal_does_not_read_a_long_document_at_each_lookup() {
     let children: Vec<_> = names.iter().map(|name| address(name).at(0)).collect();
     let begun = Instant::now();
     assert!(store.referrers(children.clone()).await.expect("references").is_empty());
-    let expect = vec![Expect::Unreferenced { children: children.clone() }, Expect::Removable { versions: children }];
+    let expect = vec![
+        Expect::Unreferenced { children: children.clone() },
+        Expect::Removable { versions: children },
+    ];
     let ops = names.iter().map(|name| delete(name)).collect();
     store.commit(Batch { expect, ops }, Durability::Relaxed).await.expect("deletes");
     let took = begun.elapsed();
@@ -57,7 +60,8 @@ async fn fault_22_a_removal_does_not_read_a_long_document_at_each_lookup() {
     assert!(took < once * 100, "removing {MANY} took {took:?}, reading the document once {once:?}");
 }
 
-/// How long it takes to look up and check what refers to the children of a parent with a document of so many megabytes.
+/// How long it takes to look up and check what refers to the children of a parent with a document
+/// of so many megabytes.
 async fn references(megabytes: usize) -> Duration {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(folder.path()).expect("a new database");
@@ -108,21 +112,32 @@ async fn a_database_of_format_2_gets_the_indexes_that_came_later() {
     drop(store);
     let sql = Connection::open(folder.path().join("metadata.sqlite")).expect("our file");
     let schema = |sql: &Connection| -> Vec<String> {
-        let mut statement = sql.prepare("SELECT name || coalesce(sql, '') FROM sqlite_schema ORDER BY 1").expect("a statement");
+        let mut statement = sql
+            .prepare("SELECT name || coalesce(sql, '') FROM sqlite_schema ORDER BY 1")
+            .expect("a statement");
         statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("rows")
     };
     let new = schema(&sql);
     // The programs that wrote format 2 made none, the first alone, or both.
-    for indexes in ["DROP INDEX version_key; DROP INDEX run_removal;", "DROP INDEX run_removal;", ""] {
+    for indexes in
+        ["DROP INDEX version_key; DROP INDEX run_removal;", "DROP INDEX run_removal;", ""]
+    {
         let back = "PRAGMA user_version = 2; UPDATE meta SET value = 2 WHERE name = 'format';";
-        sql.execute_batch(&format!("{indexes}{WITHOUT_FORMAT_3}{back}")).expect("as an older program made it");
+        sql.execute_batch(&format!("{indexes}{WITHOUT_FORMAT_3}{back}"))
+            .expect("as an older program made it");
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| drop(SqliteStore::open(folder.path()).expect("one of them makes the indexes, all open")));
+                scope.spawn(|| {
+                    drop(
+                        SqliteStore::open(folder.path())
+                            .expect("one of them makes the indexes, all open"),
+                    )
+                });
             }
         });
         assert_eq!(schema(&sql), new);
-        let format: i64 = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a number");
+        let format: i64 =
+            sql.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a number");
         assert_eq!(format, 3);
     }
     let store = SqliteStore::open(folder.path()).expect("opens");

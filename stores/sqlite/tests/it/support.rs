@@ -4,8 +4,9 @@ use serde_json::json;
 use superduper_core::{
     Address, Digest, VersionRef,
     store::{
-        Batch, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobId, JobRef, JobRole, MetadataStore, Need, NewJob, NewRun, Op,
-        PutAction, PutVersion, RunPurpose, Timestamp, WorkerId,
+        Batch, Committed, Durability, EdgeRow, Expect, Finish, Finished, JobId, JobRef, JobRole,
+        MetadataStore, Need, NewJob, NewRun, Op, PutAction, PutVersion, RunPurpose, Timestamp,
+        WorkerId,
     },
 };
 use superduper_sqlite::SqliteStore;
@@ -19,7 +20,10 @@ pub(crate) fn exact(name: &str) -> Address {
 }
 
 pub(crate) fn create(name: &str, children: &[&str]) -> Op {
-    let edge = |(index, child): (usize, &&str)| EdgeRow { path: format!("children[{index}]"), child: address(child).at(0) };
+    let edge = |(index, child): (usize, &&str)| EdgeRow {
+        path: format!("children[{index}]"),
+        child: address(child).at(0),
+    };
     Op::Put(PutVersion {
         address: exact(name),
         action: PutAction::Create,
@@ -36,20 +40,21 @@ pub(crate) fn create(name: &str, children: &[&str]) -> Op {
 }
 
 pub(crate) fn run(name: &str) -> Op {
-    Op::Run(NewRun { purpose: RunPurpose::Apply, root: address(name).at(0), data: json!(null), at: Timestamp(1) })
+    Op::Run(NewRun::new(RunPurpose::Apply, address(name).at(0), Timestamp(1)))
 }
 
 /// Takes away what format 3 added.
 pub(crate) const WITHOUT_FORMAT_3: &str = "DROP TABLE pool_place; ALTER TABLE lease DROP COLUMN kinds; ALTER TABLE lease DROP COLUMN artifacts; DROP TABLE job_change; \
     ALTER TABLE job DROP COLUMN input; ALTER TABLE job DROP COLUMN tolerated; ALTER TABLE job DROP COLUMN blocked_since; \
     ALTER TABLE job DROP COLUMN blocked_until; DROP INDEX job_dependency_needs; DROP TABLE commit_token; DROP TABLE log_entry; DELETE FROM meta WHERE name = 'sweep_lock'; \
-    ALTER TABLE job_dependency DROP COLUMN any_end;";
+    ALTER TABLE job_dependency DROP COLUMN any_end; ALTER TABLE job DROP COLUMN progressed_at; \
+    ALTER TABLE run DROP COLUMN actor; ALTER TABLE run DROP COLUMN origin; ALTER TABLE run DROP COLUMN note; ALTER TABLE run DROP COLUMN jobs; \
+    ALTER TABLE lease DROP COLUMN host; ALTER TABLE lease DROP COLUMN program; ALTER TABLE lease DROP COLUMN executors; \
+    DROP INDEX job_component; DROP INDEX job_component_run; DROP INDEX run_root; DROP INDEX message_job;";
 
 pub(crate) fn job(name: &str, method: &str, needs: &[usize]) -> NewJob {
-    NewJob {
-        needs: needs.iter().map(|index| Need::success(JobRef::New(*index))).collect(),
-        ..NewJob::new(exact(name), JobRole::Trigger, method, Timestamp(1))
-    }
+    NewJob::new(exact(name), JobRole::Trigger, method, Timestamp(1))
+        .needs(needs.iter().map(|index| Need::success(JobRef::New(*index))).collect())
 }
 
 pub(crate) fn claim(job: JobId, owner: WorkerId) -> Op {
@@ -84,5 +89,8 @@ pub(crate) fn apply(name: &str) -> Batch {
 }
 
 pub(crate) async fn commit(store: &SqliteStore, ops: Vec<Op>) -> Committed {
-    store.commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed).await.expect("the batch is valid")
+    store
+        .commit(Batch { expect: Vec::new(), ops }, Durability::Relaxed)
+        .await
+        .expect("the batch is valid")
 }

@@ -1,7 +1,7 @@
 //! The call that checks a database.
 
 use super::{Finding, Severity, VerifyReport, blobs, documents, jobs};
-use crate::{Db, Result, lifecycle::BoxFuture};
+use crate::{db::Db, error::Result, future::BoxFuture};
 use std::future::IntoFuture;
 
 /// A check under construction; await it.
@@ -14,14 +14,17 @@ pub struct Verify {
 }
 
 impl Db {
-    /// Check the database: that every blob that is referred to is there and intact, that rows and documents agree, that
-    /// documents can be read and loaded, that no job or run is left behind, that the store's own files are sound.
+    /// Check the database: that every blob that is referred to is there and intact, that rows and
+    /// documents agree, that documents can be read and loaded, that no job or run is left behind,
+    /// that the store's own files are sound.
     ///
-    /// It takes time in proportion to the bytes of all blobs, and memory in proportion to what it finds. It is safe beside
-    /// running applies and jobs. `postinit` runs on what it loads, no other user code.
+    /// It takes time in proportion to the bytes of all blobs, and memory in proportion to what it
+    /// finds. It is safe beside running applies and jobs. `postinit` runs on what it loads, no
+    /// other user code.
     ///
     /// # Errors
-    /// `Store` where the stores cannot be read at all; what is wrong with their content is in the report.
+    /// `Store` where the stores cannot be read at all; what is wrong with their content is in the
+    /// report.
     ///
     /// ```
     /// # extern crate superduper_core as superduper;
@@ -40,15 +43,17 @@ impl Db {
 }
 
 impl Verify {
-    /// Repair what is safe to repair: write references anew from the documents, complete interrupted sweeps, move damaged
-    /// blobs aside (as `<digest>.corrupt` in a folder). What was moved aside comes back with the next import of a bundle
-    /// that has it, or when a component that has it is applied as something new.
+    /// Repair what is safe to repair: write references anew from the documents, complete
+    /// interrupted sweeps, move damaged blobs aside (as `<digest>.corrupt` in a folder). What was
+    /// moved aside comes back with the next import of a bundle that has it, or when a component
+    /// that has it is applied as something new.
     pub fn repair(mut self, repair: bool) -> Self {
         self.repair = repair;
         self
     }
 
-    /// Whether the bytes of all blobs are read and hashed, as by default; else only their lengths are compared.
+    /// Whether the bytes of all blobs are read and hashed, as by default; else only their lengths
+    /// are compared.
     pub fn blobs(mut self, blobs: bool) -> Self {
         self.blobs = blobs;
         self
@@ -67,7 +72,10 @@ impl Verify {
         }
         let mut report = VerifyReport::default();
         for what in self.db.inner().metadata.check().await? {
-            report.findings.push(Finding::new(Severity::Error, format!("the metadata store is damaged: {what}")));
+            report.findings.push(Finding::new(
+                Severity::Error,
+                format!("the metadata store is damaged: {what}"),
+            ));
         }
         let damaged = blobs::check(&self, &mut report).await?;
         documents::check(&self, damaged, &mut report).await?;

@@ -1,6 +1,6 @@
 //! What a check found, as data and as text.
 
-use crate::{Address, Digest};
+use crate::{address::Address, digest::Digest};
 use std::fmt;
 
 /// How bad a finding is.
@@ -19,7 +19,8 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// The component, with version and revision, if it concerns one; the first one that names a blob.
+    /// The component, with version and revision, if it concerns one; the first one that names a
+    /// blob.
     pub address: Option<Address>,
     /// The field or output in it.
     pub field: Option<String>,
@@ -48,7 +49,14 @@ pub struct VerifyReport {
 
 impl Finding {
     pub(super) fn new(severity: Severity, what: impl Into<String>) -> Self {
-        Finding { severity, address: None, field: None, digest: None, what: what.into(), repaired: false }
+        Finding {
+            severity,
+            address: None,
+            field: None,
+            digest: None,
+            what: what.into(),
+            repaired: false,
+        }
     }
 
     pub(super) fn at(self, address: &Address) -> Self {
@@ -99,9 +107,18 @@ impl fmt::Display for Finding {
 
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} components, {} versions, {} blobs of {} bytes", self.components, self.versions, self.blobs, self.bytes)?;
+        writeln!(
+            f,
+            "{} components, {} versions, {} blobs of {} bytes",
+            self.components, self.versions, self.blobs, self.bytes
+        )?;
         self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
-        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity && !finding.repaired).count();
+        let count = |severity| {
+            self.findings
+                .iter()
+                .filter(|finding| finding.severity == severity && !finding.repaired)
+                .count()
+        };
         match (count(Severity::Error), count(Severity::Warning)) {
             (0, 0) => writeln!(f, "sound"),
             (errors, warnings) => writeln!(f, "{errors} errors, {warnings} warnings"),

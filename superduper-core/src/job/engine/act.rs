@@ -2,14 +2,17 @@
 
 use super::shell::{Message, Shell};
 use crate::{
-    Error, ErrorKind, FailureKind, JobFailure, Result,
     db::DbInner,
+    error::{Error, ErrorKind, FailureKind, JobFailure, Result},
     job::{
         Outcome, events,
         record::{MOST_FAILURES, PAUSE},
         scheduler::{Effect, Input, Report},
     },
-    store::{Batch, ChangeCursor, Durability, Finish, Finished, JobFilter, JobId, JobRow, Op, RunId, RunPurpose, RunState, Timestamp},
+    store::{
+        Batch, ChangeCursor, Durability, Finish, Finished, JobFilter, JobId, JobRow, Op, RunId,
+        RunPurpose, RunState, Timestamp,
+    },
     unreturned::{Site, Unreturned},
 };
 use futures_util::FutureExt;
@@ -27,7 +30,9 @@ impl Shell {
                     return self.refuse(run, job, attempt);
                 }
                 let owner = self.owner;
-                let Some(book) = self.books.get_mut(&run) else { return self.refuse(run, job, attempt) };
+                let Some(book) = self.books.get_mut(&run) else {
+                    return self.refuse(run, job, attempt);
+                };
                 match book.start(owner, job, attempt, (tries, lost), signals) {
                     Some((spec, cancel)) => self.start_attempt(db, run, spec, cancel),
                     None => self.refuse(run, job, attempt),
@@ -67,7 +72,9 @@ impl Shell {
             Effect::Abandon { job, attempt, .. } => book.abandon(job, attempt),
             Effect::Stop { job, attempt, .. } => book.stop(job, attempt),
             Effect::Recorded { end, spawned, .. } => book.recorded(*end, &spawned),
-            Effect::Settled { job, state, failure, at, .. } => book.settled(job, state, failure, at),
+            Effect::Settled { job, state, failure, at, .. } => {
+                book.settled(job, state, failure, at)
+            }
             Effect::EndedElsewhere { job, .. } => book.ended_elsewhere(job),
             _ => {}
         }
@@ -77,7 +84,13 @@ impl Shell {
     fn refuse(&mut self, run: RunId, job: JobId, attempt: u32) {
         let at = Timestamp::now();
         let finish = Finish::plain(job, attempt, self.owner, at, at, Finished::Released);
-        self.own.push(Input::Ended { run, job, attempt, report: Report::Finish(Box::new(finish)), late: false });
+        self.own.push(Input::Ended {
+            run,
+            job,
+            attempt,
+            report: Report::Finish(Box::new(finish)),
+            late: false,
+        });
     }
 
     fn commit(&mut self, db: &Arc<DbInner>, run: RunId, ops: Vec<Op>) {
@@ -85,14 +98,18 @@ impl Shell {
         let (count, job) = (ops.len(), ops.iter().find_map(job_of));
         let db = db.clone();
         self.answer(async move {
-            let answer = caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full)).await;
+            let answer =
+                caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full))
+                    .await;
             match &answer {
                 Ok(committed) => {
                     events::written(run, count, committed);
                     db.committed();
                 }
                 // The commit is written again.
-                Err(error) if error.is_retryable() => Site::RUN.run(run).job(job).warn(error, "writing what happened"),
+                Err(error) if error.is_retryable() => {
+                    Site::RUN.run(run).job(job).warn(error, "writing what happened")
+                }
                 Err(_) => {}
             }
             Message::Committed { run, deletes, answer }
@@ -103,8 +120,10 @@ impl Shell {
         let removal = self.books.get(&run).and_then(|book| book.removal.clone());
         let db = db.clone();
         self.answer(async move {
-            let answer = caught(super::load::follow(&db, run, after, others, removal.as_deref())).await;
-            let answer = answer.inspect_err(|error| Site::RUN.run(run).warn(error, "reading a run"));
+            let answer =
+                caught(super::load::follow(&db, run, after, others, removal.as_deref())).await;
+            let answer =
+                answer.inspect_err(|error| Site::RUN.run(run).warn(error, "reading a run"));
             Message::Read { run, answer }
         });
     }
@@ -114,10 +133,13 @@ impl Shell {
         self.answer(async move {
             let look = async {
                 db.reclaim_dead().await?;
-                let rows: Vec<JobRow> = db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
+                let rows: Vec<JobRow> =
+                    db.metadata.jobs(JobFilter { ids: Some(jobs), ..JobFilter::default() }).await?;
                 Ok((rows, super::load::other_workers(&db, Some(owner)).await?))
             };
-            let answer = caught(look).await.inspect_err(|error| Site::RUN.run(run).warn(error, "reading jobs that others may run"));
+            let answer = caught(look).await.inspect_err(|error| {
+                Site::RUN.run(run).warn(error, "reading jobs that others may run")
+            });
             Message::Looked { run, answer }
         });
     }
@@ -132,13 +154,16 @@ impl Shell {
         });
     }
 
-    /// Return the place of a late thread. If the store keeps failing, the place is free when this process is gone.
+    /// Return the place of a late thread. If the store keeps failing, the place is free when this
+    /// process is gone.
     fn return_place(&self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32) {
         let (db, owner) = (db.clone(), self.owner);
         self.answer(async move {
             for _ in 0..MOST_FAILURES {
                 let ops = vec![Op::ReturnPlace { job, attempt, owner }];
-                let written = caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full)).await;
+                let written =
+                    caught(db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full))
+                        .await;
                 let site = Site::RUN.run(run).job(job).attempt(attempt);
                 if written.or_warn(site, "returning a place of a pool").is_some() {
                     break;
@@ -168,7 +193,9 @@ impl Shell {
         tokio::spawn(async move {
             if outcome.run.purpose == RunPurpose::Remove && state == RunState::Succeeded {
                 // The component is gone. What cannot be swept now is on record, and left for `gc`.
-                db.sweep_after_removal(&outcome.run).await.or_warn(Site::SWEEP.run(run), "sweeping the blobs of a removal");
+                db.sweep_after_removal(&outcome.run)
+                    .await
+                    .or_warn(Site::SWEEP.run(run), "sweeping the blobs of a removal");
             }
             tell(&db, run, book, Ok(outcome)).await;
         });
@@ -179,7 +206,9 @@ impl Shell {
         let Some(mut book) = self.books.remove(&run) else { return };
         let error = match book.trouble.last.take() {
             _ if failure.kind == FailureKind::Cancelled => closed(run),
-            Some(error) => error.context(format_args!("run {run} stopped; `db.resume()` continues it")),
+            Some(error) => {
+                error.context(format_args!("run {run} stopped; `db.resume()` continues it"))
+            }
             None => failure
                 .to_error(ErrorKind::Store, "the store refused what this process had to write")
                 .context(format_args!("run {run} stopped; `db.resume()` continues it")),
@@ -188,9 +217,12 @@ impl Shell {
         let db = db.clone();
         tokio::spawn(async move {
             if !ops.is_empty() {
-                // A failure here only means that the jobs are reclaimed when this process is gone, or goes on with the run.
-                let given_back = db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await;
-                given_back.or_warn(Site::RUN.run(run), "giving back the jobs of a run that stopped");
+                // A failure here only means that the jobs are reclaimed when this process is gone,
+                // or goes on with the run.
+                let given_back =
+                    db.metadata.commit(Batch { expect: Vec::new(), ops }, Durability::Full).await;
+                given_back
+                    .or_warn(Site::RUN.run(run), "giving back the jobs of a run that stopped");
             }
             tell(&db, run, book, Err(error)).await;
         });
@@ -199,8 +231,11 @@ impl Shell {
 
 /// This process was closed before a run had ended.
 pub(super) fn closed(run: RunId) -> Error {
-    let text = format!("run {run} is unfinished: this process closed the database; its jobs are on record");
-    Error::new(ErrorKind::Cancelled, text).with_hint("another process goes on with it by `db.work()` or `db.resume()`")
+    let text = format!(
+        "run {run} is unfinished: this process closed the database; its jobs are on record"
+    );
+    Error::new(ErrorKind::Cancelled, text)
+        .with_hint("another process goes on with it by `db.work()` or `db.resume()`")
 }
 
 async fn tell(db: &Arc<DbInner>, run: RunId, book: super::book::Book, outcome: Result<Outcome>) {

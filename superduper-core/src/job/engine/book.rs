@@ -2,17 +2,18 @@
 
 use super::handle::Ending;
 use crate::{
-    Address, Error, JobFailure, Result,
+    address::Address,
     db::DbInner,
+    error::{Error, JobFailure, Result},
     job::{
-        CancelToken, Instances, JobSpec, Outcome,
+        CancelToken, Instances, JobSpec, Outcome, Placement,
         record::{MOST_FAILURES, ResultBlobs},
         scheduler::Loaded,
     },
     plan::Removal,
     store::{
-        Finish, Finished, JobId, JobRef, JobRow, JobSignal, JobSignals, JobState, LogLevel, LogRow, NewJob, RunId, RunRow, RunState,
-        Timestamp, WorkerId,
+        ComponentId, Finish, Finished, JobId, JobRef, JobRow, JobSignal, JobSignals, JobState,
+        LogLevel, LogRow, NewJob, RunId, RunRow, RunState, Timestamp, WorkerId,
     },
 };
 use serde_json::Value;
@@ -62,11 +63,15 @@ impl Trouble {
     }
 
     pub(super) fn failure(&self) -> JobFailure {
-        self.last.as_ref().map_or_else(|| JobFailure::new(crate::FailureKind::Error, "the store failed"), JobFailure::of)
+        self.last.as_ref().map_or_else(
+            || JobFailure::new(crate::error::FailureKind::Error, "the store failed"),
+            JobFailure::of,
+        )
     }
 }
 
-/// Versions whose jobs ended elsewhere: their outputs are read, and shown to instances here, before anything else starts.
+/// Versions whose jobs ended elsewhere: their outputs are read, and shown to instances here, before
+/// anything else starts.
 #[derive(Default)]
 pub(super) struct Unshown {
     targets: Mutex<BTreeSet<Address>>,
@@ -88,7 +93,8 @@ impl Unshown {
         loop {
             let Some(target) = self.targets().first().cloned() else { return Ok(()) };
             let stored = db.metadata.tree(target.clone()).await?.into_iter().next();
-            let outputs: Vec<(String, Value)> = stored.map(|stored| stored.outputs.into_iter().collect()).unwrap_or_default();
+            let outputs: Vec<(String, Value)> =
+                stored.map(|stored| stored.outputs.into_iter().collect()).unwrap_or_default();
             if !outputs.is_empty() {
                 instances.outputs_committed(&target, &outputs);
             }
@@ -117,7 +123,11 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(run: &RunRow, instances: Arc<Instances>, told: watch::Sender<Ending>) -> Self {
+    pub(super) fn new(
+        run: &RunRow,
+        instances: Arc<Instances>,
+        told: watch::Sender<Ending>,
+    ) -> Self {
         Book {
             run: run.clone(),
             forced: super::removal::is_forced(run),
@@ -165,17 +175,35 @@ impl Book {
         row.owner = Some(owner);
         row.started_at = Some(Timestamp::now());
         (row.attempt, row.tries, row.lost) = (attempt, tries, lost);
-        (row.cancel_requested, row.stop_requested, row.pause_requested) = (signals.cancel, signals.stop, signals.pause);
+        (row.cancel_requested, row.stop_requested, row.pause_requested) =
+            (signals.cancel, signals.stop, signals.pause);
         let row = JobRow::clone(row);
-        let result = |job: &JobId| self.rows.get(job).and_then(|row| row.result.clone()).unwrap_or_default();
+        let result =
+            |job: &JobId| self.rows.get(job).and_then(|row| row.result.clone()).unwrap_or_default();
         let parameters = self.parameters.get(&job).into_iter().flatten();
         let dependencies = parameters.map(|(name, needs)| (name.clone(), result(needs))).collect();
-        let open = |other: &&JobId| self.rows.get(other).is_none_or(|row| row.run == self.run.id && !row.state.is_terminal());
+        let open = |other: &&JobId| {
+            self.rows
+                .get(other)
+                .is_none_or(|row| row.run == self.run.id && !row.state.is_terminal())
+        };
         let waiting = self.waiting.get(&job).into_iter().flatten().filter(open).copied().collect();
         let cancel: Arc<CancelToken> = Arc::default();
         ask(&cancel, signals);
-        self.live.insert(job, Live { attempt, cancel: cancel.clone(), blobs: None, progress: None });
-        Some((JobSpec { row, attempt, owner, dependencies, waiting, forced: self.forced, is_own: true }, cancel))
+        self.live
+            .insert(job, Live { attempt, cancel: cancel.clone(), blobs: None, progress: None });
+        Some((
+            JobSpec {
+                row,
+                attempt,
+                owner,
+                dependencies,
+                waiting,
+                forced: self.forced,
+                is_own: true,
+            },
+            cancel,
+        ))
     }
 
     fn live(&mut self, job: JobId, attempt: u32) -> Option<&mut Live> {
@@ -206,7 +234,13 @@ impl Book {
     }
 
     /// An attempt is back; what of it is needed until its end is on record.
-    pub(super) fn came_back(&mut self, job: JobId, attempt: u32, blobs: ResultBlobs, progress: Option<(u64, u64)>) {
+    pub(super) fn came_back(
+        &mut self,
+        job: JobId,
+        attempt: u32,
+        blobs: ResultBlobs,
+        progress: Option<(u64, u64)>,
+    ) {
         if let Some(live) = self.live(job, attempt) {
             live.blobs = Some(blobs);
             live.progress = progress;
@@ -224,9 +258,10 @@ impl Book {
         }
     }
 
-    /// The component of a job.
-    pub(super) fn target(&self, job: JobId) -> Option<Address> {
-        self.rows.get(&job).map(|row| row.target.clone())
+    /// The component of a job, and its executor if the job names one.
+    pub(super) fn place(&self, job: JobId) -> Option<(Address, Option<String>)> {
+        let row = self.rows.get(&job)?;
+        Some((row.target.clone(), Placement::of_text(row.executor.as_deref()).executor))
     }
 
     /// When an attempt started, as far as that is known here.
@@ -258,7 +293,8 @@ impl Book {
         self.live.remove(&end.job);
         let Some(row) = self.rows.get_mut(&end.job) else { return };
         if !end.outputs.is_empty() {
-            let outputs: Vec<(String, Value)> = end.outputs.into_iter().map(|output| (output.name, output.value)).collect();
+            let outputs: Vec<(String, Value)> =
+                end.outputs.into_iter().map(|output| (output.name, output.value)).collect();
             self.instances.outputs_committed(&row.target, &outputs);
         }
         row.owner = None;
@@ -277,14 +313,22 @@ impl Book {
                 (JobState::Queued, Some(failure))
             }
             // What the record made of these is read.
-            Finished::Released | Finished::Blocked(_) | Finished::Paused(_) => (JobState::Queued, row.failure.take()),
+            Finished::Released | Finished::Blocked(_) | Finished::Paused(_) => {
+                (JobState::Queued, row.failure.take())
+            }
         };
         (row.state, row.failure) = (state, failure);
         row.ended_at = state.is_terminal().then_some(end.at);
     }
 
     /// A job became final without an attempt.
-    pub(super) fn settled(&mut self, job: JobId, state: JobState, failure: JobFailure, at: Timestamp) {
+    pub(super) fn settled(
+        &mut self,
+        job: JobId,
+        state: JobState,
+        failure: JobFailure,
+        at: Timestamp,
+    ) {
         if let Some(row) = self.rows.get_mut(&job) {
             (row.state, row.failure, row.ended_at) = (state, Some(failure), Some(at));
             row.cancel_requested |= state == JobState::Cancelled;
@@ -298,7 +342,8 @@ impl Book {
         }
     }
 
-    /// The store refuses to delete what was removed: something got hold of it although it was marked. The run ends as failed.
+    /// The store refuses to delete what was removed: something got hold of it although it was
+    /// marked. The run ends as failed.
     pub(super) fn log_refused_deletion(&self, db: &Arc<DbInner>, error: &Error) {
         if let Some(row) = self.rows.values().rev().find(|row| row.run == self.run.id) {
             let (job, attempt, at) = (row.id, row.attempt, Timestamp::now());
@@ -308,7 +353,12 @@ impl Book {
     }
 
     /// The run is over.
-    pub(super) fn outcome(&mut self, db: &DbInner, state: RunState, at: Option<Timestamp>) -> Outcome {
+    pub(super) fn outcome(
+        &mut self,
+        db: &DbInner,
+        state: RunState,
+        at: Option<Timestamp>,
+    ) -> Outcome {
         let mut run = self.run.clone();
         run.state = state;
         run.ended_at = at.or(run.ended_at).or_else(|| Some(Timestamp::now()));
@@ -328,40 +378,9 @@ fn ask(token: &CancelToken, signals: JobSignals) {
     }
 }
 
-/// A job as it is on record once it is recorded.
+/// A job as it is on record once it is recorded. One that is blocked from the beginning is taken
+/// for queued until its row is read.
 pub(crate) fn new_row(job: NewJob, id: JobId, run: RunId) -> JobRow {
-    let claimed = job.claim.is_some();
-    JobRow {
-        id,
-        run,
-        component: crate::store::ComponentId(0),
-        target: job.target,
-        role: job.role,
-        method: job.method,
-        key: job.key,
-        retry_of: job.retry_of,
-        state: if claimed { JobState::Running } else { JobState::Queued },
-        blocked: None,
-        blocked_until: None,
-        attempt: u32::from(claimed),
-        tries: 0,
-        lost: 0,
-        owner: job.claim,
-        cancel_requested: false,
-        stop_requested: false,
-        pause_requested: false,
-        executor: job.executor,
-        retries: job.retries,
-        backoff_ms: job.backoff_ms,
-        timeout_ms: job.timeout_ms,
-        not_before: None,
-        input: job.input,
-        tolerated: job.tolerated,
-        progress: None,
-        result: None,
-        failure: None,
-        created_at: job.at,
-        started_at: claimed.then_some(job.at),
-        ended_at: None,
-    }
+    let (owner, job) = (job.claim, NewJob { blocked: None, ..job });
+    JobRow::new(id, run, ComponentId(0), job, owner)
 }

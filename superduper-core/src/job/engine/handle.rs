@@ -1,11 +1,12 @@
 //! The outside's hold on the engine of a process.
 //!
-//! Invariant: a run is registered here once, from before the scheduler knows it until its end was told.
+//! Invariant: a run is registered here once, from before the scheduler knows it until its end was
+//! told.
 
 use super::shell::{Attach, Message, Shell};
 use crate::{
-    Result,
     db::DbInner,
+    error::Result,
     job::{
         Instances, Outcome,
         scheduler::{Input, Loaded},
@@ -50,9 +51,15 @@ impl Command {
     fn into_input(self, run: RunId) -> Input {
         let none = JobSignals::default();
         match self {
-            Command::Cancel(jobs) => Input::Signal { run, jobs, signals: JobSignals { cancel: true, ..none } },
-            Command::Signal(jobs, JobSignal::Stop) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { stop: true, ..none } },
-            Command::Signal(jobs, JobSignal::Pause) => Input::Signal { run, jobs: Some(jobs), signals: JobSignals { pause: true, ..none } },
+            Command::Cancel(jobs) => {
+                Input::Signal { run, jobs, signals: JobSignals { cancel: true, ..none } }
+            }
+            Command::Signal(jobs, JobSignal::Stop) => {
+                Input::Signal { run, jobs: Some(jobs), signals: JobSignals { stop: true, ..none } }
+            }
+            Command::Signal(jobs, JobSignal::Pause) => {
+                Input::Signal { run, jobs: Some(jobs), signals: JobSignals { pause: true, ..none } }
+            }
             Command::Signal(jobs, JobSignal::Cancel) => Command::Cancel(Some(jobs)).into_input(run),
             // What was taken back, the record tells.
             Command::Signal(_, JobSignal::Continue) | Command::Look => Input::Refresh { run },
@@ -117,7 +124,12 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(permits: usize) -> Self {
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        Engine { permits, limits: Mutex::default(), alive: Mutex::default(), closed: AtomicBool::new(false) }
+        Engine {
+            permits,
+            limits: Mutex::default(),
+            alive: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// What is alive; where its runtime has ended, nothing is.
@@ -134,7 +146,12 @@ impl Engine {
 
     /// The hold on any run that is under way here.
     pub(crate) fn any_but(&self, others: &HashSet<RunId>) -> Option<RunHandle> {
-        self.lock().as_ref()?.runs.iter().find(|(run, _)| !others.contains(run)).map(|(_, handle)| handle.clone())
+        self.lock()
+            .as_ref()?
+            .runs
+            .iter()
+            .find(|(run, _)| !others.contains(run))
+            .map(|(_, handle)| handle.clone())
     }
 
     /// The runs that are led here.
@@ -143,7 +160,12 @@ impl Engine {
     }
 
     /// Start the task, unless it lives.
-    fn start<'a>(&self, alive: &'a mut Option<Alive>, db: &Arc<DbInner>, owner: WorkerId) -> &'a mut Alive {
+    fn start<'a>(
+        &self,
+        alive: &'a mut Option<Alive>,
+        db: &Arc<DbInner>,
+        owner: WorkerId,
+    ) -> &'a mut Alive {
         alive.get_or_insert_with(|| {
             let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let messages = Shell::start(db, owner, self.permits, limits);
@@ -154,7 +176,8 @@ impl Engine {
         })
     }
 
-    /// Hand over a run that was read, or was just recorded. One that is under way here already stays as it is.
+    /// Hand over a run that was read, or was just recorded. One that is under way here already
+    /// stays as it is.
     pub(crate) fn lead(
         &self,
         db: &Arc<DbInner>,
@@ -172,18 +195,34 @@ impl Engine {
         let (told, done) = watch::channel(None);
         let handle = RunHandle { run, messages: alive.messages.clone(), done };
         alive.runs.insert(run, handle.clone());
-        alive.messages.send(Message::Attach(Box::new(Attach { db: db.clone(), loaded, instances, places, told }))).ignored(GONE);
+        alive
+            .messages
+            .send(Message::Attach(Box::new(Attach {
+                db: db.clone(),
+                loaded,
+                instances,
+                places,
+                told,
+            })))
+            .ignored(GONE);
         handle
     }
 
-    /// Claim no more jobs, ask the running jobs to pause, and stop the jobs that still run after the grace. Returns the jobs whose
-    /// threads have not returned even then: they keep their claims until the threads return.
+    /// Claim no more jobs, ask the running jobs to pause, and stop the jobs that still run after
+    /// the grace. Returns the jobs whose threads have not returned even then: they keep their
+    /// claims until the threads return.
     pub(crate) async fn close(&self, grace: Duration) -> Vec<JobId> {
         self.closed.store(true, Ordering::Release);
-        let Some(messages) = self.lock().as_ref().map(|alive| alive.messages.clone()) else { return Vec::new() };
+        let Some(messages) = self.lock().as_ref().map(|alive| alive.messages.clone()) else {
+            return Vec::new();
+        };
         for (now, limit) in [(false, grace), (true, STOP)] {
             messages.send(Message::Input(Input::Close { now })).ignored(GONE);
-            let runs: Vec<RunHandle> = self.lock().as_ref().map(|alive| alive.runs.values().cloned().collect()).unwrap_or_default();
+            let runs: Vec<RunHandle> = self
+                .lock()
+                .as_ref()
+                .map(|alive| alive.runs.values().cloned().collect())
+                .unwrap_or_default();
             let all_told = async {
                 for mut run in runs {
                     run.done.wait_for(Option::is_some).await.ignored(GONE);
@@ -208,20 +247,30 @@ impl Engine {
     }
 
     /// Take places for jobs that are about to be recorded, as far as there are free ones.
-    pub(crate) async fn reserve(&self, db: &Arc<DbInner>, owner: WorkerId, lanes: Vec<Lane>) -> Places {
+    pub(crate) async fn reserve(
+        &self,
+        db: &Arc<DbInner>,
+        owner: WorkerId,
+        lanes: Vec<Lane>,
+    ) -> Places {
         let messages = self.start(&mut self.lock(), db, owner).messages.clone();
         let mut places = Places { messages, granted: vec![false; lanes.len()], lanes: Vec::new() };
         let (reply, answer) = oneshot::channel();
         places.messages.send(Message::Reserve { lanes: lanes.clone(), reply }).ignored(GONE);
         // A task that is gone grants nothing; then they are claimed later.
         if let Ok(granted) = answer.await {
-            places.lanes = lanes.into_iter().zip(&granted).filter_map(|(lane, granted)| granted.then_some(lane)).collect();
+            places.lanes = lanes
+                .into_iter()
+                .zip(&granted)
+                .filter_map(|(lane, granted)| granted.then_some(lane))
+                .collect();
             places.granted = granted;
         }
         places
     }
 
-    /// A pool as a claim names it: with the limit that was set for this process, otherwise with the limit of the job.
+    /// A pool as a claim names it: with the limit that was set for this process, otherwise with the
+    /// limit of the job.
     pub(crate) fn pool(&self, (name, limit): &(String, usize)) -> Pool {
         let set = self.limits.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
         let limit = set.unwrap_or_else(|| u32::try_from((*limit).max(1)).unwrap_or(u32::MAX));

@@ -2,8 +2,8 @@
 
 use super::removal::stop_what_goes;
 use crate::{
-    Error, Result,
     db::DbInner,
+    error::{Error, Result},
     job::scheduler::Loaded,
     plan::Removal,
     store::{ChangeCursor, JobDependency, JobFilter, JobId, JobRow, JobState, RunId, WorkerId},
@@ -31,8 +31,8 @@ pub(crate) async fn load_quietly(db: &Arc<DbInner>, run: RunId) -> Result<Loaded
     read(db, run, ChangeCursor::default(), Vec::new(), None, false).await
 }
 
-/// Read what changed in a run that this process leads. It also leads the runs whose free jobs this run waits for: the process
-/// that recorded them may be gone. It claims only those that it can run.
+/// Read what changed in a run that this process leads. It also leads the runs whose free jobs this
+/// run waits for: the process that recorded them may be gone. It claims only those that it can run.
 pub(super) async fn follow(
     db: &Arc<DbInner>,
     run: RunId,
@@ -46,13 +46,14 @@ pub(super) async fn follow(
     let left: BTreeSet<RunId> = loaded.others.iter().filter(free).map(|row| row.run).collect();
     for run in left {
         // Boxed: what is read for it may lead to others in turn.
-        let attach: crate::lifecycle::BoxFuture<'_, _> = Box::pin(db.attach(run));
+        let attach: crate::future::BoxFuture<'_, _> = Box::pin(db.attach(run));
         attach.await?;
     }
     Ok(loaded)
 }
 
-/// `leads`: whether this process leads the run, or is about to. Otherwise it does not matter whether other workers live.
+/// `leads`: whether this process leads the run, or is about to. Otherwise it does not matter
+/// whether other workers live.
 async fn read(
     db: &Arc<DbInner>,
     run: RunId,
@@ -71,9 +72,12 @@ async fn read(
             None => Vec::new(),
         };
         let changes = db.metadata.changes(run, after).await?;
-        let mut changes = changes.ok_or_else(|| Error::not_found(format!("there is no run {run}")))?;
+        let mut changes =
+            changes.ok_or_else(|| Error::not_found(format!("there is no run {run}")))?;
         let own: HashSet<JobId> = changes.jobs.iter().map(|row| row.id).collect();
-        asked.extend(changes.dependencies.iter().map(|need| need.needs).filter(|needs| !own.contains(needs)));
+        asked.extend(
+            changes.dependencies.iter().map(|need| need.needs).filter(|needs| !own.contains(needs)),
+        );
         asked.extend(&stopped);
         let mut rows = Vec::new();
         if !asked.is_empty() {
@@ -86,9 +90,15 @@ async fn read(
         }
         // Of this run, what belongs together was read together.
         rows.retain(|row| row.run != run);
-        let open: Vec<JobId> = changes.jobs.iter().filter(|row| !row.state.is_terminal()).map(|row| row.id).collect();
+        let open: Vec<JobId> =
+            changes.jobs.iter().filter(|row| !row.state.is_terminal()).map(|row| row.id).collect();
         for needs in stopped {
-            changes.dependencies.extend(open.iter().map(|job| JobDependency { job: *job, needs, parameter: None, any_end: true }));
+            changes.dependencies.extend(open.iter().map(|job| JobDependency {
+                job: *job,
+                needs,
+                parameter: None,
+                any_end: true,
+            }));
         }
         return Ok(Loaded { changes, others: rows, other_workers });
     }
@@ -96,5 +106,6 @@ async fn read(
 
 /// Whether other processes run jobs of the database.
 pub(crate) async fn other_workers(db: &DbInner, here: Option<WorkerId>) -> Result<bool> {
-    Ok(db.shared() && db.metadata.live_workers().await?.into_iter().any(|other| Some(other) != here))
+    Ok(db.shared()
+        && db.metadata.live_workers().await?.into_iter().any(|other| Some(other) != here))
 }

@@ -1,7 +1,9 @@
-//! The engine of a process: the shell around the [`Scheduler`](super::scheduler::Scheduler), and the outside's hold on it.
+//! The engine of a process: the shell around the [`Scheduler`](super::scheduler::Scheduler), and
+//! the outside's hold on it.
 //!
-//! The scheduler decides, and has no clock and no IO. Here is what moves its inputs and effects: one task per process, which
-//! starts calls of the store and attempts as tasks of their own and hands their answers in.
+//! The scheduler decides, and has no clock and no IO. Here is what moves its inputs and effects:
+//! one task per process, which starts calls of the store and attempts as tasks of their own and
+//! hands their answers in.
 
 mod act;
 mod attempt;

@@ -7,8 +7,8 @@ use super::{
     handle::{Ending, Lane, Places},
 };
 use crate::{
-    Error, Result,
     db::DbInner,
+    error::{Error, Result},
     job::{
         Instances,
         executor::AttemptEnd,
@@ -99,7 +99,12 @@ pub(super) struct Shell {
 
 impl Shell {
     /// Start the task; it ends when nobody can tell it anything any more.
-    pub(super) fn start(db: &Arc<DbInner>, owner: WorkerId, permits: u32, limits: HashMap<String, u32>) -> mpsc::UnboundedSender<Message> {
+    pub(super) fn start(
+        db: &Arc<DbInner>,
+        owner: WorkerId,
+        permits: u32,
+        limits: HashMap<String, u32>,
+    ) -> mpsc::UnboundedSender<Message> {
         let (messages, inbox) = mpsc::unbounded_channel();
         let shared = db.shared();
         let config = Config {
@@ -154,7 +159,10 @@ impl Shell {
     }
 
     fn now(&self) -> Now {
-        Now { ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX), wall: Timestamp::now() }
+        Now {
+            ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            wall: Timestamp::now(),
+        }
     }
 
     /// Whether this process stood still for its lease since that was told.
@@ -176,7 +184,11 @@ impl Shell {
         loop {
             let effects = self.scheduler.decide(self.now());
             // Of larger runs it would be most of the work.
-            debug_assert!(!self.scheduler.is_small() || self.scheduler.check() == Ok(()), "{:?}", self.scheduler.check());
+            debug_assert!(
+                !self.scheduler.is_small() || self.scheduler.check() == Ok(()),
+                "{:?}",
+                self.scheduler.check()
+            );
             for effect in effects {
                 self.act(db, effect);
             }
@@ -203,7 +215,11 @@ impl Shell {
                 let granted = self.scheduler.reserve(&lanes);
                 if let Err(granted) = reply.send(granted) {
                     // Who asked is gone.
-                    let lanes: Vec<Lane> = lanes.into_iter().zip(granted).filter_map(|(lane, granted)| granted.then_some(lane)).collect();
+                    let lanes: Vec<Lane> = lanes
+                        .into_iter()
+                        .zip(granted)
+                        .filter_map(|(lane, granted)| granted.then_some(lane))
+                        .collect();
                     self.scheduler.release(&lanes);
                 }
             }
@@ -224,11 +240,15 @@ impl Shell {
                 Err(error) => self.read_failed(db, run, error),
             },
             Message::Looked { run, answer } => match answer {
-                Ok((rows, other_workers)) => self.on(db, Input::Looked { run, rows, other_workers }),
+                Ok((rows, other_workers)) => {
+                    self.on(db, Input::Looked { run, rows, other_workers })
+                }
                 Err(error) => self.read_failed(db, run, error),
             },
             Message::Ended { run, job, attempt, ended } => self.ended(db, run, job, attempt, ended),
-            Message::Saved { run, job, attempt, blobs, answer } => self.saved(db, run, job, attempt, blobs, answer),
+            Message::Saved { run, job, attempt, blobs, answer } => {
+                self.saved(db, run, job, attempt, blobs, answer)
+            }
         }
     }
 
@@ -247,7 +267,13 @@ impl Shell {
         }
     }
 
-    fn committed(&mut self, db: &Arc<DbInner>, run: RunId, deletes: bool, answer: Result<Committed>) {
+    fn committed(
+        &mut self,
+        db: &Arc<DbInner>,
+        run: RunId,
+        deletes: bool,
+        answer: Result<Committed>,
+    ) {
         match answer {
             Ok(answer) => {
                 if let Some(book) = self.books.get_mut(&run) {
@@ -260,7 +286,7 @@ impl Shell {
                 self.count_failure(db, run, error);
             }
             Err(error) => {
-                let failure = crate::JobFailure::of(&error);
+                let failure = crate::error::JobFailure::of(&error);
                 if let Some(book) = self.books.get_mut(&run) {
                     if deletes {
                         book.log_refused_deletion(db, &error);
@@ -286,8 +312,16 @@ impl Shell {
         }
     }
 
-    fn saved(&mut self, db: &Arc<DbInner>, run: RunId, job: JobId, attempt: u32, blobs: ResultBlobs, answer: Result<u64>) {
-        let saved = answer.map_err(|error| crate::JobFailure::of(&error));
+    fn saved(
+        &mut self,
+        db: &Arc<DbInner>,
+        run: RunId,
+        job: JobId,
+        attempt: u32,
+        blobs: ResultBlobs,
+        answer: Result<u64>,
+    ) {
+        let saved = answer.map_err(|error| crate::error::JobFailure::of(&error));
         if let Some(book) = self.books.get_mut(&run) {
             book.keep_blobs(job, attempt, blobs);
         }

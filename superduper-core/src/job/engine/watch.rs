@@ -3,8 +3,8 @@
 use super::handle::{Ending, RunHandle};
 use crate::unreturned::Unreturned;
 use crate::{
-    Result,
     db::DbInner,
+    error::Result,
     job::{Outcome, record::MOST_FAILURES},
     store::{JobFilter, RunId, RunState},
 };
@@ -14,7 +14,8 @@ use tokio::sync::watch;
 /// How soon, and how late at most, the record is read again.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
-/// Follow a run on record until it ends, or until no handle waits for it any more. Its jobs do not run here.
+/// Follow a run on record until it ends, or until no handle waits for it any more. Its jobs do not
+/// run here.
 pub(crate) fn watch(db: &Arc<DbInner>, run: RunId) -> RunHandle {
     let (told, done) = watch::channel(None);
     let db = db.clone();
@@ -40,7 +41,9 @@ async fn ended(db: &Arc<DbInner>, run: RunId) -> Ending {
             Err(error) => {
                 failures += 1;
                 if failures > MOST_FAILURES || !error.is_retryable() {
-                    return Some(Arc::new(Err(error.context(format_args!("waiting for run {run}, which goes on")))));
+                    return Some(Arc::new(Err(
+                        error.context(format_args!("waiting for run {run}, which goes on"))
+                    )));
                 }
             }
         }
@@ -59,5 +62,10 @@ async fn outcome(db: &Arc<DbInner>, run: RunId) -> Result<Option<Outcome>> {
         return Ok(None);
     }
     let jobs = db.metadata.jobs(JobFilter { run: Some(run), ..JobFilter::default() }).await?;
-    Ok(Some(Outcome { run: row, jobs, registry: db.registry.clone(), artifacts: Some(db.artifacts.clone()) }))
+    Ok(Some(Outcome {
+        run: row,
+        jobs,
+        registry: db.registry.clone(),
+        artifacts: Some(db.artifacts.clone()),
+    }))
 }

@@ -2,13 +2,14 @@
 
 use super::parent;
 use crate::{
-    Db, Error, ErrorKind, Result,
+    db::Db,
+    error::{Error, ErrorKind, Result},
+    future::BoxFuture,
     job::{
         executor::{Attempt, AttemptEnd, Executor, ExecutorCapabilities},
         program::Program,
         remote::locations,
     },
-    lifecycle::BoxFuture,
 };
 use std::path::PathBuf;
 
@@ -24,8 +25,8 @@ impl Process {
         match &self.program {
             Some(program) => Ok(Program::At(program.clone())),
             None if super::child::is_prepared() => Program::itself(),
-            None => Err(Error::new(ErrorKind::Unsupported, "this program is not prepared to be started as a worker process")
-                .with_hint("mark its main function with `#[superduper::main]`, or call `superduper::worker().await?` in its first line; tests set `.program(path)`")),
+            None => Err(Error::new(ErrorKind::Unsupported, "this program is not prepared to be started as a job process")
+                .with_hint("mark its main function with `#[superduper::main]`, or call `superduper::job_process().await?` in its first line; tests set `.program(path)`")),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The output of a job process: passed on as it comes, and kept in the job's log by lines.
 //!
-//! Invariant: for each attempt and stream the log has at most the first [`FIRST`] and the last [`LAST`] bytes, whatever the
-//! process prints, and no more than that is held in memory.
+//! Invariant: for each attempt and stream the log has at most the first [`FIRST`] and the last
+//! [`LAST`] bytes, whatever the process prints, and no more than that is held in memory.
 
+use super::lifeline::Lifeline;
 use crate::unreturned::{Site, Unreturned};
 use crate::{
-    JobFailure,
+    error::JobFailure,
     job::NoteBuffer,
+    secret_mask::{mask, mask_cut},
     store::{JobId, LogLevel, LogRow, Timestamp},
 };
 use std::{
@@ -14,7 +16,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::AsFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -29,7 +31,8 @@ const LINE: usize = 4096;
 const ROW: usize = 32;
 /// How many of the last bytes become part of the failure of a lost job process.
 const CAUSE: usize = 2048;
-/// How long to wait after the end of the process if another process that it started holds the stream open.
+/// How long to wait after the end of the process if another process that it started holds the
+/// stream open.
 const REST: Duration = Duration::from_secs(1);
 
 /// Standard output or standard error.
@@ -47,7 +50,8 @@ impl Stream {
         }
     }
 
-    /// The same stream of this process. It is written to without the lock that programs hold while they print.
+    /// The same stream of this process. It is written to without the lock that programs hold while
+    /// they print.
     fn own(self) -> Option<File> {
         let own = match self {
             Stream::Out => std::io::stdout().as_fd().try_clone_to_owned(),
@@ -68,17 +72,34 @@ pub(super) struct Log {
     pub(super) notes: Arc<NoteBuffer>,
     pub(super) job: JobId,
     pub(super) attempt: u32,
+    /// The connection over which the job process tells the values of secrets. It is not held: its
+    /// end is the end of the job process.
+    pub(super) lifeline: Weak<Lifeline>,
 }
 
 impl Log {
+    /// Learn the secrets that the job process read before it printed what was read of its output.
+    fn learn_secrets(&self) {
+        if let Some(lifeline) = self.lifeline.upgrade() {
+            lifeline.receive();
+        }
+    }
+
     fn write(&self, at: Timestamp, stream: Stream, text: &str) {
         let message = format!("{}: {text}", stream.name());
-        self.notes.log(LogRow { job: self.job, attempt: self.attempt, at, level: LogLevel::Info, message });
+        self.notes.log(LogRow {
+            job: self.job,
+            attempt: self.attempt,
+            at,
+            level: LogLevel::Info,
+            message,
+        });
     }
 }
 
 impl JobOutput {
-    /// Read until no process holds the pipe open. This is done in a thread of its own: a runtime would wait for it at its shutdown.
+    /// Read until no process holds the pipe open. This is done in a thread of its own: a runtime
+    /// would wait for it at its shutdown.
     pub(super) fn follow(mut pipe: impl Read + Send + 'static, stream: Stream, log: Log) -> Self {
         let kept = Arc::new(Mutex::new(Kept::new(stream, log)));
         let (end, ended) = oneshot::channel();
@@ -95,7 +116,9 @@ impl JobOutput {
                 if let Some(own) = &mut own {
                     own.write_all(&buffer[..count]).ignored("a program may have closed the stream; the log has the lines all the same");
                 }
-                keeper.lock().unwrap_or_else(PoisonError::into_inner).take(&buffer[..count]);
+                let mut kept = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.log.learn_secrets();
+                kept.take(&buffer[..count]);
             }
             end.send(()).ignored("nobody waits for it any more");
         });
@@ -106,7 +129,9 @@ impl JobOutput {
 
     /// After the process has ended: write the rest to the log. Returns the last lines.
     pub(super) async fn finish(self) -> String {
-        tokio::time::timeout(REST, self.ended).await.ignored("what is not read by then is left out");
+        tokio::time::timeout(REST, self.ended)
+            .await
+            .ignored("what is not read by then is left out");
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).finish()
     }
 }
@@ -185,11 +210,15 @@ impl Kept {
         let mut cut = std::mem::take(&mut self.cut);
         if cut > 0 {
             // A character that was cut in two is left out as a whole.
-            let whole = std::str::from_utf8(&bytes).err().filter(|error| error.error_len().is_none()).map(|error| error.valid_up_to());
+            let whole = std::str::from_utf8(&bytes)
+                .err()
+                .filter(|error| error.error_len().is_none())
+                .map(|error| error.valid_up_to());
             cut += whole.map_or(0, |whole| bytes.len() - whole);
             bytes.truncate(whole.unwrap_or(bytes.len()));
         }
-        let mut text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        let mut text = if cut > 0 { mask_cut(text) } else { mask(text) };
         if cut > 0 {
             text.push_str(&format!(" … ({cut} bytes more)"));
         }
@@ -229,7 +258,11 @@ impl Kept {
         }
         self.finished = true;
         if self.left_out > 0 {
-            self.log.write(Timestamp::now(), self.stream, &format!("… ({} bytes are left out here)", self.left_out));
+            self.log.write(
+                Timestamp::now(),
+                self.stream,
+                &format!("… ({} bytes are left out here)", self.left_out),
+            );
         }
         for (at, text) in std::mem::take(&mut self.last) {
             self.log.write(at, self.stream, &text);
@@ -244,11 +277,19 @@ mod tests {
 
     fn kept() -> (Kept, Arc<NoteBuffer>) {
         let notes = Arc::new(NoteBuffer::default());
-        (Kept::new(Stream::Err, Log { notes: notes.clone(), job: JobId(1), attempt: 1 }), notes)
+        (
+            Kept::new(
+                Stream::Err,
+                Log { notes: notes.clone(), job: JobId(1), attempt: 1, lifeline: Weak::new() },
+            ),
+            notes,
+        )
     }
 
     fn lines(notes: &NoteBuffer) -> Vec<String> {
-        notes.take().map_or_else(Vec::new, |notes| notes.logs.into_iter().map(|row| row.message).collect())
+        notes
+            .take()
+            .map_or_else(Vec::new, |notes| notes.logs.into_iter().map(|row| row.message).collect())
     }
 
     #[test]
@@ -264,11 +305,18 @@ mod tests {
             kept.take(format!("line {number}\n").as_bytes());
         }
         let last = kept.finish();
-        assert!(last.ends_with("line 99998\nline 99999") && last.len() <= CAUSE + 100, "{}", last.len());
+        assert!(
+            last.ends_with("line 99998\nline 99999") && last.len() <= CAUSE + 100,
+            "{}",
+            last.len()
+        );
         let lines = lines(&notes);
         let bytes: usize = lines.iter().map(String::len).sum();
         assert!(bytes < (FIRST + LAST) * 2, "{bytes}");
-        assert_eq!((&*lines[0], lines.last().map(String::as_str)), ("stderr: line 0", Some("stderr: line 99999")));
+        assert_eq!(
+            (&*lines[0], lines.last().map(String::as_str)),
+            ("stderr: line 0", Some("stderr: line 99999"))
+        );
         assert_eq!(lines.iter().filter(|line| line.contains("bytes are left out here")).count(), 1);
     }
 
@@ -290,13 +338,19 @@ mod tests {
         kept.take("100 %\nhalf of \u{e9}".as_bytes().strip_suffix(b"\xa9").unwrap());
         kept.take(b"\xa9 line");
         kept.finish();
-        assert_eq!(lines(&notes), ["stderr: ten \u{fffd}\u{fffd}", "stderr: 100 %", "stderr: half of \u{e9} line"]);
+        assert_eq!(
+            lines(&notes),
+            ["stderr: ten \u{fffd}\u{fffd}", "stderr: 100 %", "stderr: half of \u{e9} line"]
+        );
 
         let (mut kept, notes) = self::kept();
         kept.take("\u{20ac}".repeat(LINE).as_bytes());
         kept.finish();
         let text = lines(&notes).remove(0);
-        assert!(text.ends_with("\u{20ac} … (8193 bytes more)") && !text.contains('\u{fffd}'), "{text}");
+        assert!(
+            text.ends_with("\u{20ac} … (8193 bytes more)") && !text.contains('\u{fffd}'),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,26 +1,30 @@
 //! Ends the processes that a job process started and left behind.
 //!
-//! The processes that a job starts are in its process group, unless they leave the group with `setsid`. On Linux, processes that
-//! left the group are found in two ways: a job process is a subreaper, so its descendants stay below it as long as it lives; and
-//! they have the variables of its request, which are unique to the attempt.
+//! The processes that a job starts are in its process group, unless they leave the group with
+//! `setsid`. On Linux, processes that left the group are found in two ways: a job process is a
+//! subreaper, so its descendants stay below it as long as it lives; and they have the variables of
+//! its request, which are unique to the attempt.
 //!
-//! Limits: a process that left the group *and* cleared these variables is not found if the job process was killed from outside, or
-//! exited without returning from its job. A process that left the group is not found if the job process and its parent are killed
-//! at the same moment, nor on systems other than Linux.
+//! Limits: a process that left the group *and* cleared these variables is not found if the job
+//! process was killed from outside, or exited without returning from its job. A process that left
+//! the group is not found if the job process and its parent are killed at the same moment, nor on
+//! systems other than Linux.
 
 use super::request::Marks;
 use crate::unreturned::Unreturned;
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 use std::time::Duration;
 
-/// The most rounds of finding and killing processes: a process may start another one before it is killed.
+/// The most rounds of finding and killing processes: a process may start another one before it is
+/// killed.
 const ROUNDS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Make this process the parent of the orphans of its descendants.
 pub(super) fn keep_orphans() {
     #[cfg(target_os = "linux")]
-    rustix::process::set_child_subreaper(Some(getpid())).ignored("without it they are found by their variables");
+    rustix::process::set_child_subreaper(Some(getpid()))
+        .ignored("without it they are found by their variables");
 }
 
 /// End a job process by force, with all processes that it started.
@@ -89,19 +93,25 @@ mod linux {
         let tasks = format!("/proc/{parent}/task");
         let mut children = Vec::new();
         for task in numbers(Path::new(&tasks)) {
-            // A thread may have ended meanwhile. On a kernel without such files, processes are found by their variables.
+            // A thread may have ended meanwhile. On a kernel without such files, processes are
+            // found by their variables.
             let text = fs::read_to_string(format!("{tasks}/{task}/children")).unwrap_or_default();
-            children.extend(text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+            children.extend(
+                text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)),
+            );
         }
         children
     }
 
     fn numbers(folder: &Path) -> Vec<Pid> {
         let entries = fs::read_dir(folder).into_iter().flatten();
-        entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
+        entries
+            .filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
+            .collect()
     }
 
-    /// Whether a process has not ended. A process that has ended stays listed until its parent has waited for it.
+    /// Whether a process has not ended. A process that has ended stays listed until its parent has
+    /// waited for it.
     fn lives(pid: Pid) -> bool {
         let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
         // The state follows the name in brackets, which may hold any characters.
@@ -109,8 +119,8 @@ mod linux {
         state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
     }
 
-    /// Whether a process has the variables of a request. A process of another user cannot be read. A process that has ended has no
-    /// variables.
+    /// Whether a process has the variables of a request. A process of another user cannot be read.
+    /// A process that has ended has no variables.
     pub(super) fn has(pid: Pid, marks: &Marks) -> bool {
         fs::read(format!("/proc/{pid}/environ")).is_ok_and(|variables| marks.are_in(&variables))
     }

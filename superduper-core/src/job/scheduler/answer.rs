@@ -7,9 +7,12 @@ use super::{
     run_state::{Call, Care, RunState, Sent},
 };
 use crate::{
-    JobFailure,
+    error::JobFailure,
     job::run_job::backoff_ms,
-    store::{self, ChangeCursor, Claimed, Committed, Finish, Finished, JobId, JobRef, JobState, Op, Timestamp},
+    store::{
+        self, ChangeCursor, Claimed, Committed, Finish, Finished, JobId, JobRef, JobState, Op,
+        Timestamp,
+    },
 };
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +32,8 @@ impl RunState {
     pub(super) fn on_written(&mut self, committed: Committed, now: Now, permits: &mut Permits) {
         self.call = Call::None;
         let sent = std::mem::take(&mut self.sent);
-        let is_ground = |place: &usize| matches!(sent.get(*place), Some(Sent::End(_) | Sent::Settle(..)));
+        let is_ground =
+            |place: &usize| matches!(sent.get(*place), Some(Sent::End(_) | Sent::Settle(..)));
         let answer = Answer {
             invalid_from: committed.ignored.iter().copied().find(is_ground).unwrap_or(usize::MAX),
             claimed: committed.claimed.into_iter().map(|claimed| (claimed.job, claimed)).collect(),
@@ -40,7 +44,8 @@ impl RunState {
             known: committed.known.into_iter().collect(),
         };
         let ends = sent.iter().filter(|sent| matches!(sent, Sent::End(_))).count();
-        self.prefetch_limit = if ends > 1 { (ends * 2).min(self.config.most_prefetched) } else { 0 };
+        self.prefetch_limit =
+            if ends > 1 { (ends * 2).min(self.config.most_prefetched) } else { 0 };
         for (place, sent) in sent.into_iter().enumerate() {
             let ignored = answer.ignored.contains(&place);
             let left_out = ignored && place > answer.invalid_from;
@@ -52,14 +57,18 @@ impl RunState {
                     indexes.into_iter().for_each(|index| self.left_out(index, permits));
                 }
                 Sent::Settle(index, why) => match self.entries[index].phase {
-                    Phase::Settling(state) if !ignored || self.has(Fault::BlindSettle) => self.settled(index, state, *why),
+                    Phase::Settling(state) if !ignored || self.has(Fault::BlindSettle) => {
+                        self.settled(index, state, *why)
+                    }
                     _ => self.forget(index, permits),
                 },
-                Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.claim_answered(index, &answer, now, permits)),
+                Sent::Claim(indexes) => indexes
+                    .into_iter()
+                    .for_each(|index| self.claim_answered(index, &answer, now, permits)),
                 Sent::EndRun(state, at) if !ignored => self.ended = Some((state, Some(at))),
                 Sent::EndRun(..) => self.read_again(),
                 // Another process may have released it, or ended it.
-                Sent::Release(index) => self.forget(index, permits),
+                Sent::Release(index) => self.ask_for_row(index, permits),
                 Sent::Delete => {}
             }
         }
@@ -71,6 +80,16 @@ impl RunState {
         self.cursor = ChangeCursor::default();
     }
 
+    /// The row of a job has changed since it was read, by the last commit or by another process. The
+    /// changes that are read next have it. Reading the whole run for each such job would cost the
+    /// square of its jobs.
+    fn ask_for_row(&mut self, index: usize, permits: &mut Permits) {
+        self.give_permit(index, permits);
+        self.set(index, Phase::Elsewhere);
+        self.unclear.push(index);
+        self.refresh = true;
+    }
+
     /// A job is final without an attempt, and the record says so.
     fn settled(&mut self, index: usize, state: JobState, (failure, at): (JobFailure, Timestamp)) {
         self.set(index, Phase::Final(state));
@@ -78,7 +97,14 @@ impl RunState {
         self.out.push(Effect::Settled { run, job, state, failure, at });
     }
 
-    fn end_answered(&mut self, index: usize, ignored: bool, answer: &Answer, now: Now, permits: &mut Permits) {
+    fn end_answered(
+        &mut self,
+        index: usize,
+        ignored: bool,
+        answer: &Answer,
+        now: Now,
+        permits: &mut Permits,
+    ) {
         let entry = &self.entries[index];
         let Phase::Ending { attempt, step: Step::Sent } = entry.phase else { return };
         let (run, job) = (self.id, entry.id);
@@ -88,7 +114,8 @@ impl RunState {
             return;
         }
         if ignored && !self.has(Fault::FencedEndCounts) {
-            // The place went with the claim, unless the first commit of this very end was written and fenced the second.
+            // The place went with the claim, unless the first commit of this very end was written
+            // and fenced the second.
             if self.entries[index].returned {
                 self.return_place(index);
             }
@@ -112,7 +139,14 @@ impl RunState {
     }
 
     /// The end of an attempt is on record.
-    fn end_counts(&mut self, index: usize, end: &Finish, answer: &Answer, now: Now, permits: &mut Permits) {
+    fn end_counts(
+        &mut self,
+        index: usize,
+        end: &Finish,
+        answer: &Answer,
+        now: Now,
+        permits: &mut Permits,
+    ) {
         match &end.end {
             Finished::Succeeded(_) => {
                 self.add_all_spawned(end, answer, permits);
@@ -140,16 +174,18 @@ impl RunState {
                 self.set(index, Phase::Waiting);
                 self.queue(index);
             }
-            // What the record made of an attempt that gave up, it alone says: the wish to pause may have been taken back.
+            // What the record made of an attempt that gave up, it alone says: the wish to pause may
+            // have been taken back.
             end @ (Finished::Blocked(_) | Finished::Paused(_)) => {
                 self.entries[index].signals.pause = false;
                 self.entries[index].blocking = matches!(end, Finished::Blocked(_));
-                self.forget(index, permits);
+                self.ask_for_row(index, permits);
             }
         }
     }
 
-    /// The ids of spawned jobs are known now. Called before the spawner's success is told to what needs it.
+    /// The ids of spawned jobs are known now. Called before the spawner's success is told to what
+    /// needs it.
     fn add_all_spawned(&mut self, end: &Finish, answer: &Answer, permits: &mut Permits) {
         let Some(ids) = answer.spawned.get(&end.job) else { return };
         for (new, id) in end.spawned.iter().zip(ids) {
@@ -166,7 +202,9 @@ impl RunState {
         }
         let find = |state: &Self, id: &JobId| state.by_id.get(id).copied();
         let forced = self.purpose.forced;
-        let kind_of = |any_end: bool| if forced || any_end { super::entry::Kind::AnyEnd } else { super::entry::Kind::Success };
+        let kind_of = |any_end: bool| {
+            if forced || any_end { super::entry::Kind::AnyEnd } else { super::entry::Kind::Success }
+        };
         for (new, id) in end.spawned.iter().zip(ids).filter(|(_, id)| !answer.known.contains(id)) {
             let Some(index) = find(self, id) else { continue };
             for need in &new.needs {
@@ -204,7 +242,8 @@ impl RunState {
         }
     }
 
-    /// What was decided on something that did not hold was left out: the job is as it was, and is decided on again.
+    /// What was decided on something that did not hold was left out: the job is as it was, and is
+    /// decided on again.
     fn left_out(&mut self, index: usize, permits: &mut Permits) {
         self.give_permit(index, permits);
         self.set(index, Phase::Waiting);
@@ -218,12 +257,7 @@ impl RunState {
             return self.wait_for_place(index, now, permits);
         }
         let Some(claimed) = answer.claimed.get(&self.entries[index].id).copied() else {
-            // Its row has changed since it was read: the next changes tell how.
-            self.give_permit(index, permits);
-            self.set(index, Phase::Elsewhere);
-            self.unclear.push(index);
-            self.refresh = true;
-            return;
+            return self.ask_for_row(index, permits);
         };
         let Claimed { attempt, tries, lost, signals, .. } = claimed;
         let entry = &mut self.entries[index];
@@ -237,7 +271,9 @@ impl RunState {
         entry.signals.cancel |= signals.cancel;
         entry.signals.stop |= signals.stop;
         entry.signals.pause = signals.pause;
-        let may_start = permit && (!self.stale || self.has(Fault::StaleClaimedStart)) && !self.entries[index].signals.cancel;
+        let may_start = permit
+            && (!self.stale || self.has(Fault::StaleClaimedStart))
+            && !self.entries[index].signals.cancel;
         if may_start && !self.closing {
             return self.start(index, attempt, Start::OnRecord);
         }
@@ -248,7 +284,8 @@ impl RunState {
         self.give_back_closing(index, now);
     }
 
-    /// Other processes have all places of the pool: the job waits with the others of its lane, in the order of ids.
+    /// Other processes have all places of the pool: the job waits with the others of its lane, in
+    /// the order of ids.
     fn wait_for_place(&mut self, index: usize, now: Now, permits: &mut Permits) {
         self.give_permit(index, permits);
         permits.pause(self.entries[index].lane, now.ms);
@@ -256,7 +293,8 @@ impl RunState {
         self.queue(index);
     }
 
-    /// Nothing is known of the commit: ends are facts and are sent again, all else is decided again.
+    /// Nothing is known of the commit: ends are facts and are sent again, all else is decided
+    /// again.
     pub(super) fn on_unknown(&mut self, now: Now, permits: &mut Permits) {
         self.call = Call::None;
         self.not_before = now.ms + PAUSE;
@@ -276,7 +314,9 @@ impl RunState {
                     }
                 }
                 Sent::Start(index) => {
-                    if let Phase::Running { attempt, start: Start::Sent } = self.entries[index].phase {
+                    if let Phase::Running { attempt, start: Start::Sent } =
+                        self.entries[index].phase
+                    {
                         self.set(index, Phase::Running { attempt, start: Start::Due(now.ms) });
                     }
                 }
@@ -286,7 +326,9 @@ impl RunState {
                     }
                 }
                 Sent::Settle(index, _) | Sent::Release(index) => self.forget(index, permits),
-                Sent::Claim(indexes) => indexes.into_iter().for_each(|index| self.forget(index, permits)),
+                Sent::Claim(indexes) => {
+                    indexes.into_iter().for_each(|index| self.forget(index, permits))
+                }
                 Sent::EndRun(..) | Sent::Delete => {}
             }
         }
@@ -295,7 +337,11 @@ impl RunState {
     /// The commit will never be written: it is not repeated as it was.
     pub(super) fn on_refused(&mut self, failure: JobFailure, now: Now, permits: &mut Permits) {
         self.call = Call::None;
-        let ends: Vec<usize> = self.sent.iter().filter_map(|sent| if let Sent::End(index) = sent { Some(*index) } else { None }).collect();
+        let ends: Vec<usize> = self
+            .sent
+            .iter()
+            .filter_map(|sent| if let Sent::End(index) = sent { Some(*index) } else { None })
+            .collect();
         let deletes = self.sent.iter().any(|sent| matches!(sent, Sent::Delete));
         let all = self.sent.len();
         self.take_back(now, permits, false);
@@ -309,10 +355,14 @@ impl RunState {
         }
     }
 
-    /// An end that cannot be recorded fails its attempt; where that cannot be either, the run stops.
+    /// An end that cannot be recorded fails its attempt; where that cannot be either, the run
+    /// stops.
     fn refuse_end(&mut self, index: usize, failure: JobFailure, now: Now, permits: &mut Permits) {
         let Phase::Ending { attempt, .. } = self.entries[index].phase else { return };
-        let is_plain = self.entries[index].end.as_ref().is_some_and(|end| !matches!(end.end, Finished::Succeeded(_)));
+        let is_plain = self.entries[index]
+            .end
+            .as_ref()
+            .is_some_and(|end| !matches!(end.end, Finished::Succeeded(_)));
         if is_plain {
             self.stop(failure, now, permits);
         } else {
@@ -320,7 +370,8 @@ impl RunState {
         }
     }
 
-    /// This process cannot go on with the run: what it has of it is given back, and what runs no longer counts.
+    /// This process cannot go on with the run: what it has of it is given back, and what runs no
+    /// longer counts.
     pub(super) fn stop(&mut self, failure: JobFailure, now: Now, permits: &mut Permits) {
         if std::mem::replace(&mut self.told, true) {
             return;
@@ -328,7 +379,16 @@ impl RunState {
         let mut ops = Vec::new();
         for index in 0..self.entries.len() {
             let (run, job) = (self.id, self.entries[index].id);
-            let given_back = |attempt| Finish::plain(job, attempt, self.config.worker, now.wall, now.wall, Finished::Released);
+            let given_back = |attempt| {
+                Finish::plain(
+                    job,
+                    attempt,
+                    self.config.worker,
+                    now.wall,
+                    now.wall,
+                    Finished::Released,
+                )
+            };
             match self.entries[index].phase {
                 Phase::Running { attempt, .. } => {
                     let mut end = given_back(attempt);
@@ -341,7 +401,8 @@ impl RunState {
                 }
                 Phase::Ending { .. } => {
                     if let Some(mut end) = self.entries[index].end.take() {
-                        // A thread that has returned keeps no place, whether or not this end was written before.
+                        // A thread that has returned keeps no place, whether or not this end was
+                        // written before.
                         end.late &= !self.entries[index].returned;
                         ops.push(Op::Finish(end));
                     }
@@ -349,7 +410,9 @@ impl RunState {
                         self.return_place(index);
                     }
                 }
-                Phase::Prefetched { attempt, .. } => ops.push(Op::Finish(Box::new(given_back(attempt)))),
+                Phase::Prefetched { attempt, .. } => {
+                    ops.push(Op::Finish(Box::new(given_back(attempt))))
+                }
                 Phase::Final(_) => continue,
                 _ => {}
             }

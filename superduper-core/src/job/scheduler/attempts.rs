@@ -7,7 +7,7 @@ use super::{
     run_state::RunState,
 };
 use crate::{
-    FailureKind, JobFailure,
+    error::{FailureKind, JobFailure},
     job::run_job::conclude_with,
     store::{Finish, Finished, JobId, JobSignals},
 };
@@ -26,7 +26,8 @@ impl RunState {
             }
             if permits.take(entry.lane) {
                 self.entries[index].holds = true;
-                let start = if started { Start::OnRecord } else { Start::Due(now.ms + START_ON_RECORD) };
+                let start =
+                    if started { Start::OnRecord } else { Start::Due(now.ms + START_ON_RECORD) };
                 self.start(index, attempt, start);
             } else if entry.lane == GENERAL && permits.lanes().len() == FIRST_POOL {
                 return;
@@ -39,7 +40,8 @@ impl RunState {
         self.set(index, Phase::Running { attempt, start });
         let entry = &mut self.entries[index];
         entry.used = attempt;
-        let (run, job, tries, lost, signals) = (self.id, entry.id, entry.tries, entry.lost_attempts, entry.signals);
+        let (run, job, tries, lost, signals) =
+            (self.id, entry.id, entry.tries, entry.lost_attempts, entry.signals);
         self.out.push(Effect::Start { run, job, attempt, tries, lost, signals });
     }
 
@@ -64,8 +66,11 @@ impl RunState {
         };
         for index in indexes {
             let known = self.entries[index].signals;
-            let signals =
-                JobSignals { cancel: known.cancel || asked.cancel, stop: known.stop || asked.stop, pause: known.pause || asked.pause };
+            let signals = JobSignals {
+                cancel: known.cancel || asked.cancel,
+                stop: known.stop || asked.stop,
+                pause: known.pause || asked.pause,
+            };
             self.signal(index, signals);
             self.cancel_prefetched(index, now);
         }
@@ -83,7 +88,14 @@ impl RunState {
     /// End the claim of a job that was not started.
     pub(super) fn end_unstarted(&mut self, index: usize, end: Finished, now: Now) {
         let Phase::Prefetched { attempt, .. } = self.entries[index].phase else { return };
-        let finish = Finish::plain(self.entries[index].id, attempt, self.config.worker, now.wall, now.wall, end);
+        let finish = Finish::plain(
+            self.entries[index].id,
+            attempt,
+            self.config.worker,
+            now.wall,
+            now.wall,
+            end,
+        );
         self.end(index, attempt, finish);
     }
 
@@ -96,9 +108,18 @@ impl RunState {
     }
 
     /// An attempt came back.
-    pub(super) fn on_ended(&mut self, job: JobId, attempt: u32, report: Report, late: bool, now: Now, permits: &mut Permits) {
+    pub(super) fn on_ended(
+        &mut self,
+        job: JobId,
+        attempt: u32,
+        report: Report,
+        late: bool,
+        now: Now,
+        permits: &mut Permits,
+    ) {
         let Some(index) = self.by_id.get(&job).copied() else { return };
-        if !matches!(self.entries[index].phase, Phase::Running { attempt: current, .. } if current == attempt) {
+        if !matches!(self.entries[index].phase, Phase::Running { attempt: current, .. } if current == attempt)
+        {
             // It was abandoned: its thread has the permit, until it returns.
             if !late || self.has(Fault::LatePlaceFreed) {
                 self.on_returned(job, permits);
@@ -121,7 +142,18 @@ impl RunState {
             Report::Unable => {
                 self.entries[index].unable = true;
                 let id = self.entries[index].id;
-                self.end(index, attempt, Finish::plain(id, attempt, self.config.worker, now.wall, now.wall, Finished::Released));
+                self.end(
+                    index,
+                    attempt,
+                    Finish::plain(
+                        id,
+                        attempt,
+                        self.config.worker,
+                        now.wall,
+                        now.wall,
+                        Finished::Released,
+                    ),
+                );
             }
             Report::Finish(mut finish) => {
                 finish.late = late && self.entries[index].lane >= FIRST_POOL;
@@ -138,9 +170,12 @@ impl RunState {
     fn conclude(&self, index: usize, end: Finished, now: Now) -> Finished {
         let entry = &self.entries[index];
         match end {
-            Finished::Failed(failure) => {
-                conclude_with(failure, (entry.tries, entry.facts.retries, entry.facts.backoff_ms), entry.signals.cancel, now.wall)
-            }
+            Finished::Failed(failure) => conclude_with(
+                failure,
+                (entry.tries, entry.facts.retries, entry.facts.backoff_ms),
+                entry.signals.cancel,
+                now.wall,
+            ),
             end => end,
         }
     }
@@ -184,7 +219,13 @@ impl RunState {
     }
 
     /// The blobs of an end were saved again, or could not be.
-    pub(super) fn on_saved(&mut self, job: JobId, attempt: u32, saved: Result<u64, JobFailure>, now: Now) {
+    pub(super) fn on_saved(
+        &mut self,
+        job: JobId,
+        attempt: u32,
+        saved: Result<u64, JobFailure>,
+        now: Now,
+    ) {
         let Some(index) = self.by_id.get(&job).copied() else { return };
         let saving = Phase::Ending { attempt, step: Step::Saving };
         if self.entries[index].phase != saving {
@@ -206,7 +247,8 @@ impl RunState {
         let end = self.conclude(index, Finished::Failed(failure), now);
         let entry = &self.entries[index];
         let started_at = entry.end.as_ref().map_or(now.wall, |end| end.started_at);
-        let mut finish = Finish::plain(entry.id, attempt, self.config.worker, started_at, now.wall, end);
+        let mut finish =
+            Finish::plain(entry.id, attempt, self.config.worker, started_at, now.wall, end);
         finish.late = entry.keeps_place.is_some();
         // Through another phase: the verdict is made from the new end.
         self.set(index, Phase::Ending { attempt, step: Step::Saving });

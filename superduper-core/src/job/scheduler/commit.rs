@@ -1,7 +1,7 @@
 //! What one commit decides: ends first, then starts, settlements, claims, and the end of the run.
 //!
-//! Invariant: what is decided on an end or a settlement follows it in the batch, so that the store leaves it out if it
-//! ignores the end or the settlement.
+//! Invariant: what is decided on an end or a settlement follows it in the batch, so that the store
+//! leaves it out if it ignores the end or the settlement.
 
 use super::{
     Effect, Fault, Now, Phase, Start, Step,
@@ -10,7 +10,7 @@ use super::{
     run_state::{Call, Care, RunState, Sent},
 };
 use crate::{
-    FailureKind, JobFailure,
+    error::{FailureKind, JobFailure},
     store::{self, JobId, JobState, Op, Pool},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -53,7 +53,10 @@ impl RunState {
         let most = if self.care == Care::Alone { 1 } else { usize::MAX };
         for index in self.unsent.iter().copied().take(most).collect::<Vec<_>>() {
             let entry = &self.entries[index];
-            let (Phase::Ending { attempt, .. }, Some(end)) = (entry.phase, entry.end.clone()) else { continue };
+            let (Phase::Ending { attempt, .. }, Some(end)) = (entry.phase, entry.end.clone())
+            else {
+                continue;
+            };
             ops.push(Op::Finish(end));
             self.sent.push(Sent::End(index));
             self.set(index, Phase::Ending { attempt, step: Step::Sent });
@@ -66,8 +69,13 @@ impl RunState {
     /// Put starts on record that are due: else a job that runs for hours would be listed as queued.
     fn send_starts(&mut self, now: Now, ops: &mut Vec<Op>) {
         for index in self.due_by(now) {
-            let Phase::Running { attempt, start: Start::Due(since) } = self.entries[index].phase else { continue };
-            let early = i64::try_from(now.ms.saturating_sub(since) + super::config::START_ON_RECORD).unwrap_or(0);
+            let Phase::Running { attempt, start: Start::Due(since) } = self.entries[index].phase
+            else {
+                continue;
+            };
+            let early =
+                i64::try_from(now.ms.saturating_sub(since) + super::config::START_ON_RECORD)
+                    .unwrap_or(0);
             let at = store::Timestamp(now.wall.0.saturating_sub(early));
             ops.push(Op::Start { job: self.entries[index].id, attempt, at });
             self.sent.push(Sent::Start(index));
@@ -82,7 +90,10 @@ impl RunState {
                 continue;
             }
             let (state, failure) = if entry.signals.cancel {
-                (JobState::Cancelled, JobFailure::new(FailureKind::Cancelled, "cancelled before it started"))
+                (
+                    JobState::Cancelled,
+                    JobFailure::new(FailureKind::Cancelled, "cancelled before it started"),
+                )
             } else {
                 (JobState::Skipped, JobFailure::new(FailureKind::Upstream, self.why_lost(index)))
             };
@@ -94,17 +105,31 @@ impl RunState {
 
     /// Which need keeps a job from ever running.
     fn why_lost(&self, index: usize) -> String {
-        let lost = self.entries[index].needs.iter().find(|(need, kind)| kind.is_lost(self.entries[*need].verdict));
-        let Some(need) = lost.map(|(need, _)| &self.entries[*need]) else { return "upstream failed".to_owned() };
+        let lost = self.entries[index]
+            .needs
+            .iter()
+            .find(|(need, kind)| kind.is_lost(self.entries[*need].verdict));
+        let Some(need) = lost.map(|(need, _)| &self.entries[*need]) else {
+            return "upstream failed".to_owned();
+        };
         if !need.own {
             return format!("upstream failed: job {}", need.id);
         }
         let state = match need.phase {
             Phase::Final(state) | Phase::Settling(state) => state,
-            _ if matches!(need.end.as_ref().map(|end| &end.end), Some(store::Finished::Cancelled(_))) => JobState::Cancelled,
+            _ if matches!(
+                need.end.as_ref().map(|end| &end.end),
+                Some(store::Finished::Cancelled(_))
+            ) =>
+            {
+                JobState::Cancelled
+            }
             _ => JobState::Failed,
         };
-        format!("upstream {state}: job {} (`{}` of `{}`)", need.id, need.facts.method, need.facts.target)
+        format!(
+            "upstream {state}: job {} (`{}` of `{}`)",
+            need.id, need.facts.method, need.facts.target
+        )
     }
 
     fn send_claims(&mut self, now: Now, turns: &Turns, permits: &mut Permits, ops: &mut Vec<Op>) {
@@ -140,7 +165,9 @@ impl RunState {
     /// Queue blocked jobs again whose time has come.
     fn send_releases(&mut self, now: Now, ops: &mut Vec<Op>) {
         for index in self.due_by(now) {
-            if let (Phase::Blocked { .. }, Some(blocked)) = (self.entries[index].phase, self.entries[index].blocked) {
+            if let (Phase::Blocked { .. }, Some(blocked)) =
+                (self.entries[index].phase, self.entries[index].blocked)
+            {
                 ops.push(Op::Release { job: self.entries[index].id, blocked, at: now.wall });
                 self.sent.push(Sent::Release(index));
                 self.set(index, Phase::Elsewhere);
@@ -148,7 +175,14 @@ impl RunState {
         }
     }
 
-    fn send_claim(&mut self, indexes: Vec<usize>, permit: bool, pool: Option<Pool>, now: Now, ops: &mut Vec<Op>) {
+    fn send_claim(
+        &mut self,
+        indexes: Vec<usize>,
+        permit: bool,
+        pool: Option<Pool>,
+        now: Now,
+        ops: &mut Vec<Op>,
+    ) {
         if indexes.is_empty() {
             return;
         }
@@ -162,10 +196,12 @@ impl RunState {
         self.sent.push(Sent::Claim(indexes));
     }
 
-    /// The run ends in the commit of its last end; a removal deletes rows only when every cleanup is on record.
+    /// The run ends in the commit of its last end; a removal deletes rows only when every cleanup
+    /// is on record.
     fn send_end_of_run(&mut self, now: Now, ops: &mut Vec<Op>) {
         // Nor while jobs of other runs are at work on what goes.
-        let open = self.undecided > 0 || (self.purpose.is_removal && (!ops.is_empty() || self.others_open > 0));
+        let open = self.undecided > 0
+            || (self.purpose.is_removal && (!ops.is_empty() || self.others_open > 0));
         if open || !self.unsent.is_empty() {
             return;
         }
@@ -173,7 +209,8 @@ impl RunState {
         ops.push(Op::EndRun { run: self.id, state, at: now.wall });
         self.sent.push(Sent::EndRun(state, now.wall));
         if self.purpose.is_removal && state == store::RunState::Succeeded {
-            // They follow the end in the batch: where another process ended the run, what has this name now may be new.
+            // They follow the end in the batch: where another process ended the run, what has this
+            // name now may be new.
             for (address, versions) in self.purpose.deletions.clone() {
                 ops.push(Op::Delete { address, versions });
                 self.sent.push(Sent::Delete);
@@ -183,8 +220,13 @@ impl RunState {
 
     /// Whether a job that counts was skipped since it needs the success of a tolerated job.
     fn lacks_tolerated(&self, entry: &Entry) -> bool {
-        let is_skipped = matches!(entry.phase, Phase::Final(JobState::Skipped) | Phase::Settling(JobState::Skipped));
-        let lacks = |(need, kind): &Edge| self.entries[*need].facts.tolerated && kind.is_lost(self.entries[*need].verdict);
+        let is_skipped = matches!(
+            entry.phase,
+            Phase::Final(JobState::Skipped) | Phase::Settling(JobState::Skipped)
+        );
+        let lacks = |(need, kind): &Edge| {
+            self.entries[*need].facts.tolerated && kind.is_lost(self.entries[*need].verdict)
+        };
         entry.own && !entry.facts.tolerated && is_skipped && entry.needs.iter().any(lacks)
     }
 
@@ -193,14 +235,16 @@ impl RunState {
             return store::RunState::Failed;
         }
         let is = |state: JobState| {
-            self.entries.iter().filter(|entry| entry.own && !entry.facts.tolerated).any(|entry| match entry.phase {
-                Phase::Final(other) | Phase::Settling(other) => other == state,
-                Phase::Ending { .. } => match entry.end.as_ref().map(|end| &end.end) {
-                    Some(store::Finished::Cancelled(_)) => state == JobState::Cancelled,
-                    Some(store::Finished::Failed(_)) => state == JobState::Failed,
+            self.entries.iter().filter(|entry| entry.own && !entry.facts.tolerated).any(|entry| {
+                match entry.phase {
+                    Phase::Final(other) | Phase::Settling(other) => other == state,
+                    Phase::Ending { .. } => match entry.end.as_ref().map(|end| &end.end) {
+                        Some(store::Finished::Cancelled(_)) => state == JobState::Cancelled,
+                        Some(store::Finished::Failed(_)) => state == JobState::Failed,
+                        _ => false,
+                    },
                     _ => false,
-                },
-                _ => false,
+                }
             })
         };
         if self.purpose.forced {

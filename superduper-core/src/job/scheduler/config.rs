@@ -2,7 +2,7 @@
 
 use super::Fault;
 use crate::{
-    Address,
+    address::Address,
     store::{JobRole, Timestamp, WorkerId},
 };
 use std::{fmt, sync::Arc};
@@ -75,7 +75,8 @@ pub struct Now {
 
 /// A pause after a call of the store failed.
 pub(super) const PAUSE: u64 = 200;
-/// How soon, and how late at most, rows that other processes move are read again while nothing runs here.
+/// How soon, and how late at most, rows that other processes move are read again while nothing runs
+/// here.
 pub(super) const POLL: (u64, u64) = (20, 500);
 /// How often the record is read while attempts run here: signals of other processes are on it.
 pub(super) const BUSY_POLL: u64 = 1000;
@@ -83,7 +84,8 @@ pub(super) const BUSY_POLL: u64 = 1000;
 pub(super) const IDLE_POLL: u64 = 3000;
 /// The shortest and the longest pause before a job whose pool was full is tried again.
 pub(super) const PLACE_POLL: (u64, u64) = (20, 1000);
-/// When the start of a prefetched job is put on record; a job that ends sooner tells it with its end.
+/// When the start of a prefetched job is put on record; a job that ends sooner tells it with its
+/// end.
 pub(super) const START_ON_RECORD: u64 = 20;
 /// How long a job is kept that was prefetched and has no permit, where other workers live.
 pub(super) const KEEP_PREFETCHED: u64 = 1000;

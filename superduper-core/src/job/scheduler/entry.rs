@@ -2,7 +2,7 @@
 
 use super::{Phase, permits::Lane};
 use crate::{
-    Address,
+    address::Address,
     store::{BlockedUntil, Finish, JobId, JobSignals},
 };
 
@@ -58,13 +58,15 @@ pub(super) struct Entry {
     pub(super) end: Option<Box<Finish>>,
     /// Whether that end was sent before, by a commit that may have been written.
     pub(super) resent: bool,
-    /// The attempt whose end was ignored after it was sent twice: its own first commit may have fenced it.
+    /// The attempt whose end was ignored after it was sent twice: its own first commit may have
+    /// fenced it.
     pub(super) unsure: Option<u32>,
     /// The last attempt that was started here.
     pub(super) used: u32,
     /// It was given back once: it is claimed only with a permit.
     pub(super) given_back: bool,
-    /// Whether a late thread holds a place of the pool on record, and whether that thread returned while the end was being sent.
+    /// Whether a late thread holds a place of the pool on record, and whether that thread returned
+    /// while the end was being sent.
     pub(super) keeps_place: Option<u32>,
     pub(super) returned: bool,
     /// An attempt found that this program lacks something that the job needs.

@@ -24,7 +24,8 @@ pub enum Fault {
     OldRead,
     /// What the answer to a claim says of tries is left out.
     OldTries,
-    /// An abandoned attempt that passes its time limit gives its place back while its thread goes on.
+    /// An abandoned attempt that passes its time limit gives its place back while its thread goes
+    /// on.
     LatePlaceFreed,
     /// What waits for a job that spawns others goes on before the spawned jobs are known.
     SpawnedTooLate,

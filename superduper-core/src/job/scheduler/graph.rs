@@ -7,7 +7,7 @@ use super::{
     run_state::RunState,
 };
 use crate::{
-    job::Placement,
+    component::policy::Placement,
     store::{JobDependency, JobId, JobRow, NewJob},
 };
 
@@ -48,8 +48,15 @@ impl RunState {
             backoff_ms: row.backoff_ms,
             tolerated: row.tolerated,
         };
-        let lane =
-            self.lane_of(&Work { target: &row.target, role: row.role, method: &row.method, executor: row.executor.as_deref() }, permits);
+        let lane = self.lane_of(
+            &Work {
+                target: &row.target,
+                role: row.role,
+                method: &row.method,
+                executor: row.executor.as_deref(),
+            },
+            permits,
+        );
         self.add(Entry::new(row.id, row.run == self.id, lane, facts))
     }
 
@@ -62,8 +69,15 @@ impl RunState {
             backoff_ms: new.backoff_ms,
             tolerated: new.tolerated,
         };
-        let lane =
-            self.lane_of(&Work { target: &new.target, role: new.role, method: &new.method, executor: new.executor.as_deref() }, permits);
+        let lane = self.lane_of(
+            &Work {
+                target: &new.target,
+                role: new.role,
+                method: &new.method,
+                executor: new.executor.as_deref(),
+            },
+            permits,
+        );
         self.add(Entry::new(id, true, lane, facts))
     }
 
@@ -80,12 +94,15 @@ impl RunState {
         index
     }
 
-    /// Let one job wait for another; known edges are left alone. Jobs that are not known are told by the answer.
+    /// Let one job wait for another; known edges are left alone. Jobs that are not known are told
+    /// by the answer.
     pub(super) fn add_dependency(&mut self, edge: &JobDependency) -> Result<(), JobId> {
         let needs = *self.by_id.get(&edge.needs).ok_or(edge.needs)?;
         if let Some(job) = self.by_id.get(&edge.job).copied() {
             // A job of another run may have come to any end, unless its result is needed.
-            let any = edge.any_end || self.purpose.forced || (!self.entries[needs].own && edge.parameter.is_none());
+            let any = edge.any_end
+                || self.purpose.forced
+                || (!self.entries[needs].own && edge.parameter.is_none());
             self.add_edge(job, (needs, if any { Kind::AnyEnd } else { Kind::Success }));
         }
         Ok(())

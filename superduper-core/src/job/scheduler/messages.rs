@@ -1,8 +1,11 @@
 //! What a scheduler is told, and what it wants done.
 
 use crate::{
-    JobFailure,
-    store::{ChangeCursor, Committed, Finish, JobId, JobRow, JobSignals, JobState, Op, RunChanges, RunId, RunState, Timestamp},
+    error::JobFailure,
+    store::{
+        ChangeCursor, Committed, Finish, JobId, JobRow, JobSignals, JobState, Op, RunChanges,
+        RunId, RunState, Timestamp,
+    },
 };
 
 /// Something happened.
@@ -90,7 +93,8 @@ pub enum Input {
         /// The run.
         run: RunId,
     },
-    /// The store has failed for too long: this process is to let the run go. No call of the run is in flight.
+    /// The store has failed for too long: this process is to let the run go. No call of the run is
+    /// in flight.
     GiveUp {
         /// The run.
         run: RunId,
@@ -166,11 +170,13 @@ pub struct Loaded {
 /// How an attempt ended.
 #[derive(Debug)]
 pub enum Report {
-    /// With this. Of a failure the scheduler decides whether it is the end of the job, another try or a cancellation.
+    /// With this. Of a failure the scheduler decides whether it is the end of the job, another try
+    /// or a cancellation.
     Finish(Box<Finish>),
     /// Who ran it has recorded its end.
     Recorded,
-    /// Nothing ran: this program lacks something that the job needs. The job is given back, and not claimed here again.
+    /// Nothing ran: this program lacks something that the job needs. The job is given back, and not
+    /// claimed here again.
     Unable,
 }
 
@@ -184,7 +190,8 @@ pub enum Effect {
         /// The operations.
         ops: Vec<Op>,
     },
-    /// Take jobs away from workers that died, then read what changed; the answer is `Rows` or `ReadFailed`.
+    /// Take jobs away from workers that died, then read what changed; the answer is `Rows` or
+    /// `ReadFailed`.
     Read {
         /// The run.
         run: RunId,
@@ -193,7 +200,8 @@ pub enum Effect {
         /// Jobs of other runs to be read too, with those that are found to be needed.
         others: Vec<JobId>,
     },
-    /// Read these jobs alone: whether they are still ours, and what is asked of them; the answer is `Looked` or `ReadFailed`.
+    /// Read these jobs alone: whether they are still ours, and what is asked of them; the answer is
+    /// `Looked` or `ReadFailed`.
     Look {
         /// The run.
         run: RunId,
@@ -253,7 +261,8 @@ pub enum Effect {
         /// The attempt.
         attempt: u32,
     },
-    /// Write that a late thread has returned, so that its place in a pool is free: [`Op::ReturnPlace`].
+    /// Write that a late thread has returned, so that its place in a pool is free:
+    /// [`Op::ReturnPlace`].
     ReturnPlace {
         /// The run.
         run: RunId,
@@ -319,7 +328,8 @@ pub enum Effect {
         run: RunId,
         /// Why.
         failure: JobFailure,
-        /// Ends that are not on record, and claims that are given back: to be written if that can be.
+        /// Ends that are not on record, and claims that are given back: to be written if that can
+        /// be.
         ops: Vec<Op>,
     },
 }

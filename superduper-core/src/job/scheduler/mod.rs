@@ -1,11 +1,13 @@
 //! The jobs of a process as a pure state machine: what to claim, start, record and read next.
 //!
-//! [`Scheduler`] knows all runs of one process, [`RunState`] the jobs of one run. Neither has a clock, does IO, draws
-//! random numbers or starts tasks: [`Scheduler::on`] takes an input, [`Scheduler::decide`] says what follows. So the same
-//! inputs give the same effects, and a simulator can meet every order of events.
+//! [`Scheduler`] knows all runs of one process, [`RunState`] the jobs of one run. Neither has a
+//! clock, does IO, draws random numbers or starts tasks: [`Scheduler::on`] takes an input,
+//! [`Scheduler::decide`] says what follows. So the same inputs give the same effects, and a
+//! simulator can meet every order of events.
 //!
-//! Invariants: every job is in one [`Phase`], which one function changes together with all indexes of phases; one call
-//! of the store per run is in flight at most; an attempt starts only where its claim is on record.
+//! Invariants: every job is in one [`Phase`], which one function changes together with all indexes
+//! of phases; one call of the store per run is in flight at most; an attempt starts only where its
+//! claim is on record.
 
 mod answer;
 mod attempts;

@@ -1,15 +1,17 @@
 //! The order of jobs against a naive oracle, over random graphs and random histories.
 //!
-//! The oracle keeps nothing but what each job needs and what became of those that ended; all else it works out anew. The store
-//! is one that writes everything.
+//! The oracle keeps nothing but what each job needs and what became of those that ended; all else
+//! it works out anew. The store is one that writes everything.
 
 use super::{Config, Effect, Fault, Input, Loaded, Now, PhaseName, Report, Scheduler};
 use crate::{
-    Address, FailureKind, JobFailure,
+    address::Address,
+    error::{FailureKind, JobFailure},
     job::new_row,
     store::{
-        ChangeCursor, Claimed, Committed, Finish, Finished, JobDependency, JobId, JobRef, JobRole, JobRow, JobSignals, JobState, Need,
-        NewJob, Op, RunChanges, RunId, RunPurpose, RunRow, RunState, Timestamp, WorkerId,
+        ChangeCursor, Claimed, Committed, Finish, Finished, JobDependency, JobId, JobRef, JobRole,
+        JobRow, JobSignals, JobState, Need, NewJob, NewRun, Op, RunChanges, RunId, RunPurpose,
+        RunRow, RunState, Timestamp, WorkerId,
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +70,11 @@ impl Oracle {
             Fate::Failed => Progress::Failed,
             Fate::Runs => Progress::Runs,
             Fate::Open if self.is_lost(job) => Progress::Skipped,
-            Fate::Open if self.needs[job].iter().all(|need| self.fates[*need] == Fate::Succeeded) => Progress::Ready,
+            Fate::Open
+                if self.needs[job].iter().all(|need| self.fates[*need] == Fate::Succeeded) =>
+            {
+                Progress::Ready
+            }
             Fate::Open => Progress::Waiting,
         }
     }
@@ -103,7 +109,9 @@ struct World {
 impl World {
     fn new(seed: u64, needs: Vec<BTreeSet<usize>>) -> Self {
         let fates = vec![Fate::Open; needs.len()];
-        let rows = (0..needs.len()).map(|job| new_row(new_job(std::iter::empty()), id(job), RUN)).collect();
+        let rows = (0..needs.len())
+            .map(|job| new_row(new_job(std::iter::empty()), id(job), RUN))
+            .collect();
         let mut world = World {
             seed,
             time: 0,
@@ -137,21 +145,28 @@ impl World {
     fn attach(&mut self) {
         let at = Timestamp(0);
         let root = Address::new("oracle.Kind", "one");
-        let run = RunRow {
-            id: RUN,
-            purpose: RunPurpose::Apply,
-            root,
-            state: RunState::Running,
-            data: serde_json::Value::Null,
-            created_at: at,
-            ended_at: None,
-        };
+        let run = RunRow::new(RUN, NewRun::new(RunPurpose::Apply, root, at));
         let edges = self.oracle.needs.iter().enumerate();
         let edges = edges.flat_map(|(job, needs)| needs.iter().map(move |need| (job, *need)));
-        let dependencies =
-            edges.map(|(job, needs)| JobDependency { job: id(job), needs: id(needs), parameter: None, any_end: false }).collect();
-        let changes = RunChanges { run, jobs: self.rows.clone(), dependencies, cursor: ChangeCursor::default() };
-        self.on(Input::Attach(Box::new(Loaded { changes, others: Vec::new(), other_workers: false })));
+        let dependencies = edges
+            .map(|(job, needs)| JobDependency {
+                job: id(job),
+                needs: id(needs),
+                parameter: None,
+                any_end: false,
+            })
+            .collect();
+        let changes = RunChanges {
+            run,
+            jobs: self.rows.clone(),
+            dependencies,
+            cursor: ChangeCursor::default(),
+        };
+        self.on(Input::Attach(Box::new(Loaded {
+            changes,
+            others: Vec::new(),
+            other_workers: false,
+        })));
         self.settle();
     }
 
@@ -166,12 +181,19 @@ impl World {
                 match effect {
                     Effect::Commit { ops, .. } => answers.push(self.write(ops)),
                     Effect::Start { job, attempt, .. } => {
-                        assert_eq!(self.oracle.progress(place(job)), Progress::Ready, "seed {}: job {job} starts", self.seed);
+                        assert_eq!(
+                            self.oracle.progress(place(job)),
+                            Progress::Ready,
+                            "seed {}: job {job} starts",
+                            self.seed
+                        );
                         self.oracle.fates[place(job)] = Fate::Runs;
                         self.attempts.insert(job, attempt);
                     }
                     Effect::Done { state, .. } => self.ended.push(state),
-                    Effect::Read { .. } | Effect::Stopped { .. } | Effect::Fenced { .. } => panic!("seed {}: {effect:?}", self.seed),
+                    Effect::Read { .. } | Effect::Stopped { .. } | Effect::Fenced { .. } => {
+                        panic!("seed {}: {effect:?}", self.seed)
+                    }
                     _ => {}
                 }
             }
@@ -192,7 +214,13 @@ impl World {
                     for job in jobs {
                         let row = &mut self.rows[place(job)];
                         row.attempt += 1;
-                        let claimed = Claimed { job, attempt: row.attempt, tries: row.tries, lost: 0, signals: JobSignals::default() };
+                        let claimed = Claimed {
+                            job,
+                            attempt: row.attempt,
+                            tries: row.tries,
+                            lost: 0,
+                            signals: JobSignals::default(),
+                        };
                         committed.claimed.push(claimed);
                     }
                 }
@@ -204,8 +232,15 @@ impl World {
                         Finished::Failed(_) => JobState::Failed,
                         _ => JobState::Queued,
                     };
-                    let ids: Vec<JobId> = (0..finish.spawned.len()).map(|place| id(count + place)).collect();
-                    self.rows.extend(finish.spawned.into_iter().zip(&ids).map(|(job, id)| new_row(job, *id, RUN)));
+                    let ids: Vec<JobId> =
+                        (0..finish.spawned.len()).map(|place| id(count + place)).collect();
+                    self.rows.extend(
+                        finish
+                            .spawned
+                            .into_iter()
+                            .zip(&ids)
+                            .map(|(job, id)| new_row(job, *id, RUN)),
+                    );
                     if !ids.is_empty() {
                         committed.spawned.push((job, ids));
                     }
@@ -221,20 +256,36 @@ impl World {
     fn end(&mut self, job: usize, end: Finished, spawned: Vec<NewJob>) {
         let (job, attempt) = (id(job), self.attempts[&id(job)]);
         let mut finish = Finish::plain(job, attempt, WORKER, Timestamp(0), Timestamp(0), end);
-        let waiting: Vec<JobId> =
-            (0..self.oracle.needs.len()).filter(|other| self.oracle.needs[*other].contains(&place(job))).map(id).collect();
-        finish.spawned_before = (0..spawned.len()).flat_map(|index| waiting.iter().map(move |job| (*job, index))).collect();
+        let waiting: Vec<JobId> = (0..self.oracle.needs.len())
+            .filter(|other| self.oracle.needs[*other].contains(&place(job)))
+            .map(id)
+            .collect();
+        finish.spawned_before = (0..spawned.len())
+            .flat_map(|index| waiting.iter().map(move |job| (*job, index)))
+            .collect();
         finish.spawned = spawned;
-        self.on(Input::Ended { run: RUN, job, attempt, report: Report::Finish(Box::new(finish)), late: false });
+        self.on(Input::Ended {
+            run: RUN,
+            job,
+            attempt,
+            report: Report::Finish(Box::new(finish)),
+            late: false,
+        });
     }
 
     fn step(&mut self, dice: &mut Dice) {
-        let running: Vec<usize> = (0..self.oracle.fates.len()).filter(|job| self.oracle.fates[*job] == Fate::Runs).collect();
+        let running: Vec<usize> = (0..self.oracle.fates.len())
+            .filter(|job| self.oracle.fates[*job] == Fate::Runs)
+            .collect();
         let job = running[dice.below(running.len())];
         match dice.below(10) {
             0 | 1 => {
                 self.oracle.fates[job] = Fate::Failed;
-                self.end(job, Finished::Failed(JobFailure::new(FailureKind::Error, "no")), Vec::new());
+                self.end(
+                    job,
+                    Finished::Failed(JobFailure::new(FailureKind::Error, "no")),
+                    Vec::new(),
+                );
             }
             2 => {
                 self.oracle.fates[job] = Fate::Open;
@@ -243,7 +294,11 @@ impl World {
             3 if self.rows.len() < 18 => self.spawn(dice, job),
             4 => {
                 // Another process goes on from the record; what ran here was given back.
-                self.oracle.fates.iter_mut().filter(|fate| **fate == Fate::Runs).for_each(|fate| *fate = Fate::Open);
+                self.oracle
+                    .fates
+                    .iter_mut()
+                    .filter(|fate| **fate == Fate::Runs)
+                    .for_each(|fate| *fate = Fate::Open);
                 self.scheduler = Self::scheduler();
                 return self.attach();
             }
@@ -272,9 +327,14 @@ impl World {
     }
 
     fn check(&self) {
-        let expected: Vec<Progress> = (0..self.oracle.fates.len()).map(|job| self.oracle.progress(job)).collect();
+        let expected: Vec<Progress> =
+            (0..self.oracle.fates.len()).map(|job| self.oracle.progress(job)).collect();
         let running = expected.iter().filter(|progress| **progress == Progress::Runs).count();
-        assert!(running == 3 || !expected.contains(&Progress::Ready), "seed {}: a permit is free and {expected:?}", self.seed);
+        assert!(
+            running == 3 || !expected.contains(&Progress::Ready),
+            "seed {}: a permit is free and {expected:?}",
+            self.seed
+        );
         for (progress, row) in expected.iter().zip(&self.rows) {
             let state = match progress {
                 Progress::Succeeded => JobState::Succeeded,
@@ -291,22 +351,32 @@ impl World {
                 Progress::Runs => phase == PhaseName::Running,
                 _ => phase == PhaseName::Final,
             };
-            assert!(fits, "seed {}: job {job} is {phase:?}, and {:?} by the oracle", self.seed, expected[place(job)]);
+            assert!(
+                fits,
+                "seed {}: job {job} is {phase:?}, and {:?} by the oracle",
+                self.seed,
+                expected[place(job)]
+            );
         }
     }
 }
 
 fn run(seed: u64) {
     let mut dice = Dice(seed);
-    let needs =
-        (0..1 + dice.below(12)).map(|job| (0..if job > 0 { dice.below(4) } else { 0 }).map(|_| dice.below(job)).collect()).collect();
+    let needs = (0..1 + dice.below(12))
+        .map(|job| (0..if job > 0 { dice.below(4) } else { 0 }).map(|_| dice.below(job)).collect())
+        .collect();
     let mut world = World::new(seed, needs);
     world.check();
     while world.oracle.fates.contains(&Fate::Runs) {
         world.step(&mut dice);
         world.check();
     }
-    let state = if world.oracle.fates.contains(&Fate::Failed) { RunState::Failed } else { RunState::Succeeded };
+    let state = if world.oracle.fates.contains(&Fate::Failed) {
+        RunState::Failed
+    } else {
+        RunState::Succeeded
+    };
     assert_eq!(world.ended, [state], "seed {seed}: the run ends once");
 }
 

@@ -1,7 +1,8 @@
-//! How many attempts may run at once: all without a pool share one lane, each pool has one of its own.
+//! How many attempts may run at once: all without a pool share one lane, each pool has one of its
+//! own.
 //!
-//! Invariant: a permit is out exactly as long as a job holds it, a thread of a late attempt runs, or it is reserved for a job that
-//! is being recorded.
+//! Invariant: a permit is out exactly as long as a job holds it, a thread of a late attempt runs,
+//! or it is reserved for a job that is being recorded.
 
 use super::config::PLACE_POLL;
 use crate::store::Pool;
@@ -25,7 +26,8 @@ struct State {
     out: u32,
     /// How many of those that are out are for jobs that are not recorded yet.
     reserved: u32,
-    /// Other processes have all places: until then none is looked for. How often that was so, one time after the other.
+    /// Other processes have all places: until then none is looked for. How often that was so, one
+    /// time after the other.
     not_before: u64,
     waits: u32,
     /// Whether the limit was set for this process, whatever rows say.
@@ -41,11 +43,20 @@ pub(super) struct Permits {
 
 impl Permits {
     pub(super) fn new(general: u32) -> Self {
-        let lane = |capacity| State { name: None, capacity, out: 0, reserved: 0, not_before: 0, waits: 0, is_set: true };
+        let lane = |capacity| State {
+            name: None,
+            capacity,
+            out: 0,
+            reserved: 0,
+            not_before: 0,
+            waits: 0,
+            is_set: true,
+        };
         Permits { lanes: vec![lane(general), lane(0)], pools: HashMap::new() }
     }
 
-    /// The lane of a job; of a pool the limit that was set counts, else the one that was named last.
+    /// The lane of a job; of a pool the limit that was set counts, else the one that was named
+    /// last.
     pub(super) fn lane(&mut self, pool: Option<&(String, usize)>) -> Lane {
         let Some((name, limit)) = pool else { return GENERAL };
         let lane = self.pool(name);
@@ -64,7 +75,15 @@ impl Permits {
         if let Some(lane) = self.pools.get(name) {
             return *lane;
         }
-        self.lanes.push(State { name: Some(name.to_owned()), capacity: 1, out: 0, reserved: 0, not_before: 0, waits: 0, is_set: false });
+        self.lanes.push(State {
+            name: Some(name.to_owned()),
+            capacity: 1,
+            out: 0,
+            reserved: 0,
+            not_before: 0,
+            waits: 0,
+            is_set: false,
+        });
         self.pools.insert(name.to_owned(), self.lanes.len() - 1);
         self.lanes.len() - 1
     }
@@ -75,7 +94,8 @@ impl Permits {
         name.clone().map(|name| Pool { name, limit: *capacity })
     }
 
-    /// Other processes have all places of a pool: it is asked for one a little later, each time later.
+    /// Other processes have all places of a pool: it is asked for one a little later, each time
+    /// later.
     pub(super) fn pause(&mut self, lane: Lane, now: u64) {
         let state = &mut self.lanes[lane];
         state.not_before = now + (PLACE_POLL.0 << state.waits.min(8)).min(PLACE_POLL.1);

@@ -132,7 +132,9 @@ impl Phase {
     /// The time at which something has to be done about it.
     pub(super) fn due(self) -> Option<u64> {
         match self {
-            Phase::Backoff { until } | Phase::Prefetched { until: Some(until), .. } | Phase::Blocked { until: Some(until) } => Some(until),
+            Phase::Backoff { until }
+            | Phase::Prefetched { until: Some(until), .. }
+            | Phase::Blocked { until: Some(until) } => Some(until),
             Phase::Running { start: Start::Due(time), .. } => Some(time),
             _ => None,
         }
@@ -140,6 +142,9 @@ impl Phase {
 
     /// Whether the record says that nobody has the job and that it is not final.
     pub(super) fn is_free(self) -> bool {
-        matches!(self, Phase::Waiting | Phase::Ready | Phase::Backoff { .. } | Phase::Blocked { .. })
+        matches!(
+            self,
+            Phase::Waiting | Phase::Ready | Phase::Backoff { .. } | Phase::Blocked { .. }
+        )
     }
 }

@@ -13,7 +13,8 @@ use crate::{
 
 /// How long a retry still has to wait.
 ///
-/// The time on record is of a clock that may have been set since: it is believed for no longer than the whole pause.
+/// The time on record is of a clock that may have been set since: it is believed for no longer than
+/// the whole pause.
 fn remaining(row: &JobRow, now: Now, trusts_clock: bool) -> Option<u64> {
     let left = u64::try_from(row.not_before?.0.saturating_sub(now.wall.0)).ok()?;
     let pause = if trusts_clock { left } else { left.min(backoff_ms(row.backoff_ms, row.tries)) };
@@ -35,7 +36,8 @@ impl RunState {
         self.leave_to_others();
     }
 
-    /// Stop leading the run if none of its jobs can go on here, and no other worker lives whose program could have what is missing.
+    /// Stop leading the run if none of its jobs can go on here, and no other worker lives whose
+    /// program could have what is missing.
     fn leave_to_others(&mut self) {
         let waits = |entry: &super::entry::Entry| match entry.phase {
             Phase::Ready => entry.lane == UNABLE,
@@ -43,7 +45,10 @@ impl RunState {
             _ => entry.verdict.is_some(),
         };
         let is_unable = self.ready.get(&UNABLE).is_some_and(|ready| !ready.is_empty());
-        let is_idle = self.unsent.is_empty() && self.doomed.is_empty() && self.ended.is_none() && !self.refresh;
+        let is_idle = self.unsent.is_empty()
+            && self.doomed.is_empty()
+            && self.ended.is_none()
+            && !self.refresh;
         if is_unable && is_idle && !self.other_workers && self.entries.iter().all(waits) {
             self.told = true;
             self.out.push(Effect::Done { run: self.id, state: store::RunState::Running, at: None });
@@ -76,16 +81,22 @@ impl RunState {
         self.out.insert(place, Effect::Took(Box::new(loaded)));
     }
 
-    /// A job whose claim was ignored, and that is not among the changes, is looked for in all that is on record.
+    /// A job whose claim was ignored, or that blocked, and that is not among the changes, is looked
+    /// for in all that is on record.
     fn clear_up(&mut self, changes: &RunChanges) {
         let unclear = std::mem::take(&mut self.unclear);
-        let is_told = |index: &usize| changes.jobs.iter().any(|row| row.id == self.entries[*index].id);
-        if unclear.iter().any(|index| self.entries[*index].phase == Phase::Elsewhere && !is_told(index)) {
+        let is_told =
+            |index: &usize| changes.jobs.iter().any(|row| row.id == self.entries[*index].id);
+        if unclear
+            .iter()
+            .any(|index| self.entries[*index].phase == Phase::Elsewhere && !is_told(index))
+        {
             self.read_again();
         }
     }
 
-    /// Before the rows: what waits for a spawner must not start before it waits for the spawned jobs.
+    /// Before the rows: what waits for a spawner must not start before it waits for the spawned
+    /// jobs.
     fn take_dependencies(&mut self, dependencies: &[JobDependency]) {
         for dependency in dependencies {
             if self.add_dependency(dependency).is_err() {
@@ -113,7 +124,8 @@ impl RunState {
                 self.leave(index, row, attempt);
             }
             Phase::Prefetched { attempt, .. } if self.is_mine(row, attempt) => {
-                (self.entries[index].tries, self.entries[index].lost_attempts) = (row.tries, row.lost);
+                (self.entries[index].tries, self.entries[index].lost_attempts) =
+                    (row.tries, row.lost);
                 self.take_signals(index, row.signals());
                 return false;
             }
@@ -136,14 +148,17 @@ impl RunState {
         self.take_signals(index, row.signals());
     }
 
-    /// An attempt runs here that the record does not know any more: its thread keeps the permit until it returns.
+    /// An attempt runs here that the record does not know any more: its thread keeps the permit
+    /// until it returns.
     fn leave(&mut self, index: usize, row: &JobRow, attempt: u32) {
         let entry = &mut self.entries[index];
         entry.late += u32::from(std::mem::take(&mut entry.holds));
         // A job that was taken back before its start was on record has the same numbers.
-        let taken_back = row.state == JobState::Queued && row.owner.is_none() && row.tries == entry.tries;
+        let taken_back =
+            row.state == JobState::Queued && row.owner.is_none() && row.tries == entry.tries;
         let others = row.owner.is_some_and(|owner| owner != self.config.worker);
-        let taken_over = row.attempt != attempt || row.lost > entry.lost_attempts || others || taken_back;
+        let taken_over =
+            row.attempt != attempt || row.lost > entry.lost_attempts || others || taken_back;
         // Else who ran it recorded its end.
         if taken_over {
             let (run, job) = (self.id, entry.id);
@@ -165,7 +180,11 @@ impl RunState {
             _ if row.state.is_terminal() => Phase::Final(row.state),
             Some(owner) if owner == self.config.worker && self.entries[index].own => {
                 let until = self.other_workers.then_some(now.ms + KEEP_PREFETCHED);
-                Phase::Prefetched { attempt: row.attempt, started: row.state == JobState::Running, until }
+                Phase::Prefetched {
+                    attempt: row.attempt,
+                    started: row.state == JobState::Running,
+                    until,
+                }
             }
             Some(_) => Phase::Elsewhere,
             None if row.state == JobState::Blocked => self.blocked(index, row, now),
@@ -174,9 +193,18 @@ impl RunState {
             None if std::mem::take(&mut self.entries[index].blocking) => {
                 let entry = &mut self.entries[index];
                 entry.refused_blocks += 1;
-                Phase::Backoff { until: now.ms + REFUSED_BLOCK.0.saturating_mul(1 << entry.refused_blocks.min(12)).min(REFUSED_BLOCK.1) }
+                Phase::Backoff {
+                    until: now.ms
+                        + REFUSED_BLOCK
+                            .0
+                            .saturating_mul(1 << entry.refused_blocks.min(12))
+                            .min(REFUSED_BLOCK.1),
+                }
             }
-            None => match (self.entries[index].phase, remaining(row, now, self.has(super::Fault::TrustedClock))) {
+            None => match (
+                self.entries[index].phase,
+                remaining(row, now, self.has(super::Fault::TrustedClock)),
+            ) {
                 // Its own pause is measured by a clock that nobody sets.
                 (same @ Phase::Backoff { .. }, _) if same_try => same,
                 (_, Some(pause)) => Phase::Backoff { until: now.ms + pause },
@@ -189,7 +217,9 @@ impl RunState {
         self.take_signals(index, row.signals());
         self.queue(index);
         match phase {
-            Phase::Final(JobState::Succeeded) if self.entries[index].own => self.out.push(Effect::EndedElsewhere { run, job }),
+            Phase::Final(JobState::Succeeded) if self.entries[index].own => {
+                self.out.push(Effect::EndedElsewhere { run, job })
+            }
             // An attempt starts once: this one was here, and its end did not come to the record.
             Phase::Prefetched { attempt, .. } if attempt <= self.entries[index].used => {
                 self.end_unstarted(index, Finished::Released, now);
@@ -202,7 +232,8 @@ impl RunState {
         }
     }
 
-    /// The phase of a blocked job. How long it stays blocked is measured by a clock that nobody sets.
+    /// The phase of a blocked job. How long it stays blocked is measured by a clock that nobody
+    /// sets.
     fn blocked(&mut self, index: usize, row: &JobRow, now: Now) -> Phase {
         self.entries[index].blocking = false;
         self.entries[index].refused_blocks = 0;
@@ -211,8 +242,11 @@ impl RunState {
             (same @ Phase::Blocked { .. }, _) if known == row.blocked_until => same,
             // A job of another run is released by the process that leads that run.
             (_, Some(blocked)) if self.entries[index].own => {
-                let left = |time: store::Timestamp| u64::try_from(blocked.until.0.saturating_sub(time.0)).unwrap_or(0);
-                // The clock may have been set back since: the job waits no longer than it was to wait from the beginning.
+                let left = |time: store::Timestamp| {
+                    u64::try_from(blocked.until.0.saturating_sub(time.0)).unwrap_or(0)
+                };
+                // The clock may have been set back since: the job waits no longer than it was to
+                // wait from the beginning.
                 Phase::Blocked { until: Some(now.ms + left(now.wall).min(left(blocked.since))) }
             }
             _ => Phase::Blocked { until: None },
@@ -225,7 +259,8 @@ impl RunState {
         let Some(attempt) = entry.unsure.take() else { return };
         let (run, job) = (self.id, entry.id);
         // Where it was, the row says how it ended.
-        let written = row.attempt == attempt && row.owner.is_none() && row.lost == entry.lost_attempts;
+        let written =
+            row.attempt == attempt && row.owner.is_none() && row.lost == entry.lost_attempts;
         if !written {
             self.out.push(Effect::Fenced { run, job, attempt });
         }
@@ -234,7 +269,11 @@ impl RunState {
     /// Take what is asked of a job on record. A wish to pause may have been taken back since.
     pub(super) fn take_signals(&mut self, index: usize, row: JobSignals) {
         let known = self.entries[index].signals;
-        let signals = JobSignals { cancel: known.cancel || row.cancel, stop: known.stop || row.stop, pause: row.pause };
+        let signals = JobSignals {
+            cancel: known.cancel || row.cancel,
+            stop: known.stop || row.stop,
+            pause: row.pause,
+        };
         self.signal(index, signals);
     }
 }

@@ -1,7 +1,7 @@
 //! The jobs of one run, as one process sees them.
 //!
-//! Invariant: [`RunState::set`] alone changes a phase, and with it every index of phases and what the job means for those
-//! that need it.
+//! Invariant: [`RunState::set`] alone changes a phase, and with it every index of phases and what
+//! the job means for those that need it.
 
 use super::{
     Config, Effect, Fault, Phase, PhaseName,
@@ -9,7 +9,8 @@ use super::{
     permits::{Lane, Permits},
 };
 use crate::{
-    Address, JobFailure,
+    address::Address,
+    error::JobFailure,
     store::{self, ChangeCursor, JobId, JobState, RunId, RunPurpose},
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -88,7 +89,7 @@ pub struct RunState {
     pub(super) cursor: ChangeCursor,
     /// The record has to be read before anything else is decided.
     pub(super) refresh: bool,
-    /// Jobs whose claim was ignored, since the record was read.
+    /// Jobs whose claim was ignored, or that blocked, since the record was read.
     pub(super) unclear: Vec<usize>,
     /// The lease lapsed since the record was read: nothing starts.
     pub(super) stale: bool,
@@ -162,8 +163,13 @@ impl RunState {
     /// The jobs of which this process has a claim, or a thread that has not returned.
     pub fn held(&self) -> impl Iterator<Item = JobId> {
         let is_held = |entry: &&Entry| {
-            let is_claimed =
-                matches!(entry.phase.name(), PhaseName::Claiming | PhaseName::Prefetched | PhaseName::Running | PhaseName::Ending);
+            let is_claimed = matches!(
+                entry.phase.name(),
+                PhaseName::Claiming
+                    | PhaseName::Prefetched
+                    | PhaseName::Running
+                    | PhaseName::Ending
+            );
             is_claimed || entry.late > 0
         };
         self.entries.iter().filter(is_held).map(|entry| entry.id)
@@ -231,7 +237,11 @@ impl RunState {
             Phase::Ending { step: Step::Unsent | Step::Sent, .. } => {
                 let end = entry.end.as_ref()?;
                 match &end.end {
-                    Finished::Succeeded(_) if end.spawned.is_empty() || self.has(Fault::SpawnedTooLate) => Some(true),
+                    Finished::Succeeded(_)
+                        if end.spawned.is_empty() || self.has(Fault::SpawnedTooLate) =>
+                    {
+                        Some(true)
+                    }
                     Finished::Failed(_) | Finished::Cancelled(_) => Some(false),
                     _ => None,
                 }
@@ -253,8 +263,10 @@ impl RunState {
         let after = std::mem::take(&mut self.entries[index].after);
         for (other, kind) in &after {
             let entry = &mut self.entries[*other];
-            entry.missing = entry.missing + u32::from(kind.is_open(verdict)) - u32::from(kind.is_open(old));
-            entry.lost = entry.lost + u32::from(kind.is_lost(verdict)) - u32::from(kind.is_lost(old));
+            entry.missing =
+                entry.missing + u32::from(kind.is_open(verdict)) - u32::from(kind.is_open(old));
+            entry.lost =
+                entry.lost + u32::from(kind.is_lost(verdict)) - u32::from(kind.is_lost(old));
             self.queue(*other);
         }
         self.entries[index].after = after;
@@ -294,14 +306,19 @@ impl RunState {
 
     /// Whether nothing of the run is left for this process.
     pub(super) fn is_over(&self) -> bool {
-        self.told && self.call == Call::None && self.running == 0 && self.entries.iter().all(|entry| entry.permits() == 0)
+        self.told
+            && self.call == Call::None
+            && self.running == 0
+            && self.entries.iter().all(|entry| entry.permits() == 0)
     }
 }
 
 impl Purpose {
     fn of(row: &store::RunRow) -> Self {
         let is_removal = row.purpose == RunPurpose::Remove;
-        let removal = serde_json::from_value::<crate::plan::Removal>(row.data.clone()).ok().filter(|_| is_removal);
+        let removal = serde_json::from_value::<crate::plan::Removal>(row.data.clone())
+            .ok()
+            .filter(|_| is_removal);
         Purpose {
             is_removal,
             forced: crate::job::engine::is_forced(row),

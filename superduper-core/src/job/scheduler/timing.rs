@@ -24,7 +24,8 @@ impl RunState {
         }
     }
 
-    /// Give jobs back that were prefetched and have waited for a permit for too long: another worker may have one.
+    /// Give jobs back that were prefetched and have waited for a permit for too long: another
+    /// worker may have one.
     pub(super) fn give_back_prefetched(&mut self, now: Now) {
         if !self.stale {
             for index in self.due_by(now) {
@@ -41,19 +42,21 @@ impl RunState {
         if self.ended.is_some() {
             return None;
         }
-        let waits_for_program = self.running == 0 && self.ready.get(&UNABLE).is_some_and(|ready| !ready.is_empty());
+        let waits_for_program =
+            self.running == 0 && self.ready.get(&UNABLE).is_some_and(|ready| !ready.is_empty());
         let waits_for_place = self.ready.values().any(|ready| !ready.is_empty());
-        let every = if self.others_open > 0 || waits_for_program || (self.away > 0 && self.running == 0) {
-            self.poll
-        } else if !self.config.shared {
-            return None;
-        } else if self.running > 0 {
-            BUSY_POLL
-        } else if self.away > 0 || !self.due.is_empty() || waits_for_place {
-            IDLE_POLL
-        } else {
-            return None;
-        };
+        let every =
+            if self.others_open > 0 || waits_for_program || (self.away > 0 && self.running == 0) {
+                self.poll
+            } else if !self.config.shared {
+                return None;
+            } else if self.running > 0 {
+                BUSY_POLL
+            } else if self.away > 0 || !self.due.is_empty() || waits_for_place {
+                IDLE_POLL
+            } else {
+                return None;
+            };
         Some((self.last_read + every).max(self.not_before))
     }
 
@@ -62,29 +65,41 @@ impl RunState {
         if self.next_read().is_none_or(|time| time > now.ms) {
             return false;
         }
-        let only_looks = !self.refresh && self.away == 0 && self.others_open == 0 && !self.waits_long();
+        let only_looks =
+            !self.refresh && self.away == 0 && self.others_open == 0 && !self.waits_long();
         self.refresh = false;
         self.call = Call::Read { current: true };
         if only_looks {
-            let ours = |entry: &&super::entry::Entry| matches!(entry.phase, Phase::Running { .. } | Phase::Prefetched { .. });
+            let ours = |entry: &&super::entry::Entry| {
+                matches!(entry.phase, Phase::Running { .. } | Phase::Prefetched { .. })
+            };
             let jobs = self.entries.iter().filter(ours).map(|entry| entry.id).collect();
             self.out.push(Effect::Look { run: self.id, jobs });
             return true;
         }
         // Usually there are none, and then a large run is not searched for them.
         let is_open = |entry: &&super::entry::Entry| !entry.own && entry.verdict.is_none();
-        let others = if self.others_open == 0 { Vec::new() } else { self.entries.iter().filter(is_open).map(|entry| entry.id).collect() };
+        let others = if self.others_open == 0 {
+            Vec::new()
+        } else {
+            self.entries.iter().filter(is_open).map(|entry| entry.id).collect()
+        };
         self.out.push(Effect::Read { run: self.id, after: self.cursor, others });
         true
     }
 
-    /// Whether a job waits for a time or for a place in a pool: another process may end it meanwhile.
+    /// Whether a job waits for a time or for a place in a pool: another process may end it
+    /// meanwhile.
     fn waits_long(&self) -> bool {
         let in_pools = self.ready.iter().any(|(lane, ready)| *lane != GENERAL && !ready.is_empty());
-        in_pools || self.due.iter().any(|(_, index)| matches!(self.entries[*index].phase, Phase::Backoff { .. } | Phase::Blocked { .. }))
+        in_pools
+            || self.due.iter().any(|(_, index)| {
+                matches!(self.entries[*index].phase, Phase::Backoff { .. } | Phase::Blocked { .. })
+            })
     }
 
-    /// Take what was read of single jobs: one that is not ours any more may have spawned others, so all is read then.
+    /// Take what was read of single jobs: one that is not ours any more may have spawned others, so
+    /// all is read then.
     pub(super) fn on_looked(&mut self, rows: Vec<JobRow>, other_workers: bool, now: Now) {
         let current = self.call == Call::Read { current: true };
         self.call = Call::None;
@@ -96,8 +111,12 @@ impl RunState {
         for row in rows {
             let Some(index) = self.by_id.get(&row.id).copied() else { continue };
             match self.entries[index].phase {
-                Phase::Running { attempt, start } if self.is_mine(&row, attempt) => self.go_on(index, &row, attempt, start),
-                Phase::Prefetched { attempt, .. } if self.is_mine(&row, attempt) => self.take_signals(index, row.signals()),
+                Phase::Running { attempt, start } if self.is_mine(&row, attempt) => {
+                    self.go_on(index, &row, attempt, start)
+                }
+                Phase::Prefetched { attempt, .. } if self.is_mine(&row, attempt) => {
+                    self.take_signals(index, row.signals())
+                }
                 Phase::Running { .. } | Phase::Prefetched { .. } => self.read_again(),
                 _ => {}
             }
@@ -130,11 +149,19 @@ impl RunState {
         }
         let due = self.due.iter().map(|(time, _)| *time).find(|time| *time > now.ms);
         // A process that closes releases no job.
-        let is_stuck = |index: &usize| self.closing && matches!(self.entries[*index].phase, Phase::Blocked { .. });
-        let late_start = self.due_by(now).iter().any(|index| !is_stuck(index)).then_some(self.not_before);
-        let unsent = (!self.unsent.is_empty() || !self.doomed.is_empty()).then_some(self.not_before);
+        let is_stuck = |index: &usize| {
+            self.closing && matches!(self.entries[*index].phase, Phase::Blocked { .. })
+        };
+        let late_start =
+            self.due_by(now).iter().any(|index| !is_stuck(index)).then_some(self.not_before);
+        let unsent =
+            (!self.unsent.is_empty() || !self.doomed.is_empty()).then_some(self.not_before);
         // While a call is in flight its answer comes first.
-        let call = [self.next_read(), unsent, late_start].into_iter().flatten().min().filter(|_| self.call == Call::None);
+        let call = [self.next_read(), unsent, late_start]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|_| self.call == Call::None);
         [due, call].into_iter().flatten().min().map(|time| time.max(now.ms + 1))
     }
 }

@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 /// The same inputs at the same times give the same effects. It does no IO and has no clock.
 ///
 /// # Assumptions
-/// Each call of the store that it asks for is answered once, and so is each attempt that it starts. Before any other
-/// input after a lapse of the lease comes [`Input::Lapsed`], and no start that was decided before it is executed after it.
+/// Each call of the store that it asks for is answered once, and so is each attempt that it starts.
+/// Before any other input after a lapse of the lease comes [`Input::Lapsed`], and no start that was
+/// decided before it is executed after it.
 #[derive(Debug)]
 pub struct Scheduler {
     config: Config,
@@ -34,7 +35,15 @@ impl Scheduler {
     /// A scheduler without runs.
     pub fn new(config: Config) -> Self {
         let permits = Permits::new(config.permits);
-        Scheduler { config, permits, runs: BTreeMap::new(), timer: None, closing: false, first: 0, out: Vec::new() }
+        Scheduler {
+            config,
+            permits,
+            runs: BTreeMap::new(),
+            timer: None,
+            closing: false,
+            first: 0,
+            out: Vec::new(),
+        }
     }
 
     /// Set the limit of a pool in this process, whatever rows say.
@@ -69,19 +78,35 @@ impl Scheduler {
                     run.on_rows(*loaded, now, permits);
                 }
             }
-            Input::Looked { run, rows, other_workers } => self.with(run, |run, _| run.on_looked(rows, other_workers, now)),
+            Input::Looked { run, rows, other_workers } => {
+                self.with(run, |run, _| run.on_looked(rows, other_workers, now))
+            }
             Input::ReadFailed { run } => self.with(run, |run, _| run.on_read_failed(now)),
-            Input::Written { run, answer } => self.with(run, |run, permits| run.on_written(*answer, now, permits)),
-            Input::Refused { run, failure } => self.with(run, |run, permits| run.on_refused(failure, now, permits)),
+            Input::Written { run, answer } => {
+                self.with(run, |run, permits| run.on_written(*answer, now, permits))
+            }
+            Input::Refused { run, failure } => {
+                self.with(run, |run, permits| run.on_refused(failure, now, permits))
+            }
             Input::Unknown { run } => self.with(run, |run, permits| run.on_unknown(now, permits)),
             Input::Ended { run, job, attempt, report, late } => {
-                self.with(run, |run, permits| run.on_ended(job, attempt, report, late, now, permits));
+                self.with(run, |run, permits| {
+                    run.on_ended(job, attempt, report, late, now, permits)
+                });
             }
-            Input::Returned { run, job } => self.with(run, |run, permits| run.on_returned(job, permits)),
-            Input::Saved { run, job, attempt, saved } => self.with(run, |run, _| run.on_saved(job, attempt, saved, now)),
-            Input::Signal { run, jobs, signals } => self.with(run, |run, _| run.on_signal(jobs, signals, now)),
+            Input::Returned { run, job } => {
+                self.with(run, |run, permits| run.on_returned(job, permits))
+            }
+            Input::Saved { run, job, attempt, saved } => {
+                self.with(run, |run, _| run.on_saved(job, attempt, saved, now))
+            }
+            Input::Signal { run, jobs, signals } => {
+                self.with(run, |run, _| run.on_signal(jobs, signals, now))
+            }
             Input::Refresh { run } => self.with(run, |run, _| run.refresh = true),
-            Input::GiveUp { run, failure } => self.with(run, |run, permits| run.stop(failure, now, permits)),
+            Input::GiveUp { run, failure } => {
+                self.with(run, |run, permits| run.stop(failure, now, permits))
+            }
         }
     }
 
@@ -107,14 +132,16 @@ impl Scheduler {
         self.runs.insert(run.id, run);
     }
 
-    /// Take permits for jobs that are about to be recorded, as far as there are free ones: one for each that says `true`, of
-    /// its pool or of those for all. [`Scheduler::release`] gives them back, which is to be called just before the run is attached.
+    /// Take permits for jobs that are about to be recorded, as far as there are free ones: one for
+    /// each that says `true`, of its pool or of those for all. [`Scheduler::release`] gives them
+    /// back, which is to be called just before the run is attached.
     pub fn reserve(&mut self, pools: &[Option<(String, usize)>]) -> Vec<bool> {
         let lanes: Vec<_> = pools.iter().map(|pool| self.permits.lane(pool.as_ref())).collect();
         lanes.into_iter().map(|lane| !self.closing && self.permits.reserve(lane)).collect()
     }
 
-    /// Give back permits that were reserved, one for each pool that is named; `None` is one of those for all.
+    /// Give back permits that were reserved, one for each pool that is named; `None` is one of
+    /// those for all.
     pub fn release(&mut self, pools: &[Option<(String, usize)>]) {
         for pool in pools {
             let lane = self.permits.lane(pool.as_ref());
@@ -126,7 +153,8 @@ impl Scheduler {
     pub fn decide(&mut self, now: Now) -> Vec<Effect> {
         // No run is always the first to get a permit.
         self.first = self.first.wrapping_add(1) % self.runs.len().max(1);
-        let order: Vec<RunId> = self.runs.keys().copied().cycle().skip(self.first).take(self.runs.len()).collect();
+        let order: Vec<RunId> =
+            self.runs.keys().copied().cycle().skip(self.first).take(self.runs.len()).collect();
         for id in &order {
             self.with(*id, |run, permits| {
                 run.wake(now);
@@ -161,7 +189,8 @@ impl Scheduler {
                 continue;
             }
             let ready = self.runs.values().filter(|run| !run.told).flat_map(|run| {
-                let ready = run.ready.get(&lane).into_iter().flatten().map(|index| &run.entries[*index]);
+                let ready =
+                    run.ready.get(&lane).into_iter().flatten().map(|index| &run.entries[*index]);
                 ready.filter(|entry| entry.late == 0).map(|entry| entry.id).take(free)
             });
             let mut ids: Vec<JobId> = ready.collect();
@@ -173,8 +202,17 @@ impl Scheduler {
     }
 
     fn set_timer(&mut self, now: Now) {
-        let waits = |lane: &usize| self.runs.values().any(|run| !run.told && run.ready.get(lane).is_some_and(|ready| !ready.is_empty()));
-        let paused = self.permits.lanes().skip(FIRST_POOL).filter(waits).filter_map(|lane| self.permits.paused_until(lane, now.ms));
+        let waits = |lane: &usize| {
+            self.runs
+                .values()
+                .any(|run| !run.told && run.ready.get(lane).is_some_and(|ready| !ready.is_empty()))
+        };
+        let paused = self
+            .permits
+            .lanes()
+            .skip(FIRST_POOL)
+            .filter(waits)
+            .filter_map(|lane| self.permits.paused_until(lane, now.ms));
         let next = self.runs.values().filter_map(|run| run.next_wake(now)).chain(paused).min();
         if let Some(time) = next.filter(|time| self.timer.is_none_or(|set| *time < set)) {
             self.timer = Some(time);
@@ -197,8 +235,16 @@ impl Scheduler {
             run.check().map_err(|error| format!("run {}: {error}", run.id))?;
             run.entries.iter().for_each(|entry| held[entry.lane] += entry.permits());
         }
-        match self.permits.lanes().find(|lane| self.permits.out(*lane) != held[*lane] + self.permits.reserved(*lane)) {
-            Some(lane) => Err(format!("{} permits of lane {lane} are out, and jobs hold {}", self.permits.out(lane), held[lane])),
+        match self
+            .permits
+            .lanes()
+            .find(|lane| self.permits.out(*lane) != held[*lane] + self.permits.reserved(*lane))
+        {
+            Some(lane) => Err(format!(
+                "{} permits of lane {lane} are out, and jobs hold {}",
+                self.permits.out(lane),
+                held[lane]
+            )),
             None => Ok(()),
         }
     }

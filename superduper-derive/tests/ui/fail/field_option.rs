@@ -14,8 +14,6 @@ struct Model {
     weights: Output<i64>,
     #[component(default, default)]
     c: i64,
-    #[component(default = 3)]
-    d: i64,
     #[component]
     e: i64,
 }

@@ -6,10 +6,16 @@ use superduper::{Result, ResultExt};
 /// The sizes, and the class of tokenizers where the file names one.
 pub(super) fn read(file: File) -> Result<(BertSpec, Option<String>)> {
     if let Some(family) = file.text("model_type")?.filter(|family| *family != "bert") {
-        return Err(file.refuse("model_type", format!("says that the model is of the family `{family}`, not `bert`")));
+        return Err(file.refuse(
+            "model_type",
+            format!("says that the model is of the family `{family}`, not `bert`"),
+        ));
     }
     file.refuse_set(&["auto_map"], "the model has code of its own")?;
-    file.refuse_set(&["is_decoder", "add_cross_attention", "is_encoder_decoder"], "only encoders are known")?;
+    file.refuse_set(
+        &["is_decoder", "add_cross_attention", "is_encoder_decoder"],
+        "only encoders are known",
+    )?;
     file.refuse_set(&["quantization_config"], "quantized weights are not known")?;
     file.refuse_set(&["pruned_heads"], "attention without some of its heads is not known")?;
     file.refuse_set(&["transformers_weights"], "the weights are read of `model.safetensors`")?;

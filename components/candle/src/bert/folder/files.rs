@@ -29,7 +29,11 @@ impl File {
     pub(super) fn read(path: PathBuf) -> Result<Self> {
         match json(&path)? {
             Value::Object(values) => Ok(File { path, values }),
-            other => Err(Error::invalid(format!("`{}` is {}, not an object", path.display(), kind(&other)))),
+            other => Err(Error::invalid(format!(
+                "`{}` is {}, not an object",
+                path.display(),
+                kind(&other)
+            ))),
         }
     }
 
@@ -47,7 +51,10 @@ impl File {
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.values.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))
+        self.values
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.as_str(), value))
     }
 
     pub(super) fn into_value(self) -> Value {
@@ -56,15 +63,24 @@ impl File {
 
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.get(key)
-            .map(|value| value.as_bool().ok_or_else(|| self.refuse(key, format!("is {value}, neither true nor false"))))
+            .map(|value| {
+                value
+                    .as_bool()
+                    .ok_or_else(|| self.refuse(key, format!("is {value}, neither true nor false")))
+            })
             .transpose()
     }
 
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
-        self.get(key).map(|value| value.as_str().ok_or_else(|| self.refuse(key, format!("is {value}, not a text")))).transpose()
+        self.get(key)
+            .map(|value| {
+                value.as_str().ok_or_else(|| self.refuse(key, format!("is {value}, not a text")))
+            })
+            .transpose()
     }
 
-    /// A number of tokens; more than there can be is `usize::MAX`, as tokenizers without a limit say a number such as 1e30.
+    /// A number of tokens; more than there can be is `usize::MAX`, as tokenizers without a limit
+    /// say a number such as 1e30.
     pub(super) fn count(&self, key: &str) -> Result<Option<usize>> {
         let count = |value: &Value| match value.as_f64() {
             Some(number) if number >= 1.0 => Ok(number as usize),
@@ -87,16 +103,22 @@ impl File {
             Value::Object(entries) => !entries.is_empty(),
             Value::Bool(true) | Value::Number(_) => true,
         };
-        match keys.iter().find_map(|key| self.get(key).filter(|value| says(value)).map(|value| (key, value))) {
+        match keys
+            .iter()
+            .find_map(|key| self.get(key).filter(|value| says(value)).map(|value| (key, value)))
+        {
             Some((key, value)) => Err(self.refuse(key, format!("is {}: {why}", short(value)))),
             None => Ok(()),
         }
     }
 
-    /// Refuse a key that is not one of these: in this file every key that is read can change vectors.
+    /// Refuse a key that is not one of these: in this file every key that is read can change
+    /// vectors.
     pub(super) fn refuse_others(&self, known: &[&str]) -> Result<()> {
         match self.entries().find(|(key, _)| !known.contains(key)) {
-            Some((key, _)) => Err(self.refuse(key, "is not known").with_hint("take it out if it changes no vector")),
+            Some((key, _)) => Err(self
+                .refuse(key, "is not known")
+                .with_hint("take it out if it changes no vector")),
             None => Ok(()),
         }
     }
@@ -120,16 +142,24 @@ fn kind(value: &Value) -> &'static str {
 }
 
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).map_err(|error| Error::invalid(format!("`{}` cannot be read", path.display())).with_source(error))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        Error::invalid(format!("`{}` cannot be read", path.display())).with_source(error)
+    })?;
     if bytes.starts_with(POINTER) {
-        let text = format!("`{}` is a pointer of Git LFS, which stands for the file until it is fetched", path.display());
-        return Err(Error::invalid(text).with_hint("run `git lfs pull` where the folder was cloned"));
+        let text = format!(
+            "`{}` is a pointer of Git LFS, which stands for the file until it is fetched",
+            path.display()
+        );
+        return Err(
+            Error::invalid(text).with_hint("run `git lfs pull` where the folder was cloned")
+        );
     }
     Ok(bytes)
 }
 
 pub(super) fn json(path: &Path) -> Result<Value> {
-    let describe = |error| Error::invalid(format!("`{}` is no JSON", path.display())).with_source(error);
+    let describe =
+        |error| Error::invalid(format!("`{}` is no JSON", path.display())).with_source(error);
     serde_json::from_slice(&bytes(path)?).map_err(describe)
 }
 
@@ -138,22 +168,37 @@ pub(super) fn weights(folder: &Path) -> Result<(Tensors, PathBuf)> {
     let adapter = folder.join("adapter_config.json");
     if adapter.exists() {
         let text = format!("`{}` makes the model an adapter on another one", adapter.display());
-        return Err(Error::invalid(text).with_hint("save the whole model, in Python by `model.merge_and_unload().save_pretrained(folder)`"));
+        return Err(Error::invalid(text).with_hint(
+            "save the whole model, in Python by `model.merge_and_unload().save_pretrained(folder)`",
+        ));
     }
     let path = folder.join("model.safetensors");
     let index = folder.join("model.safetensors.index.json");
     if !path.exists() && index.exists() {
-        let text = format!("there is no `{}`; by `{}` the weights are in shards", path.display(), index.display());
+        let text = format!(
+            "there is no `{}`; by `{}` the weights are in shards",
+            path.display(),
+            index.display()
+        );
         return Err(
             Error::invalid(text).with_hint("make them one file, in Python by `model.save_pretrained(folder, max_shard_size=\"100GB\")`")
         );
     }
-    if let Some(other) = OTHER_WEIGHTS.iter().map(|name| folder.join(name)).find(|other| !path.exists() && other.exists()) {
-        let text = format!("there is no `{}`; the weights in `{}` are of a format that is not read", path.display(), other.display());
+    if let Some(other) = OTHER_WEIGHTS
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|other| !path.exists() && other.exists())
+    {
+        let text = format!(
+            "there is no `{}`; the weights in `{}` are of a format that is not read",
+            path.display(),
+            other.display()
+        );
         return Err(
             Error::invalid(text).with_hint("convert them, in Python by `AutoModel.from_pretrained(folder).save_pretrained(folder)`")
         );
     }
-    let weights = Tensors::from_bytes(bytes(&path)?).context(format_args!("`{}`", path.display()))?;
+    let weights =
+        Tensors::from_bytes(bytes(&path)?).context(format_args!("`{}`", path.display()))?;
     Ok((weights, path))
 }

@@ -1,7 +1,7 @@
 //! A folder as sentence-transformers writes it, read key by key.
 //!
-//! Invariant: what the folder says and this crate does not do is an error that names file and key, never another vector.
-//! `docs/embedding.md` lists every key.
+//! Invariant: what the folder says and this crate does not do is an error that names file and key,
+//! never another vector. `docs/embedding.md` lists every key.
 
 mod added;
 mod config;

@@ -36,21 +36,34 @@ pub(super) fn read(folder: &Path) -> Result<Modules> {
     }
     let listed = json(&path)?;
     let describe = |what: String| Error::invalid(format!("`{}`: {what}", path.display()));
-    let listed = listed.as_array().ok_or_else(|| describe("it is not a list of modules".to_owned()))?;
+    let listed =
+        listed.as_array().ok_or_else(|| describe("it is not a list of modules".to_owned()))?;
     let mut names = BTreeSet::new();
-    let mut found = Modules { transformer: folder.to_owned(), normalize: false, include_prompt: true };
+    let mut found =
+        Modules { transformer: folder.to_owned(), normalize: false, include_prompt: true };
     for (index, module) in listed.iter().enumerate() {
-        let text = |key: &str| module[key].as_str().ok_or_else(|| describe(format!("module {index} has no text as `{key}`")));
+        let text = |key: &str| {
+            module[key]
+                .as_str()
+                .ok_or_else(|| describe(format!("module {index} has no text as `{key}`")))
+        };
         let (kind, within) = (text("type")?, Path::new(text("path")?));
-        if !within.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(describe(format!("the `path` of module {index}, `{}`, is outside of the folder", within.display())));
+        if !within.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        {
+            return Err(describe(format!(
+                "the `path` of module {index}, `{}`, is outside of the folder",
+                within.display()
+            )));
         }
         // Modules of one name replace each other in Python.
         if !names.insert(module["name"].to_string()) {
             return Err(describe(format!("the `name` of module {index} is that of another one")));
         }
         let at = folder.join(within);
-        match (index, kind.strip_prefix("sentence_transformers.").and_then(|kind| kind.rsplit('.').next())) {
+        match (
+            index,
+            kind.strip_prefix("sentence_transformers.").and_then(|kind| kind.rsplit('.').next()),
+        ) {
             (0, Some("Transformer")) => found.transformer = at,
             (1, Some("Pooling")) => found.include_prompt = pooling(&at)?,
             (2, Some("Normalize")) => {
@@ -64,21 +77,32 @@ pub(super) fn read(folder: &Path) -> Result<Modules> {
         }
     }
     match listed.len() {
-        0 | 1 => Err(describe(format!("it lists {} modules; a transformer and a pooling are needed", listed.len()))),
+        0 | 1 => Err(describe(format!(
+            "it lists {} modules; a transformer and a pooling are needed",
+            listed.len()
+        ))),
         _ => Ok(found),
     }
 }
 
-/// Refuse another pooling than the mean over the tokens, in the form of version 6 (`pooling_mode`) and the older one, in which
-/// several can be true, whose vectors are put behind each other. Returns whether the tokens of a prompt count.
+/// Refuse another pooling than the mean over the tokens, in the form of version 6 (`pooling_mode`)
+/// and the older one, in which several can be true, whose vectors are put behind each other.
+/// Returns whether the tokens of a prompt count.
 fn pooling(folder: &Path) -> Result<bool> {
     let file = File::optional(folder.join("config.json"))?;
     let mut known: Vec<&str> = MODES.iter().map(|(key, _)| *key).collect();
-    known.extend(["pooling_mode", "include_prompt", "embedding_dimension", "word_embedding_dimension"]);
+    known.extend([
+        "pooling_mode",
+        "include_prompt",
+        "embedding_dimension",
+        "word_embedding_dimension",
+    ]);
     file.refuse_others(&known)?;
     let (key, modes) = match file.get("pooling_mode") {
         Some(Value::String(mode)) => ("pooling_mode", vec![mode.as_str()]),
-        Some(Value::Array(modes)) => ("pooling_mode", modes.iter().map(|mode| mode.as_str().unwrap_or("?")).collect()),
+        Some(Value::Array(modes)) => {
+            ("pooling_mode", modes.iter().map(|mode| mode.as_str().unwrap_or("?")).collect())
+        }
         Some(other) => return Err(file.refuse("pooling_mode", format!("is {other}, not a mode"))),
         None => {
             let (mut key, mut modes) = ("pooling_mode_mean_tokens", Vec::new());
@@ -95,7 +119,10 @@ fn pooling(folder: &Path) -> Result<bool> {
     if modes == ["mean"] || silent {
         return Ok(file.flag("include_prompt")?.unwrap_or(true));
     }
-    let why = format!("says that the embeddings of this model are made of the tokens by [{}], not by the mean alone", modes.join(", "));
+    let why = format!(
+        "says that the embeddings of this model are made of the tokens by [{}], not by the mean alone",
+        modes.join(", ")
+    );
     Err(file.refuse(key, why))
 }
 
@@ -105,7 +132,9 @@ fn normalization(folder: &Path) -> Result<()> {
     file.refuse_others(&keys)?;
     for key in keys {
         if let Some(name) = file.text(key)?.filter(|name| *name != "sentence_embedding") {
-            return Err(file.refuse(key, format!("is `{name}`; only `sentence_embedding` is known")));
+            return Err(
+                file.refuse(key, format!("is `{name}`; only `sentence_embedding` is known"))
+            );
         }
     }
     Ok(())

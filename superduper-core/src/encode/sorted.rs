@@ -1,0 +1,41 @@
+//! `#[serde(with = "superduper::sorted")]`: a set in an order that does not depend on the process.
+//!
+//! Hash sets iterate in an order of their own in every process, so a component that holds one would
+//! look changed each time it is applied. Hash maps need nothing: the keys of a document are sorted.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+
+/// Write the items in the order of their canonical JSON.
+///
+/// # Errors
+/// Those of writing an item.
+pub fn serialize<'a, C, T, S>(items: &'a C, serializer: S) -> Result<S::Ok, S::Error>
+where
+    &'a C: IntoIterator<Item = &'a T>,
+    T: Serialize + 'a,
+    S: Serializer,
+{
+    let mut sorted = Vec::new();
+    for item in items {
+        // As documents are written: `serde_json` writes numbers in another way in some builds.
+        let value = crate::encode::sort_key(item).map_err(S::Error::custom)?;
+        let mut key = Vec::new();
+        crate::digest::write_canonical(&value, &mut key);
+        sorted.push((key, item));
+    }
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    serializer.collect_seq(sorted.into_iter().map(|(_, item)| item))
+}
+
+/// Read the items.
+///
+/// # Errors
+/// Those of reading an item.
+pub fn deserialize<'de, C, T, D>(deserializer: D) -> Result<C, D::Error>
+where
+    C: FromIterator<T> + IntoIterator<Item = T>,
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Vec::deserialize(deserializer).map(|items| items.into_iter().collect())
+}
