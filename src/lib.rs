@@ -95,6 +95,9 @@ pub use superduper_derive::main;
 /// Models ready to use, on candle. Needs the feature `models`.
 #[cfg(feature = "models")]
 pub use superduper_candle as candle;
+/// Federated training. Needs the feature `federated`.
+#[cfg(feature = "federated")]
+pub use superduper_federated as federated;
 /// Background training and batch prediction. Needs the feature `train`.
 #[cfg(feature = "train")]
 pub use superduper_train as train;

@@ -7,6 +7,7 @@ mod cold;
 mod crash;
 mod dag;
 mod doors;
+mod federated;
 mod hooks;
 mod learn;
 mod lines;

@@ -18,6 +18,7 @@ const CRATES: [&str; 8] = [
     "superduper-object",
     "superduper-sqlite",
     "superduper-train",
+    "superduper-federated",
 ];
 
 /// The crate that needs candle, whose build takes minutes: it is compared where the environment

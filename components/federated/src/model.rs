@@ -1,0 +1,176 @@
+//! The model of a federated training: any component with an `impl FederatedModel`.
+
+use crate::{class::Class, site_context::SiteContext};
+use serde::{Deserialize, Serialize};
+use std::{any::Any, collections::BTreeMap};
+use superduper::{Component, ComponentType, Error, ErrorKind, Result, Tensors};
+
+/// What a site's training gives.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The weights, with the names, shapes and types of those that it started from.
+    pub weights: Tensors,
+    /// The rows that it trained on: the weight of this site in the mean.
+    pub samples: u64,
+    /// Metrics by name, such as `loss`.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// What a test of the global model at a site gives.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tested {
+    /// The rows that it was tested on.
+    pub samples: u64,
+    /// Metrics by name, such as `accuracy`.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// First and second moments of the weights of a site, for SWAG.
+#[derive(Debug, Clone)]
+pub struct SiteMoments {
+    /// The mean of the weights.
+    pub first: Tensors,
+    /// The mean of their squares.
+    pub second: Tensors,
+    /// The rows that they were trained on.
+    pub samples: u64,
+}
+
+/// A component that can be trained over many sites; make it known with
+/// [`federates!`](crate::federates).
+///
+/// The methods run on a thread that may block and compute.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be trained over sites",
+    label = "this type has no `impl FederatedModel`",
+    note = "write `impl FederatedModel for {Self}`; the type is a struct with `#[derive(Component)]`"
+)]
+pub trait FederatedModel: ComponentType {
+    /// The weights before the first round.
+    ///
+    /// # Errors
+    /// Any; the training is then ERROR.
+    fn initial(&self, num_classes: usize, seed: u64) -> Result<Tensors>;
+
+    /// Train on the data of a site, from these weights.
+    ///
+    /// # Errors
+    /// Any; it is the site's answer for this round, and the round goes on without the site.
+    fn train(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Trained>;
+
+    /// Test these weights on the data of a site.
+    ///
+    /// # Errors
+    /// Any; the site then has no metrics in this round.
+    fn test(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Tested>;
+
+    /// Moments of the weights around the global model, for SWAG.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the model implements it.
+    fn moments(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<SiteMoments> {
+        let _ = (weights, ctx);
+        let text = format!("`{}` reports no moments for SWAG", Self::__kind());
+        Err(Error::new(ErrorKind::Unsupported, text)
+            .with_hint("implement `FederatedModel::moments`, or use another uncertainty method"))
+    }
+
+    /// For models of images: run the network once on images of zeros, of shape
+    /// (batch, 3, `img_size`, `img_size`), and give the shape of its output. If
+    /// that is not (batch, number of classes), the training is refused when it is built.
+    ///
+    /// `None`, which is the default: the model is not checked.
+    ///
+    /// # Errors
+    /// Any; the training is then refused.
+    fn dry_forward(&self, images: [usize; 4], num_classes: usize) -> Result<Option<Vec<usize>>> {
+        let _ = (images, num_classes);
+        Ok(None)
+    }
+}
+
+/// What [`federates!`](crate::federates) submits for a type.
+#[doc(hidden)]
+pub struct FederatedEntry {
+    pub kind: fn() -> &'static str,
+    pub(crate) initial: fn(&dyn Component, usize, u64) -> Result<Tensors>,
+    pub(crate) train: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Trained>,
+    pub(crate) test: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Tested>,
+    pub(crate) moments: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<SiteMoments>,
+    pub(crate) dry_forward: DryForward,
+    pub(crate) class: fn() -> Class,
+    /// The names of the fields.
+    pub(crate) fields: fn() -> Vec<&'static str>,
+}
+type DryForward = fn(&dyn Component, [usize; 4], usize) -> Result<Option<Vec<usize>>>;
+inventory::collect!(FederatedEntry);
+
+impl FederatedEntry {
+    /// The entry of a type.
+    pub const fn of<M: FederatedModel>() -> Self {
+        FederatedEntry {
+            kind: M::__kind,
+            initial: |model, classes, seed| typed::<M>(model)?.initial(classes, seed),
+            train: |model, weights, ctx| typed::<M>(model)?.train(weights, ctx),
+            test: |model, weights, ctx| typed::<M>(model)?.test(weights, ctx),
+            moments: |model, weights, ctx| typed::<M>(model)?.moments(weights, ctx),
+            dry_forward: |model, images, classes| typed::<M>(model)?.dry_forward(images, classes),
+            class: Class::of::<M>,
+            fields: || M::SPEC.fields.iter().map(|field| field.name).collect(),
+        }
+    }
+}
+
+fn typed<M: FederatedModel>(model: &dyn Component) -> Result<&M> {
+    let any: &dyn Any = model;
+    any.downcast_ref().ok_or_else(|| {
+        Error::internal(format!("a `{}` is of another type than its kind says", M::__kind()))
+    })
+}
+
+/// Make types with an `impl FederatedModel` known, so that a job finds their code in this and in
+/// other processes: `federates!(Mean, Digits);`.
+#[macro_export]
+macro_rules! federates {
+    ($($type:ty),+ $(,)?) => {$(
+        $crate::__private::inventory::submit! { $crate::__private::FederatedEntry::of::<$type>() }
+    )+};
+}
+
+/// The models that this program knows, by kind.
+pub(crate) fn entries() -> impl Iterator<Item = &'static FederatedEntry> {
+    let mut known: Vec<&FederatedEntry> = inventory::iter::<FederatedEntry>.into_iter().collect();
+    known.sort_unstable_by_key(|entry| (entry.kind)());
+    known.into_iter()
+}
+
+/// The model of this kind, or whose type has this path.
+pub(crate) fn federates_by_path(path: &str) -> Option<&'static FederatedEntry> {
+    let mut known = inventory::iter::<FederatedEntry>.into_iter();
+    known.find(|entry| (entry.kind)() == path || (entry.class)().path == path)
+}
+
+/// The class of the model of this kind, as this program has it.
+///
+/// # Errors
+/// `UnknownKind` for a kind that this program does not know as a model.
+pub fn class_of_model(kind: &str) -> Result<Class> {
+    Ok((entry(kind)?.class)())
+}
+
+/// The code that trains models of a kind.
+pub(crate) fn entry(kind: &str) -> Result<&'static FederatedEntry> {
+    let mut known = inventory::iter::<FederatedEntry>.into_iter();
+    known.find(|entry| (entry.kind)() == kind).ok_or_else(|| {
+        let short = kind.rsplit('.').next().unwrap_or(kind);
+        let kinds: Vec<&str> = entries().map(|entry| (entry.kind)()).collect();
+        let text = format!("this program does not know how to train `{kind}` over sites");
+        Error::new(ErrorKind::UnknownKind, text)
+            .with_hint(format!(
+                "write `superduper_federated::federates!({short});` beside its `impl \
+                 FederatedModel`, and link its crate; known: {}",
+                if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") }
+            ))
+            .fatal()
+    })
+}

@@ -1,0 +1,96 @@
+//! The jobs of a round, made by the functions that spawn them.
+
+use crate::{
+    config::UncertaintyMethod,
+    notify::NotificationType,
+    phases::RoundJobs,
+    site::Site,
+    state::{PhaseInput, Progress},
+    training::FederatedTraining,
+};
+use std::collections::HashSet;
+use superduper::{Address, Spawn};
+
+/// A job of the first round, or one that begins it or follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PreviewJob {
+    /// Its key in the run.
+    pub key: String,
+    /// The trigger that it runs.
+    pub trigger: String,
+    /// The key of the job that spawns it; `None` for those that the trigger `start` spawns. Of several jobs that look whether
+    /// a round is complete, the one that finds it complete spawns what follows; here it is the first
+    /// of them.
+    pub spawned_by: Option<String>,
+    /// The keys of the jobs that it waits for.
+    pub after: Vec<String>,
+}
+
+/// The jobs of the first round of a training, in the order in which they are spawned.
+pub(super) fn first_round(training: &FederatedTraining, address: &Address) -> Vec<PreviewJob> {
+    let progress = Progress::default();
+    let input = PhaseInput { first: true, ..PhaseInput::default() };
+    let open = input.key("open");
+    let sites: Vec<&Site> = training.sites.iter().collect();
+    let mut told = RoundJobs::of_run(address, 0, "");
+    training.notify(&mut told, NotificationType::TrainingStart, &input, &progress, &sites);
+    let mut graph: Vec<PreviewJob> = told.into_jobs().iter().map(|job| shown(job, None)).collect();
+    graph.push(job(&open, "open", None));
+    let plan = |graph: &mut Vec<PreviewJob>, spawned_by: &str, fill: &dyn Fn(&mut RoundJobs)| {
+        let mut jobs = RoundJobs::of_run(address, 0, "");
+        fill(&mut jobs);
+        graph.extend(jobs.into_jobs().iter().map(|job| shown(job, Some(spawned_by))));
+    };
+    let asked = training.asked(&HashSet::new(), &[], 0);
+    plan(&mut graph, &open, &|jobs| {
+        training.plan_round(jobs, &asked, input.clone(), Vec::new(), &progress);
+    });
+    let gather = input.key("gather");
+    if !graph.iter().any(|job| job.key == gather) {
+        // A job that follows an answer, or a timer, gathers when it is time.
+        let heard = graph.iter().find(|job| job.trigger == "heard");
+        let spawned_by = heard.map(|job| job.key.clone());
+        graph.push(job(&gather, "gather", spawned_by.as_deref()));
+    }
+    plan(&mut graph, &gather, &|jobs| FederatedTraining::plan_aggregation(jobs, &input));
+    let done = PhaseInput { round: 1, ..PhaseInput::default() };
+    let mut before = input.key("aggregate");
+    let passes_on = training.is_daisy_chained(1);
+    if !passes_on && matches!(training.uncertainty, UncertaintyMethod::Swag { .. }) {
+        plan(&mut graph, &before, &|jobs| {
+            training.plan_swag(jobs, &sites, done.clone(), &progress)
+        });
+        before = done.key("swag");
+    }
+    let rounds = training.federation.num_rounds;
+    if !passes_on && training.options.tests(1, rounds) {
+        plan(&mut graph, &before, &|jobs| {
+            training.plan_tests(jobs, &sites, done.clone(), &progress);
+        });
+        before = done.key("decide");
+    }
+    match rounds > 1 {
+        true => graph.push(job(&done.key("open"), "open", Some(&before))),
+        false => graph.push(job("finish", "finish", Some(&before))),
+    }
+    graph
+}
+
+fn job(key: &str, trigger: &str, spawned_by: Option<&str>) -> PreviewJob {
+    PreviewJob {
+        key: key.to_owned(),
+        trigger: trigger.to_owned(),
+        spawned_by: spawned_by.map(str::to_owned),
+        after: Vec::new(),
+    }
+}
+
+fn shown(job: &Spawn, spawned_by: Option<&str>) -> PreviewJob {
+    PreviewJob {
+        key: job.key().to_owned(),
+        trigger: job.trigger().to_owned(),
+        spawned_by: spawned_by.map(str::to_owned),
+        after: job.waits_for().map(str::to_owned).collect(),
+    }
+}
