@@ -52,7 +52,7 @@
 //! None is on by default. `candle`: tensors of candle as artifacts. `models`: models ready to use;
 //! `encoders`: models of text, too. `train`: background training; `progress`, `plot` and `s3` add to
 //! it. `federated`: federated training; `http` adds notifications over HTTP, `federated-models`
-//! networks on candle. `schemars`: JSON Schema of field types that derive it. `aws`, `gcp`, `azure`:
+//! networks on candle. `access`: who may run which code at a site. `schemars`: JSON Schema of field types that derive it. `aws`, `gcp`, `azure`:
 //! artifacts in object stores.
 //!
 //! # Modules
@@ -92,6 +92,9 @@ pub use superduper_core::__private;
 
 pub use superduper_derive::main;
 
+/// Who may run which code on whose data. Needs the feature `access`.
+#[cfg(feature = "access")]
+pub use superduper_access as access;
 /// Models ready to use, on candle. Needs the feature `models`.
 #[cfg(feature = "models")]
 pub use superduper_candle as candle;

@@ -18,6 +18,7 @@ const CRATES: [&str; 8] = [
     "superduper-object",
     "superduper-sqlite",
     "superduper-train",
+    "superduper-access",
     "superduper-federated",
 ];
 

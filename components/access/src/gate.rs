@@ -1,0 +1,185 @@
+//! The gate of a governed site.
+
+use crate::{
+    audit::{self, AuditRecord, Outcome},
+    decide::{Asked, Standing, Verdict},
+    principal::Principal,
+    request::AccessRequest,
+    right::Right,
+    site::{GovernedSite, Permissions},
+};
+use serde::{Deserialize, Serialize};
+use superduper::{Address, BoxFuture, ComponentType, Db, ErrorKind, Result, store::Timestamp};
+use superduper_federated::{Decision, Gate, Request};
+
+/// The gate of a [`GovernedSite`]: it decides by the policy, the roles and the grants that are on
+/// record, and puts each decision on record before it counts.
+///
+/// A program that links this crate asks it for every embedded site that is governed, also where a
+/// training gives the site another gate or none.
+///
+/// It is closed when in doubt: a site that is not on record, a training that names no submitter, and
+/// a record that cannot be read deny. A program that does not link this crate cannot read the site at
+/// all.
+///
+/// ```
+/// # use superduper_federated::{Site, SiteData};
+/// # #[derive(Debug, serde::Serialize, serde::Deserialize)]
+/// # struct Rows(Vec<f32>);
+/// # #[typetag::serde(name = "doc.Rows")]
+/// # impl SiteData for Rows {
+/// #     fn rows(&self) -> u64 { self.0.len() as u64 }
+/// #     fn as_any(&self) -> &dyn std::any::Any { self }
+/// # }
+/// use superduper_access::SiteGate;
+///
+/// let site = Site::new("north", Rows(vec![1.0])).gate(SiteGate {});
+/// # let _ = site;
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteGate {}
+
+#[typetag::serde(name = "access.SiteGate")]
+impl Gate for SiteGate {
+    fn allow<'a>(&'a self, db: &'a Db, request: &'a Request) -> BoxFuture<'a, Result<Decision>> {
+        Box::pin(decide(db, request))
+    }
+}
+
+/// The gate of a governed site, whatever gate a training gives the site. Sites that are not governed
+/// have none.
+#[derive(Debug, Serialize, Deserialize)]
+struct ProgramGate {}
+
+#[typetag::serde(name = "access.ProgramGate")]
+impl Gate for ProgramGate {
+    fn allow<'a>(&'a self, db: &'a Db, request: &'a Request) -> BoxFuture<'a, Result<Decision>> {
+        Box::pin(async move {
+            let address = Address::of::<GovernedSite>(request.site.as_str());
+            match db.load::<GovernedSite>(address).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Decision::Allow),
+                _ => decide(db, request).await,
+            }
+        })
+    }
+}
+superduper_federated::program_gate!(ProgramGate {}, same_as = "access.SiteGate");
+
+/// A component, if it is stored.
+pub(crate) async fn find<T: ComponentType>(db: &Db, address: Address) -> Result<Option<T>> {
+    match db.load::<T>(address).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A component, if it is stored, with the address that says what was seen: with the version, or
+/// without one where nothing was there.
+async fn seen<T: ComponentType>(db: &Db, address: Address) -> Result<(Option<T>, Address)> {
+    match db.load_with_address::<T>(address.clone()).await {
+        Ok(stored) => {
+            let address = stored.address().clone();
+            Ok((Some(stored.into_inner()), address))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((None, address)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn decide(db: &Db, request: &Request) -> Result<Decision> {
+    let who = request.submitter.as_ref().map(|submitter| Principal {
+        user: submitter.user.clone(),
+        organisation: submitter.organisation.clone(),
+    });
+    let purpose = request.submitter.as_ref().map(|by| by.purpose.trim().to_owned());
+    let purpose = purpose.unwrap_or_default();
+    let (right, outcome, rule, decision) = match who.as_ref() {
+        None => denied(Right::RunModel, "the training names no submitter"),
+        Some(_) if purpose.is_empty() => denied(Right::RunModel, "the training has no purpose"),
+        Some(_) if purpose.len() > LONGEST => {
+            denied(Right::RunModel, "the purpose of the training is too long")
+        }
+        Some(who) => match who.check() {
+            Ok(()) => match of_user(db, request, who).await {
+                Ok(decided) => decided,
+                // The store may answer at the next attempt.
+                Err(error) if error.is_retryable() => return Err(error),
+                // A record that cannot be read denies. The cause is for the owner alone.
+                Err(error) => {
+                    let (right, outcome, _, decision) = unknown_site(&request.site);
+                    (right, outcome, format!("it cannot be decided: {error}"), decision)
+                }
+            },
+            Err(error) => denied(Right::RunModel, &format!("the submitter: {error}")),
+        },
+    };
+    let who = who.filter(|who| who.check().is_ok());
+    if request.is_preview {
+        return Ok(decision);
+    }
+    let record = AuditRecord {
+        site: request.site.clone(),
+        who: who.map(|who| who.to_string()).unwrap_or_default(),
+        right,
+        subject: format!("{} {}", request.model, request.source_digest),
+        outcome,
+        rule,
+        purpose,
+        task: Some(format!("{}/r{}/{}", request.training_uuid, request.round, request.task)),
+    };
+    // Durable before anything runs.
+    audit::record(db, &record).await?;
+    Ok(decision)
+}
+
+/// So long may a purpose be, in bytes: each decision records it.
+const LONGEST: usize = 1000;
+
+type Decided = (Right, Outcome, String, Decision);
+
+fn denied(right: Right, why: &str) -> Decided {
+    (right, Outcome::Deny, why.to_owned(), Decision::Deny(why.to_owned()))
+}
+
+/// The denial for a site that does not exist, and for one that the user may not see.
+fn unknown_site(name: &str) -> Decided {
+    denied(Right::View, &format!("site `{name}` was not found"))
+}
+
+async fn of_user(db: &Db, request: &Request, who: &Principal) -> Result<Decided> {
+    let name = request.site.as_str();
+    let (site, governed_at) = seen::<GovernedSite>(db, Address::of::<GovernedSite>(name)).await?;
+    let Some(site) = site else { return Ok(unknown_site(name)) };
+    let (permissions, given_at) =
+        seen::<Permissions>(db, Permissions::address(name, &who.user)).await?;
+    let standing = Standing::of(&site, who, permissions.as_ref(), Timestamp::now());
+    if standing.has(Right::View).is_err() {
+        // The same words as for a site that does not exist.
+        return Ok(unknown_site(name));
+    }
+    let asked_at = AccessRequest::address_of(name, &who.user, &request.source_digest);
+    let (on_request, asked_at) = seen::<AccessRequest>(db, asked_at).await?;
+    let is_builtin = site.builtin.contains(&request.model) && request.is_default;
+    let asked = Asked {
+        model: &request.model,
+        digest: &request.source_digest,
+        source_is_whole: request.source_is_whole,
+        is_builtin,
+    };
+    let state = on_request.as_ref().map(|request| &request.state);
+    Ok(match standing.run(asked, state) {
+        Verdict::Allow(right, rule) => (right, Outcome::Allow, rule, Decision::Allow),
+        Verdict::Deny(right, why) => {
+            let text = format!("`{right}` at site `{name}`: {why}");
+            (right, Outcome::Deny, why, Decision::Deny(text))
+        }
+        Verdict::Missing(right, what) => {
+            let owner = &site.owner.user;
+            let reason = format!("{what}; ask {owner}, the owner of `{name}`, to authorise it");
+            // Whatever of these changes, the job looks again.
+            let read = vec![governed_at, given_at, asked_at];
+            (right, Outcome::Block, what, Decision::Block { reason, read })
+        }
+    })
+}

@@ -1,0 +1,45 @@
+//! Who may run which code on whose data.
+//!
+//! A [`GovernedSite`] has an owner and a policy. Its [`SiteGate`] decides, at the start of each attempt
+//! of a federated training's jobs at the site, by roles and grants that are on record. A user without a
+//! grant asks for one; the job waits, the owner reads the source and grants or rejects, and the same job
+//! goes on. Each decision is in an append-only log. [`ModelReference`] names published models by owner,
+//! name and version.
+//!
+//! `docs/access.md` walks through it.
+
+#![warn(clippy::unwrap_used, clippy::print_stdout)]
+
+mod access;
+mod audit;
+mod decide;
+mod gate;
+mod policy;
+mod principal;
+mod published;
+mod reference;
+mod request;
+mod right;
+mod role;
+mod schema;
+mod site;
+
+pub use access::{Access, GrantRole, Review};
+pub use audit::{AuditEntry, AuditRecord, Outcome};
+pub use gate::SiteGate;
+pub use policy::{Rule, SitePolicy};
+pub use principal::Principal;
+pub use published::{Publish, PublishedModel, PublishedVersion};
+pub use reference::{ModelReference, Resolved};
+pub use request::{AccessRequest, RequestState};
+pub use right::Right;
+pub use role::{DATA_READER, GENERAL_MODELLER, OWNER, Role, Roles, SUPER_MODELLER};
+pub use schema::{ColumnType, DataSchema};
+pub use site::{Given, GovernedSite, Permissions};
+
+/// The page whose examples are compiled and run as documentation tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/access.md")]
+    pub struct Access;
+}

@@ -1,0 +1,9 @@
+//! Roles, grants, requests, audit and published models, by the cases of the acceptance list.
+
+mod audit;
+mod gates;
+mod hold;
+mod models;
+mod policies;
+mod requests;
+mod support;
