@@ -67,6 +67,11 @@ pub(crate) async fn record(db: &Db, record: &AuditRecord) -> Result<()> {
     db.append(&log_of(&record.site), record).await.context("the audit of the site")
 }
 
+/// The head of a site's decisions.
+pub(crate) async fn head(db: &Db, site: &str) -> Result<LogHead> {
+    db.log_head(&log_of(site)).await.context("the audit of the site")
+}
+
 /// All decisions of a site, oldest first.
 pub(crate) async fn entries(db: &Db, site: &str) -> Result<Vec<AuditEntry>> {
     const PAGE: usize = 1000;

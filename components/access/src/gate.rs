@@ -3,13 +3,17 @@
 use crate::{
     audit::{self, AuditRecord, Outcome},
     decide::{Asked, Standing, Verdict},
+    identity::{Expected, Proof, SignedHead, SignedRequest},
     principal::Principal,
     request::AccessRequest,
     right::Right,
     site::{GovernedSite, Permissions},
 };
 use serde::{Deserialize, Serialize};
-use superduper::{Address, BoxFuture, ComponentType, Db, ErrorKind, Result, store::Timestamp};
+use serde_json::Value;
+use superduper::{
+    Address, BoxFuture, ComponentType, Db, Encoded, ErrorKind, Result, store::Timestamp,
+};
 use superduper_federated::{Decision, Gate, Request};
 
 /// The gate of a [`GovernedSite`]: it decides by the policy, the roles and the grants that are on
@@ -44,6 +48,14 @@ impl Gate for SiteGate {
     fn allow<'a>(&'a self, db: &'a Db, request: &'a Request) -> BoxFuture<'a, Result<Decision>> {
         Box::pin(decide(db, request))
     }
+
+    fn statement<'a>(
+        &'a self,
+        db: &'a Db,
+        request: &'a Request,
+    ) -> BoxFuture<'a, Result<Option<Value>>> {
+        Box::pin(signed_head(db, &request.site))
+    }
 }
 
 /// The gate of a governed site, whatever gate a training gives the site. Sites that are not governed
@@ -61,6 +73,14 @@ impl Gate for ProgramGate {
                 _ => decide(db, request).await,
             }
         })
+    }
+
+    fn statement<'a>(
+        &'a self,
+        db: &'a Db,
+        request: &'a Request,
+    ) -> BoxFuture<'a, Result<Option<Value>>> {
+        Box::pin(signed_head(db, &request.site))
     }
 }
 superduper_federated::program_gate!(ProgramGate {}, same_as = "access.SiteGate");
@@ -158,9 +178,14 @@ async fn of_user(db: &Db, request: &Request, who: &Principal) -> Result<Decided>
         // The same words as for a site that does not exist.
         return Ok(unknown_site(name));
     }
+    let is_builtin = site.builtin.contains(&request.model) && request.is_default;
+    if let Err(why) = is_from(db, request, who, &site, permissions.as_ref()).await? {
+        let right = if is_builtin { Right::RunBuiltin } else { Right::RunModel };
+        let text = format!("`{right}` at site `{name}`: {why}");
+        return Ok((right, Outcome::Deny, why, Decision::Deny(text)));
+    }
     let asked_at = AccessRequest::address_of(name, &who.user, &request.source_digest);
     let (on_request, asked_at) = seen::<AccessRequest>(db, asked_at).await?;
-    let is_builtin = site.builtin.contains(&request.model) && request.is_default;
     let asked = Asked {
         model: &request.model,
         digest: &request.source_digest,
@@ -182,4 +207,45 @@ async fn of_user(db: &Db, request: &Request, who: &Principal) -> Result<Decided>
             (right, Outcome::Block, what, Decision::Block { reason, read })
         }
     })
+}
+
+/// Whether a training is submitted by this user; the inner error tells why not.
+async fn is_from(
+    db: &Db,
+    request: &Request,
+    who: &Principal,
+    site: &GovernedSite,
+    permissions: Option<&Permissions>,
+) -> Result<std::result::Result<(), String>> {
+    let by = request.submitter.as_ref();
+    let signed = match by.and_then(|by| by.proofs.get(&request.site)) {
+        None => None,
+        Some(proof) => match serde_json::from_value::<SignedRequest>(proof.clone()) {
+            Ok(signed) => Some(signed),
+            Err(error) => return Ok(Err(format!("the signed request cannot be read: {error}"))),
+        },
+    };
+    let expected = Expected {
+        user: &who.user,
+        site: &request.site,
+        digest: &request.source_digest,
+        purpose: by.map_or("", |by| by.purpose.trim()),
+    };
+    let (signed, is_preview) = (signed.as_ref(), request.is_preview);
+    let by = format!("the training {}", request.training_uuid);
+    Proof { site, permissions, expected, signed, by: &by, is_preview }.check(db).await
+}
+
+/// The signed head of a site's audit, if the site signs.
+async fn signed_head(db: &Db, site: &str) -> Result<Option<Value>> {
+    let Some(governed) = find::<GovernedSite>(db, Address::of::<GovernedSite>(site)).await? else {
+        return Ok(None);
+    };
+    match &governed.signing_key {
+        Some(key) => {
+            let head = audit::head(db, site).await?;
+            Ok(Some(Encoded::of(&SignedHead::new(key.reveal()?, site, head)?)?.value().clone()))
+        }
+        None => Ok(None),
+    }
 }

@@ -14,6 +14,8 @@ mod access;
 mod audit;
 mod decide;
 mod gate;
+mod identity;
+mod over_sites;
 mod policy;
 mod principal;
 mod published;
@@ -23,10 +25,15 @@ mod right;
 mod role;
 mod schema;
 mod site;
+mod site_data;
+mod structure;
+mod update;
 
 pub use access::{Access, GrantRole, Review};
 pub use audit::{AuditEntry, AuditRecord, Outcome};
 pub use gate::SiteGate;
+pub use identity::{KEY_PASSWORD, PublicKey, SignedHead, SignedRequest, SigningKey, TakenNonce};
+pub use over_sites::{OverSites, SiteModel};
 pub use policy::{Rule, SitePolicy};
 pub use principal::Principal;
 pub use published::{Publish, PublishedModel, PublishedVersion};
@@ -36,6 +43,7 @@ pub use right::Right;
 pub use role::{DATA_READER, GENERAL_MODELLER, OWNER, Role, Roles, SUPER_MODELLER};
 pub use schema::{ColumnType, DataSchema};
 pub use site::{Given, GovernedSite, Permissions};
+pub use structure::{DataStructure, ImageColumn};
 
 /// The page whose examples are compiled and run as documentation tests.
 #[cfg(doctest)]

@@ -1,11 +1,14 @@
 //! References to published models.
 
-use crate::{access::Access, decide::short, principal::check_name, published::version_of};
+use crate::{
+    access::Access, decide::short, principal::check_name, published::version_of,
+    schema::DataSchema, structure::DataStructure,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{fmt, str::FromStr};
 use superduper::{Artifact, Error, Result, Tensors};
-use superduper_federated::{ModelConfig, class_of_model};
+use superduper_federated::{ModelConfig, Site, class_of_model};
 
 /// A published model by owner, name and version: `alice/MyNet:2`. Without an owner it is the user's
 /// own; without a version it is the newest.
@@ -31,6 +34,15 @@ pub struct ModelReference {
     pub model_version: Option<u32>,
     /// Fields of the model by name.
     pub hyperparameters: Map<String, Value>,
+    /// Which columns of the sites the model uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datastructure: Option<DataStructure>,
+    /// The columns that the sites must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<DataSchema>,
+    /// Weights to use instead of those of the version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Artifact<Tensors>>,
 }
 
 impl ModelReference {
@@ -58,6 +70,38 @@ impl ModelReference {
     pub fn hyperparameter(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.hyperparameters.insert(name.into(), value.into());
         self
+    }
+
+    /// Use these columns of the sites.
+    #[must_use]
+    pub fn datastructure(mut self, columns: DataStructure) -> Self {
+        self.datastructure = Some(columns);
+        self
+    }
+
+    /// Expect these columns of the sites.
+    #[must_use]
+    pub fn schema(mut self, columns: DataSchema) -> Self {
+        self.schema = Some(columns);
+        self
+    }
+
+    /// Use these weights instead of those of the version.
+    #[must_use]
+    pub fn weights(mut self, weights: Tensors) -> Self {
+        self.weights = Some(Artifact::new(weights));
+        self
+    }
+
+    /// Compare structure and schema with the columns of sites.
+    pub(crate) fn check_data(&self, sites: &[Site]) -> Result<()> {
+        let schema = self.schema.as_ref().map_or(Ok(()), |schema| schema.check(sites));
+        let structure =
+            self.datastructure.as_ref().map_or(Ok(()), |structure| structure.check(sites));
+        match (schema, structure) {
+            (Err(one), Err(other)) => Err(Error::invalid(format!("{one}; {other}"))),
+            (one, other) => one.and(other),
+        }
     }
 
     /// Find the version, and the model of this program that it is.
@@ -157,7 +201,7 @@ impl FromStr for ModelReference {
             username: owner.map(str::to_owned),
             model_ref: name.to_owned(),
             model_version: version,
-            hyperparameters: Map::new(),
+            ..ModelReference::default()
         })
     }
 }

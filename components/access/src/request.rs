@@ -1,6 +1,6 @@
 //! Requests for access.
 
-use crate::principal::Principal;
+use crate::{identity::{Expected, SignedRequest}, principal::Principal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use superduper::{Address, Digest, prelude::*, store::Timestamp};
@@ -53,6 +53,9 @@ pub struct AccessRequest {
     /// The captured source, for the owner to read.
     #[component(default)]
     pub source: String,
+    /// The request under the signature of the user, if the user has signed it.
+    #[component(default)]
+    pub signed: Option<SignedRequest>,
     /// Where it stands.
     #[component(default)]
     pub state: RequestState,
@@ -78,6 +81,7 @@ impl AccessRequest {
             digest: digest.to_owned(),
             purpose: purpose.to_owned(),
             source,
+            signed: None,
             state: RequestState::Pending,
             decided_at: None,
         }
@@ -91,6 +95,12 @@ impl AccessRequest {
 
     pub(crate) fn address_of(site: &str, user: &str, digest: &str) -> Address {
         Address::of::<AccessRequest>(AccessRequest::name_of(site, user, digest))
+    }
+
+    /// What its signature has to be about.
+    pub(crate) fn expected(&self) -> Expected<'_> {
+        let (user, site) = (self.who.user.as_str(), self.site.as_str());
+        Expected { user, site, digest: &self.digest, purpose: self.purpose.trim() }
     }
 
     /// The id, for [`Access::grant`](crate::Access::grant) and

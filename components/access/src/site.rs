@@ -1,8 +1,15 @@
 //! What is on record of a site: its owner, its policy, and what each user was given.
 
-use crate::{policy::SitePolicy, principal::Principal, role::Roles};
+use crate::{
+    identity::{PublicKey, SigningKey},
+    policy::SitePolicy,
+    principal::Principal,
+    role::Roles,
+};
 use serde::{Deserialize, Serialize};
-use superduper::{Address, prelude::*, store::Timestamp};
+use std::sync::Arc;
+use superduper::{Address, Secret, prelude::*, store::Timestamp};
+use superduper_federated::SiteData;
 
 /// A site under governance, in the database that its gate is asked in.
 ///
@@ -22,6 +29,18 @@ pub struct GovernedSite {
     /// listed is built in only with the default executor and persistor.
     #[component(default)]
     pub builtin: Vec<String>,
+    /// The data of the site, for trainings that name the site: [`Access::fit`](crate::Access::fit).
+    #[component(default)]
+    pub data: Option<Arc<dyn SiteData>>,
+    /// The key of the owner. With it, trainings of the owner have to be signed, too.
+    #[component(default)]
+    pub owner_key: Option<PublicKey>,
+    /// Whether users without a key on record are denied.
+    #[component(default)]
+    pub requires_keys: bool,
+    /// The key that the site signs the head of its audit with; it goes with each answer.
+    #[component(default)]
+    pub signing_key: Option<Secret<SigningKey>>,
 }
 
 impl GovernedSite {
@@ -33,7 +52,18 @@ impl GovernedSite {
             policy: SitePolicy::open(),
             roles: Roles::default(),
             builtin: Vec::new(),
+            data: None,
+            owner_key: None,
+            requires_keys: false,
+            signing_key: None,
         }
+    }
+
+    /// Let trainings that name the site use this data.
+    #[must_use]
+    pub fn data(mut self, data: impl SiteData + 'static) -> Self {
+        self.data = Some(Arc::new(data));
+        self
     }
 
     /// The name of the site.
@@ -85,6 +115,10 @@ pub struct Permissions {
     /// not count.
     #[component(default)]
     pub organisation: Option<String>,
+    /// The key of the user, as the owner of the site has it. With it, requests of the user have to be
+    /// signed.
+    #[component(default)]
+    pub key: Option<PublicKey>,
     /// Roles.
     #[component(default)]
     pub roles: Vec<Given>,
@@ -101,6 +135,7 @@ impl Permissions {
             site: site.to_owned(),
             user: who.user.clone(),
             organisation: who.organisation.clone(),
+            key: None,
             roles: Vec::new(),
             models: Vec::new(),
         }

@@ -122,7 +122,8 @@ pub struct KeepModels {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FederationConfig {
-    /// How many rounds to train. A larger number continues a training that is over.
+    /// How many rounds to train. A larger number continues a training that is over. With 0 rounds
+    /// the first weights are tested, and used for predictions, as they are.
     pub num_rounds: u64,
     /// How many answers a round needs, and with how many it may be closed early. 0: it waits for
     /// all sites that take part, and goes on with those that answered, at least one.
@@ -239,6 +240,9 @@ pub struct TrainerOptions {
     pub model_test_after_each_round: bool,
     /// Never test the global model.
     pub skip_model_tests: bool,
+    /// After the last round, let the embedded sites predict their rows with the last global model.
+    /// [`ModelTrainer::predictions`](crate::ModelTrainer::predictions) gives what they predicted.
+    pub predict: bool,
 }
 
 impl Default for TrainerOptions {
@@ -247,6 +251,7 @@ impl Default for TrainerOptions {
             delete_local_models_after_aggregation: true,
             model_test_after_each_round: true,
             skip_model_tests: false,
+            predict: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use superduper::{Result, Tensors};
 /// What a site is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// `train`, `swag` or `test`; other names are for executors of your own.
+    /// `train`, `swag`, `test` or `predict`; other names are for executors of your own.
     pub name: String,
     /// The round, from 0. For `swag` and `test` the number of rounds done.
     pub round: u64,
@@ -73,7 +73,7 @@ pub struct Reply {
     /// The number of rows that the site used. It is the weight of this site in the mean.
     pub samples: u64,
     /// The weights, for `train`; the means of the weights, for `swag`. They have the names, shapes
-    /// and types of the global model.
+    /// and types of the global model. For `predict`, what the model predicts for each row.
     pub tensors: Option<Tensors>,
     /// The means of the squared weights, for `swag`, in the same layout.
     pub second: Option<Tensors>,
@@ -159,6 +159,10 @@ impl ClientExecutor for DefaultExecutor {
                 let tested = (entry.test)(model, tensors, ctx)?;
                 let (samples, metrics) = (tested.samples, tested.metrics);
                 Ok(Reply { samples, metrics, ..Reply::default() })
+            }
+            "predict" => {
+                let tensors = Some((entry.predict)(model, tensors, ctx)?);
+                Ok(Reply { samples: ctx.data()?.rows(), tensors, ..Reply::default() })
             }
             other => Ok(Reply::failed(
                 ReturnCode::TaskUnknown,

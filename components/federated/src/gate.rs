@@ -1,7 +1,8 @@
 //! Whether a site takes part: its owner decides.
 
 use serde::{Deserialize, Serialize};
-use std::fmt::Debug;
+use serde_json::Value;
+use std::{collections::BTreeMap, fmt::Debug};
 use superduper::{Address, BoxFuture, Result};
 
 /// Who submits a training, and what for.
@@ -15,6 +16,10 @@ pub struct Submitter {
     pub organisation: Option<String>,
     /// The purpose of the training.
     pub purpose: String,
+    /// For each site, what proves to its gate that the user asks: a signed request, for the gates of
+    /// `superduper-access`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub proofs: BTreeMap<String, Value>,
 }
 
 /// What a site is asked to do.
@@ -29,7 +34,7 @@ pub struct Request {
     pub site: String,
     /// The round.
     pub round: u64,
-    /// What is to be done: `train`, `swag` or `test`.
+    /// What is to be done: `train`, `swag`, `test` or `predict`.
     pub task: String,
     /// The kind of the model.
     pub model: String,
@@ -112,4 +117,17 @@ pub trait Gate: Debug + Send + Sync {
         db: &'a superduper::Db,
         request: &'a Request,
     ) -> BoxFuture<'a, Result<Decision>>;
+    /// What goes to the coordinator with the answer of the site, after the gate has decided.
+    /// Nothing, if it is not implemented.
+    ///
+    /// # Errors
+    /// Any; the attempt of the job then fails.
+    fn statement<'a>(
+        &'a self,
+        db: &'a superduper::Db,
+        request: &'a Request,
+    ) -> BoxFuture<'a, Result<Option<Value>>> {
+        let _ = (db, request);
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }

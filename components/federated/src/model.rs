@@ -64,6 +64,18 @@ pub trait FederatedModel: ComponentType {
     /// Any; the site then has no metrics in this round.
     fn test(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Tested>;
 
+    /// Predict the rows of a site with these weights. Each tensor of the result has one entry for
+    /// each row, in the order of the rows. The names are up to the model.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the model implements it; any other error is the answer of the site.
+    fn predict(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Tensors> {
+        let _ = (weights, ctx);
+        let text = format!("`{}` predicts nothing at a site", Self::__kind());
+        Err(Error::new(ErrorKind::Unsupported, text)
+            .with_hint("implement `FederatedModel::predict`"))
+    }
+
     /// Moments of the weights around the global model, for SWAG.
     ///
     /// # Errors
@@ -96,6 +108,7 @@ pub struct FederatedEntry {
     pub(crate) initial: fn(&dyn Component, usize, u64) -> Result<Tensors>,
     pub(crate) train: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Trained>,
     pub(crate) test: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Tested>,
+    pub(crate) predict: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Tensors>,
     pub(crate) moments: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<SiteMoments>,
     pub(crate) dry_forward: DryForward,
     pub(crate) class: fn() -> Class,
@@ -113,6 +126,7 @@ impl FederatedEntry {
             initial: |model, classes, seed| typed::<M>(model)?.initial(classes, seed),
             train: |model, weights, ctx| typed::<M>(model)?.train(weights, ctx),
             test: |model, weights, ctx| typed::<M>(model)?.test(weights, ctx),
+            predict: |model, weights, ctx| typed::<M>(model)?.predict(weights, ctx),
             moments: |model, weights, ctx| typed::<M>(model)?.moments(weights, ctx),
             dry_forward: |model, images, classes| typed::<M>(model)?.dry_forward(images, classes),
             class: Class::of::<M>,

@@ -5,8 +5,9 @@ use crate::{
     notify::Endpoint,
 };
 use serde::{Deserialize, Serialize};
-use std::{any::Any, fmt::Debug, time::Duration};
-use superduper::{Db, Error, JobPolicy, Result};
+use serde_json::Value;
+use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
+use superduper::{BoxFuture, Db, Error, JobPolicy, Result};
 
 /// The data of a site. Models downcast it to the type that they can read.
 ///
@@ -29,6 +30,21 @@ pub trait SiteData: Debug + Send + Sync {
 
     /// The value, for downcasts.
     fn as_any(&self) -> &dyn Any;
+
+    /// For data that is somewhere else, and that this value only describes: read it, at the start of
+    /// a site's job, after the gates have allowed the job. `None`, which is the default: this value is
+    /// the data.
+    ///
+    /// # Errors
+    /// Any; the site then has no answer in this round.
+    fn load<'a>(
+        &'a self,
+        db: &'a Db,
+        site: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn SiteData>>>> {
+        let _ = (db, site);
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }
 
 /// How the jobs of a site run. What is not set is as for other jobs.
@@ -154,12 +170,12 @@ impl Site {
     }
 
     /// Ask its own gate, then the gates of the program. The first decision that does not allow
-    /// counts. `request` is called if there is a gate.
+    /// counts. The first statement of a gate goes with it. `request` is called if there is a gate.
     pub(crate) async fn ask_gates(
         &self,
         db: &Db,
         request: impl FnOnce() -> Result<Request>,
-    ) -> Result<Decision> {
+    ) -> Result<(Decision, Option<Value>)> {
         let own = self.gate.as_deref();
         let is_other =
             |gate: &&ProgramGate| own.is_none_or(|own| own.typetag_name() != gate.same_as);
@@ -167,16 +183,19 @@ impl Site {
         let of_program: Vec<Box<dyn Gate>> =
             all.filter(is_other).map(|gate| (gate.gate)()).collect();
         if own.is_none() && of_program.is_empty() {
-            return Ok(Decision::Allow);
+            return Ok((Decision::Allow, None));
         }
-        let request = request()?;
+        let (request, mut statement) = (request()?, None);
         for gate in own.into_iter().chain(of_program.iter().map(|gate| &**gate)) {
             let decision = gate.allow(db, &request).await?;
+            if statement.is_none() && !request.is_preview {
+                statement = gate.statement(db, &request).await?;
+            }
             if decision != Decision::Allow {
-                return Ok(decision);
+                return Ok((decision, statement));
             }
         }
-        Ok(Decision::Allow)
+        Ok((Decision::Allow, statement))
     }
 
     /// Whether its jobs run in the processes of this database.

@@ -21,7 +21,7 @@ pub struct SiteContext<'a> {
     pub(crate) seed: u64,
     pub(crate) runtime: tokio::runtime::Handle,
     /// What stands in for the data of the site.
-    pub(crate) replaced: Option<Box<dyn SiteData>>,
+    pub(crate) replaced: Option<Arc<dyn SiteData>>,
     pub(crate) private: Map<String, Value>,
     pub(crate) public: Map<String, Value>,
 }
@@ -59,7 +59,7 @@ impl SiteContext<'_> {
     /// [`data_as`](SiteContext::data_as) then return the new data. So an executor can load the data
     /// itself and leave the rest to [`DefaultExecutor`](crate::DefaultExecutor).
     pub fn replace_data(&mut self, data: impl SiteData + 'static) {
-        self.replaced = Some(Box::new(data));
+        self.replaced = Some(Arc::new(data));
     }
 
     /// The model, as it was applied: its settings, not its weights. For a training of a

@@ -128,6 +128,9 @@ pub struct Answer {
     /// [`SiteContext::set_public`](crate::SiteContext::set_public). Empty for a remote site.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub properties: Map<String, Value>,
+    /// What the gate of an embedded site adds ([`Gate::statement`](crate::Gate::statement)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Value>,
     /// Where its tensors wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
@@ -136,7 +139,8 @@ pub struct Answer {
 impl Answer {
     pub(crate) fn failed(code: ReturnCode, reason: impl Into<String>) -> Self {
         let (metrics, properties) = (BTreeMap::new(), Map::new());
-        Answer { code, reason: reason.into(), samples: 0, metrics, properties, held: None }
+        let (statement, held) = (None, None);
+        Answer { code, reason: reason.into(), samples: 0, metrics, properties, statement, held }
     }
 }
 

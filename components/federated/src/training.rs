@@ -16,8 +16,11 @@ use crate::{
     state::{Answer, GlobalModel, Progress, Started},
     updates,
 };
-use std::{collections::HashSet, sync::Arc};
-use superduper::{Inline, address::check_identifier, prelude::*};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+use superduper::{Artifact, Inline, Tensors, address::check_identifier, prelude::*};
 
 /// A model that is trained over many sites, whose data stays where it is.
 ///
@@ -67,6 +70,9 @@ pub struct FederatedTraining {
     /// Where global models come from and go to, beside the database.
     #[component(breaking, default = Box::new(DefaultPersistor::default()))]
     pub persistor: Box<dyn ModelPersistor>,
+    /// The weights before the first round, if they are not those of the model or the persistor.
+    #[component(breaking, default)]
+    pub weights: Option<Artifact<Tensors>>,
     /// Who submits the training, and what for: gates of sites are told.
     #[component(default)]
     pub submitter: Option<Submitter>,
@@ -78,6 +84,8 @@ pub struct FederatedTraining {
     pub progress: Output<Progress>,
     /// The newest global model.
     pub global: Output<GlobalModel>,
+    /// What the embedded sites predicted for their rows, by site, if the options ask for it.
+    pub predictions: Output<BTreeMap<String, Artifact<Tensors>>>,
 }
 
 /// The model of a training, for its builder.
@@ -147,11 +155,13 @@ impl FederatedTraining {
             seed: 0,
             executor: Box::new(DefaultExecutor {}),
             persistor: Box::new(DefaultPersistor::default()),
+            weights: None,
             submitter: None,
             started: Output::empty(),
             training_uuid: Output::empty(),
             progress: Output::empty(),
             global: Output::empty(),
+            predictions: Output::empty(),
         }
     }
 
@@ -337,6 +347,11 @@ impl FederatedTraining {
     #[trigger("call")]
     fn decide(&self, ctx: &JobContext) -> Result<()> {
         self.do_decide(ctx)
+    }
+
+    #[trigger("call")]
+    async fn collect(&self, ctx: &JobContext) -> Result<()> {
+        self.do_collect(ctx).await
     }
 
     #[trigger("call")]

@@ -4,15 +4,18 @@ use crate::{
     audit::{self, AuditEntry, AuditRecord, Outcome},
     decide::Standing,
     gate::find,
+    identity::{Expected, SignedRequest, SigningKey},
     principal::Principal,
     right::Right,
     site::{GovernedSite, Permissions},
+    update::update,
 };
+use std::time::Duration;
 use superduper::{
-    Actor, Address, ComponentType, Db, Error, ErrorKind, Result,
+    Actor, Address, ComponentType, Db, Encoded, Error, ErrorKind, Result,
     store::{ComponentFilter, LogHead, Timestamp},
 };
-use superduper_federated::{Submitter, wake_site};
+use superduper_federated::{FederatedTraining, Submitter, wake_site};
 
 /// A database with the eyes and hands of one user.
 ///
@@ -34,6 +37,7 @@ use superduper_federated::{Submitter, wake_site};
 pub struct Access {
     pub(super) db: Db,
     pub(super) who: Principal,
+    pub(super) key: Option<SigningKey>,
 }
 
 impl Access {
@@ -43,7 +47,15 @@ impl Access {
     /// `InvalidInput` for a name that is not an identifier.
     pub fn acting(db: &Db, who: Principal) -> Result<Self> {
         who.check()?;
-        Ok(Access { db: db.acting_as(Actor::new(who.user.as_str())), who })
+        Ok(Access { db: db.acting_as(Actor::new(who.user.as_str())), who, key: None })
+    }
+
+    /// Sign requests and trainings with this key. The owner of a site may ask for that; see
+    /// [`GrantRole::key`](crate::GrantRole::key).
+    #[must_use]
+    pub fn with_key(mut self, key: SigningKey) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// The user.
@@ -55,10 +67,68 @@ impl Access {
         &self.db
     }
 
-    /// What a training says of who submits it, and what for.
+    /// What a training says of who submits it, and what for, without a signature.
     pub fn submitter(&self, purpose: impl Into<String>) -> Submitter {
         let Principal { user, organisation } = self.who.clone();
-        Submitter { user, organisation, purpose: purpose.into() }
+        Submitter { user, organisation, purpose: purpose.into(), ..Submitter::default() }
+    }
+
+    /// What a training says of who submits it, and what for, with a signed request for each embedded
+    /// site. It is for this training alone, and can be handed in within a day. The code of the
+    /// training must not change afterwards.
+    ///
+    /// # Errors
+    /// `InvalidInput` without a key; those of [`FederatedTraining::source_digest`].
+    pub fn signed(
+        &self,
+        training: &FederatedTraining,
+        purpose: impl Into<String>,
+    ) -> Result<Submitter> {
+        self.signed_for(training, purpose, Duration::from_secs(24 * 60 * 60))
+    }
+
+    /// As [`signed`](Access::signed), for as long as is given.
+    ///
+    /// # Errors
+    /// As for [`signed`](Access::signed).
+    pub fn signed_for(
+        &self,
+        training: &FederatedTraining,
+        purpose: impl Into<String>,
+        valid_for: Duration,
+    ) -> Result<Submitter> {
+        let key = self.key.as_ref().ok_or_else(|| {
+            Error::invalid(format!("{} has no key here", self.who))
+                .with_hint("call `with_key` with the key of the user")
+        })?;
+        let mut submitter = self.submitter(purpose);
+        let digest = training.source_digest()?.to_hex();
+        let all = training.sites.iter().chain(&training.central);
+        for site in all.filter(|site| site.is_embedded()) {
+            let about = Expected {
+                user: &self.who.user,
+                site: &site.name,
+                digest: &digest,
+                purpose: submitter.purpose.trim(),
+            };
+            let signed = SignedRequest::new(key, about, valid_for)?;
+            let proof = Encoded::of(&signed)?.value().clone();
+            submitter.proofs.insert(site.name.clone(), proof);
+        }
+        Ok(submitter)
+    }
+
+    /// What a training says of who submits it: signed, if there is a key.
+    pub(crate) fn submitter_of(
+        &self,
+        training: &FederatedTraining,
+        purpose: String,
+        valid_for: Duration,
+    ) -> Result<Submitter> {
+        match &self.key {
+            Some(_) => self.signed_for(training, purpose, valid_for),
+            None => Ok(self.submitter(purpose)),
+        }
     }
 
     /// Put a site under governance, or change its policy, roles and list of built-in models.
@@ -174,31 +244,7 @@ impl Access {
         new: Option<T>,
         edit: impl Fn(&mut T) -> Result<()>,
     ) -> Result<T> {
-        for _ in 0..64 {
-            let stored = match self.db.load_with_address::<T>(address.clone()).await {
-                Ok(stored) => Some(stored),
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
-            };
-            let from = stored.as_ref().map(|stored| stored.address().clone());
-            let value = stored.map(|stored| T::clone(&stored)).or_else(|| new.clone());
-            let mut value = value
-                .ok_or_else(|| Error::not_found(format!("there is no `{}`", address.identifier)))?;
-            edit(&mut value)?;
-            let plan = self.db.plan(&value).await?;
-            let is_from = |planned: &superduper::plan::PlannedComponent| {
-                planned.address.path() != address.path() || planned.from == from
-            };
-            if !plan.components().iter().all(is_from) {
-                continue; // it has moved since it was loaded
-            }
-            match self.db.apply_plan(plan).detach().await {
-                Ok(_) => return Ok(value),
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::new(ErrorKind::Conflict, format!("`{address}` changes all the time")))
+        update(&self.db, address, new, edit).await
     }
 
     pub(super) async fn note(

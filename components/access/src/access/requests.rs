@@ -4,14 +4,18 @@ use super::{Access, handle::denied};
 use crate::{
     decide::Standing,
     gate::find,
+    identity::{Proof, SignedRequest},
     principal::Principal,
     request::{AccessRequest, RequestState},
     right::Right,
     site::{Given, GovernedSite, Permissions},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use superduper::{Address, Error, ErrorKind, Result, store::Timestamp};
 use superduper_federated::FederatedTraining;
+
+/// So long can a request for access be handed in.
+const REQUEST_VALID_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Access {
     /// Ask the owner of a site for a grant of the code of a training. A second request of the same
@@ -53,19 +57,27 @@ impl Access {
             ));
         }
         let address = AccessRequest::address_of(site, &self.who.user, &digest);
-        let new = AccessRequest::new(
+        let mut new = AccessRequest::new(
             self.who.clone(),
             site,
             (&model, &digest),
             purpose,
             training.captured_source()?,
         );
+        if let Some(key) = &self.key {
+            new.signed = Some(SignedRequest::new(key, new.expected(), REQUEST_VALID_FOR)?);
+        }
+        if let Err(why) = self.is_from_user(&new, &governed, permissions.as_ref()).await? {
+            self.deny(site, Right::Request, &subject, &why).await?;
+            return Err(denied(Right::Request, site, &why));
+        }
+        let signed = new.signed.clone();
         let now = Timestamp::now();
         let mut grants = permissions.iter().flat_map(|all| &all.models);
         let is_granted = grants.any(|given| given.what == digest && given.holds(now));
         self.note(site, Right::Request, &subject, "a role of the user", purpose).await?;
         self.change::<AccessRequest>(address, Some(new), |request| {
-            asked(request, is_granted, purpose)
+            asked(request, is_granted, purpose, signed.as_ref())
         })
         .await
     }
@@ -126,6 +138,15 @@ impl Access {
             return check_pending(&request);
         }
         let (site, who, digest) = (&request.site, &request.who, &request.digest);
+        // Others who can open the database could have written the request.
+        let governed = self.owned(site, "a request").await?;
+        let permissions =
+            find::<Permissions>(&self.db, Permissions::address(site, &who.user)).await?;
+        if let Err(why) = self.is_from_user(&request, &governed, permissions.as_ref()).await? {
+            let subject = format!("{} {digest} to {who}", request.model);
+            self.deny(site, Right::Grant, &subject, &why).await?;
+            return Err(denied(Right::Grant, site, &why));
+        }
         let given = Given {
             what: digest.clone(),
             purpose: request.purpose.clone(),
@@ -193,6 +214,25 @@ impl Access {
         Ok(found)
     }
 
+    /// Whether a request is by the user that it names; the inner error tells why not.
+    async fn is_from_user(
+        &self,
+        request: &AccessRequest,
+        site: &GovernedSite,
+        permissions: Option<&Permissions>,
+    ) -> Result<std::result::Result<(), String>> {
+        let by = format!("the request {}", request.id());
+        let proof = Proof {
+            site,
+            permissions,
+            expected: request.expected(),
+            signed: request.signed.as_ref(),
+            by: &by,
+            is_preview: false,
+        };
+        proof.check(&self.db).await
+    }
+
     async fn to_decide(&self, id: &str) -> Result<AccessRequest> {
         let found = find::<AccessRequest>(&self.db, Address::of::<AccessRequest>(id)).await?;
         let request = found.ok_or_else(|| no_request(id))?;
@@ -239,7 +279,12 @@ pub struct Review {
 }
 
 /// Let a request be pending, unless it is granted or rejected.
-fn asked(request: &mut AccessRequest, is_granted: bool, purpose: &str) -> Result<()> {
+fn asked(
+    request: &mut AccessRequest,
+    is_granted: bool,
+    purpose: &str,
+    signed: Option<&SignedRequest>,
+) -> Result<()> {
     match &request.state {
         RequestState::Rejected { reason } => {
             let text = format!("the owner has rejected this request: {reason}");
@@ -250,6 +295,12 @@ fn asked(request: &mut AccessRequest, is_granted: bool, purpose: &str) -> Result
         RequestState::Granted | RequestState::Withdrawn => {
             request.state = RequestState::Pending;
             request.purpose = purpose.to_owned();
+            request.signed = signed.cloned();
+        }
+        // The key of the user was recorded after the request.
+        RequestState::Pending if request.signed.is_none() && signed.is_some() => {
+            request.purpose = purpose.to_owned();
+            request.signed = signed.cloned();
         }
         RequestState::Pending => {}
     }

@@ -3,6 +3,7 @@
 use super::Access;
 use crate::{
     decide::short,
+    identity::PublicKey,
     principal::Principal,
     right::Right,
     role::{GENERAL_MODELLER, OWNER},
@@ -35,6 +36,7 @@ impl Access {
             site: site.into(),
             user: user.into(),
             given,
+            key: None,
             confirmed: false,
         }
     }
@@ -90,10 +92,19 @@ pub struct GrantRole {
     site: String,
     user: Principal,
     given: Given,
+    key: Option<PublicKey>,
     confirmed: bool,
 }
 
 impl GrantRole {
+    /// Record the key of the user. From then on the site denies what the user has not signed with it.
+    /// A key that was recorded before is replaced.
+    pub fn key(mut self, key: PublicKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+
     /// What for.
     pub fn purpose(mut self, purpose: impl Into<String>) -> Self {
         self.given.purpose = purpose.into();
@@ -113,7 +124,7 @@ impl GrantRole {
     }
 
     async fn run(self) -> Result<()> {
-        let GrantRole { access, site, user, given, confirmed } = self;
+        let GrantRole { access, site, user, given, key, confirmed } = self;
         let subject = format!("the role `{}` to {user}", given.what);
         let governed = access.owned(&site, &subject).await?;
         user.check()?;
@@ -132,12 +143,19 @@ impl GrantRole {
         // On record before it holds.
         let any = rights.contains(&Right::RunAny);
         let rule = if any { "the owner, confirmed" } else { "the owner" };
+        let subject = match &key {
+            Some(key) => format!("{subject}, with the key {key}"),
+            None => subject,
+        };
         access.note(&site, Right::Grant, &subject, rule, &given.purpose).await?;
         let address = Permissions::address(&site, &user.user);
         let none = Permissions::none(&site, &user);
         access
             .change::<Permissions>(address, Some(none), |permissions| {
                 permissions.organisation.clone_from(&user.organisation);
+                if key.is_some() {
+                    permissions.key.clone_from(&key);
+                }
                 permissions.roles.retain(|known| known.what != given.what);
                 permissions.roles.push(given.clone());
                 Ok(())

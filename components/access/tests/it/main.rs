@@ -3,7 +3,9 @@
 mod audit;
 mod gates;
 mod hold;
+mod keys;
 mod models;
+mod over_sites;
 mod policies;
 mod requests;
 mod support;

@@ -110,6 +110,10 @@ impl Place {
         Place { folder: tempfile::tempdir().expect("a folder") }
     }
 
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub(crate) async fn open(&self) -> Db {
         let metadata = SqliteStore::open(self.folder.path()).expect("the metadata opens");
         let artifacts =
@@ -154,6 +158,7 @@ pub(crate) fn training(name: &str, model: impl FederatedModel) -> FederatedTrain
         user: "alice".into(),
         organisation: Some("lab".into()),
         purpose: "study 7".into(),
+        ..Submitter::default()
     });
     training
 }

@@ -134,6 +134,23 @@ impl FederatedModel for FederatedNetwork {
         Ok(Tested { samples, metrics })
     }
 
+    /// For classes the tensor `probabilities` of shape (rows, classes); else `values` of shape (rows).
+    fn predict(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Tensors> {
+        let table = Self::table(ctx)?;
+        let network = ctx.block_on(self.sized(ctx.num_classes()).with_tensors(&weights))?;
+        let rows: Vec<&[f32]> = (0..table.rows()).map(|row| table.row(row)).collect();
+        match network.architecture().classes() {
+            Some(classes) => {
+                let found = network.probabilities(&rows)?.concat();
+                Tensors::new().with("probabilities", &[rows.len(), classes], &found)
+            }
+            None => {
+                let found = network.predict_values(&rows)?;
+                Tensors::new().with("values", &[rows.len()], &found)
+            }
+        }
+    }
+
     fn moments(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<SiteMoments> {
         let mut moments = Moments::new();
         let (network, table, _) = self.learn(&weights, ctx, Some(&mut moments))?;

@@ -229,7 +229,7 @@ impl FederatedTraining {
             return jobs.spawn(ctx);
         }
         if next.round >= rounds {
-            return self.spawn_finish(ctx, next);
+            return self.spawn_last(ctx, next);
         }
         self.spawn_open(ctx, next)
     }

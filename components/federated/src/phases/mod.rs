@@ -1,7 +1,7 @@
 //! The phases of a round. Each is the body of a job.
 //!
 //! Order: open → train × sites → gather → aggregate → (swag × sites → swag) → test × sites → decide
-//! → open of the next round, or finish. In a round that needs fewer answers than there are sites,
+//! → open of the next round, or (predict × sites → collect →) finish. In a round that needs fewer answers than there are sites,
 //! a job `heard` follows each site's job, and decides whether to gather.
 
 mod aggregate;
@@ -9,6 +9,7 @@ mod deliver;
 mod gather;
 mod jobs;
 mod open;
+mod predict;
 mod quorum;
 mod report;
 mod site;

@@ -115,8 +115,10 @@ impl FederatedTraining {
                 round: input.round,
                 from: start_of(&starts, &site.name),
                 process: updates::process().to_owned(),
-                // Other sites start from it: it must outlive this process.
-                store: input.again > 1 || self.strategy.client().daisy_chain_period > 1,
+                // Other sites start from it, or others read it: it must outlive this process.
+                store: input.again > 1
+                    || name == "predict"
+                    || self.strategy.client().daisy_chain_period > 1,
             };
             self.plan_task(jobs, &key, site, task);
             let (site, run) = (site.name.clone(), jobs.run);

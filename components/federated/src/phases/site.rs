@@ -5,28 +5,39 @@ use crate::{
     departure::Departure,
     executor::{Reply, ReturnCode, Task},
     gate::{Decision, Request},
-    site::Site,
+    site::{Site, SiteData},
     site_context::SiteContext,
     state::{Answer, Held, TaskInput},
     training::FederatedTraining,
     updates::{self, LocalModel},
 };
-use serde_json::Map;
+use serde_json::{Map, Value};
+use std::sync::Arc;
 use superduper::{Address, ErrorKind, JobContext, Result, Tensors};
 use superduper_train::Rng;
 use tokio::runtime::Handle;
+
+/// Whether a site takes part.
+enum TakesPart {
+    /// It does; with what its gate adds to the answer.
+    Yes(Option<Value>),
+    /// It does not; with its answer.
+    No(Answer),
+}
 
 impl FederatedTraining {
     pub(crate) fn do_site_task(&self, ctx: &JobContext) -> Result<Answer> {
         let input: TaskInput = ctx.input()?;
         let (runtime, uuid) = (Handle::current(), self.uuid()?);
         let site = self.site(&input.site)?;
-        if let Some(answer) = runtime.block_on(self.may_take_part(ctx, site, &input, &uuid))? {
-            return Ok(answer);
-        }
+        let statement = match runtime.block_on(self.may_take_part(ctx, site, &input, &uuid))? {
+            TakesPart::Yes(statement) => statement,
+            TakesPart::No(answer) => return Ok(answer),
+        };
         let Some(weights) = runtime.block_on(self.starting_weights(ctx, &uuid, &input))? else {
             let reason = "the model of another site, to start from, is lost";
-            return Ok(Answer::failed(ReturnCode::BadTaskData, reason));
+            let answer = Answer::failed(ReturnCode::BadTaskData, reason);
+            return Ok(Answer { statement, ..answer });
         };
         let name = format!("{}/{}/{}", site.name, input.name, input.round);
         let (model, num_classes) = (self.resolved_model()?, self.num_classes());
@@ -40,7 +51,7 @@ impl FederatedTraining {
             round: input.round,
             seed: Rng::named(self.seed, &name).next_u64(),
             runtime: runtime.clone(),
-            replaced: None,
+            replaced: runtime.block_on(self.data_of(ctx, site))?,
             private: Map::new(),
             public: Map::new(),
         };
@@ -63,21 +74,33 @@ impl FederatedTraining {
             }
         }
         let answer = runtime.block_on(self.answer(ctx, &uuid, &input, &weights, reply))?;
-        Ok(Answer { properties, ..answer })
+        Ok(Answer { properties, statement, ..answer })
     }
 
-    /// Whether the site takes part; an answer where it does not.
+    /// The data of a site, if it is not in the training itself.
+    async fn data_of(&self, ctx: &JobContext, site: &Site) -> Result<Option<Arc<dyn SiteData>>> {
+        match &site.data {
+            Some(data) => data.load(&ctx.db()?, &site.name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the site takes part.
     async fn may_take_part(
         &self,
         ctx: &JobContext,
         site: &Site,
         input: &TaskInput,
         uuid: &str,
-    ) -> Result<Option<Answer>> {
+    ) -> Result<TakesPart> {
         let request = || self.request(ctx.address(), uuid, site, (&input.name, input.round));
-        match site.ask_gates(&ctx.db()?, request).await? {
-            Decision::Allow => Ok(None),
-            Decision::Deny(reason) => Ok(Some(Answer::failed(ReturnCode::NotPermitted, reason))),
+        let (decision, statement) = site.ask_gates(&ctx.db()?, request).await?;
+        match decision {
+            Decision::Allow => Ok(TakesPart::Yes(statement)),
+            Decision::Deny(reason) => {
+                let answer = Answer::failed(ReturnCode::NotPermitted, reason);
+                Ok(TakesPart::No(Answer { statement, ..answer }))
+            }
             Decision::Block { reason, read } => Err(ctx.block(reason).as_read(&read).into()),
         }
     }
@@ -134,7 +157,7 @@ impl FederatedTraining {
     ) -> Result<Answer> {
         let Reply { code, reason, samples, tensors, second, metrics } = reply;
         let metrics = metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
-        let answer = Answer { code, reason, samples, metrics, properties: Map::new(), held: None };
+        let answer = Answer { reason, samples, metrics, ..Answer::failed(code, "") };
         if code != ReturnCode::Ok || input.name == "test" {
             return Ok(answer);
         }
@@ -149,6 +172,9 @@ impl FederatedTraining {
                     }
                 }
                 Update::new(&input.site, samples, updates::joined(&first, &second).await?)
+            }
+            (Some(tensors), None) if input.name == "predict" => {
+                Update::new(&input.site, samples, tensors)
             }
             (Some(tensors), None) if input.name == "train" => {
                 let update = Update::new(&input.site, samples, tensors);
@@ -196,12 +222,10 @@ impl FederatedTraining {
         let name = LocalModel::name(&uuid, &input.name, input.round, &input.site);
         match db.load::<LocalModel>(name.as_str()).await {
             Ok(local) => Ok(Answer {
-                code: ReturnCode::Ok,
-                reason: String::new(),
                 samples: local.samples,
                 metrics: local.metrics.clone(),
-                properties: Map::new(),
                 held: Some(Held::Stored(name)),
+                ..Answer::failed(ReturnCode::Ok, "")
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // An answer, or a departure, that comes before this block is recorded wakes the job.

@@ -12,7 +12,7 @@ use crate::{
 };
 use std::time::{Duration, SystemTime};
 use superduper::{
-    Address, Artifact, Error, JobContext, Result, Spawn,
+    Address, Artifact, Error, JobContext, Result, Spawn, Tensors,
     store::{RunFilter, RunRow},
 };
 
@@ -33,12 +33,7 @@ impl FederatedTraining {
         if !self.global.is_set() {
             let uuid = self.uuid()?;
             let persist = self.persist_context(Some(ctx), &uuid)?;
-            let weights = self.persistor.load(&persist)?;
-            if !(*self.persistor).class().is_built_in() {
-                let whose = "what the persistor loads";
-                check_same_layout(whose, &weights, &persist.initial()?, "the model's own weights")
-                    .map_err(Error::fatal)?;
-            }
+            let weights = self.first_weights(&persist)?;
             let artifact = Artifact::new(weights.clone());
             remember(&uuid, &artifact, &weights);
             let global = GlobalModel {
@@ -68,9 +63,26 @@ impl FederatedTraining {
             jobs.spawn(ctx)?;
         }
         if next.round >= rounds {
-            return self.spawn_finish(ctx, next);
+            // A training without rounds: its weights are tested as they are.
+            return self.spawn_after(ctx, next, &progress);
         }
         self.spawn_open(ctx, next)
+    }
+
+    /// The weights before the first round: those of the training, or those of its persistor.
+    fn first_weights(&self, persist: &PersistContext<'_>) -> Result<Tensors> {
+        let (whose, weights) = match &self.weights {
+            Some(given) => {
+                let weights = persist.block_on(given.get())?;
+                ("what the training starts from", Tensors::clone(&weights))
+            }
+            None => ("what the persistor loads", self.persistor.load(persist)?),
+        };
+        if self.weights.is_some() || !(*self.persistor).class().is_built_in() {
+            check_same_layout(whose, &weights, &persist.initial()?, "the model's own weights")
+                .map_err(Error::fatal)?;
+        }
+        Ok(weights)
     }
 
     /// What a phase is told that this job plans.

@@ -40,8 +40,17 @@ impl FederatedTraining {
             return Ok(());
         }
         let runtime = tokio::runtime::Handle::current();
+        let only_tests = self.federation.num_rounds == 0;
+        if only_tests && self.here(ctx).run != input.run {
+            // A retry, after no site has answered: the sites are asked again.
+            let again = PhaseInput { again: input.again + 1, tasks: Vec::new(), ..input };
+            return self.spawn_after(ctx, again, &progress);
+        }
         runtime.block_on(cancel_key(ctx, input.run, &input.key("test deadline")))?;
-        let (metrics, stored) = runtime.block_on(self.mean_metrics(ctx, &input))?;
+        let (metrics, stored, refused) = runtime.block_on(self.mean_metrics(ctx, &input))?;
+        if only_tests {
+            self.some_answered("test", &input.tasks, &refused)?;
+        }
         self.report_round(ctx, &self.uuid()?, (input.round, "test"), &input.tasks)?;
         for (name, value) in &metrics {
             ctx.metric(name, input.round, *value);
@@ -54,23 +63,28 @@ impl FederatedTraining {
         let spent = input.spent.iter().cloned().chain(stored).collect();
         let next = PhaseInput { tasks: Vec::new(), spent, ..input };
         if next.round >= self.federation.num_rounds || !has_patience {
-            return self.spawn_finish(ctx, next);
+            return self.spawn_last(ctx, next);
         }
         self.spawn_open(ctx, next)
     }
 
-    /// The means of the sites' metrics, weighted by the rows that they tested on; and what remote
-    /// sites sent, which is not needed any more.
+    /// The means of the sites' metrics, weighted by the rows that they tested on; what remote sites
+    /// sent, which is not needed any more; and the sites that did not test.
     async fn mean_metrics(
         &self,
         ctx: &JobContext,
         input: &PhaseInput,
-    ) -> Result<(BTreeMap<String, f64>, Vec<Counted>)> {
-        let (mut answers, mut stored) = (Vec::new(), Vec::new());
+    ) -> Result<(BTreeMap<String, f64>, Vec<Counted>, Vec<String>)> {
+        let (mut answers, mut stored, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for task in &input.tasks {
-            let Heard::Answered(answer) = heard(ctx, task).await? else { continue };
+            let Heard::Answered(answer) = heard(ctx, task).await? else {
+                refused.push(format!("`{}`: no answer in time", task.site));
+                continue;
+            };
             if answer.code != ReturnCode::Ok {
-                ctx.log(format_args!("site `{}`: {}: {}", task.site, answer.code, answer.reason));
+                let why = format!("`{}`: {}: {}", task.site, answer.code, answer.reason);
+                ctx.log(format_args!("site {why}"));
+                refused.push(why);
                 continue;
             }
             if let Some(held) = answer.held.clone() {
@@ -78,7 +92,7 @@ impl FederatedTraining {
             }
             answers.push((task.site.as_str(), answer));
         }
-        Ok((self.means(&answers), stored))
+        Ok((self.means(&answers), stored, refused))
     }
 
     /// The means of metrics over sites, weighted by samples.

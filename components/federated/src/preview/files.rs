@@ -219,6 +219,9 @@ fn client(training: &FederatedTraining, parts: &[Part; 3]) -> Result<Value> {
     if !training.options.skip_model_tests {
         tasks.push("test");
     }
+    if training.options.predict {
+        tasks.push("predict");
+    }
     let mut filters = Vec::new();
     for site in training.sites.iter().filter(|site| !site.filters.is_empty()) {
         let list: Result<Vec<Value>> = site

@@ -36,46 +36,63 @@ pub(super) fn first_round(training: &FederatedTraining, address: &Address) -> Ve
     let mut told = RoundJobs::of_run(address, 0, "");
     training.notify(&mut told, NotificationType::TrainingStart, &input, &progress, &sites);
     let mut graph: Vec<PreviewJob> = told.into_jobs().iter().map(|job| shown(job, None)).collect();
-    graph.push(job(&open, "open", None));
     let plan = |graph: &mut Vec<PreviewJob>, spawned_by: &str, fill: &dyn Fn(&mut RoundJobs)| {
         let mut jobs = RoundJobs::of_run(address, 0, "");
         fill(&mut jobs);
         graph.extend(jobs.into_jobs().iter().map(|job| shown(job, Some(spawned_by))));
     };
-    let asked = training.asked(&HashSet::new(), &[], 0);
-    plan(&mut graph, &open, &|jobs| {
-        training.plan_round(jobs, &asked, input.clone(), Vec::new(), &progress);
-    });
-    let gather = input.key("gather");
-    if !graph.iter().any(|job| job.key == gather) {
-        // A job that follows an answer, or a timer, gathers when it is time.
-        let heard = graph.iter().find(|job| job.trigger == "heard");
-        let spawned_by = heard.map(|job| job.key.clone());
-        graph.push(job(&gather, "gather", spawned_by.as_deref()));
+    let rounds = training.federation.num_rounds;
+    // A training without rounds begins with what follows the last one.
+    let (mut before, mut done) = (START.to_owned(), input.clone());
+    if rounds > 0 {
+        graph.push(job(&open, "open", None));
+        let asked = training.asked(&HashSet::new(), &[], 0);
+        plan(&mut graph, &open, &|jobs| {
+            training.plan_round(jobs, &asked, input.clone(), Vec::new(), &progress);
+        });
+        let gather = input.key("gather");
+        if !graph.iter().any(|job| job.key == gather) {
+            // A job that follows an answer, or a timer, gathers when it is time.
+            let heard = graph.iter().find(|job| job.trigger == "heard");
+            let spawned_by = heard.map(|job| job.key.clone());
+            graph.push(job(&gather, "gather", spawned_by.as_deref()));
+        }
+        plan(&mut graph, &gather, &|jobs| FederatedTraining::plan_aggregation(jobs, &input));
+        before = input.key("aggregate");
+        done = PhaseInput { round: 1, ..PhaseInput::default() };
     }
-    plan(&mut graph, &gather, &|jobs| FederatedTraining::plan_aggregation(jobs, &input));
-    let done = PhaseInput { round: 1, ..PhaseInput::default() };
-    let mut before = input.key("aggregate");
     let passes_on = training.is_daisy_chained(1);
-    if !passes_on && matches!(training.uncertainty, UncertaintyMethod::Swag { .. }) {
+    if rounds > 0 && !passes_on && matches!(training.uncertainty, UncertaintyMethod::Swag { .. }) {
         plan(&mut graph, &before, &|jobs| {
             training.plan_swag(jobs, &sites, done.clone(), &progress)
         });
         before = done.key("swag");
     }
-    let rounds = training.federation.num_rounds;
-    if !passes_on && training.options.tests(1, rounds) {
+    if !passes_on && training.options.tests(done.round, rounds) {
         plan(&mut graph, &before, &|jobs| {
             training.plan_tests(jobs, &sites, done.clone(), &progress);
         });
         before = done.key("decide");
     }
-    match rounds > 1 {
-        true => graph.push(job(&done.key("open"), "open", Some(&before))),
-        false => graph.push(job("finish", "finish", Some(&before))),
+    if rounds > 1 {
+        graph.push(job(&done.key("open"), "open", Some(&before)));
+        return graph;
+    }
+    if training.options.predict {
+        plan(&mut graph, &before, &|jobs| {
+            training.plan_predictions(jobs, &sites, done.clone());
+        });
+        before = done.key("collect");
+    }
+    graph.push(job("finish", "finish", Some(&before)));
+    for job in graph.iter_mut().filter(|job| job.spawned_by.as_deref() == Some(START)) {
+        job.spawned_by = None;
     }
     graph
 }
+
+/// The job of the trigger `start`, which is planned and not spawned.
+const START: &str = "start";
 
 fn job(key: &str, trigger: &str, spawned_by: Option<&str>) -> PreviewJob {
     PreviewJob {

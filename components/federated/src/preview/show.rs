@@ -53,9 +53,9 @@ pub(super) async fn ask(
         };
         let answer = if site.is_embedded() {
             match site.ask_gates(db, request).await {
-                Ok(Decision::Allow) => SiteAnswer::Allowed,
-                Ok(Decision::Deny(reason)) => SiteAnswer::Denied(reason),
-                Ok(Decision::Block { reason, .. }) => SiteAnswer::Blocked(reason),
+                Ok((Decision::Allow, _)) => SiteAnswer::Allowed,
+                Ok((Decision::Deny(reason), _)) => SiteAnswer::Denied(reason),
+                Ok((Decision::Block { reason, .. }, _)) => SiteAnswer::Blocked(reason),
                 Err(error) => SiteAnswer::Failed(error.to_string()),
             }
         } else {

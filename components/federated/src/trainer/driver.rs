@@ -202,6 +202,20 @@ impl ModelTrainer {
         self.training().await?.global.get()
     }
 
+    /// What the embedded sites predicted for their rows, by site. A site that did not predict is left
+    /// out; [`answers`](ModelTrainer::answers) of the task `predict` tell why.
+    ///
+    /// # Errors
+    /// `NotFound` before the predictions are there, and without
+    /// [`TrainerOptions::predict`]; those of reading them.
+    pub async fn predictions(&self) -> Result<BTreeMap<String, Arc<Tensors>>> {
+        let mut found = BTreeMap::new();
+        for (site, tensors) in &*self.training().await?.predictions.get()? {
+            found.insert(site.clone(), tensors.get().await?);
+        }
+        Ok(found)
+    }
+
     /// The names of the models that the persistor gives, oldest first.
     ///
     /// # Errors
@@ -236,8 +250,8 @@ impl ModelTrainer {
 
     /// The answers of the sites to one task of the newest run, by site name.
     ///
-    /// `task` is `train`, `swag` or `test`. For `train`, `round` counts from 0. For `swag` and
-    /// `test` it is the number of rounds done, so it counts from 1.
+    /// `task` is `train`, `swag`, `test` or `predict`. For `train`, `round` counts from 0. For the
+    /// others it is the number of rounds done.
     ///
     /// A site has no entry if its job is not over, or if the job failed or was cancelled. Answers
     /// of an earlier run are not returned. An apply after an ERROR, or with a larger `num_rounds`,

@@ -1,0 +1,14 @@
+//! Who somebody is, by keys: public keys on record, and requests and audits that are signed.
+
+mod head;
+mod keys;
+mod nonce;
+mod proof;
+mod request;
+
+pub use head::SignedHead;
+pub use keys::{KEY_PASSWORD, PublicKey, SigningKey};
+pub use nonce::TakenNonce;
+pub(crate) use proof::Proof;
+pub(crate) use request::Expected;
+pub use request::SignedRequest;

@@ -1,0 +1,66 @@
+//! The data of a governed site, in a training that names the site.
+
+use crate::{gate::find, site::GovernedSite};
+use serde::{Deserialize, Serialize};
+use std::{any::Any, sync::Arc};
+use superduper::{Address, BoxFuture, Db, Error, Result};
+use superduper_federated::SiteData;
+
+/// Stands for the data of a [`GovernedSite`] in a training. It has the columns and the number of rows
+/// and classes; the rows are read at the site, when the gate has allowed a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DataOfSite {
+    rows: u64,
+    columns: Vec<(String, String)>,
+    classes: Option<usize>,
+}
+
+impl DataOfSite {
+    /// Describe the data of a site.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a site without data on record.
+    pub(crate) fn of(site: &GovernedSite) -> Result<Self> {
+        let data = data_of(site)?;
+        let (rows, columns, classes) = (data.rows(), data.columns(), data.classes());
+        Ok(DataOfSite { rows, columns, classes })
+    }
+}
+
+#[typetag::serde(name = "access.DataOfSite")]
+impl SiteData for DataOfSite {
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn columns(&self) -> Vec<(String, String)> {
+        self.columns.clone()
+    }
+
+    fn classes(&self) -> Option<usize> {
+        self.classes
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn load<'a>(
+        &'a self,
+        db: &'a Db,
+        site: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn SiteData>>>> {
+        Box::pin(async move {
+            let found = find::<GovernedSite>(db, Address::of::<GovernedSite>(site)).await?;
+            let unknown = || Error::not_found(format!("site `{site}` was not found"));
+            data_of(&found.ok_or_else(unknown)?).map(Some)
+        })
+    }
+}
+
+fn data_of(site: &GovernedSite) -> Result<Arc<dyn SiteData>> {
+    site.data.clone().ok_or_else(|| {
+        Error::invalid(format!("site `{}` has no data on record", site.name()))
+            .with_hint("its owner sets `data` of the `GovernedSite`")
+    })
+}
