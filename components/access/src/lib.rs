@@ -12,6 +12,8 @@
 
 mod access;
 mod audit;
+#[cfg(feature = "candle")]
+mod custom_model;
 mod decide;
 mod gate;
 mod identity;
@@ -31,6 +33,8 @@ mod update;
 
 pub use access::{Access, GrantRole, Review};
 pub use audit::{AuditEntry, AuditRecord, Outcome};
+#[cfg(feature = "candle")]
+pub use custom_model::{CustomModel, Forward};
 pub use gate::SiteGate;
 pub use identity::{KEY_PASSWORD, PublicKey, SignedHead, SignedRequest, SigningKey, TakenNonce};
 pub use over_sites::{OverSites, SiteModel};
@@ -50,4 +54,18 @@ pub use structure::{DataStructure, ImageColumn};
 mod pages {
     #[doc = include_str!("../../../docs/access.md")]
     pub struct Access;
+}
+
+/// What the macros write refers to this module; it may change in any release.
+#[cfg(feature = "candle")]
+#[doc(hidden)]
+pub mod __private {
+    pub mod custom_model {
+        pub use crate::custom_model::run::{initial, predict, test, train};
+    }
+    pub use superduper::{Result, Tensors};
+    pub use superduper_federated::{
+        FederatedModel, SiteContext, Tested, Trained,
+        __private::{FederatedEntry, inventory},
+    };
 }

@@ -13,6 +13,8 @@ pub(crate) struct DataOfSite {
     rows: u64,
     columns: Vec<(String, String)>,
     classes: Option<usize>,
+    #[serde(default)]
+    shape: Vec<usize>,
 }
 
 impl DataOfSite {
@@ -22,8 +24,12 @@ impl DataOfSite {
     /// `InvalidInput` for a site without data on record.
     pub(crate) fn of(site: &GovernedSite) -> Result<Self> {
         let data = data_of(site)?;
-        let (rows, columns, classes) = (data.rows(), data.columns(), data.classes());
-        Ok(DataOfSite { rows, columns, classes })
+        Ok(DataOfSite {
+            rows: data.rows(),
+            columns: data.columns(),
+            classes: data.classes(),
+            shape: data.input_shape(),
+        })
     }
 }
 
@@ -39,6 +45,10 @@ impl SiteData for DataOfSite {
 
     fn classes(&self) -> Option<usize> {
         self.classes
+    }
+
+    fn input_shape(&self) -> Vec<usize> {
+        self.shape.clone()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -117,6 +117,9 @@ mod train_loop;
 mod validation;
 mod weights;
 
+#[doc(no_inline)]
+pub use candle_core::{Error as CandleError, Tensor, Var};
+
 pub use anchor::Anchor;
 pub use array::Array;
 #[cfg(feature = "encoders")]

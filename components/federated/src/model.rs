@@ -52,6 +52,17 @@ pub trait FederatedModel: ComponentType {
     /// Any; the training is then ERROR.
     fn initial(&self, num_classes: usize, seed: u64) -> Result<Tensors>;
 
+    /// As [`initial`](FederatedModel::initial), for a model that has to know the shape of its input:
+    /// that of a row of the sites' data ([`SiteData::input_shape`](crate::SiteData::input_shape)),
+    /// empty if no site says. [`initial`](FederatedModel::initial), if it is not implemented.
+    ///
+    /// # Errors
+    /// As for [`initial`](FederatedModel::initial).
+    fn initial_for(&self, input: &[usize], num_classes: usize, seed: u64) -> Result<Tensors> {
+        let _ = input;
+        self.initial(num_classes, seed)
+    }
+
     /// Train on the data of a site, from these weights.
     ///
     /// # Errors
@@ -105,13 +116,15 @@ pub trait FederatedModel: ComponentType {
 #[doc(hidden)]
 pub struct FederatedEntry {
     pub kind: fn() -> &'static str,
-    pub(crate) initial: fn(&dyn Component, usize, u64) -> Result<Tensors>,
+    pub(crate) initial: fn(&dyn Component, &[usize], usize, u64) -> Result<Tensors>,
     pub(crate) train: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Trained>,
     pub(crate) test: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Tested>,
     pub(crate) predict: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Tensors>,
     pub(crate) moments: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<SiteMoments>,
     pub(crate) dry_forward: DryForward,
     pub(crate) class: fn() -> Class,
+    /// The trait that its author implements, whose `impl` block is to be captured.
+    pub(crate) contract: &'static str,
     /// The names of the fields.
     pub(crate) fields: fn() -> Vec<&'static str>,
 }
@@ -121,9 +134,17 @@ inventory::collect!(FederatedEntry);
 impl FederatedEntry {
     /// The entry of a type.
     pub const fn of<M: FederatedModel>() -> Self {
+        FederatedEntry::of_contract::<M>("FederatedModel")
+    }
+
+    /// The entry of a type whose `impl FederatedModel` a macro writes, from an `impl` of this trait.
+    pub const fn of_contract<M: FederatedModel>(contract: &'static str) -> Self {
         FederatedEntry {
+            contract,
             kind: M::__kind,
-            initial: |model, classes, seed| typed::<M>(model)?.initial(classes, seed),
+            initial: |model, input, classes, seed| {
+                typed::<M>(model)?.initial_for(input, classes, seed)
+            },
             train: |model, weights, ctx| typed::<M>(model)?.train(weights, ctx),
             test: |model, weights, ctx| typed::<M>(model)?.test(weights, ctx),
             predict: |model, weights, ctx| typed::<M>(model)?.predict(weights, ctx),

@@ -187,8 +187,12 @@ fn class_entry(path: &str) -> Result<&'static FederatedEntry> {
 /// methods. They serve code that calls a `ModelConfig` directly.
 impl FederatedModel for ModelConfig {
     fn initial(&self, num_classes: usize, seed: u64) -> Result<Tensors> {
+        self.initial_for(&[], num_classes, seed)
+    }
+
+    fn initial_for(&self, input: &[usize], num_classes: usize, seed: u64) -> Result<Tensors> {
         let model = self.build(num_classes)?;
-        (entry(model.kind())?.initial)(&*model, num_classes, seed)
+        (entry(model.kind())?.initial)(&*model, input, num_classes, seed)
     }
 
     fn train(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Trained> {
@@ -199,6 +203,11 @@ impl FederatedModel for ModelConfig {
     fn test(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Tested> {
         let model = self.build(ctx.num_classes())?;
         (entry(model.kind())?.test)(&*model, weights, ctx)
+    }
+
+    fn predict(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Tensors> {
+        let model = self.build(ctx.num_classes())?;
+        (entry(model.kind())?.predict)(&*model, weights, ctx)
     }
 
     fn moments(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<SiteMoments> {

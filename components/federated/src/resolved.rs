@@ -34,6 +34,12 @@ impl FederatedTraining {
         })
     }
 
+    /// The shape of a row of the sites' data, where a site says.
+    pub(crate) fn input_shape(&self) -> Vec<usize> {
+        let mut shapes = self.sites.iter().filter_map(shape_of);
+        shapes.next().unwrap_or_default()
+    }
+
     /// The classes of model, executor and persistor.
     pub(crate) fn classes(&self) -> Result<[Class; 3]> {
         let model = (entry(self.resolved_model()?.kind())?.class)();
@@ -92,6 +98,7 @@ impl FederatedTraining {
     /// Refuse a model that does not fit the settings or the sites.
     pub(crate) fn check_model(&self) -> Result<()> {
         self.check_classes()?;
+        self.check_shapes()?;
         // Arguments that do not fit are found here.
         self.resolved_model()?;
         let classes = self.num_classes();
@@ -119,6 +126,19 @@ impl FederatedTraining {
             found.iter().map(|(site, classes)| format!("`{site}` has {classes}")).collect();
         let text = format!("the sites disagree about the number of classes: {}", each.join(", "));
         Err(Error::invalid(text).with_hint("set `config.num_classes`"))
+    }
+
+    /// Refuse sites whose rows have different shapes.
+    fn check_shapes(&self) -> Result<()> {
+        let found: Vec<(&str, Vec<usize>)> =
+            self.sites.iter().filter_map(|site| Some((&*site.name, shape_of(site)?))).collect();
+        if found.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+            return Ok(());
+        }
+        let each: Vec<String> =
+            found.iter().map(|(site, shape)| format!("`{site}` has {shape:?}")).collect();
+        let text = format!("the sites disagree about the shape of a row: {}", each.join(", "));
+        Err(Error::invalid(text).with_hint("train over sites with the same columns"))
     }
 
     /// Run the model once on images of zeros, where it knows how to.
@@ -161,4 +181,9 @@ impl TrainingConfig {
 
 fn classes_of(site: &Site) -> Option<usize> {
     site.data.as_ref()?.classes()
+}
+
+fn shape_of(site: &Site) -> Option<Vec<usize>> {
+    let shape = site.data.as_ref()?.input_shape();
+    (!shape.is_empty()).then_some(shape)
 }

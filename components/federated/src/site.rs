@@ -28,6 +28,12 @@ pub trait SiteData: Debug + Send + Sync {
         None
     }
 
+    /// The shape of a row as a model sees it, without the number of rows: `[width]` of a table. Empty
+    /// where it is not known.
+    fn input_shape(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// The value, for downcasts.
     fn as_any(&self) -> &dyn Any;
 

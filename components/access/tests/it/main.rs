@@ -1,6 +1,7 @@
 //! Roles, grants, requests, audit and published models, by the cases of the acceptance list.
 
 mod audit;
+mod custom;
 mod gates;
 mod hold;
 mod keys;

@@ -57,6 +57,10 @@ impl SiteData for TableData {
         self.classes
     }
 
+    fn input_shape(&self) -> Vec<usize> {
+        vec![self.width]
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -11,6 +11,8 @@ pub struct PersistContext<'a> {
     pub(crate) job: Option<&'a JobContext>,
     pub(crate) identifier: &'a str,
     pub(crate) model: Arc<dyn Component>,
+    /// The shape of a row of the sites' data.
+    pub(crate) input: Vec<usize>,
     pub(crate) num_classes: usize,
     pub(crate) seed: u64,
     pub(crate) uuid: &'a str,
@@ -28,7 +30,8 @@ impl PersistContext<'_> {
     /// # Errors
     /// Those of [`FederatedModel::initial`](crate::FederatedModel::initial).
     pub fn initial(&self) -> Result<Tensors> {
-        (entry(self.model.kind())?.initial)(&*self.model, self.num_classes, self.seed)
+        let initial = entry(self.model.kind())?.initial;
+        initial(&*self.model, &self.input, self.num_classes, self.seed)
     }
 
     /// The uuid of this version of the training. Empty if a program calls

@@ -108,6 +108,7 @@ impl FederatedTraining {
             job,
             identifier: &self.identifier,
             model: self.resolved_model()?,
+            input: self.input_shape(),
             num_classes: self.num_classes(),
             seed: self.seed,
             uuid,

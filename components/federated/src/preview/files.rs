@@ -99,7 +99,7 @@ impl FederatedTraining {
     /// # Errors
     /// As for [`source_digest`](FederatedTraining::source_digest).
     pub fn captured_source(&self) -> Result<String> {
-        let parts = Part::all(self.classes()?);
+        let parts = Part::all(self)?;
         let scripts = parts.iter().filter(|part| !part.class.is_built_in());
         let texts: Vec<String> = scripts.filter_map(Part::script).collect();
         Ok(texts.join("\n"))
@@ -113,7 +113,7 @@ impl FederatedTraining {
     /// # Errors
     /// As for [`source_digest`](FederatedTraining::source_digest).
     pub fn uncovered_source(&self) -> Result<Vec<String>> {
-        let parts = Part::all(self.classes()?);
+        let parts = Part::all(self)?;
         let mut found: Vec<String> = parts.iter().flat_map(Part::missing).collect();
         found.extend(helpers(&parts));
         found.extend(self.other_code());
@@ -157,7 +157,7 @@ impl Contents {
         Ok(Contents {
             address: root.address.clone(),
             document: written(kind, root.document()),
-            parts: Part::all(training.classes()?),
+            parts: Part::all(training)?,
         })
     }
 

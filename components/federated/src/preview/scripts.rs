@@ -1,8 +1,8 @@
 //! The captured source of classes as files, and what is missing from it.
 
-use crate::class::Class;
+use crate::{class::Class, model::entry, training::FederatedTraining};
 use std::collections::{BTreeMap, HashSet};
-use superduper::schema::Source;
+use superduper::{Result, schema::Source};
 
 /// A class of a training and its part in it.
 pub(super) struct Part {
@@ -15,12 +15,14 @@ pub(super) struct Part {
 
 impl Part {
     /// The parts of a training, in the order of its classes.
-    pub(super) fn all([model, executor, persistor]: [Class; 3]) -> [Part; 3] {
-        [
-            Part { role: "model", contract: "FederatedModel", class: model },
+    pub(super) fn all(training: &FederatedTraining) -> Result<[Part; 3]> {
+        let [model, executor, persistor] = training.classes()?;
+        let contract = entry(training.resolved_model()?.kind())?.contract;
+        Ok([
+            Part { role: "model", contract, class: model },
             Part { role: "executor", contract: "ClientExecutor", class: executor },
             Part { role: "persistor", contract: "ModelPersistor", class: persistor },
-        ]
+        ])
     }
 
     /// Where its source goes.
