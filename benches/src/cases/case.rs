@@ -1,7 +1,7 @@
 //! The table of the cases.
 
 use super::{
-    apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race, recover,
+    access, apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race, recover,
     schema, train, train_facts, tree, upkeep,
 };
 use crate::driver::Driver;
@@ -43,6 +43,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "l_schema", run: schema::schema, peer: SUPERDUPER },
     Case { name: "l_lines", run: lines::lines, peer: SUPERDUPER },
     Case { name: "m_federated", run: federated::federated, peer: SUPERDUPER },
+    Case { name: "n_access", run: access::access, peer: SUPERDUPER },
     Case { name: "mlp_epoch", run: learn::mlp_epoch, peer: LEARN },
     Case { name: "cnn_epoch", run: learn::cnn_epoch, peer: LEARN },
     Case { name: "embed", run: learn::embed, peer: LEARN },

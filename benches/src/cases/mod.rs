@@ -1,5 +1,6 @@
 //! The cases, and the workers that they start.
 
+mod access;
 mod apply;
 mod artifact;
 mod case;

@@ -1,7 +1,7 @@
 //! The table of the workers: processes that a case starts, each to do one thing.
 
 use super::{
-    apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race, recover,
+    access, apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race, recover,
     schema, train, train_facts, tree, upkeep,
 };
 use serde_json::Value;
@@ -42,6 +42,7 @@ pub(crate) async fn work(name: &str, parameters: &Value) -> Result<Value> {
         "federated" => federated::worker(parameters).await,
         "aggregate" => federated::aggregate(parameters).await,
         "custom classes" => federated::custom_classes(parameters).await,
+        "access" => access::worker(parameters).await,
         "train" => train::train_worker(parameters).await,
         "train_facts" => train_facts::facts_worker().await,
         "train_one" => train_facts::one_worker(parameters).await,

@@ -3,6 +3,7 @@
 use crate::{
     audit::{self, AuditRecord, Outcome},
     decide::{Asked, Standing, Verdict},
+    home::{SiteListing, deciding},
     identity::{Expected, Proof, SignedHead, SignedRequest},
     principal::Principal,
     request::AccessRequest,
@@ -67,8 +68,13 @@ struct ProgramGate {}
 impl Gate for ProgramGate {
     fn allow<'a>(&'a self, db: &'a Db, request: &'a Request) -> BoxFuture<'a, Result<Decision>> {
         Box::pin(async move {
+            let listing = SiteListing::address(&request.site);
+            if find::<SiteListing>(db, listing).await?.is_some() {
+                return decide(db, request).await;
+            }
+            let home = deciding(db, &request.site).await?;
             let address = Address::of::<GovernedSite>(request.site.as_str());
-            match db.load::<GovernedSite>(address).await {
+            match home.load::<GovernedSite>(address).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Decision::Allow),
                 _ => decide(db, request).await,
             }
@@ -107,7 +113,26 @@ async fn seen<T: ComponentType>(db: &Db, address: Address) -> Result<(Option<T>,
     }
 }
 
+/// Decide in the database of the site: its home, or that of the training.
 async fn decide(db: &Db, request: &Request) -> Result<Decision> {
+    // Read first: a change of the home from here on changes it, too.
+    let (listing, listed_at) = seen::<SiteListing>(db, SiteListing::address(&request.site)).await?;
+    let home = match deciding(db, &request.site).await {
+        Ok(home) => home,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Ok(Decision::Deny(error.to_string()));
+        }
+        Err(error) => return Err(error),
+    };
+    match decide_in(&home, request).await? {
+        Decision::Block { reason, .. } if listing.is_some() => {
+            Ok(Decision::Block { reason, read: vec![listed_at] })
+        }
+        decided => Ok(decided),
+    }
+}
+
+async fn decide_in(db: &Db, request: &Request) -> Result<Decision> {
     let who = request.submitter.as_ref().map(|submitter| Principal {
         user: submitter.user.clone(),
         organisation: submitter.organisation.clone(),
@@ -238,12 +263,17 @@ async fn is_from(
 
 /// The signed head of a site's audit, if the site signs.
 async fn signed_head(db: &Db, site: &str) -> Result<Option<Value>> {
-    let Some(governed) = find::<GovernedSite>(db, Address::of::<GovernedSite>(site)).await? else {
+    let db = match deciding(db, site).await {
+        Ok(db) => db,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Some(governed) = find::<GovernedSite>(&db, Address::of::<GovernedSite>(site)).await? else {
         return Ok(None);
     };
     match &governed.signing_key {
         Some(key) => {
-            let head = audit::head(db, site).await?;
+            let head = audit::head(&db, site).await?;
             Ok(Some(Encoded::of(&SignedHead::new(key.reveal()?, site, head)?)?.value().clone()))
         }
         None => Ok(None),

@@ -16,6 +16,7 @@ mod audit;
 mod custom_model;
 mod decide;
 mod gate;
+mod home;
 mod identity;
 mod over_sites;
 mod policy;
@@ -28,6 +29,7 @@ mod role;
 mod schema;
 mod site;
 mod site_data;
+mod stored;
 mod structure;
 mod update;
 
@@ -36,6 +38,7 @@ pub use audit::{AuditEntry, AuditRecord, Outcome};
 #[cfg(feature = "candle")]
 pub use custom_model::{CustomModel, Forward};
 pub use gate::SiteGate;
+pub use home::{SiteListing, SiteWorker, Working, at_home};
 pub use identity::{KEY_PASSWORD, PublicKey, SignedHead, SignedRequest, SigningKey, TakenNonce};
 pub use over_sites::{OverSites, SiteModel};
 pub use policy::{Rule, SitePolicy};
@@ -65,7 +68,7 @@ pub mod __private {
     }
     pub use superduper::{Result, Tensors};
     pub use superduper_federated::{
-        FederatedModel, SiteContext, Tested, Trained,
         __private::{FederatedEntry, inventory},
+        FederatedModel, SiteContext, Tested, Trained,
     };
 }

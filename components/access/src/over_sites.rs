@@ -1,12 +1,10 @@
 //! Fit, evaluate and predict over sites that are named.
 
-use crate::{
-    access::Access, reference::ModelReference, site_data::DataOfSite, structure::DataStructure,
-};
+use crate::{access::Access, reference::ModelReference, structure::DataStructure};
 use std::{future::IntoFuture, time::Duration};
 use superduper::{Artifact, BoxFuture, Component, Error, Result, Tensors};
 use superduper_federated::{
-    FedAvg, FederatedModel, FederatedTraining, ModelTrainer, Site, Strategy, TrainingConfig,
+    FedAvg, FederatedModel, FederatedTraining, ModelTrainer, Strategy, TrainingConfig,
 };
 
 /// The model of a task over sites: a reference to a published one, or a component.
@@ -240,7 +238,7 @@ impl OverSites {
         }
         let mut sites = Vec::with_capacity(self.sites.len());
         for site in &self.sites {
-            sites.push(Site::new(site, DataOfSite::of(&access.visible(site).await?)?));
+            sites.push(access.participant(site).await?);
         }
         let named = |model: &str| {
             let random = uuid::Uuid::new_v4().simple().to_string();

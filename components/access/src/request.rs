@@ -1,6 +1,9 @@
 //! Requests for access.
 
-use crate::{identity::{Expected, SignedRequest}, principal::Principal};
+use crate::{
+    identity::{Expected, SignedRequest},
+    principal::Principal,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use superduper::{Address, Digest, prelude::*, store::Timestamp};
@@ -59,6 +62,9 @@ pub struct AccessRequest {
     /// Where it stands.
     #[component(default)]
     pub state: RequestState,
+    /// How often the user has asked: a request can be made anew after its grant has ended.
+    #[component(default)]
+    pub asks: u64,
     /// When it was decided last.
     #[component(default)]
     pub decided_at: Option<Timestamp>,
@@ -83,6 +89,7 @@ impl AccessRequest {
             source,
             signed: None,
             state: RequestState::Pending,
+            asks: 1,
             decided_at: None,
         }
     }

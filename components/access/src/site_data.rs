@@ -1,6 +1,6 @@
 //! The data of a governed site, in a training that names the site.
 
-use crate::{gate::find, site::GovernedSite};
+use crate::{gate::find, home::deciding, site::GovernedSite};
 use serde::{Deserialize, Serialize};
 use std::{any::Any, sync::Arc};
 use superduper::{Address, BoxFuture, Db, Error, Result};
@@ -18,6 +18,11 @@ pub(crate) struct DataOfSite {
 }
 
 impl DataOfSite {
+    /// Data of which nothing is known here.
+    pub(crate) fn unknown() -> Self {
+        DataOfSite { rows: 0, columns: Vec::new(), classes: None, shape: Vec::new() }
+    }
+
     /// Describe the data of a site.
     ///
     /// # Errors
@@ -61,7 +66,8 @@ impl SiteData for DataOfSite {
         site: &'a str,
     ) -> BoxFuture<'a, Result<Option<Arc<dyn SiteData>>>> {
         Box::pin(async move {
-            let found = find::<GovernedSite>(db, Address::of::<GovernedSite>(site)).await?;
+            let home = deciding(db, site).await?;
+            let found = find::<GovernedSite>(&home, Address::of::<GovernedSite>(site)).await?;
             let unknown = || Error::not_found(format!("site `{site}` was not found"));
             data_of(&found.ok_or_else(unknown)?).map(Some)
         })
@@ -69,8 +75,11 @@ impl SiteData for DataOfSite {
 }
 
 fn data_of(site: &GovernedSite) -> Result<Arc<dyn SiteData>> {
-    site.data.clone().ok_or_else(|| {
-        Error::invalid(format!("site `{}` has no data on record", site.name()))
-            .with_hint("its owner sets `data` of the `GovernedSite`")
-    })
+    site.data.clone().ok_or_else(|| no_data(site.name()))
+}
+
+/// The error for a site without data on record.
+pub(crate) fn no_data(site: &str) -> Error {
+    Error::invalid(format!("site `{site}` has no data on record"))
+        .with_hint("its owner sets `data` of the `GovernedSite`")
 }

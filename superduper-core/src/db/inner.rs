@@ -89,8 +89,12 @@ impl DbInner {
         })
     }
 
-    /// Refuse jobs that cannot run before anything is written.
+    /// Refuse jobs that cannot run before anything is written. Executors of other processes are not
+    /// checked: the process may come later.
     pub(crate) fn check_executor(self: &Arc<Self>, asked: Option<&str>) -> Result<()> {
+        if asked.is_some_and(|name| name.contains(':') && !self.executors.contains_key(name)) {
+            return Ok(());
+        }
         let Some(executor) = self.knows_executor(asked)? else { return Ok(()) };
         if executor.capabilities().needs_shared_stores {
             locations(self)?;

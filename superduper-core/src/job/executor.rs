@@ -214,6 +214,10 @@ impl fmt::Debug for AttemptEnd {
 pub trait Executor: Send + Sync + fmt::Debug {
     /// The name by which triggers ask for it: `executor = "name"`, or
     /// [`JobPolicy::executor`](crate::JobPolicy::executor).
+    ///
+    /// A name with a colon, such as `site:north`, is for the executor of one process among several.
+    /// Plans do not check such a name: the job waits until a process that has the executor works on
+    /// the database ([`Db::work`]).
     fn name(&self) -> &'static str;
 
     /// What it can do.

@@ -3,4 +3,5 @@
 //! The bodies are plain functions without any fuzzer: the acceptance tests run them on the
 //! committed corpora and on mutations of those, with any compiler.
 
+pub mod access;
 pub mod bodies;

@@ -4,18 +4,21 @@ use crate::{
     audit::{self, AuditEntry, AuditRecord, Outcome},
     decide::Standing,
     gate::find,
+    home::{SiteListing, at_home},
     identity::{Expected, SignedRequest, SigningKey},
     principal::Principal,
     right::Right,
     site::{GovernedSite, Permissions},
+    site_data::{DataOfSite, no_data},
+    stored::all,
     update::update,
 };
 use std::time::Duration;
 use superduper::{
     Actor, Address, ComponentType, Db, Encoded, Error, ErrorKind, Result,
-    store::{ComponentFilter, LogHead, Timestamp},
+    store::{LogHead, Timestamp},
 };
-use superduper_federated::{FederatedTraining, Submitter, wake_site};
+use superduper_federated::{FederatedTraining, Site, Submitter, wake_site};
 
 /// A database with the eyes and hands of one user.
 ///
@@ -165,6 +168,11 @@ impl Access {
                 seen.push(site.name().to_owned());
             }
         }
+        for listing in self.all::<SiteListing>().await? {
+            if listing.is_seen_by(&self.who.user) {
+                seen.push(listing.name().to_owned());
+            }
+        }
         Ok(seen)
     }
 
@@ -200,7 +208,7 @@ impl Access {
 
     /// A site that this user may see.
     pub(crate) async fn visible(&self, site: &str) -> Result<GovernedSite> {
-        let unknown = || Error::not_found(format!("site `{site}` was not found"));
+        let unknown = || unknown_site(site);
         let governed = self.site_of(site).await?.ok_or_else(unknown)?;
         let permissions =
             find::<Permissions>(&self.db, Permissions::address(site, &self.who.user)).await?;
@@ -223,17 +231,32 @@ impl Access {
     }
 
     pub(super) async fn all<T: ComponentType>(&self) -> Result<Vec<T>> {
-        let (mut found, mut cursor) = (Vec::new(), None);
-        loop {
-            let filter = ComponentFilter::new().kind(T::__kind());
-            let page = self.db.component_lines(filter).after(cursor.take()).await?;
-            for line in &page.lines {
-                found.extend(find::<T>(&self.db, line.address.unversioned()).await?);
+        all(&self.db).await
+    }
+
+    /// A site with a database of its own, if this user may see it; `None` for a site that has none.
+    ///
+    /// # Errors
+    /// `NotFound` for one that the user may not see; `Store`.
+    pub(crate) async fn listing(&self, site: &str) -> Result<Option<SiteListing>> {
+        match find::<SiteListing>(&self.db, SiteListing::address(site)).await? {
+            Some(listing) if !listing.is_seen_by(&self.who.user) => Err(unknown_site(site)),
+            listing => Ok(listing),
+        }
+    }
+
+    /// A site as a participant of a training, by its name.
+    ///
+    /// # Errors
+    /// `NotFound` for a site that does not exist or that the user may not see; `InvalidInput` for a
+    /// site without data.
+    pub(crate) async fn participant(&self, site: &str) -> Result<Site> {
+        match self.listing(site).await? {
+            Some(listing) => {
+                let data = listing.data.ok_or_else(|| no_data(site))?;
+                Ok(at_home(Site::new(site, data)))
             }
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => return Ok(found),
-            }
+            None => Ok(Site::new(site, DataOfSite::of(&self.visible(site).await?)?)),
         }
     }
 
@@ -300,4 +323,9 @@ impl std::fmt::Debug for Access {
 pub(crate) fn denied(right: Right, site: &str, why: &str) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("`{right}` at site `{site}` is denied: {why}"))
         .with_hint(format!("ask the owner of `{site}`"))
+}
+
+/// The error for a site that does not exist, and for one that the user may not see.
+fn unknown_site(site: &str) -> Error {
+    Error::not_found(format!("site `{site}` was not found"))
 }

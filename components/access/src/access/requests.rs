@@ -4,6 +4,7 @@ use super::{Access, handle::denied};
 use crate::{
     decide::Standing,
     gate::find,
+    home::SiteListing,
     identity::{Proof, SignedRequest},
     principal::Principal,
     request::{AccessRequest, RequestState},
@@ -35,6 +36,9 @@ impl Access {
             return Err(Error::invalid("a request needs a purpose")
                 .with_hint("say what the code is to be run for"));
         }
+        if let Some(listing) = self.listing(site).await? {
+            return self.ask_at_home(&listing, training, purpose).await;
+        }
         let governed = self.visible(site).await?;
         let permissions =
             find::<Permissions>(&self.db, Permissions::address(site, &self.who.user)).await?;
@@ -46,27 +50,9 @@ impl Access {
             self.deny(site, Right::Request, &subject, &why).await?;
             return Err(denied(Right::Request, site, &why));
         }
-        let uncovered = training.uncovered_source()?;
-        if !uncovered.is_empty() {
-            return Err(Error::invalid(format!(
-                "a grant would not cover all custom code of `{model}`: {}",
-                uncovered.join("; ")
-            ))
-            .with_hint(
-                "mark the types and their `impl` blocks; `training.preview(&db)` lists them",
-            ));
-        }
+        check_covered(training)?;
         let address = AccessRequest::address_of(site, &self.who.user, &digest);
-        let mut new = AccessRequest::new(
-            self.who.clone(),
-            site,
-            (&model, &digest),
-            purpose,
-            training.captured_source()?,
-        );
-        if let Some(key) = &self.key {
-            new.signed = Some(SignedRequest::new(key, new.expected(), REQUEST_VALID_FOR)?);
-        }
+        let new = self.new_request(site, training, purpose)?;
         if let Err(why) = self.is_from_user(&new, &governed, permissions.as_ref()).await? {
             self.deny(site, Right::Request, &subject, &why).await?;
             return Err(denied(Right::Request, site, &why));
@@ -78,6 +64,41 @@ impl Access {
         self.note(site, Right::Request, &subject, "a role of the user", purpose).await?;
         self.change::<AccessRequest>(address, Some(new), |request| {
             asked(request, is_granted, purpose, signed.as_ref())
+        })
+        .await
+    }
+
+    /// A request, signed if there is a key.
+    fn new_request(
+        &self,
+        site: &str,
+        training: &FederatedTraining,
+        purpose: &str,
+    ) -> Result<AccessRequest> {
+        let (model, digest) = (training.model_kind()?, training.source_digest()?.to_hex());
+        let source = training.captured_source()?;
+        let mut new =
+            AccessRequest::new(self.who.clone(), site, (&model, &digest), purpose, source);
+        if let Some(key) = &self.key {
+            new.signed = Some(SignedRequest::new(key, new.expected(), REQUEST_VALID_FOR)?);
+        }
+        Ok(new)
+    }
+
+    /// Put a request on record for the worker of a site, which brings it to the site's home. Whether
+    /// the user may ask is decided there.
+    async fn ask_at_home(
+        &self,
+        listing: &SiteListing,
+        training: &FederatedTraining,
+        purpose: &str,
+    ) -> Result<AccessRequest> {
+        check_covered(training)?;
+        let new = self.new_request(listing.name(), training, purpose)?;
+        let (address, signed) = (Address::of::<AccessRequest>(new.id()), new.signed.clone());
+        self.change::<AccessRequest>(address, Some(new), |request| {
+            // Of a grant that has ended, only the home knows: the user may ask anew.
+            asked(request, false, purpose, signed.as_ref())
         })
         .await
     }
@@ -278,6 +299,19 @@ pub struct Review {
     pub difference: Option<String>,
 }
 
+/// Refuse code that a grant would not cover.
+fn check_covered(training: &FederatedTraining) -> Result<()> {
+    let uncovered = training.uncovered_source()?;
+    if uncovered.is_empty() {
+        return Ok(());
+    }
+    let model = training.model_kind()?;
+    let text =
+        format!("a grant would not cover all custom code of `{model}`: {}", uncovered.join("; "));
+    Err(Error::invalid(text)
+        .with_hint("mark the types and their `impl` blocks; `training.preview(&db)` lists them"))
+}
+
 /// Let a request be pending, unless it is granted or rejected.
 fn asked(
     request: &mut AccessRequest,
@@ -294,11 +328,13 @@ fn asked(
         // The grant has ended or was revoked: the owner has to decide again.
         RequestState::Granted | RequestState::Withdrawn => {
             request.state = RequestState::Pending;
+            request.asks += 1;
             request.purpose = purpose.to_owned();
             request.signed = signed.cloned();
         }
         // The key of the user was recorded after the request.
         RequestState::Pending if request.signed.is_none() && signed.is_some() => {
+            request.asks += 1;
             request.purpose = purpose.to_owned();
             request.signed = signed.cloned();
         }

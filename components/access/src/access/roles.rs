@@ -104,7 +104,6 @@ impl GrantRole {
         self
     }
 
-
     /// What for.
     pub fn purpose(mut self, purpose: impl Into<String>) -> Self {
         self.given.purpose = purpose.into();

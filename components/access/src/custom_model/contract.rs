@@ -158,12 +158,8 @@ pub trait CustomModel: ComponentType {
     ///
     /// # Errors
     /// Any; the site then does not take part in the round.
-    fn forward(
-        &self,
-        params: &BTreeMap<String, Var>,
-        batch: &Batch,
-        mode: Mode,
-    ) -> Result<Forward>;
+    fn forward(&self, params: &BTreeMap<String, Var>, batch: &Batch, mode: Mode)
+    -> Result<Forward>;
 
     /// One step of the training: the loss of a batch, a scalar (shape `[]`) that can be
     /// differentiated. The library computes the gradients and moves the parameters.

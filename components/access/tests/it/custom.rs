@@ -6,7 +6,9 @@ use std::{
     sync::{LazyLock, Mutex},
 };
 use superduper::prelude::*;
-use superduper_access::{CustomModel, Forward, GovernedSite, ModelReference, SUPER_MODELLER, custom_model};
+use superduper_access::{
+    CustomModel, Forward, GovernedSite, ModelReference, SUPER_MODELLER, custom_model,
+};
 use superduper_candle::{
     Array, Batch, CandleError, Mode, Optimizer, Sgd, Table, Tensor, Var, Weights,
 };

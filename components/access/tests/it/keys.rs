@@ -110,7 +110,10 @@ async fn p23_a_request_that_is_replayed_or_for_something_else_is_refused() {
     let mut replayed = training("replayed", model());
     replayed.submitter.clone_from(&submitter);
     let reason = refusal(&db, replayed).await;
-    assert!(reason.contains("the signed request was handed in before, by the training"), "{reason}");
+    assert!(
+        reason.contains("the signed request was handed in before, by the training"),
+        "{reason}"
+    );
 
     // For another site.
     let elsewhere = with(signed(&alice, "elsewhere"), |_| {});

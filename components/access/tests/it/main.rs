@@ -2,11 +2,14 @@
 
 mod audit;
 mod custom;
+mod far;
 mod gates;
 mod hold;
+mod homes;
 mod keys;
 mod models;
 mod over_sites;
 mod policies;
 mod requests;
 mod support;
+mod texts;

@@ -162,9 +162,13 @@ async fn m13_an_unknown_site_and_an_invisible_one_are_the_same_error() {
     let error = alice.fit(scaled(1.0), ["a"]).await.err().unwrap().to_string();
     assert!(error.contains("`fit` needs a purpose"), "{error}");
     // No training was stored.
-    assert!(db.list().await.unwrap().iter().all(|listed| {
-        !listed.address.to_string().contains("FederatedTraining")
-    }));
+    assert!(
+        db.list()
+            .await
+            .unwrap()
+            .iter()
+            .all(|listed| { !listed.address.to_string().contains("FederatedTraining") })
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,10 +264,7 @@ fn m09_a_data_structure_names_all_columns_that_do_not_fit() {
     let error = twice.check(&sites[..1]).unwrap_err().to_string();
     assert!(error.contains("the column `died` is used twice"), "{error}");
     assert!(error.contains("the column `age` is used twice"), "{error}");
-    assert_eq!(
-        structure.image,
-        Some(ImageColumn { name: "scan".into(), shape: (1, 8, 8) })
-    );
+    assert_eq!(structure.image, Some(ImageColumn { name: "scan".into(), shape: (1, 8, 8) }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
