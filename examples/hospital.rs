@@ -6,16 +6,19 @@
 //! cargo run --release --example hospital -- FOLDER # keeps it; a folder is for one run
 //! ```
 //!
-//! Both sites are in one database here. What the owners are protected from then is in
-//! `docs/access.md`.
+//! Each hospital has a database of its own, with its data, its grants and its audit. The trainings are
+//! in a third one. Here all of it runs in one program. In earnest each hospital runs its worker itself,
+//! in a process that only its owner starts.
 
 use serde::{Deserialize, Serialize};
 use std::{any::Any, collections::BTreeMap, path::Path, time::Duration};
 use superduper::{
-    access::{Access, GENERAL_MODELLER, GovernedSite, ModelReference, Principal, SiteGate},
+    access::{
+        Access, DataSchema, GENERAL_MODELLER, GovernedSite, ModelReference, Principal, PublicKey,
+        RequestState, SignedHead, SigningKey, SiteWorker, Working,
+    },
     federated::{
-        FedAvg, FederatedModel, FederatedTraining, ModelTrainer, Site, SiteContext, SiteData,
-        State, Tested, Trained, federates,
+        FederatedModel, ModelTrainer, SiteContext, SiteData, State, Tested, Trained, federates,
     },
     prelude::*,
 };
@@ -66,84 +69,144 @@ impl FederatedModel for MeanPressure {
     }
 }
 
-/// A study of alice over both hospitals, with the model that she published.
-async fn study(name: &str, alice: &Access) -> Result<FederatedTraining> {
-    let resolved = ModelReference::new("MeanPressure").resolve(alice).await?;
-    println!("alice submits `{name}` with the model {resolved}");
-    let north = Site::new("north", Pressures(vec![118.0, 121.0, 139.0])).gate(SiteGate {});
-    let south = Site::new("south", Pressures(vec![127.0, 125.0])).gate(SiteGate {});
-    let mut training =
-        FederatedTraining::new(name, resolved.model, FedAvg {}).sites([north, south]);
-    training.options.skip_model_tests = true;
-    training.submitter = Some(alice.submitter("mean blood pressure of both hospitals"));
-    Ok(training)
+/// A hospital: its owner in its own database, and its worker.
+struct Hospital {
+    name: &'static str,
+    owner: Access,
+    /// Its key, which signs its audit.
+    key: PublicKey,
+    _working: Working,
+}
+
+impl Hospital {
+    /// Open a hospital: govern its site, make alice a general modeller, and run its worker.
+    async fn open(
+        name: &'static str,
+        pressures: Vec<f32>,
+        folder: &Path,
+        alice: PublicKey,
+    ) -> Result<Hospital> {
+        let home = Db::open(folder.join(name)).await?;
+        let owner = Access::acting(&home, Principal::user(format!("dr_{name}")).of(name))?;
+        let (secret, key) = SigningKey::generate_file(None)?;
+        let file = folder.join(format!("{name}.key"));
+        std::fs::write(&file, secret)?;
+        let mut site = GovernedSite::new(name, owner.who().clone()).data(Pressures(pressures));
+        site.signing_key = Some(Secret::file(file.display().to_string()));
+        site.requires_keys = true;
+        owner.govern(site).await?;
+        let role =
+            owner.grant_role(name, Principal::user("alice").of("university"), GENERAL_MODELLER);
+        role.key(alice).purpose("studies").await?;
+        println!("dr_{name} governs `{name}`, and makes alice a general modeller there");
+
+        let worker = SiteWorker::new(name, &home);
+        let trainings = Db::builder().at(folder.join("trainings"))?;
+        let _working = worker.start(&worker.executor_for(trainings).build().await?).await?;
+        Ok(Hospital { name, owner, key, _working })
+    }
+
+    /// Wait for a request, read the source, and grant it.
+    async fn decide(&self) -> Result<()> {
+        let request = loop {
+            match self.owner.inbox().await?.pop() {
+                Some(request) => break request,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let review = self.owner.review(request.id()).await?;
+        let (lines, model) = (review.request.source.lines().count(), &request.model);
+        println!(
+            "{} reads {lines} lines of {model} of {}, and grants",
+            self.owner.who(),
+            request.who
+        );
+        self.owner.grant(request.id()).await
+    }
+}
+
+const PURPOSE: &str = "mean blood pressure of both hospitals";
+
+/// Wait for the end of a training, and tell how it came out.
+async fn told(trainer: &ModelTrainer, name: &str) -> Result<()> {
+    let state = trainer.wait(Duration::from_secs(60)).await?;
+    if state != State::Completed {
+        return Err(Error::invalid(trainer.failures().await?.join("; ")));
+    }
+    for (site, answer) in trainer.answers("train", 0).await? {
+        println!("`{name}` at `{site}`: {} {}", answer.code, answer.reason);
+    }
+    let weights = trainer.global().await?.weights.get().await?;
+    println!("`{name}` is {state}: the mean is {:?}", weights.to_vec::<f32>("mean").await?);
+    Ok(())
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let folder = std::env::args().nth(1);
     let temporary = tempfile::Builder::new().prefix("superduper-hospital-").tempdir()?;
-    let db = Db::open(folder.as_deref().map_or(temporary.path(), Path::new)).await?;
+    let folder = folder.as_deref().map_or(temporary.path(), Path::new);
+    std::fs::create_dir_all(folder)?;
 
-    let owners = ["north", "south"].map(|site| (site, format!("dr_{site}")));
-    for (site, name) in &owners {
-        let owner = Access::acting(&db, Principal::user(name.as_str()).of(*site))?;
-        owner.govern(GovernedSite::new(*site, owner.who().clone())).await?;
-        owner.grant_role(*site, "alice", GENERAL_MODELLER).purpose("studies").await?;
-        println!("{name} governs `{site}`, and makes alice a general modeller there");
-    }
-    let alice = Access::acting(&db, Principal::user("alice").of("university"))?;
+    let key = SigningKey::generate()?;
+    let north = Hospital::open("north", vec![118.0, 121.0, 139.0], folder, key.public()).await?;
+    let south = Hospital::open("south", vec![127.0, 125.0], folder, key.public()).await?;
+
+    let db = Db::open(folder.join("trainings")).await?;
+    let alice = Access::acting(&db, Principal::user("alice").of("university"))?.with_key(key);
     let version = alice.publish::<MeanPressure>("MeanPressure").await?;
-    println!("alice publishes alice/MeanPressure:{version}");
+    println!("alice publishes alice/MeanPressure:{version}, and sees {:?}", alice.sites().await?);
 
-    let mut trainer = ModelTrainer::new(&db, study("first", &alice).await?, None)?;
-    trainer.start().await?;
-    let training = study("first", &alice).await?;
-    for site in alice.sites().await? {
-        alice.request(&site, &training, "mean blood pressure of both hospitals").await?;
+    let columns = DataSchema::new().column("systolic", superduper::access::ColumnType::Float);
+    let model = ModelReference::new("MeanPressure").schema(columns);
+    let sites = ["north", "south"];
+    let trainer = model.fit(&alice, sites).purpose(PURPOSE).name("first").await?;
+    println!("alice submits `first` for both");
+    for site in sites {
+        alice.request(site, &trainer.training().await?, PURPOSE).await?;
         println!("alice asks for a grant at `{site}`; the job of the site waits");
     }
-    for (site, name) in &owners {
-        let owner = Access::acting(&db, Principal::user(name.as_str()).of(*site))?;
-        for request in owner.inbox().await? {
-            let review = owner.review(request.id()).await?;
-            let lines = review.request.source.lines().count();
-            println!(
-                "{name} reads {lines} lines of {} of {}, and grants",
-                request.model, request.who
-            );
-            owner.grant(request.id()).await?;
-        }
+    for hospital in [&north, &south] {
+        hospital.decide().await?;
     }
-    let state = trainer.wait(Duration::from_secs(60)).await?;
-    let weights = trainer.global().await?.weights.get().await?;
-    println!("`first` is {state}: the mean is {:?}", weights.to_vec::<f32>("mean").await?);
+    told(&trainer, "first").await?;
+    // What the hospitals said is on record outside of them.
+    let answers = trainer.answers("train", 0).await?;
 
-    let south = Access::acting(&db, Principal::user("dr_south").of("south"))?;
-    south.revoke_role("south", "alice", GENERAL_MODELLER).await?;
+    south.owner.revoke_role("south", "alice", GENERAL_MODELLER).await?;
     println!("dr_south takes the role away");
-    let mut trainer = ModelTrainer::new(&db, study("second", &alice).await?, None)?;
-    trainer.start().await?;
-    let state = trainer.wait(Duration::from_secs(60)).await?;
-    for (site, answer) in trainer.answers("train", 0).await? {
-        println!("`second` at `{site}`: {} {}", answer.code, answer.reason);
+    // The worker of the hospital takes it off her list.
+    while alice.sites().await? != ["north"] {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    println!("`second` is {state}, with what the other site gave");
-    if state != State::Completed {
-        return Err(Error::invalid(trainer.failures().await?.join("; ")));
+    if let Err(error) = model.fit(&alice, sites).purpose(PURPOSE).await {
+        println!("alice submits `second` for both: {error}");
+    }
+    let second = model.fit(&alice, ["north"]).purpose(PURPOSE).name("second").await?;
+    told(&second, "second").await?;
+    for request in alice.requests().await? {
+        let is_granted = request.state == RequestState::Granted;
+        println!("alice's request at `{}`: granted: {is_granted}", request.site);
     }
 
-    println!("\nthe audit of `south`");
-    for entry in south.audit("south").await? {
-        let record = &entry.record;
-        let (outcome, subject) =
-            (record.outcome, record.subject.get(..40).unwrap_or(&record.subject));
+    for hospital in [&north, &south] {
+        println!("\nthe audit of `{}`", hospital.name);
+        for entry in hospital.owner.audit(hospital.name).await? {
+            let record = &entry.record;
+            let subject = record.subject.get(..40).unwrap_or(&record.subject);
+            println!(
+                "{:>3} {:?} {}: {} {subject}: {}",
+                entry.number, record.outcome, record.who, record.right, record.rule
+            );
+        }
+        let signed = SignedHead::of_answer(&answers[hospital.name])?
+            .ok_or_else(|| Error::invalid("the hospital did not sign"))?;
+        let known = signed.verify(&hospital.key)?;
+        let head = hospital.owner.verify_audit(hospital.name, Some(known)).await?;
         println!(
-            "{:>3} {outcome:?} {}: {} {subject}: {}",
-            entry.number, record.who, record.right, record.rule
+            "all {} entries are as they were, by the head that was signed at {}",
+            head.seq, known.seq
         );
     }
-    let head = south.verify_audit("south", None).await?;
-    println!("all {} entries are as they were written", head.seq);
     Ok(())
 }

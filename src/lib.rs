@@ -52,7 +52,8 @@
 //! None is on by default. `candle`: tensors of candle as artifacts. `models`: models ready to use;
 //! `encoders`: models of text, too. `train`: background training; `progress`, `plot` and `s3` add to
 //! it. `federated`: federated training; `http` adds notifications over HTTP, `federated-models`
-//! networks on candle. `access`: who may run which code at a site. `schemars`: JSON Schema of field types that derive it. `aws`, `gcp`, `azure`:
+//! networks on candle. `access`: who may run which code at a site; `access-models` adds models of
+//! seven methods. `schemars`: JSON Schema of field types that derive it. `aws`, `gcp`, `azure`:
 //! artifacts in object stores.
 //!
 //! # Modules

@@ -165,3 +165,57 @@ async fn e12_an_unknown_executor_is_refused_by_the_plan_with_a_suggestion() {
     let error = without.apply(named("a", None)).await.unwrap_err();
     assert!(error.to_string().contains("unknown executor `my-queue`"), "{error}");
 }
+
+/// The executor of one process among several.
+#[derive(Debug)]
+struct OfNorth;
+
+impl Executor for OfNorth {
+    fn name(&self) -> &'static str {
+        "site:north"
+    }
+
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities { isolates: false, needs_shared_stores: false }
+    }
+
+    fn execute(&self, attempt: Attempt) -> BoxFuture<'static, AttemptEnd> {
+        Box::pin(attempt.run_here())
+    }
+}
+
+#[derive(Component, Clone)]
+#[component(kind = "executors.AtNorth")]
+struct AtNorth {
+    identifier: String,
+}
+
+#[triggers]
+impl AtNorth {
+    #[trigger("apply", executor = "site:north")]
+    fn work(&self) -> Result<u32> {
+        Ok(7)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e12_a_job_for_the_executor_of_another_process_waits_for_that_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Db::builder().at(folder.path()).unwrap();
+    let here = open().build().await.unwrap();
+    let run = here.apply(AtNorth { identifier: "a".into() }).detach().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let job = run.jobs().await.unwrap().pop().unwrap();
+    assert_eq!(job.state, JobState::Queued, "this process has no such executor");
+    let waits = here.why(job.id).await.unwrap().to_string();
+    assert!(waits.contains("site:north"), "{waits}");
+    let north = open().with_executor(Arc::new(OfNorth)).build().await.unwrap();
+    let work = tokio::spawn({
+        let north = north.clone();
+        async move { north.work().await }
+    });
+    let row = here.wait(job.id, Duration::from_secs(30)).await.unwrap();
+    assert_eq!((row.state, row.result), (JobState::Succeeded, Some(json!(7))));
+    north.close(Duration::from_secs(5)).await.unwrap();
+    work.await.unwrap().unwrap();
+}
