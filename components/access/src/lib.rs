@@ -15,6 +15,7 @@ mod audit;
 #[cfg(feature = "candle")]
 mod custom_model;
 mod decide;
+mod form;
 mod gate;
 mod home;
 mod identity;
@@ -37,6 +38,7 @@ pub use access::{Access, GrantRole, Review};
 pub use audit::{AuditEntry, AuditRecord, Outcome};
 #[cfg(feature = "candle")]
 pub use custom_model::{CustomModel, Forward};
+pub use form::{AccessForm, ModelCard};
 pub use gate::SiteGate;
 pub use home::{SiteListing, SiteWorker, Working, at_home};
 pub use identity::{KEY_PASSWORD, PublicKey, SignedHead, SignedRequest, SigningKey, TakenNonce};

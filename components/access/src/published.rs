@@ -40,6 +40,9 @@ pub struct PublishedModel {
     /// What it is.
     #[component(default)]
     pub description: String,
+    /// Where there is more about it.
+    #[component(default)]
+    pub link: Option<String>,
     /// Its versions.
     #[component(default)]
     pub versions: Vec<PublishedVersion>,
@@ -91,6 +94,7 @@ impl Access {
             kind: M::__kind(),
             class: Class::of::<M>(),
             description: None,
+            link: None,
             public: false,
             new_version: false,
             confirmed: false,
@@ -157,6 +161,7 @@ pub struct Publish {
     kind: &'static str,
     class: Class,
     description: Option<String>,
+    link: Option<String>,
     public: bool,
     new_version: bool,
     confirmed: bool,
@@ -166,6 +171,12 @@ impl Publish {
     /// Say what the model is.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
+        self
+    }
+
+    /// Where there is more about the model: a paper, a repository.
+    pub fn link(mut self, link: impl Into<String>) -> Self {
+        self.link = Some(link.into());
         self
     }
 
@@ -188,8 +199,8 @@ impl Publish {
     }
 
     async fn run(self) -> Result<u32> {
-        let Publish { access, name, kind, class, description, public, new_version, confirmed } =
-            self;
+        let Publish { access, name, kind, class, public, new_version, confirmed, .. } = self;
+        let (description, link) = (self.description, self.link);
         let owner = access.who().user.clone();
         check_name(&name).map_err(|error| error.context("the name of a model"))?;
         if class.sources.is_empty() {
@@ -209,6 +220,7 @@ impl Publish {
             kind: kind.to_owned(),
             private: true,
             description: String::new(),
+            link: None,
             versions: Vec::new(),
         };
         let number = AtomicU32::new(0);
@@ -221,6 +233,9 @@ impl Publish {
                 }
                 if let Some(description) = &description {
                     model.description.clone_from(description);
+                }
+                if link.is_some() {
+                    model.link.clone_from(&link);
                 }
                 let before = model.versions.len();
                 number.store(model.number_of(&digest, &source, new_version), Ordering::SeqCst);

@@ -156,3 +156,43 @@ fn m09_all_columns_that_do_not_fit_are_in_one_error() {
     }
     assert!(schema.check(&sites[..1]).is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p18_a_form_begins_with_a_model_and_asks_to_confirm_the_list() {
+    let place = Place::new();
+    let db = place.open().await;
+    let owner = govern(&db).await;
+    owner.grant_role("b", "alice", superduper_access::GENERAL_MODELLER).await.unwrap();
+    let alice = alice(&db);
+    let net = alice.publish::<Net>("MyNet").description("sums").link("https://example.org/net");
+    net.await.unwrap();
+    alice.publish::<Other>("Other").await.unwrap();
+
+    let reference = || ModelReference::new("MyNet");
+    let card = alice.card(&reference()).await.unwrap();
+    assert_eq!((card.reference.as_str(), card.description.as_str()), ("alice/MyNet:1", "sums"));
+    assert_eq!(card.link.as_deref(), Some("https://example.org/net"));
+    assert!(card.source.contains("impl FederatedModel for Net") && !card.has_weights);
+    let hidden = bob(&db).card(&reference().of("alice")).await.unwrap_err().to_string();
+    assert_eq!(hidden, "model `alice/MyNet` was not found");
+    // What is not given anew stays.
+    alice.publish::<Net>("MyNet").await.unwrap();
+    assert_eq!(alice.card(&reference()).await.unwrap(), card);
+
+    let form = || alice.form(reference()).model(ModelReference::new("Other")).site("b");
+    assert_eq!(form().models().await.unwrap(), ["alice/MyNet:1", "alice/Other:1"]);
+    let error = form().purpose("study").await.unwrap_err().to_string();
+    assert!(error.contains("would be for alice/MyNet:1, alice/Other:1"), "{error}");
+    let changed = form().confirm().model(reference()).purpose("study").await.unwrap_err();
+    assert!(changed.to_string().contains("would be for"), "a changed list is confirmed anew");
+    let error = form().confirm().await.unwrap_err().to_string();
+    assert!(error.contains("a request needs a purpose"), "{error}");
+    let error = form().site("hidden").purpose("study").confirm().await.unwrap_err().to_string();
+    assert!(error.contains("site `hidden` was not found"), "{error}");
+    assert!(alice.requests().await.unwrap().is_empty(), "nothing was sent");
+    let requests = form().purpose("study").confirm().await.unwrap();
+    assert_eq!(requests.len(), 2);
+    owner.grant(requests[0].id()).await.unwrap();
+    // The later job runs at once.
+    assert_eq!(ended(&db, training("p18f", model())).await.1, State::Completed);
+}
