@@ -35,7 +35,8 @@ pub(crate) async fn worker(parameters: &Value) -> Result<Value> {
         owner.grant_role("north", format!("user{user:05}"), GENERAL_MODELLER).await?;
     }
     let mut report = Report::default();
-    for (what, user, of_user) in [("one of many users", "one", 1), ("many grants", "many", grants)] {
+    for (what, user, of_user) in [("one of many users", "one", 1), ("many grants", "many", grants)]
+    {
         owner.grant_role("north", user, GENERAL_MODELLER).await?;
         let mut given = db.load::<Permissions>(format!("5-north-{user}")).await?;
         for grant in 0..of_user {
@@ -93,8 +94,7 @@ fn request(user: &str, digest: &str, is_preview: bool) -> Result<Request> {
 fn policy(reps: usize) -> Result<serde_json::Map<String, Value>> {
     let mut rules: Vec<String> = (0..9_999).map(|rule| format!("n:user{rule:05}")).collect();
     rules.push("o:lab".to_owned());
-    let policy =
-        SitePolicy::closed().rules(Right::RunModel, rules.iter().map(String::as_str))?;
+    let policy = SitePolicy::closed().rules(Right::RunModel, rules.iter().map(String::as_str))?;
     let alice = Principal::user("alice").of("lab");
     let watch = Watch::start();
     let mut permitted = 0;

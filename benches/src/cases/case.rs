@@ -1,8 +1,8 @@
 //! The table of the cases.
 
 use super::{
-    access, apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race, recover,
-    schema, train, train_facts, tree, upkeep,
+    access, apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race,
+    recover, schema, train, train_facts, tree, upkeep,
 };
 use crate::driver::Driver;
 use superduper::{Error, Result};

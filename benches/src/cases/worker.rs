@@ -1,8 +1,8 @@
 //! The table of the workers: processes that a case starts, each to do one thing.
 
 use super::{
-    access, apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race, recover,
-    schema, train, train_facts, tree, upkeep,
+    access, apply, artifact, cold, crash, dag, doors, federated, hooks, learn, lines, many, race,
+    recover, schema, train, train_facts, tree, upkeep,
 };
 use serde_json::Value;
 use superduper::{Error, Result};

@@ -154,8 +154,7 @@ impl AccessForm {
         let mut requests = Vec::new();
         for site in &self.sites {
             for model in &models {
-                let of_model =
-                    FederatedTraining::new(&model.name, model.model.clone(), FedAvg {});
+                let of_model = FederatedTraining::new(&model.name, model.model.clone(), FedAvg {});
                 requests.push(self.access.request(site, &of_model, &self.purpose).await?);
             }
         }

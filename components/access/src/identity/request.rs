@@ -114,3 +114,29 @@ impl SignedRequest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p23_the_times_of_a_request_are_checked_and_are_under_the_signature() -> Result<()> {
+        const MINUTE: i64 = 60_000;
+        let key = SigningKey::generate()?;
+        let about = Expected { user: "alice", site: "b", digest: "0", purpose: "study" };
+        let request = SignedRequest::new(&key, about, Duration::from_secs(3600))?;
+        let at = |minutes: i64| Timestamp(request.signed_at.0 + minutes * MINUTE);
+        for fine in [0, 59, -4] {
+            request.check_times(at(fine))?;
+        }
+        // A minute after its expiry, and a clock that is off by an hour.
+        let late = request.check_times(at(61)).map_err(|error| error.to_string());
+        assert!(late.is_err_and(|text| text.contains("has expired at")));
+        let early = request.check_times(at(-60)).map_err(|error| error.to_string());
+        assert!(early.is_err_and(|text| text.contains("one of the clocks is wrong")));
+        request.check(&key.public(), about)?;
+        let moved = SignedRequest { signed_at: at(-30), ..request };
+        assert!(moved.check(&key.public(), about).is_err());
+        Ok(())
+    }
+}
