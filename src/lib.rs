@@ -53,7 +53,7 @@
 //! `encoders`: models of text, too. `train`: background training; `progress`, `plot` and `s3` add to
 //! it. `federated`: federated training; `http` adds notifications over HTTP, `federated-models`
 //! networks on candle. `access`: who may run which code at a site; `access-models` adds models of
-//! seven methods. `schemars`: JSON Schema of field types that derive it. `aws`, `gcp`, `azure`:
+//! seven methods. `sandbox`: callables as WebAssembly; `sandbox-models` adds models. `schemars`: JSON Schema of field types that derive it. `aws`, `gcp`, `azure`:
 //! artifacts in object stores.
 //!
 //! # Modules
@@ -102,6 +102,9 @@ pub use superduper_candle as candle;
 /// Federated training. Needs the feature `federated`.
 #[cfg(feature = "federated")]
 pub use superduper_federated as federated;
+/// Code that nobody vetted, as WebAssembly. Needs the feature `sandbox`.
+#[cfg(feature = "sandbox")]
+pub use superduper_sandbox as sandbox;
 /// Background training and batch prediction. Needs the feature `train`.
 #[cfg(feature = "train")]
 pub use superduper_train as train;

@@ -21,6 +21,20 @@ pub(crate) struct Asked<'a> {
     pub(crate) source_is_whole: bool,
     /// Whether the site lists the model, and nothing else is custom.
     pub(crate) is_builtin: bool,
+    /// Whether the model's code runs in a sandbox, and nothing else is custom.
+    pub(crate) is_sandboxed: bool,
+}
+
+impl Asked<'_> {
+    /// The right that is asked for.
+    pub(crate) fn right(&self) -> Right {
+        match (self.is_builtin, self.is_sandboxed) {
+            // A listed model that carries code is not known by its kind.
+            (_, true) => Right::RunSandboxed,
+            (true, false) => Right::RunBuiltin,
+            (false, false) => Right::RunModel,
+        }
+    }
 }
 
 /// How a decision came out.
@@ -86,7 +100,7 @@ impl<'a> Standing<'a> {
 
     /// Whether the user may run this code.
     pub(crate) fn run(&self, asked: Asked<'_>, request: Option<&RequestState>) -> Verdict {
-        let right = if asked.is_builtin { Right::RunBuiltin } else { Right::RunModel };
+        let right = asked.right();
         if let Ok(rule) = self.has(Right::RunAny)
             && (self.who.user == self.site.owner.user
                 || self.site.policy.verdict(right, &self.who).is_ok())
@@ -97,8 +111,11 @@ impl<'a> Standing<'a> {
             Ok(rule) => rule,
             Err(why) => return Verdict::Deny(right, why),
         };
-        if asked.is_builtin {
+        if right == Right::RunBuiltin {
             return Verdict::Allow(right, rule);
+        }
+        if right == Right::RunSandboxed && self.site.allow_sandboxed {
+            return Verdict::Allow(right, format!("{rule}, sandboxed code needs no grant"));
         }
         if !asked.source_is_whole {
             let why = format!(

@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{self, AuditRecord, Outcome},
-    decide::{Asked, Standing, Verdict},
+    decide::{Asked, Standing, Verdict, short},
     home::{SiteListing, deciding},
     identity::{Expected, Proof, SignedHead, SignedRequest},
     principal::Principal,
@@ -203,26 +203,26 @@ async fn of_user(db: &Db, request: &Request, who: &Principal) -> Result<Decided>
         // The same words as for a site that does not exist.
         return Ok(unknown_site(name));
     }
-    let is_builtin = site.builtin.contains(&request.model) && request.is_default;
-    if let Err(why) = is_from(db, request, who, &site, permissions.as_ref()).await? {
-        let right = if is_builtin { Right::RunBuiltin } else { Right::RunModel };
-        let text = format!("`{right}` at site `{name}`: {why}");
-        return Ok((right, Outcome::Deny, why, Decision::Deny(text)));
-    }
-    let asked_at = AccessRequest::address_of(name, &who.user, &request.source_digest);
-    let (on_request, asked_at) = seen::<AccessRequest>(db, asked_at).await?;
     let asked = Asked {
         model: &request.model,
         digest: &request.source_digest,
         source_is_whole: request.source_is_whole,
-        is_builtin,
+        is_builtin: site.builtin.contains(&request.model) && request.is_default,
+        is_sandboxed: request.is_sandboxed,
     };
+    if let Err(why) = is_from(db, request, who, &site, permissions.as_ref()).await? {
+        let right = asked.right();
+        let decision = denial(right, &site, request, &why);
+        return Ok((right, Outcome::Deny, why, decision));
+    }
+    let asked_at = AccessRequest::address_of(name, &who.user, &request.source_digest);
+    let (on_request, asked_at) = seen::<AccessRequest>(db, asked_at).await?;
     let state = on_request.as_ref().map(|request| &request.state);
     Ok(match standing.run(asked, state) {
         Verdict::Allow(right, rule) => (right, Outcome::Allow, rule, Decision::Allow),
         Verdict::Deny(right, why) => {
-            let text = format!("`{right}` at site `{name}`: {why}");
-            (right, Outcome::Deny, why, Decision::Deny(text))
+            let decision = denial(right, &site, request, &why);
+            (right, Outcome::Deny, why, decision)
         }
         Verdict::Missing(right, what) => {
             let owner = &site.owner.user;
@@ -232,6 +232,16 @@ async fn of_user(db: &Db, request: &Request, who: &Principal) -> Result<Decided>
             (right, Outcome::Block, what, Decision::Block { reason, read })
         }
     })
+}
+
+/// A denial, for a user who may see the site: which right, which code, why, and whom to ask.
+fn denial(right: Right, site: &GovernedSite, request: &Request, why: &str) -> Decision {
+    let (name, owner) = (site.name(), &site.owner.user);
+    let (model, digest) = (&request.model, short(&request.source_digest));
+    Decision::Deny(format!(
+        "`{right}` at site `{name}` for `{model}` ({digest}): {why}; ask {owner}, the owner of \
+         `{name}`, to authorise it (docs/access.md, \"Authorising a site\")"
+    ))
 }
 
 /// Whether a training is submitted by this user; the inner error tells why not.

@@ -29,6 +29,9 @@ pub struct GovernedSite {
     /// listed is built in only with the default executor and persistor.
     #[component(default)]
     pub builtin: Vec<String>,
+    /// Whether code that runs in the sandbox needs no grant: the right `run_sandboxed` is enough.
+    #[component(default)]
+    pub allow_sandboxed: bool,
     /// The data of the site, for trainings that name the site: [`Access::fit`](crate::Access::fit).
     #[component(default)]
     pub data: Option<Arc<dyn SiteData>>,
@@ -52,6 +55,7 @@ impl GovernedSite {
             policy: SitePolicy::open(),
             roles: Roles::default(),
             builtin: Vec::new(),
+            allow_sandboxed: false,
             data: None,
             owner_key: None,
             requires_keys: false,

@@ -118,7 +118,7 @@ mod validation;
 mod weights;
 
 #[doc(no_inline)]
-pub use candle_core::{Error as CandleError, Tensor, Var};
+pub use candle_core::{Device, Error as CandleError, Tensor, Var};
 
 pub use anchor::Anchor;
 pub use array::Array;

@@ -52,6 +52,9 @@ pub struct Request {
     /// Whether executor, persistor, strategy, filters and endpoints are built in, so that the model
     /// alone may be custom code.
     pub is_default: bool,
+    /// Whether the model's code runs in a sandbox, and all other code is built in.
+    #[serde(default)]
+    pub is_sandboxed: bool,
     /// Who submits the training, if it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitter: Option<Submitter>,

@@ -98,7 +98,7 @@ pub use departure::Departure;
 pub use executor::{ClientExecutor, DefaultExecutor, Reply, ReturnCode, Task};
 pub use filter::{ClipNorm, ExcludeVars, Filter, GaussianNoise, apply_filters};
 pub use gate::{Decision, Gate, Request, Submitter};
-pub use model::{FederatedModel, SiteMoments, Tested, Trained, class_of_model};
+pub use model::{CarriedCode, FederatedModel, SiteMoments, Tested, Trained, class_of_model};
 pub use model_config::ModelConfig;
 #[cfg(feature = "http")]
 pub use notify::HttpEndpoint;

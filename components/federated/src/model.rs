@@ -3,7 +3,7 @@
 use crate::{class::Class, site_context::SiteContext};
 use serde::{Deserialize, Serialize};
 use std::{any::Any, collections::BTreeMap};
-use superduper::{Component, ComponentType, Error, ErrorKind, Result, Tensors};
+use superduper::{Component, ComponentType, Digest, Error, ErrorKind, Result, Tensors};
 
 /// What a site's training gives.
 #[derive(Debug, Clone)]
@@ -87,6 +87,13 @@ pub trait FederatedModel: ComponentType {
             .with_hint("implement `FederatedModel::predict`"))
     }
 
+    /// Code that the model carries in its fields, such as a module of WebAssembly, and that runs in a
+    /// sandbox: grants are for its digest. `None`, which is the default, for models whose code is in
+    /// the program.
+    fn carried_code(&self) -> Option<CarriedCode> {
+        None
+    }
+
     /// Moments of the weights around the global model, for SWAG.
     ///
     /// # Errors
@@ -112,6 +119,15 @@ pub trait FederatedModel: ComponentType {
     }
 }
 
+/// Code that a model carries and runs in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarriedCode {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is, for the owners of sites to read.
+    pub about: String,
+}
+
 /// What [`federates!`](crate::federates) submits for a type.
 #[doc(hidden)]
 pub struct FederatedEntry {
@@ -120,6 +136,7 @@ pub struct FederatedEntry {
     pub(crate) train: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Trained>,
     pub(crate) test: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Tested>,
     pub(crate) predict: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<Tensors>,
+    pub(crate) carried_code: fn(&dyn Component) -> Result<Option<CarriedCode>>,
     pub(crate) moments: fn(&dyn Component, Tensors, &mut SiteContext<'_>) -> Result<SiteMoments>,
     pub(crate) dry_forward: DryForward,
     pub(crate) class: fn() -> Class,
@@ -148,6 +165,7 @@ impl FederatedEntry {
             train: |model, weights, ctx| typed::<M>(model)?.train(weights, ctx),
             test: |model, weights, ctx| typed::<M>(model)?.test(weights, ctx),
             predict: |model, weights, ctx| typed::<M>(model)?.predict(weights, ctx),
+            carried_code: |model| Ok(typed::<M>(model)?.carried_code()),
             moments: |model, weights, ctx| typed::<M>(model)?.moments(weights, ctx),
             dry_forward: |model, images, classes| typed::<M>(model)?.dry_forward(images, classes),
             class: Class::of::<M>,

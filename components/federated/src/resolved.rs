@@ -1,7 +1,11 @@
 //! The model of a training, as its settings and its sites make it; and whether they fit together.
 
 use crate::{
-    class::Class, config::TrainingConfig, model::entry, model_config::ModelConfig, site::Site,
+    class::Class,
+    config::TrainingConfig,
+    model::{CarriedCode, entry},
+    model_config::ModelConfig,
+    site::Site,
     training::FederatedTraining,
 };
 use std::{any::Any, sync::Arc};
@@ -47,21 +51,32 @@ impl FederatedTraining {
         Ok([model, (*self.executor).class(), (*self.persistor).class()])
     }
 
-    /// A digest of the captured source of model, executor and persistor, as this program has them. It
-    /// is the [digest of the model's class](Class::digest) if executor and persistor are built in.
+    /// A digest of the captured source of model, executor and persistor, as this program has them. If
+    /// executor and persistor are built in, it is the [digest of the model's class](Class::digest).
+    /// For a model that [carries its code](crate::FederatedModel::carried_code), the digest of that
+    /// code stands for the model.
     ///
     /// # Errors
     /// `UnknownKind` for a model that this program does not know; those of building it.
     pub fn source_digest(&self) -> Result<Digest> {
-        let classes = self.classes()?;
-        if classes[1..].iter().all(Class::is_built_in) {
-            return Ok(classes[0].digest());
+        let (classes, carried) = (self.classes()?, self.carried_code()?);
+        let [model, rest @ ..] = &classes;
+        // What runs carried code is part of this program, and no custom code.
+        let model = carried.map_or_else(|| model.digest(), |carried| carried.digest);
+        if rest.iter().all(Class::is_built_in) {
+            return Ok(model);
         }
         let mut hasher = Hasher::new();
-        for class in classes {
-            hasher.update(class.digest().to_hex().as_bytes());
+        for digest in std::iter::once(model).chain(rest.iter().map(Class::digest)) {
+            hasher.update(digest.to_hex().as_bytes());
         }
         Ok(hasher.finish())
+    }
+
+    /// The code that the model carries and runs in a sandbox, if it does.
+    pub(crate) fn carried_code(&self) -> Result<Option<CarriedCode>> {
+        let model = self.resolved_model()?;
+        (entry(model.kind())?.carried_code)(&*model)
     }
 
     /// The kind of the model; for a [`ModelConfig`], of the model that it stands for.

@@ -177,7 +177,7 @@ fn digest(
     // Data may be large, and is only described.
     let about = (&site.owner, &site.policy, &site.roles, &site.builtin);
     add(Encoded::of(&about))?;
-    add(Encoded::of(&(&site.owner_key, site.requires_keys)))?;
+    add(Encoded::of(&(&site.owner_key, site.requires_keys, site.allow_sandboxed)))?;
     add(Encoded::of(&site.data.as_ref().map(|_| DataOfSite::of(site)).transpose()?))?;
     for given in permissions {
         let about = (&given.user, &given.organisation, &given.key, &given.roles, &given.models);

@@ -99,9 +99,13 @@ impl FederatedTraining {
     /// # Errors
     /// As for [`source_digest`](FederatedTraining::source_digest).
     pub fn captured_source(&self) -> Result<String> {
-        let parts = Part::all(self)?;
+        let (parts, carried) = (Part::all(self)?, self.carried_code()?);
+        let is_carried = carried.is_some();
         let scripts = parts.iter().filter(|part| !part.class.is_built_in());
-        let texts: Vec<String> = scripts.filter_map(Part::script).collect();
+        let scripts = scripts.filter(|part| !is_carried || part.role != "model");
+        let carried = carried.map(|carried| carried.about);
+        let texts: Vec<String> =
+            carried.into_iter().chain(scripts.filter_map(Part::script)).collect();
         Ok(texts.join("\n"))
     }
 
@@ -114,6 +118,15 @@ impl FederatedTraining {
     /// As for [`source_digest`](FederatedTraining::source_digest).
     pub fn uncovered_source(&self) -> Result<Vec<String>> {
         let parts = Part::all(self)?;
+        if self.carried_code()?.is_some() {
+            // What runs it is no custom code; the rest has no place beside a sandbox.
+            let [_, executor, persistor] = &parts;
+            let rest = [executor, persistor].into_iter().filter(|part| !part.class.is_built_in());
+            let rest = rest.map(|part| {
+                format!("the {} `{}` would run outside of the sandbox", part.role, part.class.path)
+            });
+            return Ok(rest.chain(self.other_code()).collect());
+        }
         let mut found: Vec<String> = parts.iter().flat_map(Part::missing).collect();
         found.extend(helpers(&parts));
         found.extend(self.other_code());
