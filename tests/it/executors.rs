@@ -198,6 +198,20 @@ impl AtNorth {
     }
 }
 
+#[derive(Component, Clone)]
+#[component(kind = "executors.Plain")]
+struct Plain {
+    identifier: String,
+}
+
+#[triggers]
+impl Plain {
+    #[trigger("apply")]
+    fn work(&self) -> Result<u32> {
+        Ok(9)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn e12_a_job_for_the_executor_of_another_process_waits_for_that_process() {
     let folder = tempfile::tempdir().unwrap();
@@ -209,13 +223,23 @@ async fn e12_a_job_for_the_executor_of_another_process_waits_for_that_process() 
     assert_eq!(job.state, JobState::Queued, "this process has no such executor");
     let waits = here.why(job.id).await.unwrap().to_string();
     assert!(waits.contains("site:north"), "{waits}");
-    let north = open().with_executor(Arc::new(OfNorth)).build().await.unwrap();
+    // Of what names another executor, or none, this process takes nothing.
+    let north = open().with_executor(Arc::new(OfNorth)).claims_only("site:north");
+    let north = north.build().await.unwrap();
+    let observer = open().observer().build().await.unwrap();
+    let plain = observer.apply(Plain { identifier: "p".into() }).detach().await.unwrap();
     let work = tokio::spawn({
         let north = north.clone();
         async move { north.work().await }
     });
     let row = here.wait(job.id, Duration::from_secs(30)).await.unwrap();
     assert_eq!((row.state, row.result), (JobState::Succeeded, Some(json!(7))));
+    let plain = plain.jobs().await.unwrap().pop().unwrap();
+    assert_eq!(plain.state, JobState::Queued);
+    assert!(!here.workers().await.unwrap().is_empty());
+    here.resume().await.unwrap();
+    let row = here.wait(plain.id, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(row.state, JobState::Succeeded, "another process takes it");
     north.close(Duration::from_secs(5)).await.unwrap();
     work.await.unwrap().unwrap();
 }

@@ -96,7 +96,7 @@ fn dependencies_go_one_way() {
         let allowed: &[&str] = match name {
             "superduper-derive" => &[],
             "superduper-core" => &["superduper-derive"],
-            // The last three by features.
+            // Those of `components/` by features.
             "superduper" => &[
                 "superduper-core",
                 "superduper-derive",
@@ -107,8 +107,16 @@ fn dependencies_go_one_way() {
                 "superduper-train",
                 "superduper-federated",
                 "superduper-access",
+                "superduper-sandbox",
             ],
-            "superduper-access" => &["superduper-core", "superduper-federated"],
+            // Custom models on candle by a feature.
+            "superduper-access" => {
+                &["superduper-core", "superduper-federated", "superduper-candle"]
+            }
+            // Models by a feature.
+            "superduper-sandbox" => {
+                &["superduper-core", "superduper-federated", "superduper-candle"]
+            }
             // Networks on candle by a feature.
             "superduper-federated" => &["superduper-core", "superduper-train", "superduper-candle"],
             // Its models can be trained as background jobs.
@@ -125,6 +133,7 @@ fn dependencies_go_one_way() {
                 "superduper-candle",
                 "superduper-train",
                 "superduper-federated",
+                "superduper-access",
             ],
             "superduper-examples" | "superduper-serve-model" => &["superduper"],
             "superduper-api" => &[],

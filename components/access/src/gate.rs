@@ -3,18 +3,19 @@
 use crate::{
     audit::{self, AuditRecord, Outcome},
     decide::{Asked, Standing, Verdict, short},
-    home::{SiteListing, deciding},
-    identity::{Expected, Proof, SignedHead, SignedRequest},
+    homes::{deciding, is_home},
+    identity::{Expected, SignedHead, SignedRequest},
+    listing::SiteListing,
     principal::Principal,
+    proof::Proof,
     request::AccessRequest,
     right::Right,
     site::{GovernedSite, Permissions},
+    stored::{find, seen},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use superduper::{
-    Address, BoxFuture, ComponentType, Db, Encoded, ErrorKind, Result, store::Timestamp,
-};
+use superduper::{Address, BoxFuture, Db, Encoded, ErrorKind, Result, store::Timestamp};
 use superduper_federated::{Decision, Gate, Request};
 
 /// The gate of a [`GovernedSite`]: it decides by the policy, the roles and the grants that are on
@@ -55,7 +56,7 @@ impl Gate for SiteGate {
         db: &'a Db,
         request: &'a Request,
     ) -> BoxFuture<'a, Result<Option<Value>>> {
-        Box::pin(signed_head(db, &request.site))
+        Box::pin(signed_head(db, request))
     }
 }
 
@@ -68,6 +69,10 @@ struct ProgramGate {}
 impl Gate for ProgramGate {
     fn allow<'a>(&'a self, db: &'a Db, request: &'a Request) -> BoxFuture<'a, Result<Decision>> {
         Box::pin(async move {
+            let is_of_worker = request.jobs_executor.as_deref();
+            if is_of_worker.is_some_and(|name| name.starts_with("site:")) {
+                return decide(db, request).await;
+            }
             let listing = SiteListing::address(&request.site);
             if find::<SiteListing>(db, listing).await?.is_some() {
                 return decide(db, request).await;
@@ -86,46 +91,35 @@ impl Gate for ProgramGate {
         db: &'a Db,
         request: &'a Request,
     ) -> BoxFuture<'a, Result<Option<Value>>> {
-        Box::pin(signed_head(db, &request.site))
+        Box::pin(signed_head(db, request))
     }
 }
 superduper_federated::program_gate!(ProgramGate {}, same_as = "access.SiteGate");
 
-/// A component, if it is stored.
-pub(crate) async fn find<T: ComponentType>(db: &Db, address: Address) -> Result<Option<T>> {
-    match db.load::<T>(address).await {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// A component, if it is stored, with the address that says what was seen: with the version, or
-/// without one where nothing was there.
-async fn seen<T: ComponentType>(db: &Db, address: Address) -> Result<(Option<T>, Address)> {
-    match db.load_with_address::<T>(address.clone()).await {
-        Ok(stored) => {
-            let address = stored.address().clone();
-            Ok((Some(stored.into_inner()), address))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok((None, address)),
-        Err(error) => Err(error),
-    }
-}
-
 /// Decide in the database of the site: its home, or that of the training.
 async fn decide(db: &Db, request: &Request) -> Result<Decision> {
+    // The worker of a site runs nothing under the name of another one.
+    let own = format!("site:{}", request.site);
+    if request.jobs_executor.as_ref().is_some_and(|name| name.starts_with("site:") && *name != own)
+    {
+        return Ok(Decision::Deny(format!("site `{}` was not found", request.site)));
+    }
     // Read first: a change of the home from here on changes it, too.
     let (listing, listed_at) = seen::<SiteListing>(db, SiteListing::address(&request.site)).await?;
     let home = match deciding(db, &request.site).await {
         Ok(home) => home,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Ok(Decision::Deny(error.to_string()));
+            let user = request.submitter.as_ref().map_or("", |by| by.user.as_str());
+            let text = match listing.is_some_and(|listing| listing.is_seen_by(user)) {
+                true => error.to_string(),
+                false => format!("site `{}` was not found", request.site),
+            };
+            return Ok(Decision::Deny(text));
         }
         Err(error) => return Err(error),
     };
     match decide_in(&home, request).await? {
-        Decision::Block { reason, .. } if listing.is_some() => {
+        Decision::Block { reason, .. } if is_home(&request.site) => {
             Ok(Decision::Block { reason, read: vec![listed_at] })
         }
         decided => Ok(decided),
@@ -265,14 +259,20 @@ async fn is_from(
         site: &request.site,
         digest: &request.source_digest,
         purpose: by.map_or("", |by| by.purpose.trim()),
+        terms: &request.terms,
     };
     let (signed, is_preview) = (signed.as_ref(), request.is_preview);
     let by = format!("the training {}", request.training_uuid);
-    Proof { site, permissions, expected, signed, by: &by, is_preview }.check(db).await
+    // In a home, the database of the trainings says nothing about who somebody is.
+    let requires_keys = site.requires_keys || is_home(&request.site);
+    Proof { site, permissions, expected, signed, by: &by, is_preview, requires_keys }
+        .check(db)
+        .await
 }
 
-/// The signed head of a site's audit, if the site signs.
-async fn signed_head(db: &Db, site: &str) -> Result<Option<Value>> {
+/// The signed head of a site's audit, if the site signs, for a user who may see the site.
+async fn signed_head(db: &Db, request: &Request) -> Result<Option<Value>> {
+    let site = request.site.as_str();
     let db = match deciding(db, site).await {
         Ok(db) => db,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
@@ -281,11 +281,15 @@ async fn signed_head(db: &Db, site: &str) -> Result<Option<Value>> {
     let Some(governed) = find::<GovernedSite>(&db, Address::of::<GovernedSite>(site)).await? else {
         return Ok(None);
     };
+    let user = request.submitter.as_ref().map_or("", |by| by.user.as_str());
+    let given = find::<Permissions>(&db, Permissions::address(site, user)).await?;
+    let who = Principal::user(user);
+    let standing = Standing::of(&governed, &who, given.as_ref(), Timestamp::now());
     match &governed.signing_key {
-        Some(key) => {
+        Some(key) if standing.has(Right::View).is_ok() => {
             let head = audit::head(&db, site).await?;
             Ok(Some(Encoded::of(&SignedHead::new(key.reveal()?, site, head)?)?.value().clone()))
         }
-        None => Ok(None),
+        _ => Ok(None),
     }
 }

@@ -136,7 +136,7 @@ impl Access {
         let unknown = || Error::not_found(format!("model `{owner}/{name}` was not found"));
         check_name(owner).and_then(|()| check_name(name)).map_err(|_| unknown())?;
         let found =
-            crate::gate::find::<PublishedModel>(self.db(), PublishedModel::address(owner, name))
+            crate::stored::find::<PublishedModel>(self.db(), PublishedModel::address(owner, name))
                 .await?;
         found.filter(|model| !model.private || model.owner == self.who().user).ok_or_else(unknown)
     }

@@ -1,7 +1,7 @@
 //! Requests for access.
 
 use crate::{
-    identity::{Expected, SignedRequest},
+    identity::{ACCESS, Expected, SignedRequest},
     principal::Principal,
 };
 use serde::{Deserialize, Serialize};
@@ -104,10 +104,18 @@ impl AccessRequest {
         Address::of::<AccessRequest>(AccessRequest::name_of(site, user, digest))
     }
 
+    /// Whether its id is that of its user, site and code. Whoever can open a database may have written
+    /// it.
+    pub(crate) fn is_consistent(&self) -> bool {
+        self.identifier == AccessRequest::name_of(&self.site, &self.who.user, &self.digest)
+            && self.who.check().is_ok()
+    }
+
     /// What its signature has to be about.
     pub(crate) fn expected(&self) -> Expected<'_> {
         let (user, site) = (self.who.user.as_str(), self.site.as_str());
-        Expected { user, site, digest: &self.digest, purpose: self.purpose.trim() }
+        let purpose = self.purpose.trim();
+        Expected { user, site, digest: &self.digest, purpose, terms: ACCESS }
     }
 
     /// The id, for [`Access::grant`](crate::Access::grant) and

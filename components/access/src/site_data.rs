@@ -1,6 +1,6 @@
 //! The data of a governed site, in a training that names the site.
 
-use crate::{gate::find, home::deciding, site::GovernedSite};
+use crate::{homes::deciding, site::GovernedSite, stored::find};
 use serde::{Deserialize, Serialize};
 use std::{any::Any, sync::Arc};
 use superduper::{Address, BoxFuture, Db, Error, Result};

@@ -52,6 +52,12 @@ pub struct Request {
     /// Whether executor, persistor, strategy, filters and endpoints are built in, so that the model
     /// alone may be custom code.
     pub is_default: bool,
+    /// The executor that runs the jobs of the site, if the training names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs_executor: Option<String>,
+    /// A digest of the [terms](crate::FederatedTraining::terms) of the training.
+    #[serde(default)]
+    pub terms: String,
     /// Whether the model's code runs in a sandbox, and all other code is built in.
     #[serde(default)]
     pub is_sandboxed: bool,

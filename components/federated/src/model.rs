@@ -89,7 +89,7 @@ pub trait FederatedModel: ComponentType {
 
     /// Code that the model carries in its fields, such as a module of WebAssembly, and that runs in a
     /// sandbox: grants are for its digest. `None`, which is the default, for models whose code is in
-    /// the program.
+    /// the program. Only the sandbox of this library is asked.
     fn carried_code(&self) -> Option<CarriedCode> {
         None
     }
@@ -142,6 +142,8 @@ pub struct FederatedEntry {
     pub(crate) class: fn() -> Class,
     /// The trait that its author implements, whose `impl` block is to be captured.
     pub(crate) contract: &'static str,
+    /// Whether the type runs code that it carries in a sandbox.
+    pub(crate) is_sandbox: bool,
     /// The names of the fields.
     pub(crate) fields: fn() -> Vec<&'static str>,
 }
@@ -154,10 +156,17 @@ impl FederatedEntry {
         FederatedEntry::of_contract::<M>("FederatedModel")
     }
 
+    /// The entry of a type that runs the code which it carries in a sandbox. Of other types,
+    /// [`FederatedModel::carried_code`] is not asked for.
+    pub const fn of_sandbox<M: FederatedModel>() -> Self {
+        FederatedEntry { is_sandbox: true, ..FederatedEntry::of::<M>() }
+    }
+
     /// The entry of a type whose `impl FederatedModel` a macro writes, from an `impl` of this trait.
     pub const fn of_contract<M: FederatedModel>(contract: &'static str) -> Self {
         FederatedEntry {
             contract,
+            is_sandbox: false,
             kind: M::__kind,
             initial: |model, input, classes, seed| {
                 typed::<M>(model)?.initial_for(input, classes, seed)

@@ -8,8 +8,10 @@ use crate::{
     site::Site,
     training::FederatedTraining,
 };
+use serde::Serialize;
+use serde_json::Value;
 use std::{any::Any, sync::Arc};
-use superduper::{Component, Digest, Error, Hasher, Result};
+use superduper::{Component, Digest, Encoded, Error, Hasher, Result};
 
 impl FederatedTraining {
     /// The model: that which a [`ModelConfig`] stands for, or the one that was given.
@@ -73,10 +75,37 @@ impl FederatedTraining {
         Ok(hasher.finish())
     }
 
+    /// A digest of what a training may do with the code that it runs: its identifier, strategy,
+    /// rounds, options, settings, seed and filters, and the site names. The fields of the model are
+    /// not part of it.
+    ///
+    /// # Errors
+    /// `Encode` for settings that JSON cannot hold.
+    pub fn terms(&self) -> Result<Digest> {
+        let filters = |site: &Site| -> Result<(String, Vec<Value>)> {
+            let filters = site.filters.iter().map(|filter| value(filter));
+            Ok((site.name.clone(), filters.collect::<Result<_>>()?))
+        };
+        let sites = self.sites.iter().chain(&self.central).map(filters);
+        let sites: Vec<(String, Vec<Value>)> = sites.collect::<Result<_>>()?;
+        let parts = [
+            value(&self.identifier)?,
+            value(&self.strategy)?,
+            value(&self.config)?,
+            value(&self.federation)?,
+            value(&self.options)?,
+            value(&self.uncertainty)?,
+            value(&self.seed)?,
+            value(&sites)?,
+        ];
+        Ok(Digest::of(value(&parts)?.to_string().as_bytes()))
+    }
+
     /// The code that the model carries and runs in a sandbox, if it does.
     pub(crate) fn carried_code(&self) -> Result<Option<CarriedCode>> {
         let model = self.resolved_model()?;
-        (entry(model.kind())?.carried_code)(&*model)
+        let entry = entry(model.kind())?;
+        if entry.is_sandbox { (entry.carried_code)(&*model) } else { Ok(None) }
     }
 
     /// The kind of the model; for a [`ModelConfig`], of the model that it stands for.
@@ -192,6 +221,11 @@ impl TrainingConfig {
         let merged = self.merged().map_or(self.num_classes, |merged| merged.num_classes);
         Some(merged).filter(|classes| *classes > 0)
     }
+}
+
+/// A value as JSON, whose keys are in order.
+fn value(value: &(impl Serialize + ?Sized)) -> Result<Value> {
+    Ok(Encoded::of(value)?.value().clone())
 }
 
 fn classes_of(site: &Site) -> Option<usize> {

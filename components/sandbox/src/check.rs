@@ -43,6 +43,9 @@ fn features() -> WasmFeatures {
         | WasmFeatures::FLOATS
 }
 
+/// So many imports are named that are not there.
+const MOST_FAULTS: usize = 20;
+
 /// What was seen of a module.
 #[derive(Default)]
 struct Seen {
@@ -75,16 +78,16 @@ pub(crate) fn check(module: &[u8], limits: &Limits) -> Result<Declared> {
     };
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(invalid)?;
+        // First the validator: it bounds how many there are of everything.
+        let valid = validator.payload(&payload).map_err(invalid)?;
         seen.look(&payload, limits).map_err(invalid)?;
-        if seen.functions.len() > limits.functions {
+        if seen.functions.len().max(seen.types.len()) > limits.functions {
             return Err(Error::invalid(format!(
-                "the module has more than {} functions",
+                "the module has more than {} functions or types",
                 limits.functions
             )));
         }
-        if let wasmparser::ValidPayload::Func(function, body) =
-            validator.payload(&payload).map_err(invalid)?
-        {
+        if let wasmparser::ValidPayload::Func(function, body) = valid {
             check_nesting(&body, limits)?;
             let mut function = function.into_validator(std::mem::take(&mut allocations));
             function.validate(&body).map_err(invalid)?;
@@ -123,7 +126,7 @@ impl Seen {
     ) -> std::result::Result<(), wasmparser::BinaryReaderError> {
         match payload {
             Payload::TypeSection(types) => {
-                for group in types.clone() {
+                for group in types.clone().into_iter().take(limits.functions + 1) {
                     for ty in group?.into_types() {
                         self.types.push(match ty.composite_type.inner {
                             CompositeInnerType::Func(function) => Some(Signature {
@@ -136,7 +139,7 @@ impl Seen {
                 }
             }
             Payload::ImportSection(imports) => {
-                for import in imports.clone().into_imports() {
+                for import in imports.clone().into_imports().take(limits.functions + 1) {
                     let import = import?;
                     self.import(import.module, import.name, &import.ty);
                 }
@@ -147,6 +150,34 @@ impl Seen {
                     self.functions.push(function?);
                 }
             }
+            Payload::MemorySection(_) | Payload::TableSection(_) => self.sizes(payload, limits)?,
+            Payload::ExportSection(exports) => {
+                for export in exports.clone() {
+                    let export = export?;
+                    match export.kind {
+                        ExternalKind::Memory if export.name == "memory" => self.has_memory = true,
+                        ExternalKind::Func => {
+                            self.exports.push((export.name.to_owned(), export.index));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Payload::CustomSection(section) if section.name() == SECTION => {
+                self.declared = Some(Declared::parse(section.data()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What memories and tables begin with.
+    fn sizes(
+        &mut self,
+        payload: &Payload<'_>,
+        limits: &Limits,
+    ) -> std::result::Result<(), wasmparser::BinaryReaderError> {
+        match payload {
             Payload::MemorySection(memories) => {
                 for memory in memories.clone() {
                     let bytes = memory?.initial.saturating_mul(65_536);
@@ -169,21 +200,6 @@ impl Seen {
                     }
                 }
             }
-            Payload::ExportSection(exports) => {
-                for export in exports.clone() {
-                    let export = export?;
-                    match export.kind {
-                        ExternalKind::Memory if export.name == "memory" => self.has_memory = true,
-                        ExternalKind::Func => {
-                            self.exports.push((export.name.to_owned(), export.index));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            Payload::CustomSection(section) if section.name() == SECTION => {
-                self.declared = Some(Declared::parse(section.data()));
-            }
             _ => {}
         }
         Ok(())
@@ -198,6 +214,9 @@ impl Seen {
             if (module, name) == ("superduper", "random") && signature == Some(random) {
                 return;
             }
+        }
+        if self.faults.len() >= MOST_FAULTS {
+            return;
         }
         self.faults.push(format!(
             "the module imports `{module}.{name}`; there is only the function `superduper.random` \

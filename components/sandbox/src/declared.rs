@@ -102,7 +102,7 @@ pub struct DeclaredSetting {
 }
 
 /// The largest number of parameters, features and outputs.
-const MOST: usize = 1 << 28;
+const MOST: usize = 1 << 26;
 
 impl Declared {
     /// Read the section.

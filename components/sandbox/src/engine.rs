@@ -57,15 +57,15 @@ fn shared(limits: &Limits) -> Result<&'static Shared> {
     static SHARED: LazyLock<Mutex<HashMap<usize, &'static Shared>>> = LazyLock::new(Mutex::default);
     let mut all = lock(&SHARED);
     // One for each size of the stack: few, as limits are settings of programs.
-    if let Some(shared) = all.get(&limits.stack) {
+    if let Some(shared) = all.get(&limits.stack()) {
         return Ok(shared);
     }
-    let engine = Engine::new(&config(limits.stack)).map_err(|error| {
+    let engine = Engine::new(&config(limits.stack())).map_err(|error| {
         Error::new(ErrorKind::Unsupported, format!("guests cannot run here: {error}"))
     })?;
     let shared: &'static Shared = Box::leak(Box::new(Shared { engine, kept: Mutex::default() }));
     Clock::watch(&shared.engine);
-    all.insert(limits.stack, shared);
+    all.insert(limits.stack(), shared);
     Ok(shared)
 }
 

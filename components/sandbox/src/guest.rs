@@ -158,7 +158,10 @@ impl Guest {
     }
 
     pub(crate) fn write(&mut self, place: Place, bytes: &[u8]) -> Result<()> {
-        let range = self.range(Place { bytes: bytes.len().min(place.bytes), ..place }, "alloc")?;
+        if bytes.len() > place.bytes {
+            return Err(Error::internal("a place of a guest is too small"));
+        }
+        let range = self.range(Place { bytes: bytes.len(), ..place }, "alloc")?;
         self.memory.data_mut(&mut self.store)[range].copy_from_slice(bytes);
         Ok(())
     }
@@ -238,7 +241,7 @@ fn why(error: &wasmtime::Error, limits: &Limits, doing: &str) -> Error {
         Some(Trap::Interrupt) => {
             format!("did not end within its deadline of {:?}", limits.deadline)
         }
-        Some(Trap::StackOverflow) => format!("used up its stack of {} bytes", limits.stack),
+        Some(Trap::StackOverflow) => format!("used up its stack of {} bytes", limits.stack()),
         Some(Trap::UnreachableCodeReached) => "gave up (`unreachable`)".to_owned(),
         Some(trap) => format!("was stopped: {trap}"),
         None => {

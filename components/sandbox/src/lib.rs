@@ -24,7 +24,7 @@ pub use declared::{
     Labels,
 };
 pub use guest::Guest;
-pub use limits::Limits;
+pub use limits::{Limits, limit_models};
 #[cfg(feature = "models")]
 pub use model::SandboxedModel;
 

@@ -1,7 +1,10 @@
 //! How much a guest may use.
 
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 /// How much a guest may use. Each limit has an error of its own.
 ///
@@ -25,8 +28,8 @@ pub struct Limits {
     pub memory: usize,
     /// The elements of the tables of an instance.
     pub table: usize,
-    /// The stack of a call, in bytes. It holds for the whole process, and is read when the first
-    /// module is compiled.
+    /// The stack of a call, in bytes; at most 1 MiB. A model cannot ask for another one than that of
+    /// its process.
     pub stack: usize,
     /// The fuel of a call: about the number of instructions. The same call uses the same fuel on
     /// every machine.
@@ -50,5 +53,48 @@ impl Default for Limits {
             deadline: Duration::from_secs(30),
             output: 64 << 20,
         }
+    }
+}
+
+/// The limits of this process, if they are not the default ones.
+static OF_PROCESS: RwLock<Option<Limits>> = RwLock::new(None);
+
+/// The largest stack of a call: threads have one of 2 MiB.
+const MOST_STACK: usize = 1 << 20;
+
+/// Set the limits of the models that this process runs. A model may ask for less, and never gets more.
+/// The owner of a site calls it when the program of the site starts.
+///
+/// ```
+/// use superduper_sandbox::{Limits, limit_models};
+///
+/// limit_models(Limits { memory: 64 << 20, ..Limits::default() });
+/// # limit_models(Limits::default());
+/// ```
+pub fn limit_models(limits: Limits) {
+    *OF_PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(limits);
+}
+
+impl Limits {
+    /// What a model gets that asks for these: at most what this process allows.
+    pub(crate) fn within_process(&self) -> Limits {
+        let allowed = OF_PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+        let allowed = allowed.clone().unwrap_or_default();
+        Limits {
+            module: self.module.min(allowed.module),
+            functions: self.functions.min(allowed.functions),
+            nesting: self.nesting.min(allowed.nesting),
+            memory: self.memory.min(allowed.memory),
+            table: self.table.min(allowed.table),
+            // One engine for all models of the process.
+            stack: allowed.stack,
+            fuel: self.fuel.min(allowed.fuel),
+            deadline: self.deadline.min(allowed.deadline),
+            output: self.output.min(allowed.output),
+        }
+    }
+
+    pub(crate) fn stack(&self) -> usize {
+        self.stack.clamp(16 << 10, MOST_STACK)
     }
 }

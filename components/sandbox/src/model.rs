@@ -17,7 +17,8 @@ use superduper_candle::{
     TrainLoop, Var, Weights, go_on,
 };
 use superduper_federated::{
-    CarriedCode, FederatedModel, SiteContext, Tested, Trained, candle::TableData, federates,
+    __private::FederatedEntry, CarriedCode, FederatedModel, SiteContext, Tested, Trained,
+    candle::TableData,
 };
 
 /// A model whose code is a module of WebAssembly.
@@ -47,11 +48,14 @@ pub struct SandboxedModel {
     /// What the module says of itself, for the owners of sites.
     #[component(default)]
     pub about: String,
-    /// How much the guest may use.
+    /// How much the guest may use: at most what the process allows that runs it
+    /// ([`limit_models`](crate::limit_models)).
     #[component(default)]
     pub limits: Limits,
 }
-federates!(SandboxedModel);
+superduper_federated::__private::inventory::submit! {
+    FederatedEntry::of_sandbox::<SandboxedModel>()
+}
 
 impl SandboxedModel {
     /// A model of this module. The module and the hyperparameters are checked.
@@ -109,13 +113,13 @@ impl SandboxedModel {
                 self.identifier, self.digest
             )));
         }
-        compiled(&code, &self.limits)
+        compiled(&code, &self.limits.within_process())
     }
 
     /// An instance with the hyperparameters.
     fn guest(&self, compiled: &Arc<Compiled>, seed: u64) -> Result<Guest> {
         let settings = model_of(&compiled.declared)?.settings(&self.hyperparameters)?;
-        let mut guest = Guest::of(compiled, &self.limits, seed)?;
+        let mut guest = Guest::of(compiled, &self.limits.within_process(), seed)?;
         if guest.has("configure") {
             let text = serde_json::to_vec(&settings)?;
             let place = guest.place(text.len())?;
@@ -195,7 +199,16 @@ impl FederatedModel for SandboxedModel {
         let table = rows_of(ctx)?;
         let running = self.running(&weights, ctx)?;
         running.check(&table)?;
-        let mut outputs = Vec::with_capacity(table.rows() * running.declared.outputs);
+        let bytes = table.rows().checked_mul(running.declared.outputs.saturating_mul(4));
+        let most = self.limits.within_process().output;
+        if bytes.is_none_or(|bytes| bytes > most) {
+            return Err(Error::invalid(format!(
+                "{} outputs for {} rows are more than {most} bytes, which is the limit",
+                running.declared.outputs,
+                table.rows()
+            )));
+        }
+        let mut outputs = Vec::new();
         for batch in batches(&table) {
             outputs.extend(running.forward(&table.batch(&batch)?, batch.len())?);
         }
@@ -203,6 +216,11 @@ impl FederatedModel for SandboxedModel {
     }
 
     fn carried_code(&self) -> Option<CarriedCode> {
+        // An optimizer of somebody's own runs beside the guest: the model is custom code then.
+        let optimizer = self.optimizer.as_deref().map(Optimizer::typetag_name);
+        if optimizer.is_some_and(|name| !OPTIMIZERS.contains(&name)) {
+            return None;
+        }
         Some(CarriedCode { digest: self.digest, about: self.about.clone() })
     }
 }
@@ -232,6 +250,9 @@ fn weights_of(declared: &DeclaredModel, numbers: &[f32]) -> Result<Weights> {
     }
     Ok(weights)
 }
+
+/// The optimizers of this library.
+const OPTIMIZERS: [&str; 2] = ["candle.Sgd", "candle.AdamW"];
 
 /// So many rows are evaluated at once.
 const ROWS: usize = 256;

@@ -29,6 +29,7 @@ pub struct DbBuilder {
     parallelism: Option<usize>,
     executor: Option<String>,
     executors: Vec<Arc<dyn Executor>>,
+    only: Option<String>,
     runtimes: Runtimes,
     program: Option<PathBuf>,
     worker_args: Vec<String>,
@@ -173,6 +174,13 @@ impl DbBuilder {
         self
     }
 
+    /// Claim only jobs that name this executor, which has to be registered. Other jobs are left to
+    /// other processes, those that name no executor among them.
+    pub fn claims_only(mut self, executor: impl Into<String>) -> Self {
+        self.only = Some(executor.into());
+        self
+    }
+
     /// Register what runs the code of artifacts under a name: see
     /// [`Callable::from_artifact`](crate::Callable::from_artifact).
     ///
@@ -274,7 +282,11 @@ impl DbBuilder {
             note_writer: NoteWriter::new(&metadata, &notes),
             metadata,
             artifacts,
-            program: Program::new(registry.clone(), executors.keys().copied()),
+            program: Program::new(
+                registry.clone(),
+                executors.keys().copied(),
+                self.only.as_deref(),
+            ),
             closed: AtomicBool::new(false),
             registry,
             options: Options {

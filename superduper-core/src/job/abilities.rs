@@ -26,6 +26,8 @@ type Unreadable = (Address, Option<String>);
 pub(crate) struct Program {
     registry: Arc<Registry>,
     executors: Arc<BTreeSet<&'static str>>,
+    /// The executor of the only jobs that this process claims.
+    only: Option<Arc<str>>,
     /// Components that hold something of an unknown type, as attempts found out: this program cannot
     /// read them, or that of the executor of this name.
     unreadable: Arc<RwLock<HashSet<Unreadable>>>,
@@ -35,10 +37,12 @@ impl Program {
     pub(crate) fn new(
         registry: Arc<Registry>,
         executors: impl IntoIterator<Item = &'static str>,
+        only: Option<&str>,
     ) -> Self {
         Program {
             registry,
             executors: Arc::new(executors.into_iter().collect()),
+            only: only.map(Arc::from),
             unreadable: Arc::default(),
         }
     }
@@ -65,7 +69,13 @@ impl Program {
         if is_unreadable(None) {
             return Some(Lack::ChildKind(work.target.clone()));
         }
-        let executor = work.executor.and_then(|text| Placement::of_text(Some(text)).executor)?;
+        let executor = work.executor.and_then(|text| Placement::of_text(Some(text)).executor);
+        if let Some(only) = &self.only
+            && executor.as_deref() != Some(only)
+        {
+            return Some(Lack::Executor(executor.unwrap_or_else(|| "threads".to_owned())));
+        }
+        let executor = executor?;
         if is_unreadable(Some(&executor)) {
             return Some(Lack::ProgramOf { executor, holder: work.target.clone() });
         }

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// The crates that build without candle.
+/// The crates that are quick to build.
 const CRATES: [&str; 8] = [
     "superduper-core",
     "superduper",
@@ -22,9 +22,9 @@ const CRATES: [&str; 8] = [
     "superduper-federated",
 ];
 
-/// The crate that needs candle, whose build takes minutes: it is compared where the environment
-/// variable `API_CRATES` is `all`.
-const HEAVY: [&str; 1] = ["superduper-candle"];
+/// The crates that need candle or a compiler of WebAssembly, whose builds take minutes: they are
+/// compared where the environment variable `API_CRATES` is `all`.
+const HEAVY: [&str; 2] = ["superduper-candle", "superduper-sandbox"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

@@ -3,14 +3,14 @@
 use crate::{
     audit::{self, AuditEntry, AuditRecord, Outcome},
     decide::Standing,
-    gate::find,
-    home::{SiteListing, at_home},
+    home::at_home,
     identity::{Expected, SignedRequest, SigningKey},
+    listing::SiteListing,
     principal::Principal,
     right::Right,
     site::{GovernedSite, Permissions},
     site_data::{DataOfSite, no_data},
-    stored::all,
+    stored::{all, find},
     update::update,
 };
 use std::time::Duration;
@@ -77,8 +77,8 @@ impl Access {
     }
 
     /// What a training says of who submits it, and what for, with a signed request for each embedded
-    /// site. It is for this training alone, and can be handed in within a day. The code of the
-    /// training must not change afterwards.
+    /// site. It is for this training alone, and can be handed in within a day. Code,
+    /// rounds, options, settings and filters of the training must not change afterwards.
     ///
     /// # Errors
     /// `InvalidInput` without a key; those of [`FederatedTraining::source_digest`].
@@ -105,7 +105,7 @@ impl Access {
                 .with_hint("call `with_key` with the key of the user")
         })?;
         let mut submitter = self.submitter(purpose);
-        let digest = training.source_digest()?.to_hex();
+        let (digest, terms) = (training.source_digest()?.to_hex(), training.terms()?.to_hex());
         let all = training.sites.iter().chain(&training.central);
         for site in all.filter(|site| site.is_embedded()) {
             let about = Expected {
@@ -113,6 +113,7 @@ impl Access {
                 site: &site.name,
                 digest: &digest,
                 purpose: submitter.purpose.trim(),
+                terms: &terms,
             };
             let signed = SignedRequest::new(key, about, valid_for)?;
             let proof = Encoded::of(&signed)?.value().clone();

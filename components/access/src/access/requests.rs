@@ -3,17 +3,19 @@
 use super::{Access, handle::denied};
 use crate::{
     decide::Standing,
-    gate::find,
-    home::SiteListing,
-    identity::{Proof, SignedRequest},
+    homes::is_home,
+    identity::SignedRequest,
+    listing::SiteListing,
     principal::Principal,
+    proof::Proof,
     request::{AccessRequest, RequestState},
     right::Right,
     site::{Given, GovernedSite, Permissions},
+    stored::find,
 };
 use std::{collections::HashMap, time::Duration};
 use superduper::{Address, Error, ErrorKind, Result, store::Timestamp};
-use superduper_federated::FederatedTraining;
+use superduper_federated::{FederatedTraining, class_of_model};
 
 /// So long can a request for access be handed in.
 const REQUEST_VALID_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -135,8 +137,10 @@ impl Access {
                 && other.digest != request.digest
         });
         let last = granted.iter().max_by_key(|other| other.decided_at);
+        let own = class_of_model(&request.model).ok();
+        let is_verified = own.is_some_and(|class| class.digest().to_hex() == request.digest);
         let difference = last.map(|last| difference(&last.source, &request.source));
-        Ok(Review { request, difference })
+        Ok(Review { request, difference, is_verified })
     }
 
     /// Grant a request: this user may run this code at this site, and the jobs that wait for it go
@@ -250,6 +254,7 @@ impl Access {
             signed: request.signed.as_ref(),
             by: &by,
             is_preview: false,
+            requires_keys: site.requires_keys || is_home(site.name()),
         };
         proof.check(&self.db).await
     }
@@ -297,6 +302,11 @@ pub struct Review {
     /// Lines that differ from the code of this model that was granted here last: `+` is new, `-` is
     /// gone. `None` if none was granted.
     pub difference: Option<String>,
+    /// Whether this program has the code of the digest that is asked for: then it is the code that the
+    /// program was built with. Otherwise the source is what the user says, and the program would not
+    /// run the code of that digest anyway, unless it comes with the model ([the
+    /// sandbox](superduper_federated::CarriedCode)).
+    pub is_verified: bool,
 }
 
 /// Refuse code that a grant would not cover.
@@ -357,10 +367,16 @@ fn no_request(id: &str) -> Error {
     Error::not_found(format!("there is no request `{id}`"))
 }
 
+/// So many pairs of lines are compared: 100 MB of numbers.
+const MOST_COMPARED: usize = 25_000_000;
+
 /// How one text becomes another, by lines, with those that stay left out. The lines that stay are a
 /// longest common subsequence.
 fn difference(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    if old.len().saturating_mul(new.len()) > MOST_COMPARED {
+        return format!("{} lines became {} lines: too many to compare", old.len(), new.len());
+    }
     // The length of the longest common subsequence of what begins at each pair of lines.
     let mut longest = vec![vec![0_u32; new.len() + 1]; old.len() + 1];
     for (i, left) in old.iter().enumerate().rev() {

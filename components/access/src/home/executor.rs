@@ -1,9 +1,10 @@
 //! The executor of a site's own worker: its name lets no other process claim the site's jobs.
 
 use superduper::{
-    BoxFuture,
+    BoxFuture, ComponentType,
     job::{Attempt, AttemptEnd, Executor, ExecutorCapabilities},
 };
+use superduper_federated::FederatedTraining;
 
 /// Runs jobs in this process, under a name that only the worker of a site has.
 #[derive(Debug)]
@@ -33,6 +34,13 @@ impl Executor for SiteExecutor {
     }
 
     fn execute(&self, attempt: Attempt) -> BoxFuture<'static, AttemptEnd> {
+        // Whoever writes to the database of the trainings names the executor of a job.
+        let is_task =
+            attempt.method() == "site_task" && attempt.target().kind == FederatedTraining::__kind();
+        if !is_task {
+            let text = format!("the worker `{}` runs nothing but tasks of its site", self.name);
+            return Box::pin(std::future::ready(AttemptEnd::lost(text.as_str())));
+        }
         Box::pin(attempt.run_here())
     }
 }

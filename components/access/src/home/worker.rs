@@ -3,11 +3,13 @@
 use super::{
     carrier::Carrier,
     executor::{SiteExecutor, name_of},
-    homes,
 };
-use crate::{gate::SiteGate, site_data::DataOfSite};
-use std::sync::Arc;
-use superduper::{Db, DbBuilder, Result};
+use crate::{gate::SiteGate, homes, site_data::DataOfSite};
+use std::{sync::Arc, time::Duration};
+use superduper::{
+    Db, DbBuilder, Result,
+    unreturned::{Site as Place, Unreturned},
+};
 use superduper_federated::Site;
 
 /// The worker of a site that decides in a database of its own, its *home*.
@@ -43,9 +45,11 @@ impl SiteWorker {
         SiteWorker { site, home: home.clone() }
     }
 
-    /// Let a database of trainings have the executor of this site's jobs.
+    /// Let a database of trainings have the executor of this site's jobs, and claim no other jobs: a
+    /// training has jobs of its coordinator, whose code the site has not agreed to.
     pub fn executor_for(&self, trainings: DbBuilder) -> DbBuilder {
-        trainings.with_executor(Arc::new(SiteExecutor::new(&self.site)))
+        let executor = SiteExecutor::new(&self.site);
+        trainings.with_executor(Arc::new(executor)).claims_only(name_of(&self.site))
     }
 
     /// List the site in the database of the trainings, and run its jobs until
@@ -59,10 +63,18 @@ impl SiteWorker {
         sync.once().await?;
         let task = tokio::spawn(sync.run());
         let jobs = trainings.clone();
-        let jobs = tokio::spawn(async move { jobs.work().await });
+        let jobs = tokio::spawn(async move {
+            // It gives up when the store fails again and again; then it begins anew.
+            while jobs.work().await.or_warn(Place::WORKER, "running the jobs of a site").is_none() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
         Ok(Working { tasks: [task.abort_handle(), jobs.abort_handle()] })
     }
 }
+
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A worker that runs. It goes on until it is stopped or dropped.
 #[derive(Debug)]

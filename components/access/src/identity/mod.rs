@@ -3,12 +3,11 @@
 mod head;
 mod keys;
 mod nonce;
-mod proof;
 mod request;
 
 pub use head::SignedHead;
 pub use keys::{KEY_PASSWORD, PublicKey, SigningKey};
 pub use nonce::TakenNonce;
-pub(crate) use proof::Proof;
-pub(crate) use request::Expected;
+pub(crate) use nonce::take;
 pub use request::SignedRequest;
+pub(crate) use request::{ACCESS, Expected};

@@ -70,7 +70,7 @@ pub(crate) async fn take(
     let new = TakenNonce::of(request);
     let address = new.address();
     if is_preview {
-        let stored = crate::gate::find::<TakenNonce>(db, address).await?;
+        let stored = crate::stored::find::<TakenNonce>(db, address).await?;
         return stored.unwrap_or(new).hand_in(request, by);
     }
     update::<TakenNonce>(db, address, Some(new), |nonce| nonce.hand_in(request, by))

@@ -23,6 +23,8 @@ pub struct SignedRequest {
     pub digest: String,
     /// What for.
     pub purpose: String,
+    /// What it is for: the terms of a training, or `access` for a request for access.
+    pub terms: String,
     /// A random text, other than that of any other request.
     pub nonce: String,
     /// When it was signed, by the clock of the user.
@@ -40,7 +42,12 @@ pub(crate) struct Expected<'a> {
     pub(crate) site: &'a str,
     pub(crate) digest: &'a str,
     pub(crate) purpose: &'a str,
+    /// The terms of a training, or [`ACCESS`].
+    pub(crate) terms: &'a str,
 }
+
+/// In the place of terms: a request for access.
+pub(crate) const ACCESS: &str = "access";
 
 impl SignedRequest {
     /// Sign a request that can be handed in for so long from now.
@@ -56,6 +63,7 @@ impl SignedRequest {
             site: about.site.to_owned(),
             digest: about.digest.to_owned(),
             purpose: about.purpose.to_owned(),
+            terms: about.terms.to_owned(),
             nonce: uuid::Uuid::new_v4().simple().to_string(),
             signed_at: now,
             expires: Timestamp(now.0.saturating_add(valid_for)),
@@ -67,10 +75,11 @@ impl SignedRequest {
 
     /// The text that is signed: a JSON list, so that no part can pass for another one.
     fn text(&self) -> String {
-        let SignedRequest { user, site, digest, purpose, nonce, signed_at, expires, .. } = self;
+        let SignedRequest { user, site, digest, purpose, terms, nonce, .. } = self;
+        let (signed_at, expires) = (self.signed_at, self.expires);
         let version = "superduper access request 1";
         let times = [signed_at.0, expires.0];
-        serde_json::json!([version, user, site, digest, purpose, nonce, times]).to_string()
+        serde_json::json!([version, user, site, digest, purpose, terms, nonce, times]).to_string()
     }
 
     /// Check the signature, and that the request is about this. Not the times, and not the nonce.
@@ -88,6 +97,7 @@ impl SignedRequest {
             ("site", &self.site, expected.site),
             ("digest", &self.digest, expected.digest),
             ("purpose", &self.purpose, expected.purpose),
+            ("terms", &self.terms, expected.terms),
         ] {
             if signed != wanted {
                 return refused(what, signed, wanted);
@@ -123,7 +133,8 @@ mod tests {
     fn p23_the_times_of_a_request_are_checked_and_are_under_the_signature() -> Result<()> {
         const MINUTE: i64 = 60_000;
         let key = SigningKey::generate()?;
-        let about = Expected { user: "alice", site: "b", digest: "0", purpose: "study" };
+        let about =
+            Expected { user: "alice", site: "b", digest: "0", purpose: "study", terms: ACCESS };
         let request = SignedRequest::new(&key, about, Duration::from_secs(3600))?;
         let at = |minutes: i64| Timestamp(request.signed_at.0 + minutes * MINUTE);
         for fine in [0, 59, -4] {

@@ -7,7 +7,8 @@ use superduper_access::{
     GENERAL_MODELLER, GovernedSite, Outcome, Right, SUPER_MODELLER, SitePolicy,
 };
 use superduper_federated::{
-    ClientExecutor, DefaultExecutor, Reply, ReturnCode, SiteContext, State, Task,
+    CarriedCode, ClientExecutor, DefaultExecutor, FederatedModel, Reply, ReturnCode, SiteContext,
+    State, Task, Tested, Trained, federates,
 };
 
 /// The text of the only failure of a training.
@@ -55,6 +56,48 @@ impl ClientExecutor for Attached {
     }
 }
 
+/// Says that it runs in the sandbox, and does not.
+#[derive(Component, Clone)]
+#[component(kind = "access-it.Claims", source)]
+struct Claims {
+    identifier: String,
+}
+federates!(Claims);
+
+#[source]
+impl FederatedModel for Claims {
+    fn initial(&self, _: usize, _: u64) -> Result<Tensors> {
+        Tensors::new().with("w", &[1], &[0.0_f32])
+    }
+    fn train(&self, weights: Tensors, ctx: &mut SiteContext<'_>) -> Result<Trained> {
+        crate::hold::trained(weights, ctx)
+    }
+    fn test(&self, _: Tensors, _: &mut SiteContext<'_>) -> Result<Tested> {
+        Ok(Tested::default())
+    }
+    fn carried_code(&self) -> Option<CarriedCode> {
+        let digest = superduper::Digest::of(b"a module that was granted");
+        Some(CarriedCode { digest, about: "a harmless module".into() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_a_native_model_that_says_it_is_sandboxed_is_custom() {
+    let place = Place::new();
+    let db = place.open().await;
+    let owner = owner(&db);
+    let mut open = site("b", &owner);
+    open.allow_sandboxed = true;
+    owner.govern(open).await.unwrap();
+    owner.grant_role("b", "alice", GENERAL_MODELLER).await.unwrap();
+    let claims = training("claims", Claims { identifier: "claims".into() });
+    let digest = superduper::Digest::of(b"a module that was granted");
+    assert_ne!(claims.source_digest().unwrap(), digest);
+    started(&db, claims).await;
+    let why = db.why(blocked(&db).await.id).await.unwrap().to_string();
+    assert!(why.contains("a grant of `access-it.Claims`"), "{why}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p11_a_listed_model_with_attached_code_is_custom() {
     let place = Place::new();
@@ -66,12 +109,7 @@ async fn p11_a_listed_model_with_attached_code_is_custom() {
     let (trainer, state) = ended(&db, training).await;
     assert_eq!(state, State::Error);
     let why = why(&trainer).await;
-    assert!(
-        why.contains(
-            "`run_model` at site `b`: not all custom code of `access-it.Other` is captured"
-        ),
-        "{why}"
-    );
+    assert!(why.contains("not all custom code of `access-it.Other` is captured"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use superduper::{
-    ErrorKind,
+    Db, ErrorKind,
     store::{JobFilter, JobState},
 };
 use superduper_access::{
@@ -65,13 +65,14 @@ async fn p03_and_p20_a_site_decides_and_keeps_its_record_and_data_in_its_own_dat
     let owner = owner_at(&home);
     // A value that is easily found in a file.
     govern_at(&home, "near", vec![4242.25, 4242.25]).await.unwrap();
-    owner.grant_role("near", "alice", GENERAL_MODELLER).await.unwrap();
+    let key = SigningKey::generate().unwrap();
+    owner.grant_role("near", "alice", GENERAL_MODELLER).key(key.public()).await.unwrap();
     let worker = SiteWorker::new("near", &home);
     let trainings = worker.executor_for(builder(shared.path())).build().await.unwrap();
     let working = worker.start(&trainings).await.unwrap();
 
     let db = shared.open().await;
-    let alice = alice(&db);
+    let alice = alice(&db).with_key(key);
     assert_eq!(alice.sites().await.unwrap(), ["near"]);
     let bob = Access::acting(&db, Principal::user("bob")).unwrap();
     assert!(bob.sites().await.unwrap().is_empty());
@@ -111,7 +112,8 @@ async fn p03_and_p20_a_site_decides_and_keeps_its_record_and_data_in_its_own_dat
     // A grant that was revoked stops the next training.
     owner.revoke_role("near", "alice", GENERAL_MODELLER).await.unwrap();
     until("the site is not listed", async || alice.sites().await.unwrap().is_empty()).await;
-    db.apply(training_at_home("late", "near")).await.err().expect("no site takes part");
+    let late = training_at_home("late", "near", &alice);
+    db.apply(late).await.err().expect("no site takes part");
     let late = ModelTrainer::open(&db, "late").await.unwrap();
     let answer = late.answers("train", 0).await.unwrap().remove("near").unwrap();
     assert_eq!(answer.code, ReturnCode::NotPermitted);
@@ -119,17 +121,82 @@ async fn p03_and_p20_a_site_decides_and_keeps_its_record_and_data_in_its_own_dat
     working.stop().await;
 }
 
-/// A training of alice at a site with a home, however she came to know the site.
-fn training_at_home(name: &str, site: &str) -> FederatedTraining {
+/// A training at a site with a home, however the user came to know the site.
+fn training_at_home(name: &str, site: &str, user: &Access) -> FederatedTraining {
     let mut training = FederatedTraining::new(name, sum(0), FedAvg {});
     training.sites.push(at_home(Site::remote(site)));
     training.options.skip_model_tests = true;
-    training.submitter = Some(superduper_federated::Submitter {
-        user: "alice".into(),
-        purpose: "study".into(),
-        ..Default::default()
-    });
+    let signed = user.signed(&training, "study");
+    training.submitter = Some(signed.unwrap_or_else(|_| user.submitter("study")));
     training
+}
+
+/// Why the site of a training did not take part.
+async fn denial(db: &Db, training: FederatedTraining) -> String {
+    let mut trainer = ModelTrainer::new(db, training, None).unwrap();
+    trainer.start().await.unwrap();
+    assert_eq!(trainer.wait(LONG).await.unwrap(), State::Error);
+    let answers = trainer.answers("train", 0).await.unwrap();
+    let answer = answers.values().next().expect("an answer");
+    assert_eq!(answer.code, ReturnCode::NotPermitted);
+    answer.reason.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p23_in_a_home_nobody_is_trusted_without_a_key_and_no_request_that_was_forged() {
+    let (shared, home_place) = (Place::new(), Place::new());
+    let home = home_place.open().await;
+    let (owner, key) = (owner_at(&home), SigningKey::generate().unwrap());
+    govern_at(&home, "wary", vec![1.0]).await.unwrap();
+    owner.grant_role("wary", "alice", SUPER_MODELLER).key(key.public()).confirm().await.unwrap();
+    owner.grant_role("wary", "carol", SUPER_MODELLER).confirm().await.unwrap();
+    let worker = SiteWorker::new("wary", &home);
+    let trainings = worker.executor_for(builder(shared.path())).build().await.unwrap();
+    let _working = worker.start(&trainings).await.unwrap();
+    let db = shared.open().await;
+    let alice = alice(&db).with_key(key);
+
+    // Names prove nothing, not even that of the owner.
+    let reason = denial(&db, training_at_home("owner", "wary", &owner_at(&db))).await;
+    assert!(reason.contains("no key of `dr_far` is on record"), "{reason}");
+    let carol = Access::acting(&db, Principal::user("carol")).unwrap();
+    let reason = denial(&db, training_at_home("carol", "wary", &carol)).await;
+    assert!(reason.contains("no key of `carol` is on record"), "{reason}");
+
+    // The worker runs nothing under another name.
+    let mut ghost = training_at_home("ghost", "wary", &alice);
+    ghost.sites[0].name = "ghost".into();
+    let reason = denial(&db, ghost).await;
+    assert!(reason.contains("site `ghost` was not found"), "{reason}");
+
+    // A signature is for what was signed, also where the uuid stays.
+    let mut more = training_at_home("more", "wary", &alice);
+    more.options.predict = true;
+    let reason = denial(&db, more).await;
+    assert!(reason.contains("the request was signed for the terms"), "{reason}");
+    let request = alice.request("wary", &training_at_home("x", "wary", &alice), "study").await;
+    let request = request.unwrap();
+    let mut reused = training_at_home("reused", "wary", &alice);
+    let proof = serde_json::to_value(request.signed.clone().unwrap()).unwrap();
+    reused.submitter.as_mut().unwrap().proofs.insert("wary".into(), proof);
+    let reason = denial(&db, reused).await;
+    assert!(reason.contains("the request was signed for the terms `access`"), "{reason}");
+    until("the request is at the home", async || !owner.inbox().await.unwrap().is_empty()).await;
+
+    // A request that somebody has written into the database of the trainings.
+    let mut forged = request.clone();
+    forged.digest = "0".repeat(64);
+    forged.asks += 1;
+    db.apply(forged).await.unwrap();
+    let is_refused = async || {
+        let entries = owner.audit("wary").await.unwrap();
+        entries.iter().any(|entry| entry.record.rule == "the request does not hold together")
+    };
+    until("the forged request is refused", is_refused).await;
+    let kept = owner.inbox().await.unwrap().pop().unwrap();
+    assert_eq!((&kept.digest, kept.asks), (&request.digest, 1));
+    // It goes on with what is fine.
+    sum_of(&alice.fit(sum(0), ["wary"]).purpose("study").await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +249,7 @@ struct Far(Child);
 impl Far {
     fn start(home: &Path, trainings: &Path, site: &str) -> Self {
         let program = std::env::current_exe().unwrap();
-        let program = program.parent().unwrap().parent().unwrap().join("examples/access-worker");
+        let program = program.parent().unwrap().parent().unwrap().join("examples/it");
         let args = [home.as_os_str(), trainings.as_os_str(), site.as_ref()];
         Far(Command::new(program).args(args).spawn().expect("the worker starts"))
     }
@@ -204,16 +271,22 @@ impl Drop for Far {
 #[tokio::test(flavor = "multi_thread")]
 async fn p20_the_owners_process_alone_runs_and_decides_and_may_be_killed() {
     let (shared, home_place) = (Place::new(), Place::new());
+    let key = SigningKey::generate().unwrap();
     {
         let home = home_place.open().await;
         govern_at(&home, "far", vec![1.0, 3.0]).await.unwrap();
         let role = owner_at(&home).grant_role("far", "alice", SUPER_MODELLER);
-        role.confirm().await.unwrap();
+        role.key(key.public()).confirm().await.unwrap();
     }
     let db = shared.open().await;
-    let alice = alice(&db);
+    let alice = alice(&db).with_key(key);
+    // The coordinator goes on with trainings whatever becomes of the workers.
+    let coordinator = tokio::spawn({
+        let db = db.clone();
+        async move { db.work().await }
+    });
     // A job waits for the worker of its site, also one that has never been there.
-    let early = ModelTrainer::new(&db, training_at_home("early", "far"), None);
+    let early = ModelTrainer::new(&db, training_at_home("early", "far", &alice), None);
     let mut early = early.unwrap();
     early.start().await.unwrap();
     let queued = async || {
@@ -240,7 +313,7 @@ async fn p20_the_owners_process_alone_runs_and_decides_and_may_be_killed() {
     assert_eq!(sum_of(&slow).await, 16.0, "each round counts once");
 
     // Another process neither runs the site's code on other data under its name …
-    let mut taken = training_at_home("taken", "far");
+    let mut taken = training_at_home("taken", "far", &alice);
     taken.sites = vec![Site::new("far", Values(vec![100.0]))];
     let mut taken = ModelTrainer::new(&db, taken, None).unwrap();
     taken.start().await.unwrap();
@@ -256,4 +329,5 @@ async fn p20_the_owners_process_alone_runs_and_decides_and_may_be_killed() {
         .iter()
         .filter(|entry| entry.record.outcome == Outcome::Allow && entry.record.task.is_some());
     assert!(allowed.count() >= 9, "one for each attempt at least");
+    coordinator.abort();
 }

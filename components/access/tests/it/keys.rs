@@ -22,7 +22,11 @@ async fn with_key(db: &Db) -> (Access, Access, SigningKey) {
 }
 
 fn signed(access: &Access, name: &str) -> FederatedTraining {
-    let mut signed = training(name, model());
+    signed_of(access, training(name, model()))
+}
+
+fn signed_of(access: &Access, training: FederatedTraining) -> FederatedTraining {
+    let mut signed = training;
     signed.submitter = Some(access.signed(&signed, "study 7").unwrap());
     signed
 }
@@ -48,7 +52,7 @@ async fn p23_a_signed_training_runs_all_its_rounds_and_is_recorded_once() {
     let place = Place::new();
     let db = place.open().await;
     let (owner, alice, _) = with_key(&db).await;
-    let (_, state) = ended(&db, signed(&alice, "p23").rounds(3)).await;
+    let (_, state) = ended(&db, signed_of(&alice, training("p23", model()).rounds(3))).await;
     assert_eq!(state, State::Completed);
     let allowed = owner.audit("b").await.unwrap();
     let allowed = allowed.iter().filter(|entry| entry.record.task.is_some());
@@ -107,13 +111,20 @@ async fn p23_a_request_that_is_replayed_or_for_something_else_is_refused() {
     assert_eq!(ended(&db, first).await.1, State::Completed);
 
     // Recorded, and handed in by another training.
-    let mut replayed = training("replayed", model());
+    let another = Net { size: 2, ..model() };
+    let mut replayed = training("first", another);
     replayed.submitter.clone_from(&submitter);
     let reason = refusal(&db, replayed).await;
     assert!(
         reason.contains("the signed request was handed in before, by the training"),
         "{reason}"
     );
+
+    // The same training with another number of rounds.
+    let mut longer = signed(&alice, "longer");
+    longer.federation.num_rounds = 50;
+    let reason = refusal(&db, longer).await;
+    assert!(reason.contains("the request was signed for the terms"), "{reason}");
 
     // For another site.
     let elsewhere = with(signed(&alice, "elsewhere"), |_| {});
@@ -252,12 +263,17 @@ async fn p24_each_answer_carries_the_signed_head_of_the_audit() {
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
 
     // A site that denies signs, too.
+    owner.grant_role("b", "alice", superduper_access::DATA_READER).await.unwrap();
     owner.revoke_role("b", "alice", SUPER_MODELLER).await.unwrap();
     let (trainer, _) = ended(&db, training("denied", model())).await;
     let answers = trainer.answers("train", 0).await.unwrap();
     assert_eq!(answers["b"].code, ReturnCode::NotPermitted);
     let later = SignedHead::of_answer(&answers["b"]).unwrap().unwrap().verify(&public).unwrap();
     assert!(later.seq > head.seq);
+    // But not for whom the site is invisible: a head has its name.
+    owner.revoke_role("b", "alice", superduper_access::DATA_READER).await.unwrap();
+    let (trainer, _) = ended(&db, training("invisible", model())).await;
+    assert!(trainer.answers("train", 0).await.unwrap()["b"].statement.is_none());
 }
 
 #[test]

@@ -50,13 +50,7 @@ pub(super) fn first_round(training: &FederatedTraining, address: &Address) -> Ve
         plan(&mut graph, &open, &|jobs| {
             training.plan_round(jobs, &asked, input.clone(), Vec::new(), &progress);
         });
-        let gather = input.key("gather");
-        if !graph.iter().any(|job| job.key == gather) {
-            // A job that follows an answer, or a timer, gathers when it is time.
-            let heard = graph.iter().find(|job| job.trigger == "heard");
-            let spawned_by = heard.map(|job| job.key.clone());
-            graph.push(job(&gather, "gather", spawned_by.as_deref()));
-        }
+        let gather = gathering(&mut graph, &input);
         plan(&mut graph, &gather, &|jobs| FederatedTraining::plan_aggregation(jobs, &input));
         before = input.key("aggregate");
         done = PhaseInput { round: 1, ..PhaseInput::default() };
@@ -89,6 +83,18 @@ pub(super) fn first_round(training: &FederatedTraining, address: &Address) -> Ve
         job.spawned_by = None;
     }
     graph
+}
+
+/// The key of the job that ends a round, which is added if it is not planned yet.
+fn gathering(graph: &mut Vec<PreviewJob>, input: &PhaseInput) -> String {
+    let gather = input.key("gather");
+    if !graph.iter().any(|job| job.key == gather) {
+        // A job that follows an answer, or a timer, gathers when it is time.
+        let heard = graph.iter().find(|job| job.trigger == "heard");
+        let spawned_by = heard.map(|job| job.key.clone());
+        graph.push(job(&gather, "gather", spawned_by.as_deref()));
+    }
+    gather
 }
 
 /// The job of the trigger `start`, which is planned and not spawned.

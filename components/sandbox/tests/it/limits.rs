@@ -147,7 +147,11 @@ fn p25_a_module_is_checked_before_it_is_compiled_and_all_faults_are_told() {
 
     let many = "(func)".repeat(25_000);
     let error = stopped(&calling(&many, OK), &strict()).to_string();
-    assert!(error.contains("more than 20000 functions"), "{error}");
+    assert!(error.contains("more than 20000 functions or types"), "{error}");
+
+    let imports = "(import \"env\" \"f\" (func))".repeat(10_000);
+    let error = stopped(&calling(&imports, OK), &strict()).to_string();
+    assert!(error.contains("the module imports `env.f`") && error.len() < 5000, "{}", error.len());
 
     let memory = module(
         r#"(module (memory (export "memory") 1000)

@@ -192,14 +192,11 @@ async fn p25_nan_and_loops_of_a_model_are_answers_of_its_site() {
             "`initial` gives inf",
         ),
     ] {
-        let mut model =
-            SandboxedModel::new("line", line(initial, step, ""), settings(json!({"rate": 1})));
-        let model = model.as_mut().map(|model| {
-            model.limits.fuel = 1_000_000;
-            std::mem::replace(model, sandboxed(digits()))
-        });
+        let code = line(initial, step, "");
+        let mut model = SandboxedModel::new("line", code, settings(json!({"rate": 1}))).unwrap();
+        model.limits.fuel = 1_000_000;
         let table = Table::of_values(1, vec![1.0, 2.0], vec![1.0, 2.0]).unwrap();
-        let training = FederatedTraining::new(name, model.expect("a model"), FedAvg {})
+        let training = FederatedTraining::new(name, model, FedAvg {})
             .sites([Site::new("a", TableData::new(table))]);
         let mut trainer = ModelTrainer::new(&db, training, None).unwrap();
         trainer.start().await.unwrap();
@@ -218,6 +215,31 @@ async fn p25_nan_and_loops_of_a_model_are_answers_of_its_site() {
     let trainer = done(&db, training).await;
     let weights = trainer.global().await.unwrap().weights.get().await.unwrap();
     assert_eq!(weights.to_vec::<f32>("w").await.unwrap(), [-0.5], "one step of 0.5 against 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p16_a_model_cannot_ask_for_more_than_its_process_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = builder(folder.path()).build().await.unwrap();
+    // Takes 512 MiB in each step; the default limit is 256.
+    let step = "(drop (memory.grow (i32.const 8192))) (f32.const 1)";
+    let code = line("", step, "");
+    let mut model = SandboxedModel::new("line", code, settings(json!({"rate": 1}))).unwrap();
+    model.limits = Limits {
+        memory: usize::MAX,
+        stack: usize::MAX,
+        fuel: u64::MAX,
+        deadline: Duration::MAX,
+        ..Limits::default()
+    };
+    let table = Table::of_values(1, vec![1.0], vec![1.0]).unwrap();
+    let training = FederatedTraining::new("greedy", model, FedAvg {})
+        .sites([Site::new("a", TableData::new(table))]);
+    let mut trainer = ModelTrainer::new(&db, training, None).unwrap();
+    trainer.start().await.unwrap();
+    assert_eq!(trainer.wait(LONG).await.unwrap(), State::Error);
+    let why = trainer.failures().await.unwrap().join("; ");
+    assert!(why.contains("asked for more memory than its 268435456 bytes"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,9 @@
 //! Whether a request comes from the user that it names.
 
-use super::{
-    nonce::take,
-    request::{Expected, SignedRequest},
+use crate::{
+    identity::{Expected, SignedRequest, take},
+    site::{GovernedSite, Permissions},
 };
-use crate::site::{GovernedSite, Permissions};
 use superduper::{Db, ErrorKind, Result};
 
 /// What a site knows of the user, and what was handed in.
@@ -17,6 +16,8 @@ pub(crate) struct Proof<'a> {
     /// What hands it in: a training by its uuid, or a request for access by its id.
     pub(crate) by: &'a str,
     pub(crate) is_preview: bool,
+    /// Whether users without a key on record are denied, the owner among them.
+    pub(crate) requires_keys: bool,
 }
 
 impl Proof<'_> {
@@ -32,7 +33,7 @@ impl Proof<'_> {
             false => self.permissions.and_then(|given| given.key.as_ref()),
         };
         let Some(key) = key else {
-            return Ok(match self.site.requires_keys {
+            return Ok(match self.requires_keys {
                 true => Err(format!("no key of `{user}` is on record")),
                 false => Ok(()),
             });

@@ -1,7 +1,6 @@
-//! `access-worker HOME TRAININGS SITE`: the worker of a site, until it is killed.
+//! `it HOME TRAININGS SITE`: the worker of a site, until it is killed.
 
 #[allow(dead_code, reason = "the worker program and the tests use different parts of this file")]
-#[path = "../far.rs"]
 mod far;
 
 use std::path::Path;
@@ -12,7 +11,7 @@ use superduper_access::SiteWorker;
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [home, trainings, site] = args.as_slice() else {
-        return Err(Error::invalid("usage: access-worker HOME TRAININGS SITE"));
+        return Err(Error::invalid("usage: it HOME TRAININGS SITE"));
     };
     let home = far::builder(Path::new(home)).build().await?;
     let worker = SiteWorker::new(site, &home);

@@ -23,7 +23,7 @@ pub struct SiteListing {
 }
 
 impl SiteListing {
-    pub(super) fn new(site: &str, owner: &Principal) -> Self {
+    pub(crate) fn new(site: &str, owner: &Principal) -> Self {
         SiteListing {
             identifier: site.to_owned(),
             owner: owner.clone(),

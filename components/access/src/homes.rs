@@ -1,12 +1,10 @@
 //! Which database decides about a site in this process.
 
-use super::SiteListing;
-use crate::gate::find;
 use std::{
     collections::HashMap,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
-use superduper::{Db, Error, ErrorKind, Result};
+use superduper::{Address, Db, Error, ErrorKind, Result};
 
 /// The databases of the sites whose jobs this process runs, by site.
 fn homes() -> MutexGuard<'static, HashMap<String, Db>> {
@@ -14,8 +12,13 @@ fn homes() -> MutexGuard<'static, HashMap<String, Db>> {
     HOMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn register(site: &str, home: &Db) {
+pub(crate) fn register(site: &str, home: &Db) {
     homes().insert(site.to_owned(), home.clone());
+}
+
+/// Whether this process has the database of a site's own.
+pub(crate) fn is_home(site: &str) -> bool {
+    homes().contains_key(site)
 }
 
 /// The database that decides about a site: its own, or the one that the job belongs to.
@@ -27,9 +30,11 @@ pub(crate) async fn deciding(db: &Db, site: &str) -> Result<Db> {
     if let Some(home) = homes().get(site).cloned() {
         return Ok(home);
     }
-    match find::<SiteListing>(db, SiteListing::address(site)).await? {
-        None => Ok(db.clone()),
-        Some(_) => {
+    // The kind of `SiteListing`, which is not needed to know that there is one.
+    match db.status(Address::new("superduper.SiteListing", site)).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(db.clone()),
+        Err(error) => Err(error),
+        Ok(_) => {
             let text = format!(
                 "site `{site}` decides in a database of its own, which this process does not have"
             );
