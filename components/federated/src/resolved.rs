@@ -83,7 +83,7 @@ impl FederatedTraining {
     /// `Encode` for settings that JSON cannot hold.
     pub fn terms(&self) -> Result<Digest> {
         let filters = |site: &Site| -> Result<(String, Vec<Value>)> {
-            let filters = site.filters.iter().map(|filter| value(filter));
+            let filters = site.filters.iter().map(value);
             Ok((site.name.clone(), filters.collect::<Result<_>>()?))
         };
         let sites = self.sites.iter().chain(&self.central).map(filters);

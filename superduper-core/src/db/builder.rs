@@ -276,17 +276,13 @@ impl DbBuilder {
         } else if let Some(lease) = self.lease {
             metadata.set_lease(lease);
         }
-        let registry = Arc::new(registry);
+        let (registry, only) = (Arc::new(registry), self.only.as_deref());
         let notes = Arc::new(NoteBuffer::default());
         let inner = Arc::new(DbInner {
             note_writer: NoteWriter::new(&metadata, &notes),
             metadata,
             artifacts,
-            program: Program::new(
-                registry.clone(),
-                executors.keys().copied(),
-                self.only.as_deref(),
-            ),
+            program: Program::new(registry.clone(), executors.keys().copied(), only),
             closed: AtomicBool::new(false),
             registry,
             options: Options {

@@ -4,19 +4,57 @@
 //! look changed each time it is applied. Hash maps need nothing: the keys of a document are sorted.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+use std::collections::{BTreeSet, HashSet};
+
+/// A collection whose items can be written in order: the sets of the standard library, or one of your
+/// own.
+///
+/// A bound on `&C: IntoIterator` would do, but the compiler gives up on it in programs that link a
+/// crate with an `impl` of `IntoIterator` for references to itself.
+pub trait Items {
+    /// An item.
+    type Item;
+
+    /// All items, in any order.
+    fn items(&self) -> impl Iterator<Item = &Self::Item>;
+}
+
+impl<T, S> Items for HashSet<T, S> {
+    type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
+}
+
+impl<T> Items for BTreeSet<T> {
+    type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
+}
+
+impl<T> Items for Vec<T> {
+    type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
+}
 
 /// Write the items in the order of their canonical JSON.
 ///
 /// # Errors
 /// Those of writing an item.
-pub fn serialize<'a, C, T, S>(items: &'a C, serializer: S) -> Result<S::Ok, S::Error>
+pub fn serialize<C, S>(items: &C, serializer: S) -> Result<S::Ok, S::Error>
 where
-    &'a C: IntoIterator<Item = &'a T>,
-    T: Serialize + 'a,
+    C: Items,
+    C::Item: Serialize,
     S: Serializer,
 {
     let mut sorted = Vec::new();
-    for item in items {
+    for item in items.items() {
         // As documents are written: `serde_json` writes numbers in another way in some builds.
         let value = crate::encode::sort_key(item).map_err(S::Error::custom)?;
         let mut key = Vec::new();

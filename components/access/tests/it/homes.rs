@@ -113,7 +113,7 @@ async fn p03_and_p20_a_site_decides_and_keeps_its_record_and_data_in_its_own_dat
     owner.revoke_role("near", "alice", GENERAL_MODELLER).await.unwrap();
     until("the site is not listed", async || alice.sites().await.unwrap().is_empty()).await;
     let late = training_at_home("late", "near", &alice);
-    db.apply(late).await.err().expect("no site takes part");
+    drop(db.apply(late).await.expect_err("no site takes part"));
     let late = ModelTrainer::open(&db, "late").await.unwrap();
     let answer = late.answers("train", 0).await.unwrap().remove("near").unwrap();
     assert_eq!(answer.code, ReturnCode::NotPermitted);
