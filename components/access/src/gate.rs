@@ -11,7 +11,7 @@ use crate::{
     request::AccessRequest,
     right::Right,
     site::{GovernedSite, Permissions},
-    stored::{find, seen},
+    stored::{find, is_there, seen},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -79,9 +79,9 @@ impl Gate for ProgramGate {
             }
             let home = deciding(db, &request.site).await?;
             let address = Address::of::<GovernedSite>(request.site.as_str());
-            match home.load::<GovernedSite>(address).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Decision::Allow),
-                _ => decide(db, request).await,
+            match is_there(&home, &address).await? {
+                false => Ok(Decision::Allow),
+                true => decide(db, request).await,
             }
         })
     }

@@ -1,5 +1,6 @@
 //! Which database decides about a site in this process.
 
+use crate::stored::is_there;
 use std::{
     collections::HashMap,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
@@ -31,10 +32,9 @@ pub(crate) async fn deciding(db: &Db, site: &str) -> Result<Db> {
         return Ok(home);
     }
     // The kind of `SiteListing`, which is not needed to know that there is one.
-    match db.status(Address::new("superduper.SiteListing", site)).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(db.clone()),
-        Err(error) => Err(error),
-        Ok(_) => {
+    match is_there(db, &Address::new("superduper.SiteListing", site)).await? {
+        false => Ok(db.clone()),
+        true => {
             let text = format!(
                 "site `{site}` decides in a database of its own, which this process does not have"
             );

@@ -2,8 +2,17 @@
 
 use superduper::{Address, ComponentType, Db, ErrorKind, Result, store::ComponentFilter};
 
+/// Whether a component is stored. The error of [`Db::load`] for one that is not names others, which
+/// takes long where there are many; a gate looks for several that are usually not there.
+pub(crate) async fn is_there(db: &Db, address: &Address) -> Result<bool> {
+    Ok(!db.metadata().versions(address.clone()).await?.is_empty())
+}
+
 /// A component, if it is stored.
 pub(crate) async fn find<T: ComponentType>(db: &Db, address: Address) -> Result<Option<T>> {
+    if !is_there(db, &address).await? {
+        return Ok(None);
+    }
     match db.load::<T>(address).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -17,6 +26,9 @@ pub(crate) async fn seen<T: ComponentType>(
     db: &Db,
     address: Address,
 ) -> Result<(Option<T>, Address)> {
+    if !is_there(db, &address).await? {
+        return Ok((None, address));
+    }
     match db.load_with_address::<T>(address.clone()).await {
         Ok(stored) => {
             let address = stored.address().clone();
