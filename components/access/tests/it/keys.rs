@@ -176,8 +176,8 @@ async fn p23_a_request_that_has_expired_is_refused_unless_it_was_handed_in_befor
 
     // The second round comes after it has expired.
     let mut slow = training("slow", model()).rounds(2);
-    slow.executor = Box::new(Slow { millis: 2200 });
-    let valid_for = Duration::from_secs(2);
+    slow.executor = Box::new(Slow { millis: 6500 });
+    let valid_for = Duration::from_secs(6);
     slow.submitter = Some(alice.signed_for(&slow, "study 7", valid_for).unwrap());
     assert_eq!(ended(&db, slow).await.1, State::Completed);
     assert!(owner.verify_audit("b", None).await.is_ok());
