@@ -4,12 +4,13 @@ use crate::fresh;
 use crate::support::until::{found, until};
 use std::{
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant, SystemTime},
 };
 use superduper::{
     Error, ErrorKind, FailureKind, JobPolicy, Spawn,
     prelude::*,
-    store::{JobFilter, JobId, JobRow, JobState, RunFilter, RunId, RunState},
+    store::{JobFilter, JobId, JobRow, JobSignal, JobState, RunFilter, RunId, RunState},
 };
 
 /// One round of a training over sites.
@@ -661,4 +662,50 @@ async fn e11_a_job_whose_block_is_always_refused_tries_again_after_growing_pause
     );
     run.cancel().await.unwrap();
     run.wait().await.unwrap_err();
+}
+
+/// Whether the job of [`Pausing`] has seen the pause, and whether it may give up now.
+static SEEN: AtomicBool = AtomicBool::new(false);
+static GIVE_UP: AtomicBool = AtomicBool::new(false);
+
+/// Sees a pause, and gives up a while later.
+#[derive(Component, Clone)]
+#[component(kind = "doors.Pausing")]
+struct Pausing {
+    identifier: String,
+}
+
+#[triggers]
+impl Pausing {
+    #[trigger("apply")]
+    fn work(&self, ctx: &JobContext) -> Result<u32> {
+        if ctx.attempt() > 1 {
+            return Ok(ctx.attempt());
+        }
+        while ctx.signal() != Some(JobSignal::Pause) {
+            ctx.check_cancelled()?;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        SEEN.store(true, Ordering::SeqCst);
+        while !GIVE_UP.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err(ctx.block("paused").into())
+    }
+}
+
+/// A pause that is taken back between the look of a job and its end must not leave the job waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn e21_a_pause_that_is_taken_back_while_the_job_gives_up_leaves_it_running() {
+    let db = fresh::db().await;
+    let run = db.apply(Pausing { identifier: "p".into() }).detach().await.unwrap();
+    let job = run.jobs().await.unwrap().pop().unwrap().id;
+    db.signal(job, JobSignal::Pause).await.unwrap();
+    until("the pause is seen", async || SEEN.load(Ordering::SeqCst)).await;
+    db.signal(job, JobSignal::Continue).await.unwrap();
+    // The attempt is told, too.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    GIVE_UP.store(true, Ordering::SeqCst);
+    let row = db.wait(job, Duration::from_secs(30)).await.unwrap();
+    assert_eq!((row.state, row.attempt), (JobState::Succeeded, 2));
 }

@@ -381,7 +381,11 @@ impl JobContext {
     /// Change why the attempt is blocked.
     pub(super) fn blocks(&self, change: impl FnOnce(&mut Block)) {
         let mut blocked = self.0.blocked.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut blocked.get_or_insert_with(|| (Block::default(), self.signal())).0);
+        change(
+            &mut blocked
+                .get_or_insert_with(|| (Block::default(), self.cancel_token().reason_to_block()))
+                .0,
+        );
     }
 
     /// Send a message to the outside, together with this job's result; see `db.on_message`.

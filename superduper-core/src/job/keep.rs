@@ -20,11 +20,12 @@ impl JobContext {
     /// The strongest signal to the job: to cancel, to stop, or to pause. `None`: it is to go on. A
     /// call costs a nanosecond.
     pub fn signal(&self) -> Option<JobSignal> {
-        if self.is_left_behind() {
-            Some(JobSignal::Cancel)
-        } else {
-            self.cancel_token().strongest()
-        }
+        let signal = match self.is_left_behind() {
+            true => Some(JobSignal::Cancel),
+            false => self.cancel_token().strongest(),
+        };
+        self.cancel_token().saw(signal);
+        signal
     }
 
     /// Say that the job is alive, for its policy's time limit without a sign of life. Costs a

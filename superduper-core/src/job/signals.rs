@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 pub(crate) struct CancelToken {
     abandoned: AtomicBool,
     bits: AtomicU8,
+    /// Whether the job saw a pause when it looked last.
+    saw_pause: AtomicBool,
     notify: Notify,
     /// Notified when a signal changes.
     changed: Notify,
@@ -87,6 +89,20 @@ impl CancelToken {
         }
         self.send(if row.pause_requested { JobSignal::Pause } else { JobSignal::Continue });
         row.cancel_requested
+    }
+
+    /// The job has looked, and this is what it saw.
+    pub(crate) fn saw(&self, signal: Option<JobSignal>) {
+        self.saw_pause.store(signal == Some(JobSignal::Pause), Ordering::Release);
+    }
+
+    /// What a job that blocks now does it for: a pause, if it saw one when it looked last. The pause may
+    /// have been taken back since, and then the record has to tell whether the job waits.
+    pub(crate) fn reason_to_block(&self) -> Option<JobSignal> {
+        match self.saw_pause.load(Ordering::Acquire) {
+            true => Some(JobSignal::Pause),
+            false => self.strongest(),
+        }
     }
 
     /// The strongest signal.
