@@ -219,6 +219,11 @@ impl Guest {
         }
     }
 
+    /// How many bytes a call may give back.
+    pub(crate) fn most_output(&self) -> usize {
+        self.limits.output
+    }
+
     /// Whether the module exports a function.
     pub(crate) fn has(&mut self, name: &str) -> bool {
         self.instance.get_func(&mut self.store, name).is_some()

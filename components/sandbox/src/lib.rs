@@ -1,4 +1,4 @@
-//! Code that nobody vetted, as WebAssembly: callables and models that cannot harm the process.
+//! Unvetted code as WebAssembly: callables and models that cannot harm the process.
 //!
 //! A guest is a module of WebAssembly. It shares memory with the host, and nothing else: it has no
 //! file, socket, clock or environment, and its random numbers are seeded. [`Limits`] bound its memory,
@@ -17,6 +17,8 @@ mod guest;
 mod limits;
 #[cfg(feature = "models")]
 mod model;
+#[cfg(feature = "models")]
+mod running;
 
 pub use callable::{Wasm, callable};
 pub use declared::{

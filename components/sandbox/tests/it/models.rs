@@ -3,7 +3,7 @@
 use crate::guests::*;
 use std::{path::Path, sync::Arc, time::Duration};
 use superduper::{DbBuilder, prelude::*};
-use superduper_candle::{AdamW, Architecture, MlpSpec, Table};
+use superduper_candle::{AdamW, Architecture, MlpSpec, Optimizer, Table};
 use superduper_federated::{
     FedAvg, FedProx, FederatedTraining, ModelTrainer, Site, SiteJobs, State,
     candle::{FederatedNetwork, TableData},
@@ -240,6 +240,57 @@ async fn p16_a_model_cannot_ask_for_more_than_its_process_allows() {
     assert_eq!(trainer.wait(LONG).await.unwrap(), State::Error);
     let why = trainer.failures().await.unwrap().join("; ");
     assert!(why.contains("asked for more memory than its 268435456 bytes"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p16_predictions_are_no_larger_than_the_output_of_a_guest_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = builder(folder.path()).build().await.unwrap();
+    let text = std::str::from_utf8(include_bytes!("../guests/digits.wat")).unwrap();
+    let text = text.replace("\\\"outputs\\\": 10", "\\\"outputs\\\": 67108864");
+    let model = SandboxedModel::new("huge", module(&text), serde_json::Map::new()).unwrap();
+    let table = Table::new(64, vec![0.0; 128], vec![0, 1]).unwrap();
+    let mut training = FederatedTraining::new("huge", model, FedAvg {})
+        .sites([Site::new("a", TableData::new(table))])
+        .rounds(0);
+    training.options.skip_model_tests = true;
+    training.options.predict = true;
+    let mut trainer = ModelTrainer::new(&db, training, None).unwrap();
+    trainer.start().await.unwrap();
+    assert_eq!(trainer.wait(LONG).await.unwrap(), State::Error);
+    let answer = trainer.answers("predict", 0).await.unwrap().remove("a").unwrap();
+    let wanted = "67108864 outputs for 2 rows are more than 67108864 bytes";
+    assert!(answer.reason.contains(wanted), "{}", answer.reason);
+}
+
+/// An optimizer of somebody's own.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Own {}
+
+#[typetag::serde(name = "sandbox-it.Own")]
+impl Optimizer for Own {
+    fn update(
+        &self,
+        _: &mut superduper_candle::OptimizerState,
+        _: &std::collections::BTreeMap<String, superduper_candle::Var>,
+        _: &candle_core::backprop::GradStore,
+        _: f64,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn p11_an_optimizer_beside_a_guest_makes_it_custom_code() {
+    let digest = |optimizer: Option<Box<dyn Optimizer>>| {
+        let mut model = sandboxed(digits());
+        model.optimizer = optimizer;
+        FederatedTraining::new("x", model, FedAvg {}).source_digest().unwrap()
+    };
+    let of_module = superduper::Digest::of(&digits());
+    assert_eq!(digest(None), of_module);
+    assert_eq!(digest(Some(Box::new(AdamW::default()))), of_module);
+    assert_ne!(digest(Some(Box::new(Own {}))), of_module);
 }
 
 #[tokio::test(flavor = "multi_thread")]
