@@ -18,7 +18,8 @@ use superduper::{
         RequestState, SignedHead, SigningKey, SiteWorker, Working,
     },
     federated::{
-        FederatedModel, ModelTrainer, SiteContext, SiteData, State, Tested, Trained, federates,
+        Answer, FederatedModel, ModelTrainer, SiteContext, SiteData, State, Tested, Trained,
+        federates,
     },
     prelude::*,
 };
@@ -141,6 +142,28 @@ async fn told(trainer: &ModelTrainer, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Print all decisions of a hospital, and check them against the head that it signed in an answer.
+async fn audited(hospital: &Hospital, answer: &Answer) -> Result<()> {
+    println!("\nthe audit of `{}`", hospital.name);
+    for entry in hospital.owner.audit(hospital.name).await? {
+        let record = &entry.record;
+        let subject = record.subject.get(..40).unwrap_or(&record.subject);
+        println!(
+            "{:>3} {:?} {}: {} {subject}: {}",
+            entry.number, record.outcome, record.who, record.right, record.rule
+        );
+    }
+    let signed = SignedHead::of_answer(answer)?
+        .ok_or_else(|| Error::invalid("the hospital did not sign"))?;
+    let known = signed.verify(&hospital.key)?;
+    let head = hospital.owner.verify_audit(hospital.name, Some(known)).await?;
+    println!(
+        "all {} entries are as they were, by the head that was signed at {}",
+        head.seq, known.seq
+    );
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let folder = std::env::args().nth(1);
@@ -190,23 +213,7 @@ async fn main() -> Result<()> {
     }
 
     for hospital in [&north, &south] {
-        println!("\nthe audit of `{}`", hospital.name);
-        for entry in hospital.owner.audit(hospital.name).await? {
-            let record = &entry.record;
-            let subject = record.subject.get(..40).unwrap_or(&record.subject);
-            println!(
-                "{:>3} {:?} {}: {} {subject}: {}",
-                entry.number, record.outcome, record.who, record.right, record.rule
-            );
-        }
-        let signed = SignedHead::of_answer(&answers[hospital.name])?
-            .ok_or_else(|| Error::invalid("the hospital did not sign"))?;
-        let known = signed.verify(&hospital.key)?;
-        let head = hospital.owner.verify_audit(hospital.name, Some(known)).await?;
-        println!(
-            "all {} entries are as they were, by the head that was signed at {}",
-            head.seq, known.seq
-        );
+        audited(hospital, &answers[hospital.name]).await?;
     }
     Ok(())
 }

@@ -102,7 +102,7 @@ pub use superduper_candle as candle;
 /// Federated training. Needs the feature `federated`.
 #[cfg(feature = "federated")]
 pub use superduper_federated as federated;
-/// Code that nobody vetted, as WebAssembly. Needs the feature `sandbox`.
+/// Unvetted code as WebAssembly. Needs the feature `sandbox`.
 #[cfg(feature = "sandbox")]
 pub use superduper_sandbox as sandbox;
 /// Background training and batch prediction. Needs the feature `train`.

@@ -44,7 +44,7 @@ pub(crate) enum Verdict {
     Allow(Right, String),
     /// It is denied; the right and why.
     Deny(Right, String),
-    /// Nobody has decided yet; the right and what is missing.
+    /// The owner has not decided yet; the right and what is missing.
     Missing(Right, String),
 }
 

@@ -69,17 +69,13 @@ struct ProgramGate {}
 impl Gate for ProgramGate {
     fn allow<'a>(&'a self, db: &'a Db, request: &'a Request) -> BoxFuture<'a, Result<Decision>> {
         Box::pin(async move {
-            let is_of_worker = request.jobs_executor.as_deref();
-            if is_of_worker.is_some_and(|name| name.starts_with("site:")) {
-                return decide(db, request).await;
-            }
-            let listing = SiteListing::address(&request.site);
-            if find::<SiteListing>(db, listing).await?.is_some() {
-                return decide(db, request).await;
-            }
-            let home = deciding(db, &request.site).await?;
-            let address = Address::of::<GovernedSite>(request.site.as_str());
-            match is_there(&home, &address).await? {
+            let site = request.site.as_str();
+            let executor = request.jobs_executor.as_deref();
+            let is_governed = executor.is_some_and(|name| name.starts_with("site:"))
+                || is_home(site)
+                || is_there(db, &SiteListing::address(site)).await?
+                || is_there(db, &Address::of::<GovernedSite>(site)).await?;
+            match is_governed {
                 false => Ok(Decision::Allow),
                 true => decide(db, request).await,
             }

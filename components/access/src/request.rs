@@ -62,7 +62,7 @@ pub struct AccessRequest {
     /// Where it stands.
     #[component(default)]
     pub state: RequestState,
-    /// How often the user has asked: a request can be made anew after its grant has ended.
+    /// How often the user has asked. A user may ask again after a grant has ended.
     #[component(default)]
     pub asks: u64,
     /// When it was decided last.

@@ -2,8 +2,8 @@
 
 use superduper::{Address, ComponentType, Db, Error, ErrorKind, Result};
 
-/// Load a component, edit it, and write it if nobody has changed it since; else begin again. `new` is
-/// edited where nothing is stored.
+/// Load a component, edit it, and write it. If somebody else has changed it meanwhile, it is loaded and
+/// edited again. `new` is edited if nothing is stored.
 ///
 /// # Errors
 /// `NotFound` where nothing is stored and there is no `new`; those of `edit`; `Conflict` if others

@@ -55,7 +55,7 @@ pub struct Request {
     /// The executor that runs the jobs of the site, if the training names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs_executor: Option<String>,
-    /// A digest of the [terms](crate::FederatedTraining::terms) of the training.
+    /// A digest of the [terms](crate::FederatedTraining::terms) of the training at this site.
     #[serde(default)]
     pub terms: String,
     /// Whether the model's code runs in a sandbox, and all other code is built in.

@@ -75,19 +75,13 @@ impl FederatedTraining {
         Ok(hasher.finish())
     }
 
-    /// A digest of what a training may do with the code that it runs: its identifier, strategy,
-    /// rounds, options, settings, seed and filters, and the site names. The fields of the model are
-    /// not part of it.
+    /// A digest of what the training may do with its code at a site: its identifier, strategy,
+    /// rounds, options, settings and seed, and the filters of the site. The fields of the model and
+    /// the other sites are not part of it.
     ///
     /// # Errors
     /// `Encode` for settings that JSON cannot hold.
-    pub fn terms(&self) -> Result<Digest> {
-        let filters = |site: &Site| -> Result<(String, Vec<Value>)> {
-            let filters = site.filters.iter().map(value);
-            Ok((site.name.clone(), filters.collect::<Result<_>>()?))
-        };
-        let sites = self.sites.iter().chain(&self.central).map(filters);
-        let sites: Vec<(String, Vec<Value>)> = sites.collect::<Result<_>>()?;
+    pub fn terms(&self, site: &Site) -> Result<Digest> {
         let parts = [
             value(&self.identifier)?,
             value(&self.strategy)?,
@@ -96,7 +90,7 @@ impl FederatedTraining {
             value(&self.options)?,
             value(&self.uncertainty)?,
             value(&self.seed)?,
-            value(&sites)?,
+            value(&site.filters)?,
         ];
         Ok(Digest::of(value(&parts)?.to_string().as_bytes()))
     }

@@ -105,9 +105,10 @@ impl Access {
                 .with_hint("call `with_key` with the key of the user")
         })?;
         let mut submitter = self.submitter(purpose);
-        let (digest, terms) = (training.source_digest()?.to_hex(), training.terms()?.to_hex());
+        let digest = training.source_digest()?.to_hex();
         let all = training.sites.iter().chain(&training.central);
         for site in all.filter(|site| site.is_embedded()) {
+            let terms = training.terms(site)?.to_hex();
             let about = Expected {
                 user: &self.who.user,
                 site: &site.name,

@@ -99,7 +99,7 @@ impl Access {
         let new = self.new_request(listing.name(), training, purpose)?;
         let (address, signed) = (Address::of::<AccessRequest>(new.id()), new.signed.clone());
         self.change::<AccessRequest>(address, Some(new), |request| {
-            // Of a grant that has ended, only the home knows: the user may ask anew.
+            // Only the home knows whether a grant has ended: the user may ask again.
             asked(request, false, purpose, signed.as_ref())
         })
         .await

@@ -119,12 +119,12 @@ pub struct Forward {
 /// # type Params = BTreeMap<String, Var>;
 /// impl CustomModel for Line {
 ///     // There is no `test_step`.
-/// #   fn construct(&self) -> Result<()> { todo!() }
-/// #   fn create_model(&self, _: &[usize], _: usize, _: u64) -> Result<Weights> { todo!() }
-/// #   fn configure_optimizers(&self) -> Result<Box<dyn Optimizer>> { todo!() }
-/// #   fn forward(&self, _: &Params, _: &Batch, _: Mode) -> Result<Forward> { todo!() }
-/// #   fn training_step(&self, _: &Params, _: &Batch, _: Mode) -> Result<Tensor> { todo!() }
-/// #   fn validation_step(&self, _: &Params, _: &Batch) -> Result<BTreeMap<String, f64>> { todo!() }
+/// #   fn construct(&self) -> Result<()> { panic!() }
+/// #   fn create_model(&self, _: &[usize], _: usize, _: u64) -> Result<Weights> { panic!() }
+/// #   fn configure_optimizers(&self) -> Result<Box<dyn Optimizer>> { panic!() }
+/// #   fn forward(&self, _: &Params, _: &Batch, _: Mode) -> Result<Forward> { panic!() }
+/// #   fn training_step(&self, _: &Params, _: &Batch, _: Mode) -> Result<Tensor> { panic!() }
+/// #   fn validation_step(&self, _: &Params, _: &Batch) -> Result<BTreeMap<String, f64>> { panic!() }
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
@@ -147,7 +147,7 @@ pub trait CustomModel: ComponentType {
     /// Any; the training is then ERROR.
     fn create_model(&self, input: &[usize], classes: usize, seed: u64) -> Result<Weights>;
 
-    /// The optimizer of a site's local training. It begins anew in each round.
+    /// The optimizer of a site's local training. Its state is empty at the beginning of each round.
     ///
     /// # Errors
     /// Any; the site then does not take part in the round.

@@ -10,7 +10,7 @@ use crate::{
     right::Right,
     site::{GovernedSite, Permissions},
     site_data::DataOfSite,
-    stored::{all, all_readable, find},
+    stored::{all, all_readable, find, is_there},
     update::update,
 };
 use std::{
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use superduper::{
-    Address, Db, Digest, Encoded, Error, Result,
+    Address, Db, Digest, Encoded, Error, ErrorKind, Result,
     store::{Cursor, Timestamp},
     unreturned::{self, Unreturned},
 };
@@ -41,6 +41,9 @@ const LONGEST_SOURCE: usize = 1 << 20;
 /// At least so often the record is looked at: roles end without a change.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// Changes of so long are looked at together.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -57,10 +60,12 @@ impl Carrier {
         loop {
             let carried = self.once().await;
             if carried.or_warn(unreturned::Site::WORKER, "carrying requests").is_none() {
-                // Nothing was missed that a change would bring: it is tried again at once.
+                // Without waiting for a change: there may be none.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
+            // Each look reads all requests, and a training changes its database all the time.
+            tokio::time::sleep(GATHER).await;
             let changed = async {
                 tokio::select! {
                     changed = self.home.changed(&of_home) => of_home = changed?,
@@ -91,13 +96,17 @@ impl Carrier {
         let viewers = self.viewers(&site, &permissions);
         let known = digest(&site, &permissions, &requests, &viewers)?;
         let address = SiteListing::address(&self.site);
-        let is_listed = find::<SiteListing>(&self.trainings, address).await?.is_some();
+        let is_listed = is_there(&self.trainings, &address).await?;
         if is_listed && self.listed == Some(known) {
             return Ok(());
         }
         self.list(&site, &viewers).await?;
         for request in &requests {
-            self.bring_decision(request).await?;
+            // One that cannot be read there must not hold up the others.
+            match self.bring_decision(request).await {
+                Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+                brought => drop(brought.or_warn(unreturned::Site::WORKER, "bringing a decision")),
+            }
         }
         wake_site(&self.trainings, &self.site).await?;
         self.listed = Some(known);

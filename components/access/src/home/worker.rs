@@ -64,7 +64,7 @@ impl SiteWorker {
         let task = tokio::spawn(sync.run());
         let jobs = trainings.clone();
         let jobs = tokio::spawn(async move {
-            // It gives up when the store fails again and again; then it begins anew.
+            // `work` gives up when the store fails again and again. The worker does not.
             while jobs.work().await.or_warn(Place::WORKER, "running the jobs of a site").is_none() {
                 tokio::time::sleep(PAUSE).await;
             }

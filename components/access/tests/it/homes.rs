@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 use superduper::{
-    Db, ErrorKind,
+    ErrorKind,
+    prelude::*,
     store::{JobFilter, JobState},
 };
 use superduper_access::{
-    Access, GENERAL_MODELLER, Outcome, Principal, RequestState, SUPER_MODELLER, SigningKey,
-    SiteWorker, at_home,
+    Access, GENERAL_MODELLER, GovernedSite, Outcome, Principal, RequestState, SUPER_MODELLER,
+    SigningKey, SiteWorker, at_home,
 };
 use superduper_federated::{FedAvg, FederatedTraining, ModelTrainer, ReturnCode, Site, State};
 
@@ -121,6 +122,61 @@ async fn p03_and_p20_a_site_decides_and_keeps_its_record_and_data_in_its_own_dat
     working.stop().await;
 }
 
+/// A job of its own kind that names the worker of a site.
+#[derive(Component, Clone)]
+#[component(kind = "access-it.Stray")]
+struct Stray {
+    identifier: String,
+}
+
+#[triggers]
+impl Stray {
+    #[trigger("apply", executor = "site:plain")]
+    fn run(&self) -> Result<u32> {
+        Ok(1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p20_the_worker_of_a_site_runs_its_tasks_alone_and_goes_on_beside_a_damaged_request() {
+    let (shared, home_place) = (Place::new(), Place::new());
+    let home = home_place.open().await;
+    let (owner, key) = (owner_at(&home), SigningKey::generate().unwrap());
+    govern_at(&home, "plain", vec![1.0]).await.unwrap();
+    owner.grant_role("plain", "alice", GENERAL_MODELLER).key(key.public()).await.unwrap();
+    let worker = SiteWorker::new("plain", &home);
+    let trainings = worker.executor_for(builder(shared.path())).build().await.unwrap();
+    let _working = worker.start(&trainings).await.unwrap();
+    let db = shared.open().await;
+    let error = db.apply(Stray { identifier: "stray".into() }).await.unwrap_err().to_string();
+    assert!(
+        error.contains("the worker `site:plain` runs nothing but tasks of its site"),
+        "{error}"
+    );
+
+    let alice = alice(&db).with_key(key);
+    let trainer = alice.fit(sum(0), ["plain"]).purpose("study").await.unwrap();
+    blocked(&db).await;
+    let training = trainer.training().await.unwrap();
+    let first = alice.request("plain", &training, "study").await.unwrap();
+    until("the request is at the home", async || !owner.inbox().await.unwrap().is_empty()).await;
+    // Whoever can write to the database of the trainings writes something else there.
+    rusqlite::Connection::open(shared.path().join("metadata.sqlite"))
+        .unwrap()
+        .execute(
+            "UPDATE version SET document = '{\"no\": \"request\"}' WHERE component =
+             (SELECT id FROM component WHERE kind = 'superduper.AccessRequest')",
+            [],
+        )
+        .unwrap();
+    owner.grant(first.id()).await.unwrap();
+    // Decisions, wake-ups and the requests of others go on.
+    assert_eq!(sum_of(&trainer).await, 1.0);
+    owner.grant_role("plain", "dora", GENERAL_MODELLER).await.unwrap();
+    let dora = Access::acting(&db, Principal::user("dora")).unwrap();
+    sees(&dora, "plain").await;
+}
+
 /// A training at a site with a home, however the user came to know the site.
 fn training_at_home(name: &str, site: &str, user: &Access) -> FederatedTraining {
     let mut training = FederatedTraining::new(name, sum(0), FedAvg {});
@@ -163,7 +219,9 @@ async fn p23_in_a_home_nobody_is_trusted_without_a_key_and_no_request_that_was_f
     let reason = denial(&db, training_at_home("carol", "wary", &carol)).await;
     assert!(reason.contains("no key of `carol` is on record"), "{reason}");
 
-    // The worker runs nothing under another name.
+    // The worker runs nothing under another name, also where its user governs that site.
+    let mallory = Access::acting(&db, Principal::user("alice")).unwrap();
+    mallory.govern(GovernedSite::new("ghost", mallory.who().clone())).await.unwrap();
     let mut ghost = training_at_home("ghost", "wary", &alice);
     ghost.sites[0].name = "ghost".into();
     let reason = denial(&db, ghost).await;

@@ -68,8 +68,11 @@ impl FederatedTraining {
             };
             let Some(held) = held else { continue };
             let counted = Counted { task: task.clone(), samples: 0, held };
-            if let Some(update) = updates::fetch(&db, &uuid, &counted).await? {
-                predictions.insert(task.site.clone(), Artifact::new(update.tensors));
+            match updates::fetch(&db, &uuid, &counted).await? {
+                Some(update) => {
+                    predictions.insert(task.site.clone(), Artifact::new(update.tensors));
+                }
+                None => refused.push(format!("`{}`: its predictions are lost", task.site)),
             }
             spent.push(counted);
         }

@@ -126,7 +126,7 @@ impl FederatedTraining {
             source_is_whole: self.uncovered_source()?.is_empty(),
             is_preview: false,
             jobs_executor: site.jobs.executor.clone(),
-            terms: self.terms()?.to_hex(),
+            terms: self.terms(site)?.to_hex(),
             is_default: self.is_default()?,
             is_sandboxed: self.carried_code()?.is_some() && self.is_default()?,
             submitter: self.submitter.clone(),
